@@ -1,0 +1,1 @@
+"""invsync: one central stock that keeps every shop in step, run by Dagster."""

@@ -1,0 +1,362 @@
+"""Loads channels.yaml: the settings and the channels, each entry checked, each problem a sentence with its mend."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.settings import Home, Settings
+from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
+
+# A channel's name is a URL segment, an asset key and a file name: lower case, as some file systems fold two into one.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+# What an environment variable is called. A pasted secret nearly never looks like this, so messages repeat only these.
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+class Rules(BaseModel):
+    """A channel's rules between available and desired, in units; a listing may set its own over them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    buffer: int = Field(default=0, ge=0, description="Units kept back from the channel.")
+    percent: int = Field(default=100, ge=0, le=100, description="Share of what is left that is shown, rounded down.")
+    minimum: int = Field(default=0, ge=0, description="Below this the channel shows 0.")
+    maximum: int | None = Field(default=None, ge=0, description="The channel never shows more.")
+    dead_band: int = Field(
+        default=0, ge=0, description="Changes up to this many units aren't sent, unless stock is low."
+    )
+
+
+class NoSettings(BaseModel):
+    """What a disabled channel has in the place of settings that could not be read."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One connected account or store. Usable only while `disabled_reason` is ""."""
+
+    name: str
+    platform: str
+    environment: Literal["sandbox", "production"]
+    settings: BaseModel = field(default_factory=NoSettings)
+    rules: Rules = field(default_factory=lambda: Rules())
+    limits: Mapping[str, float] = field(default_factory=dict)
+    contains_orders_of: tuple[str, ...] = ()
+    count_lag_seconds: float = 0.0
+    cut_over_at: datetime | None = None
+    inventory_webhook: bool = False
+    disabled_reason: str = ""
+
+    def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the secrets by the field that names their variable: `webhook_secret_env: X` gives
+        `{"webhook_secret_env": environ["X"]}`. A field that is None gives none. Raises KeyError with the
+        variable's name."""
+        values = self.settings.model_dump()
+        return {key: environ[name] for key, name in values.items() if key.endswith("_env") and name is not None}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What channels.yaml says; `problems` are sentences for a red check, empty when all is well."""
+
+    settings: Settings = field(default_factory=lambda: Settings())
+    channels: tuple[Channel, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def load(home: Home, environ: Mapping[str, str] = os.environ) -> Configuration:
+    """Load channels.yaml; never raises for what is in it.
+
+    A bad entry becomes a disabled channel and a problem, and the others load. A file that can't be read at all leaves
+    the last one in force that could (its copy is in the data folder), with a problem; without a copy there are no
+    channels.
+    """
+    name = home.channels_file.name
+    try:
+        content = home.channels_file.read_bytes()
+        configuration = _Loader(name, environ).load(content)
+    except (OSError, UnreadableError) as error:
+        problem = _unreadable(name, error)
+        copy = home.last_good_channels_file
+        try:
+            last_good = _Loader(copy.name, environ).load(copy.read_bytes())
+        except (OSError, UnreadableError):
+            return Configuration(problems=(f"{problem}; there is no earlier copy, so no channel is loaded",))
+        problems = (f"{problem}; the last readable one stays in force", *last_good.problems)
+        return Configuration(last_good.settings, last_good.channels, problems)
+    try:
+        _keep_copy(home.last_good_channels_file, content)
+    except OSError as error:
+        problem = f"{name}: no copy of it can be kept ({error.strerror}) — make the data folder writable"
+        return Configuration(configuration.settings, configuration.channels, (*configuration.problems, problem))
+    return configuration
+
+
+def _unreadable(name: str, error: OSError | UnreadableError) -> str:
+    if isinstance(error, UnreadableError):
+        return f"{name} line {error.line}: can't be read: {error} — mend the line and reload"
+    return f"{name}: can't be opened: {error.strerror} — put the file there, or name it in INVSYNC_CHANNELS"
+
+
+def _keep_copy(path: Path, content: bytes) -> None:
+    """Replace the last good copy at once or not at all, and only where it differs."""
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+class _Entry(BaseModel):
+    """The form of one channel in the file."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: str
+    platform: str
+    environment: Literal["sandbox", "production"]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    rules: Rules = Rules()
+    limits: dict[str, float] = Field(default_factory=dict)
+    contains_orders_of: tuple[str, ...] = ()
+    count_lag_seconds: float = Field(default=0.0, ge=0)
+    cut_over_at: AwareDatetime | None = None
+    inventory_webhook: bool = False
+
+
+class _Loader:
+    """Turns the content of one file into a configuration, collecting problems."""
+
+    def __init__(self, file_name: str, environ: Mapping[str, str]) -> None:
+        self._file = file_name
+        self._environ = environ
+        self._problems: list[str] = []
+        self._document = Document()
+
+    def load(self, content: bytes) -> Configuration:
+        """Raises UnreadableError if the file as a whole can't be used."""
+        self._document = read_yaml(content)
+        document = self._document.value
+        if not isinstance(document, dict) or not isinstance(document.get("channels"), list):
+            raise UnreadableError("it must hold `channels:` with a list of channels", self._document.line(()))
+        for place, sentence in self._document.faults.items():
+            if place[:1] != ("channels",):
+                self._problem(place, sentence)
+        for key in sorted(document.keys() - {"settings", "channels"}, key=str):
+            self._problem((key,), f"unknown key {key!r}{_meant(key, ('settings', 'channels'))} — remove it")
+        settings = self._settings(document.get("settings") or {})
+        channels = self._channels(document["channels"])
+        return Configuration(settings, channels, tuple(self._problems))
+
+    def _problem(self, path: Place, sentence: str) -> None:
+        self._problems.append(f"{self._file} line {self._document.line(path)}: {sentence}")
+
+    def _settings(self, values: Any) -> Settings:
+        """Return the settings; a bad one keeps its default."""
+        if not isinstance(values, dict):
+            self._problem(("settings",), "settings must be `name: value` lines — the defaults hold until it is mended")
+            return Settings()
+        try:
+            return Settings.model_validate(values)
+        except ValidationError as error:
+            bad = set()
+            for path, sentence in _sentences(error, Settings):
+                self._problem(("settings", *path), f"settings: {sentence}; its default holds until then")
+                bad.add(path[0])
+            return Settings.model_validate({key: value for key, value in values.items() if key not in bad})
+
+    def _channels(self, entries: list[Any]) -> tuple[Channel, ...]:
+        channels: dict[str, Channel] = {}
+        places: dict[str, int] = {}
+        for index, raw in enumerate(entries):
+            name = raw.get("name") if isinstance(raw, dict) else None
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                self._problem(
+                    ("channels", index, "name"),
+                    "a channel without a usable name — give it a `name:` of lower-case letters, digits and _",
+                )
+            elif name in channels:
+                first = self._document.line(("channels", places[name]))
+                reason = (
+                    f"channel {name!r}: the name is used already in line {first} — rename one of the two; "
+                    "neither is used until then"
+                )
+                self._problem(("channels", index, "name"), reason)
+                channels[name] = _disabled(raw, self._problems[-1])
+            else:
+                places[name] = index
+                channels[name] = self._channel(raw, index)
+        return tuple(self._across(channels, places).values())
+
+    def _channel(self, raw: dict[Any, Any], index: int) -> Channel:
+        before = len(self._problems)
+        channel = self._checked(raw, index)
+        if channel is None or len(self._problems) > before:
+            return _disabled(raw, "; ".join(self._problems[before:]))
+        return channel
+
+    def _checked(self, raw: dict[Any, Any], index: int) -> Channel | None:
+        """Return the channel of an entry, or None; either way every problem found is noted."""
+        here: Place = ("channels", index)
+        label = f"channel {raw['name']!r}"
+        for place, sentence in self._document.faults.items():
+            if place[:2] == here:
+                self._problem(place, f"{label}: {sentence}")
+        try:
+            entry = _Entry.model_validate({key: value for key, value in raw.items() if value is not None})
+        except ValidationError as error:
+            for path, sentence in _sentences(error, _Entry):
+                self._problem((*here, *path), f"{label}: {sentence}")
+            return None
+        self._check_limits(entry.limits, here, label)
+        vendor = VENDORS.get(entry.platform)
+        if vendor is None:
+            known = ", ".join(sorted(VENDORS))
+            self._problem((*here, "platform"), f"{label}: unknown platform {entry.platform!r} — use one of: {known}")
+            return None
+        for key in sorted(entry.settings.keys() - vendor.settings.model_fields.keys()):
+            hint = _meant(key, vendor.settings.model_fields)
+            self._problem((*here, "settings", key), f"{label}: unknown setting {key!r}{hint} — remove or rename it")
+        known_settings = {key: value for key, value in entry.settings.items() if key in vendor.settings.model_fields}
+        try:
+            settings = vendor.settings.model_validate(known_settings)
+        except ValidationError as error:
+            for path, sentence in _sentences(error, vendor.settings):
+                self._problem((*here, "settings", *path), f"{label}: {sentence}")
+            return None
+        self._check_values(settings, here, label)
+        return Channel(
+            name=entry.name,
+            platform=entry.platform,
+            environment=entry.environment,
+            settings=settings,
+            rules=entry.rules,
+            limits=entry.limits,
+            contains_orders_of=entry.contains_orders_of,
+            count_lag_seconds=entry.count_lag_seconds,
+            cut_over_at=entry.cut_over_at,
+            inventory_webhook=entry.inventory_webhook,
+        )
+
+    def _check_limits(self, limits: Mapping[str, float], here: Place, label: str) -> None:
+        known = {limit.name: limit.type for limit in fields(Limits)}
+        waits = {"write_linger", "read_lag", "webhook_delay"}
+        for key, value in limits.items():
+            sentence = ""
+            if key not in known:
+                sentence = f"unknown limit {key!r}{_meant(key, known)} — use one of: {', '.join(known)}"
+            elif key in waits and value < 0:
+                sentence = f"limit {key} is negative — give 0 or more seconds"
+            elif key not in waits and value <= 0:
+                sentence = f"limit {key} must be more than 0 — raise it, or remove it for the platform's own"
+            elif known[key] == "int" and value != int(value):
+                sentence = f"limit {key} counts rows — give a whole number"
+            if sentence:
+                self._problem((*here, "limits", key), f"{label}: {sentence}")
+
+    def _check_values(self, settings: BaseModel, here: Place, label: str) -> None:
+        """Check what holds for every vendor: variables that are set, and URLs that keep secrets on the wire."""
+        for key, value in settings.model_dump().items():
+            place = (*here, "settings", key)
+            if not isinstance(value, str):
+                continue
+            if key.endswith("_env"):
+                if not VARIABLE.fullmatch(value):
+                    self._problem(
+                        place,
+                        f"{label}: {key} must be the name of an environment variable (capitals, digits, _), "
+                        "never the secret itself — name the variable, and set it in .env",
+                    )
+                elif not self._environ.get(value):
+                    self._problem(place, f"{label}: the environment variable {value} is not set — set it in .env")
+                continue
+            if "://" not in value:
+                continue
+            parts = urlsplit(value)
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                self._problem(
+                    place, f"{label}: {key} is plain http to {parts.hostname}, readable on the way — use https://"
+                )
+            if parts.username or parts.password:
+                self._problem(place, f"{label}: {key} holds a user or password — name it by a variable instead")
+
+    def _across(self, channels: dict[str, Channel], places: dict[str, int]) -> dict[str, Channel]:
+        """Check what concerns more than one channel."""
+        plain = ""
+        for name, channel in channels.items():
+            if channel.disabled_reason:
+                continue
+            here = ("channels", places[name])
+            before = len(self._problems)
+            for other in channel.contains_orders_of:
+                if other not in channels or other == name:
+                    self._problem(
+                        (*here, "contains_orders_of"),
+                        f"channel {name!r}: contains_orders_of names {other!r}, which is no other channel"
+                        f"{_meant(other, channels)} — name channels of this file",
+                    )
+            if channel.inventory_webhook and plain:
+                self._problem(
+                    (*here, "inventory_webhook"),
+                    f"channel {name!r}: channel {plain!r} takes /inventory-webhook already — let one channel have it",
+                )
+            elif channel.inventory_webhook:
+                plain = name
+            if len(self._problems) > before:
+                channels[name] = _disabled(
+                    {"name": name, "platform": channel.platform, "environment": channel.environment},
+                    "; ".join(self._problems[before:]),
+                )
+        return channels
+
+
+def _disabled(raw: Mapping[Any, Any], reason: str) -> Channel:
+    """Return the disabled channel of a bad entry; where its environment can't be read, the stricter one."""
+    environment: Literal["sandbox", "production"] = "sandbox" if raw.get("environment") == "sandbox" else "production"
+    return Channel(str(raw["name"]), str(raw.get("platform", "")), environment, disabled_reason=reason)
+
+
+def _meant(word: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _sentences(error: ValidationError, model: type[BaseModel]) -> list[tuple[Place, str]]:
+    """Return (path, sentence with mend) of each error; given values are not repeated, one may be a pasted secret."""
+    result = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        path = item["loc"]
+        where = ".".join(str(part) for part in path) or "it"
+        if item["type"] == "extra_forbidden":
+            known = _model_at(model, path[:-1]).model_fields
+            sentence = f"unknown key {where!r}{_meant(path[-1], known)} — remove or rename it"
+        elif item["type"] == "missing":
+            sentence = f"{where} is missing — add it"
+        else:
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            sentence = f"{where} {message} — mend the value"
+        result.append((path, sentence))
+    return result
+
+
+def _model_at(model: type[BaseModel], path: Place) -> type[BaseModel]:
+    """Return the model of the block at `path` within `model`."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model

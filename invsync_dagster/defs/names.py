@@ -1,0 +1,49 @@
+"""The names that people and other rooms hold on to: location, groups, asset keys, tags, and who owns what."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import dagster as dg
+
+# Also in workspace.yaml and pyproject.toml: a different name orphans the state of schedules and sensors.
+LOCATION: Final = "invsync"
+OWNERS: Final = ["team:stock"]
+
+STOCK: Final = "stock"
+PUSH: Final = "push"
+RECONCILIATION: Final = "reconciliation"
+UPKEEP: Final = "upkeep"
+
+WEBHOOK_FILES: Final = dg.AssetKey("webhook_files")
+IMPORT_FILES: Final = dg.AssetKey("import_files")
+IMPORTS: Final = dg.AssetKey("imports")
+LEDGER: Final = dg.AssetKey("stock_ledger")
+SNAPSHOT: Final = dg.AssetKey("inventory_snapshot")
+CHANGES: Final = dg.AssetKey("inventory_changes")
+DAILY_SNAPSHOT: Final = dg.AssetKey("daily_snapshot")
+SYNC_STATUS: Final = dg.AssetKey("sync_status")
+DATABASE_BACKUP: Final = dg.AssetKey("database_backup")
+
+# Run tags. The Runs page filters by them.
+CAUSE: Final = "invsync/cause"
+WEBHOOK: Final = "webhook"
+SCHEDULE: Final = "schedule"
+IMPORT: Final = "import"
+GIVEN_SKUS: Final = "given_skus"
+BY_HAND: Final = "by_hand"
+
+
+def push_key(channel: str) -> dg.AssetKey:
+    """The asset of a channel's pushes."""
+    return dg.AssetKey(["push_results", channel])
+
+
+def full_sync_key(channel: str) -> dg.AssetKey:
+    """The asset of a channel's full runs."""
+    return dg.AssetKey(["full_sync", channel])
+
+
+def failed_channel_tag(channel: str) -> str:
+    """The run tag (its value is `true`) of a run in which the channel failed."""
+    return f"invsync/failed_channel/{channel}"

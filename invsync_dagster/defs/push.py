@@ -1,0 +1,243 @@
+"""The pushes: one step for all channels, which work side by side in threads, and one asset a channel for what became of it.
+
+One step with threads took 1.6 s for six channels of 1 s each; a step a channel took 6.5 s in one process and 9.4 s in several,
+and there a channel that hangs blocks the ones behind it. The reasons in full: docs/decisions/0003-push-step.md
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.names import CHANGES, GIVEN_SKUS, OWNERS, PUSH, SYNC_STATUS, WEBHOOK, failed_channel_tag, push_key
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.defs.status import status_metadata
+from invsync_dagster.inventory.changes import oldest_changes
+from invsync_dagster.settings import Settings
+from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.workspace import Workspace
+
+CHECK = "pushed"
+
+# What a channel's thread hands back: its report, or the words of what broke it.
+Answer = tuple[str, PushReport | str]
+
+
+class PushConfig(dg.Config):
+    """What a person may set in the launchpad."""
+
+    skus: list[str] = Field(
+        default=[], description="Push these SKUs alone, and at once: waits after failures are skipped. Empty: all changes."
+    )
+    dry_run: bool = Field(default=False, description="Only show what would be sent; no channel is called.")
+    reason: str = Field(default="", description="Why this run was started by hand; kept with what it did.")
+
+
+def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
+    """Return the push step with one asset and one check a channel; nothing if there are no channels."""
+    channels = configuration.channels
+    if not channels:
+        return []
+
+    @dg.multi_asset(
+        name="push_results",
+        can_subset=True,
+        specs=[_spec(channel, configuration.settings) for channel in channels],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK, asset=push_key(channel.name), description="The channel answered, and took each row that was sent."
+            )
+            for channel in channels
+        ],
+    )
+    def push_results(context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync) -> Iterator[Any]:
+        names = sorted(key.path[-1] for key in context.selected_asset_keys)
+        cause = cause_of(context)
+        if cause == GIVEN_SKUS and not config.skus:
+            raise dg.Failure(
+                "This job pushes given SKUs: name at least one under `skus` in the launchpad.", allow_retries=False
+            )
+        if config.dry_run:
+            _show_what_is_due(context, config, invsync.workspace, names)
+            return
+        failed: list[str] = []
+        for name, answer in _pushed(context, config, invsync, names):
+            if isinstance(answer, PushReport) and not answer.problem:
+                yield _materialized(context, config, invsync.workspace, answer)
+            else:
+                failed.append(name)
+                yield _red(name, answer)
+        if failed or cause != WEBHOOK:
+            # Logged here and not by an asset downstream: that one would not be executed once a push has failed.
+            context.log_event(dg.AssetMaterialization(SYNC_STATUS, metadata=status_metadata(invsync.workspace)))
+        if failed:
+            context.instance.add_run_tags(context.run_id, {failed_channel_tag(name): "true" for name in failed})
+            raise dg.Failure(
+                f"{len(failed)} of {len(names)} channels failed: {', '.join(failed)}. What they miss stays a change, "
+                "and the next run attempts it anew; the red checks say what to mend.",
+                allow_retries=False,
+            )
+
+    return [push_results]
+
+
+def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
+    usual = timedelta(minutes=settings.incremental_every_minutes)
+    return dg.AssetSpec(
+        push_key(channel.name),
+        deps=[CHANGES],
+        skippable=True,
+        group_name=PUSH,
+        owners=OWNERS,
+        kinds={channel.platform} if channel.platform else set(),
+        tags={"platform": channel.platform, "environment": channel.environment},
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=6 * usual, warn_window=3 * usual),
+        description=(
+            f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read and "
+            "settled.\n\n"
+            "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the deadline); the "
+            "other channels went on. The check `pushed` says why and what to do. Nothing is lost: what is left stays a change, "
+            "and the next cycle attempts it anew.\n\n"
+            + (f"**Disabled:** {channel.disabled_reason}" if channel.disabled_reason else "")
+        ).rstrip(),
+    )
+
+
+def _pushed(context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync, names: list[str]) -> Iterator[Answer]:
+    """Push all channels at once and give each answer when it is there; one that doesn't come is given as such.
+
+    The threads are daemons: a hung one neither holds up the others nor keeps the run's process alive.
+    """
+    ws = invsync.workspace
+    seconds = ws.configuration.settings.push_deadline_seconds
+    deadline = ws.clock.now() + timedelta(seconds=seconds)
+    answers: SimpleQueue[Answer] = SimpleQueue()
+
+    def push(name: str) -> None:
+        try:
+            answers.put((name, push_channel(ws, name, run_id=context.run_id, deadline=deadline, skus=config.skus or None)))
+        except Exception as error:  # a thread's end: whatever broke this channel is reported, and fails this channel alone
+            context.log.error(f"{name}: {''.join(traceback.format_exception(error))}")
+            answers.put((name, f"{type(error).__name__}: {error}"))
+
+    for name in names:
+        Thread(target=push, args=(name,), name=f"push {name}", daemon=True).start()
+    waiting = set(names)
+    # How long this process waits for its own threads is real time, whatever clock the push goes by.
+    until = time.monotonic() + seconds + invsync.grace_seconds
+    while waiting:
+        try:
+            name, answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            break
+        waiting.remove(name)
+        yield name, answer
+    for name in sorted(waiting):
+        yield name, f"no answer within {seconds + invsync.grace_seconds:.0f} s; its claims run out and are taken over"
+
+
+def _materialized(
+    context: dg.AssetExecutionContext, config: PushConfig, ws: Workspace, report: PushReport
+) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        asset_key=push_key(report.channel),
+        metadata={
+            **_figures(report),
+            **({"reason": config.reason} if config.reason else {}),
+            **worst_rows(report.failures),
+            **report_file(ws.home, context.run_id, f"failed_{report.channel}", report.failures),
+        },
+        check_results=[_check(report)],
+    )
+
+
+def _figures(report: PushReport) -> dict[str, int | float]:
+    """The numbers of a push that become plots; the keys are stable. Counts are levels, times seconds."""
+    figures: dict[str, int | float] = {
+        "pushed": report.pushed,
+        "acknowledged": report.acknowledged,
+        "accepted": report.accepted,
+        "rejected": report.rejected,
+        "not_sent": report.not_sent,
+        "unknown": report.unknown,
+        "read": report.read,
+        "settled": report.settled,
+        "drift": report.drift,
+        "review": report.review,
+        "left": report.left,
+        "waiting": report.waiting,
+        "orders_polled": report.orders,
+        "api_calls": report.api_calls,
+        "rate_limit_wait_s": round(report.wait_seconds, 3),
+        "duration_s": round(report.seconds, 3),
+    }
+    if report.pushed:
+        figures["ack_ratio"] = round(report.acknowledged / report.pushed, 4)
+    for key, share in (("latency_p50_s", 0.5), ("latency_p95_s", 0.95)):
+        latency = report.latency(share)
+        if latency is not None:
+            figures[key] = round(latency, 3)
+    return figures
+
+
+def _check(report: PushReport) -> dg.AssetCheckResult:
+    """Rows that failed are a warning: they are tried again by themselves. A missing approval waits for a person."""
+    key = push_key(report.channel)
+    if report.approval_missing:
+        return dg.AssetCheckResult(
+            asset_key=key,
+            check_name=CHECK,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="Nothing is written before the first push is approved: run the job preview_channel, look, then run "
+            "approve_first_push.",
+        )
+    bad = report.rejected + report.unknown
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=bad == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{bad} rows failed; they stay changes and are tried again. The table `worst` has the platform's words."
+        if bad
+        else "All rows were taken.",
+        metadata={"failed_rows": bad, "failed_share": round(bad / report.pushed, 4) if report.pushed else 0.0},
+    )
+
+
+def _red(name: str, answer: PushReport | str) -> dg.AssetCheckResult:
+    reason = answer.problem if isinstance(answer, PushReport) else answer
+    figures: dict[str, Any] = _figures(answer) if isinstance(answer, PushReport) else {}
+    return dg.AssetCheckResult(
+        asset_key=push_key(name),
+        check_name=CHECK,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{reason}. What is left stays a change, and the next run attempts it anew.",
+        metadata=figures,
+    )
+
+
+def _show_what_is_due(context: dg.AssetExecutionContext, config: PushConfig, ws: Workspace, names: list[str]) -> None:
+    """Observe each channel's asset with what a push would send now, as the database knows it; nothing is called."""
+    for name in names:
+        with ws.engine.connect() as connection:
+            rows = oldest_changes(connection, channel=name, skus=config.skus)
+        metadata: dict[str, Any] = {
+            "dry_run": True,
+            "changes": len(rows),
+            **worst_rows(rows),
+            **report_file(ws.home, context.run_id, f"dry_run_{name}", rows),
+        }
+        context.log_event(dg.AssetObservation(push_key(name), metadata=metadata))

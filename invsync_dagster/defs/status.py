@@ -1,0 +1,65 @@
+"""The state of the whole as an asset: what `invsync status` says, with its trend as plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from invsync_dagster.channels import Configuration
+from invsync_dagster.defs.names import CHANGES, OWNERS, STOCK, SYNC_STATUS, push_key
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.status import COLUMNS, status
+from invsync_dagster.sync.workspace import Workspace
+
+
+def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
+    """Return the status asset, downstream of all pushes."""
+
+    @dg.asset(
+        key=SYNC_STATUS,
+        deps=[push_key(channel.name) for channel in configuration.channels] or [CHANGES],
+        group_name=STOCK,
+        owners=OWNERS,
+        kinds={"table"},
+        description=(
+            "How things stand, per channel: listings active, in step, held and in review, the oldest change, the success rate of "
+            "the last hour. The push step writes it with every scheduled cycle and whenever a channel failed; materialise it to "
+            "see the present.\n\n"
+            "*Red* means that the database could not be read. What needs a person stands under `notes`."
+        ),
+    )
+    def sync_status(invsync: Invsync) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=status_metadata(invsync.workspace))
+
+    return [sync_status]
+
+
+def status_metadata(ws: Workspace) -> dict[str, Any]:
+    """Return the status as metadata: figures that plot, the table of channels, and what needs attention."""
+    with ws.engine.connect() as connection:
+        now = status(connection, ws.clock.now())
+    channels = now.channels
+    ages = [one.oldest_change_seconds for one in channels if one.oldest_change_seconds is not None]
+    done = sum(one.syncs_last_hour for one in channels)
+    failed = sum(one.failed_last_hour for one in channels)
+    records = [dg.TableRecord(dict(zip(COLUMNS, row, strict=True))) for row in now.rows()]
+    notes = now.notes()
+    return {
+        "skus": now.skus,
+        "units": now.units,
+        "reserved": now.reserved,
+        "negative_skus": now.negative,
+        "ledger_sequence": now.ledger_sequence,
+        "listings_active": sum(one.active for one in channels),
+        "listings_in_step": sum(one.in_step for one in channels),
+        "listings_out_of_step": now.out_of_step,
+        "listings_held": sum(one.held for one in channels),
+        "listings_in_review": sum(one.review for one in channels),
+        "open_cases": now.open_cases,
+        "oldest_change_s": round(max(ages, default=0.0), 1),
+        "syncs_last_hour": done,
+        "failed_last_hour": failed,
+        **({"channels": dg.MetadataValue.table(records)} if records else {}),
+        **({"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))} if notes else {}),
+    }

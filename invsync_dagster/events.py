@@ -1,0 +1,87 @@
+"""What channels tell us, in one vocabulary: order documents and stock counts, shared by platforms and inventory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Units that left or re-entered the shelf at one moment."""
+
+    quantity: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LineReference:
+    """How a platform names what was sold; the ledger resolves it to a listing by the first of
+    `item_id`, `variant_id`, `platform_sku` that is given and known for the channel."""
+
+    platform_sku: str = ""
+    item_id: str = ""
+    variant_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """One line of an order with its cumulative totals, in units.
+
+    `ordered` counts what was ordered in all, `cancelled` what will not be shipped any more (released),
+    `shipments` what left the shelf, `restocks` what came back onto it after shipping.
+    """
+
+    line_id: str
+    reference: LineReference
+    ordered: int
+    cancelled: int = 0
+    shipments: tuple[Movement, ...] = ()
+    restocks: tuple[Movement, ...] = ()
+
+    @property
+    def shipped(self) -> int:
+        return sum(m.quantity for m in self.shipments)
+
+    @property
+    def restocked(self) -> int:
+        return sum(m.quantity for m in self.restocks)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDocument:
+    """The state of a whole order as its platform showed it at one revision.
+
+    `revision` grows with every change of the order at the platform (its version, or its update time in
+    microseconds since the epoch); documents with a lower one are older.
+    """
+
+    order_id: str
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    lines: tuple[OrderLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StockCount:
+    """A number of units that a source says it has on its shelf at `occurred_at` (not a difference)."""
+
+    event_id: str
+    platform_sku: str
+    quantity: int
+    occurred_at: datetime
+    version: int = 0
+    change_type: str = "count"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one webhook, or one page of a poll, says.
+
+    `unclear_orders` are ids of orders whose whole document must be asked of the platform.
+    """
+
+    documents: tuple[OrderDocument, ...] = ()
+    counts: tuple[StockCount, ...] = ()
+    unclear_orders: tuple[str, ...] = field(default=())

@@ -1,0 +1,85 @@
+"""The work queue read as figures: how much is out of step per channel, since when, and which levels are worst."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from invsync_dagster.inventory.tables import NOTHING_KNOWN, inventory_levels, is_change
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChanges:
+    """A channel's levels that are out of step or uncertain; `due` of them are worth an attempt now."""
+
+    channel: str
+    changes: int
+    due: int
+    uncertain: int
+    zeros: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One level that is a change; `shown` is what is on its way, else acknowledged (None: nothing of ours yet)."""
+
+    channel: str
+    sku: str
+    item_id: str
+    location_id: str
+    shown: int | None
+    desired: int
+    uncertain: str
+    since: datetime | None
+    due_at: datetime
+    failures: int
+    last_error: str
+
+
+def changes_by_channel(connection: Connection, now: datetime) -> list[ChannelChanges]:
+    """Count the changes of each channel that has any; costs as much as there are changes (partial index)."""
+    level = inventory_levels.c
+    query = (
+        select(
+            level.channel,
+            func.count(),
+            func.count().filter(level.due_at <= now, level.claim.is_(None)),
+            func.count(level.uncertain),
+            func.count().filter(level.desired == 0),
+            func.min(level.out_of_step_since),
+        )
+        .where(is_change())
+        .group_by(level.channel)
+        .order_by(level.channel)
+    )
+    return [ChannelChanges(*row) for row in connection.execute(query)]
+
+
+def oldest_changes(
+    connection: Connection, limit: int | None = None, *, channel: str = "", skus: Collection[str] = ()
+) -> list[Change]:
+    """Return changes, longest out of step first, of all channels or one, of all SKUs or some."""
+    level = inventory_levels.c
+    query = select(
+        level.channel,
+        level.central_sku,
+        level.item_id,
+        level.location_id,
+        func.nullif(level.effective_quantity, NOTHING_KNOWN),
+        level.desired,
+        func.coalesce(level.uncertain, ""),
+        level.out_of_step_since,
+        level.due_at,
+        level.failures,
+        level.last_error,
+    ).where(is_change())
+    if channel:
+        query = query.where(level.channel == channel)
+    if skus:
+        query = query.where(level.central_sku.in_(skus))
+    query = query.order_by(level.out_of_step_since, level.id).limit(limit)
+    return [Change(*row) for row in connection.execute(query)]

@@ -1,0 +1,127 @@
+"""The rows of a mapping file (`central_sku, channel, platform_sku, …, rules`), checked one by one and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from invsync_dagster.inventory.imports import fields
+from invsync_dagster.inventory.imports.reading import CellError, Rejection, Row, Source
+
+STATUSES = ("active", "paused", "excluded", "retired")
+RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
+
+Level = tuple[str, str, str]  # channel, item id, location id
+Identity = tuple[str, str, str, str]  # a level and the platform's SKU: what makes a listing
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRow:
+    """What one row states of a listing; rules of None: the channel's hold. `status` None: what is known stays."""
+
+    line: int
+    central_sku: str
+    channel: str
+    platform_sku: str
+    item_id: str
+    location_id: str
+    variant_id: str
+    status: str | None
+    buffer: int | None
+    percent: int | None
+    minimum: int | None
+    maximum: int | None
+    dead_band: int | None
+
+    @property
+    def level(self) -> Level:
+        return (self.channel, self.item_id, self.location_id)
+
+    @property
+    def identity(self) -> Identity:
+        return (*self.level, self.platform_sku)
+
+
+def read_mapping(
+    file: str, source: Source, *, channels: Collection[str], known: Callable[[Collection[str]], Collection[str]]
+) -> tuple[list[MappingRow], list[Rejection]]:
+    """Take all rows of `source`; returns those that can go in, and the others, by line.
+
+    `channels` are those that exist, `known` finds those of some SKUs that are in the stock. Two rows for one listing go in
+    once where they say the same, and two SKUs on one level don't go in at all. Raises `FileError` where the file breaks off.
+    """
+    stated: list[MappingRow] = []
+    rejections: list[Rejection] = []
+    for row in source.rows:
+        if isinstance(row, Rejection):
+            rejections.append(row)
+            continue
+        try:
+            stated.append(_mapping_row(row, channels))
+        except CellError as error:
+            rejections.append(error.rejection(file, row.line))
+    there = known({one.central_sku for one in stated})
+    by_level: dict[Level, list[MappingRow]] = {}
+    for one in stated:
+        if one.central_sku in there:
+            by_level.setdefault(one.level, []).append(one)
+        else:
+            reason, mend = "the SKU isn't in the stock", "import its inventory first; SKUs compare exactly"
+            rejections.append(Rejection(file, one.line, "central_sku", one.central_sku, reason, mend))
+    rows: list[MappingRow] = []
+    for together in by_level.values():
+        good, bad = _of_one_level(file, together)
+        rows += good
+        rejections += bad
+    return sorted(rows, key=lambda one: one.line), sorted(rejections, key=lambda one: one.line)
+
+
+def _mapping_row(row: Row, channels: Collection[str]) -> MappingRow:
+    cells = row.cells
+    sku = fields.identity(cells, "central_sku")
+    channel = fields.identity(cells, "channel")
+    if channel not in channels:
+        mend = f"use one of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
+        raise CellError("channel", channel, f"unknown channel '{channel}'", mend)
+    return MappingRow(
+        line=row.line,
+        central_sku=sku,
+        channel=channel,
+        platform_sku=fields.identity(cells, "platform_sku", required=False),
+        item_id=fields.identity(cells, "platform_item_id"),
+        location_id=fields.identity(cells, "platform_location_id", required=False),
+        variant_id=fields.identity(cells, "platform_variant_id", required=False),
+        status=fields.choice(cells, "status", STATUSES),
+        buffer=fields.units(cells, "buffer"),
+        percent=fields.units(cells, "percent", most=100),
+        minimum=fields.units(cells, "minimum"),
+        maximum=fields.units(cells, "maximum"),
+        dead_band=fields.units(cells, "dead_band"),
+    )
+
+
+def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
+    if len({row.central_sku for row in rows}) > 1:
+        lines = ", ".join(str(row.line) for row in rows)
+        reason = f"one level is mapped to two SKUs (lines {lines}): none goes in"
+        mend = "a level holds one number, so give it one SKU"
+        return [], [Rejection(file, row.line, "central_sku", row.central_sku, reason, mend) for row in rows]
+    good: list[MappingRow] = []
+    bad: list[Rejection] = []
+    by_identity: dict[Identity, list[MappingRow]] = {}
+    for row in rows:
+        by_identity.setdefault(row.identity, []).append(row)
+    for same in by_identity.values():
+        first = same[0]
+        if all(replace(row, line=first.line) == first for row in same):
+            good.append(first)
+            bad += [_twice(file, row, f"the listing is already on line {first.line}, the same", "take the row out") for row in same[1:]]
+        else:
+            lines = ", ".join(str(row.line) for row in same)
+            reason = f"the listing is there with different values (lines {lines}): none goes in"
+            bad += [_twice(file, row, reason, "keep the right one of them") for row in same]
+    return good, bad
+
+
+def _twice(file: str, row: MappingRow, reason: str, mend: str) -> Rejection:
+    return Rejection(file, row.line, "platform_item_id", row.item_id, reason, mend)

@@ -1,0 +1,152 @@
+"""What an import would do or did: counts, moves and rejected rows, in words, as JSON, and as the rejects file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from invsync_dagster.inventory.imports.reading import Rejection
+from invsync_dagster.settings import ImportLimits
+
+LARGEST = 20  # moves shown; enough to see what kind of file it is
+
+APPLIED = "applied"
+HELD = "held"
+REJECTED = "rejected"
+DROPPED = "dropped"
+ALREADY = "already_imported"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a row does to one SKU; quantities in units on hand, `available_*` what can be sold (0 if inactive)."""
+
+    sku: str
+    product_name: str
+    quantity_before: int
+    quantity_after: int
+    available_before: int
+    available_after: int
+
+    @property
+    def units(self) -> int:
+        """Units moved: on hand or available, whichever is more (deactivating moves no unit on hand, and all that is sold)."""
+        return max(abs(self.quantity_after - self.quantity_before), abs(self.available_after - self.available_before))
+
+    @property
+    def zeroes(self) -> bool:
+        return self.available_before > 0 >= self.available_after
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
+
+    `zeroed` rows are among the `changed`. `stocked` rows could be sold before. `beyond` says in words which limits the
+    file goes beyond: it is held if there is one.
+    """
+
+    kind: str
+    file: str
+    rows: int
+    added: int
+    changed: int
+    unchanged: int
+    zeroed: int
+    stocked: int
+    rejected: int
+    units_before: int
+    units_after: int
+    units_moved: int
+    largest: tuple[Move, ...] = ()
+    beyond: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values with stable keys; `largest` as a list of dicts."""
+        return asdict(self) | {"largest": [asdict(move) for move in self.largest], "beyond": list(self.beyond)}
+
+    def render(self) -> str:
+        """The preview in words, several lines."""
+        noun = "SKUs" if self.kind == "inventory" else "listings"
+        lines = [
+            f"{self.file} ({self.kind}): {self.rows} rows; {noun}: {self.added} added, {self.changed} changed,"
+            f" {self.unchanged} unchanged; {self.rejected} rows rejected"
+        ]
+        if self.kind == "inventory":
+            lines.append(
+                f"units on hand of these SKUs: {self.units_before} -> {self.units_after}; {self.units_moved} units moved in SKUs"
+                f" known before; {self.zeroed} of {self.stocked} that could be sold go to 0"
+            )
+        if self.largest:
+            lines.append("largest moves:")
+            lines += [f"  {move.sku}: {move.quantity_before} -> {move.quantity_after}  {move.product_name}" for move in self.largest]
+        lines += [f"beyond the limits: {reason}" for reason in self.beyond]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What became of a file. `state`: applied, held, rejected (nothing of it can go in), dropped or already_imported."""
+
+    import_id: str
+    state: str
+    reason: str
+    preview: Preview | None
+    rejections: tuple[Rejection, ...] = ()
+    rejects_file: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values with stable keys; of the rejections the first 20."""
+        return {
+            "import_id": self.import_id,
+            "state": self.state,
+            "reason": self.reason,
+            "preview": self.preview.to_dict() if self.preview else None,
+            "rejected_rows": len(self.rejections),
+            "rejections": [asdict(one) for one in self.rejections[:LARGEST]],
+            "rejects_file": str(self.rejects_file) if self.rejects_file else None,
+        }
+
+    def render(self) -> str:
+        """The result in words, several lines."""
+        lines = [f"{self.state}: {self.reason}" if self.reason else self.state]
+        if self.preview:
+            lines.append(self.preview.render())
+        lines += [str(one) for one in self.rejections[:LARGEST]]
+        if self.rejects_file:
+            lines.append(f"all {len(self.rejections)} rejected rows: {self.rejects_file}")
+        return "\n".join(lines)
+
+
+def judge(moves: Sequence[Move], limits: ImportLimits) -> tuple[str, ...]:
+    """Say in words beyond which limits the moves of known SKUs (unchanged ones included) go; none: nothing to hold.
+
+    Shares are of what the source names, not of the whole stock: an all-zero file of one shelf must not pass because the
+    other shelves are full. Beyond a limit is what exceeds its share and its minimum both.
+    """
+    stocked = sum(move.available_before > 0 for move in moves)
+    zeroed = sum(move.zeroes for move in moves)
+    before = sum(max(move.quantity_before, 0) for move in moves)
+    moved = sum(move.units for move in moves)
+    beyond = []
+    if zeroed > limits.zeroed_minimum and zeroed > limits.zeroed_share * stocked:
+        beyond.append(f"{zeroed} of {stocked} SKUs that can be sold would go to 0 (limit {limits.zeroed_share:.0%})")
+    if moved > limits.moved_minimum_units and moved > limits.moved_share * before:
+        beyond.append(f"{moved} units would move, of {before} on hand (limit {limits.moved_share:.0%})")
+    return tuple(beyond)
+
+
+def write_rejects(path: Path, rejections: Iterable[Rejection]) -> None:
+    """Write the rejected rows as CSV (file, line, column, value, reason, mend), whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "line", "column", "value", "reason", "mend"))
+        writer.writerows((one.file, one.line, one.column, one.value, one.reason, one.mend) for one in rejections)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

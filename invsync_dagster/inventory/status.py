@@ -1,0 +1,273 @@
+"""How things stand: per channel what is in step, held, in review and out of step since when; and what waits for a person."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, not_, select
+
+from invsync_dagster.inventory.tables import (
+    central_inventory,
+    channels,
+    imports,
+    inventory_levels,
+    is_change,
+    order_lines,
+    platform_mapping,
+    stock_ledger,
+    sync_logs,
+    unclear_orders,
+)
+
+WINDOW = timedelta(hours=1)  # of the success rate and the syncs
+
+COLUMNS = (
+    "channel", "state", "active", "in step", "out of step", "held", "review", "paused",
+    "oldest change", "last push", "success, last hour", "syncs, last hour",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """One channel; listings in numbers, ages in seconds, times aware UTC.
+
+    Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed: the
+    channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
+    whose number at the platform isn't known for sure. Rates are None where nothing was attempted.
+    """
+
+    channel: str
+    platform: str
+    environment: str
+    state: str
+    reason: str
+    active: int
+    in_step: int
+    out_of_step: int
+    uncertain: int
+    held: int
+    stopped: int
+    review: int
+    paused: int
+    excluded: int
+    oldest_change_seconds: float | None
+    last_push_at: datetime | None
+    last_success_at: datetime | None
+    syncs_last_hour: int
+    failed_last_hour: int
+    success_rate_last_hour: float | None
+    unresolved_lines: int
+    unclear_orders: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldImport:
+    """An import or a batch of counts that waits for a person."""
+
+    import_id: str
+    kind: str
+    file_name: str
+    rows: int
+    reason: str
+    held_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the whole at `at`; `negative` counts SKUs whose reservations exceed what is on hand."""
+
+    at: datetime
+    skus: int
+    inactive: int
+    units: int
+    reserved: int
+    negative: int
+    ledger_sequence: int
+    channels: tuple[ChannelStatus, ...]
+    held_imports: tuple[HeldImport, ...]
+
+    @property
+    def out_of_step(self) -> int:
+        return sum(channel.out_of_step for channel in self.channels)
+
+    @property
+    def open_cases(self) -> int:
+        """What waits for a person or for an answer: listings held or in review, held imports, unresolved and unclear orders."""
+        each = (one.held + one.review + one.unresolved_lines + one.unclear_orders for one in self.channels)
+        return sum(each) + len(self.held_imports)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values with stable keys; times as ISO text."""
+        plain = asdict(self) | {"out_of_step": self.out_of_step, "open_cases": self.open_cases, "at": self.at.isoformat()}
+        plain["channels"] = [_plain(asdict(channel)) for channel in self.channels]
+        plain["held_imports"] = [asdict(one) for one in self.held_imports]
+        return plain
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row of texts a channel, under `COLUMNS`."""
+        return [
+            (
+                one.channel, one.state, str(one.active), str(one.in_step), str(one.out_of_step), str(one.held), str(one.review),
+                str(one.paused), age_in_words(one.oldest_change_seconds), _ago(one.last_push_at, self.at),
+                "-" if one.success_rate_last_hour is None else f"{one.success_rate_last_hour:.1%}", str(one.syncs_last_hour),
+            )
+            for one in self.channels
+        ]  # fmt: skip
+
+    def notes(self) -> list[str]:
+        """What needs attention, one sentence each."""
+        notes = [f"{one.channel}: {one.state}, {one.reason}" for one in self.channels if one.reason]
+        for one in self.channels:
+            if one.unresolved_lines:
+                notes.append(f"{one.channel}: {one.unresolved_lines} order lines belong to no listing; import their mapping")
+            if one.unclear_orders:
+                notes.append(f"{one.channel}: {one.unclear_orders} orders are asked of the channel anew")
+            if one.stopped:
+                notes.append(f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why")
+        notes += [
+            f"{one.kind} {one.file_name} is held since {age_in_words(one.held_seconds)}: {one.reason} (import id {one.import_id})"
+            for one in self.held_imports
+        ]
+        if self.negative:
+            notes.append(f"{self.negative} SKUs have more reserved than on hand; they show 0")
+        return notes
+
+
+def status(connection: Connection, now: datetime) -> Status:
+    """Read the status in the connection's transaction, so that its numbers belong together."""
+    stock = central_inventory.c
+    skus, inactive, units, reserved, negative = connection.execute(
+        select(
+            func.count(),
+            func.count().filter(stock.status == "inactive"),
+            func.coalesce(func.sum(stock.quantity), 0),
+            func.coalesce(func.sum(stock.reserved_quantity), 0),
+            func.count().filter(stock.quantity < stock.reserved_quantity),
+        )
+    ).one()
+    held = select(imports).where(imports.c.state == "held").order_by(imports.c.created_at, imports.c.id)
+    return Status(
+        at=now,
+        skus=skus,
+        inactive=inactive,
+        units=int(units),
+        reserved=int(reserved),
+        negative=negative,
+        ledger_sequence=connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one(),
+        channels=_channels(connection, now),
+        held_imports=tuple(
+            HeldImport(row.id, row.kind, row.file_name, row.rows, row.reason, (now - row.created_at).total_seconds())
+            for row in connection.execute(held)
+        ),
+    )
+
+
+def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...]:
+    listings: dict[str, dict[str, int]] = {}
+    listing, level = platform_mapping.c, inventory_levels.c
+    by_status = select(listing.platform_name, listing.status, func.count()).group_by(listing.platform_name, listing.status)
+    for name, state, number in connection.execute(by_status):
+        listings.setdefault(name, {})[state] = number
+    is_held = level.held_quantity.is_not(None)
+    # Active listings by what stands in their way; the changes are found by their partial index, whatever the rest amounts to.
+    active_on_level = (
+        select(level.channel, func.count(), func.count(level.uncertain), func.min(level.out_of_step_since))
+        .join(platform_mapping, and_(listing.level_id == level.id, listing.status == "active"))
+        .group_by(level.channel)
+    )
+    changes = {row[0]: row[1:] for row in connection.execute(active_on_level.where(is_change(), not_(is_held)))}
+    held = _by_channel(connection, active_on_level.where(level.pushable.is_(True), is_held))
+    stopped = _by_channel(connection, active_on_level.where(level.pushable.is_(False)))
+    attempts = _attempts(connection, now)
+    lines = order_lines.c
+    unresolved = _by_channel(
+        connection,
+        select(lines.channel, func.count()).where(lines.sku.is_(None), lines.ignored_reason == "").group_by(lines.channel),
+    )
+    unclear = _by_channel(connection, select(unclear_orders.c.channel, func.count()).group_by(unclear_orders.c.channel))
+    result = []
+    for row in connection.execute(select(channels).where(channels.c.status != "retired").order_by(channels.c.name)):
+        number = listings.get(row.name, {})
+        out_of_step, uncertain, since = changes.get(row.name, (0, 0, None))
+        done, failed, succeeded = attempts.get(row.name, (0, 0, 0))
+        state, reason = _state(row)
+        result.append(
+            ChannelStatus(
+                channel=row.name,
+                platform=row.platform,
+                environment=row.environment,
+                state=state,
+                reason=reason,
+                active=number.get("active", 0),
+                in_step=number.get("active", 0) - out_of_step - held.get(row.name, 0) - stopped.get(row.name, 0),
+                out_of_step=out_of_step,
+                uncertain=uncertain,
+                held=held.get(row.name, 0),
+                stopped=stopped.get(row.name, 0),
+                review=number.get("needs_review", 0),
+                paused=number.get("paused", 0),
+                excluded=number.get("excluded", 0),
+                oldest_change_seconds=(now - since).total_seconds() if since else None,
+                last_push_at=row.last_push_at,
+                last_success_at=row.last_success_at,
+                syncs_last_hour=done,
+                failed_last_hour=failed,
+                success_rate_last_hour=succeeded / (succeeded + failed) if succeeded + failed else None,
+                unresolved_lines=unresolved.get(row.name, 0),
+                unclear_orders=unclear.get(row.name, 0),
+            )
+        )
+    return tuple(result)
+
+
+def _by_channel(connection: Connection, query: Select[Any]) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _attempts(connection: Connection, now: datetime) -> dict[str, tuple[int, int, int]]:
+    """Pushes of the last hour by channel: attempts that reached the wire, failed, acknowledged.
+
+    A row that was not sent (throttled, refused before any byte left) is no attempt; an accepted one is open, so neither.
+    """
+    log = sync_logs.c
+    query = (
+        select(
+            log.platform,
+            func.count().filter(log.status != "not_sent"),
+            func.count().filter(log.status.in_(("rejected", "unknown"))),
+            func.count().filter(log.status == "acknowledged"),
+        )
+        .where(log.timestamp > now - WINDOW, log.action == "push")
+        .group_by(log.platform)
+    )
+    return {row[0]: (row[1], row[2], row[3]) for row in connection.execute(query)}
+
+
+def _state(row: Any) -> tuple[str, str]:
+    if row.status != "active":
+        return row.status, row.status_reason
+    if row.stopped_reason:
+        return "stopped", row.stopped_reason
+    if row.push_approved_at is None:
+        return "not approved", "its first push waits for a preview and an approval"
+    return "active", ""
+
+
+def age_in_words(seconds: float | None) -> str:
+    """`4 s`, `12 min`, `3 h`, `2 d`; `-` for none."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _ago(then: datetime | None, now: datetime) -> str:
+    return "never" if then is None else f"{age_in_words((now - then).total_seconds())} ago"
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}

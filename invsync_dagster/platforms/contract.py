@@ -1,0 +1,181 @@
+"""The one contract that every platform fulfils: write a batch, read a batch, list orders, verify and parse webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from invsync_dagster.events import Content
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+
+
+@dataclass(frozen=True, slots=True)
+class LevelReference:
+    """The platform's own names of one inventory level: Shopify's inventory item and location gid, the ERP's SKU."""
+
+    item_id: str
+    location_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRow:
+    """An absolute quantity for one level; `expected` is the compare-and-set value, None where it is not known."""
+
+    level: LevelReference
+    quantity: int
+    expected: int | None = None
+
+
+class Result(StrEnum):
+    """What became of one row of a write (DESIGN: outcomes of a row)."""
+
+    ACKNOWLEDGED = "acknowledged"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one row, in the platform's words where it failed.
+
+    A compare-and-set that was refused is REJECTED with recovery SETTLE: nothing was written, read again.
+    A good row in a call that was refused because of other rows is NOT_SENT with recovery RETRY.
+    """
+
+    result: Result
+    recovery: Recovery | None = None
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+    handle: str = ""
+    check_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a platform told of its rate limit in an answer: points left and points restored a second."""
+
+    available: float
+    restore_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAnswer:
+    """One outcome per row, in the order of the rows."""
+
+    outcomes: tuple[Outcome, ...]
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the platform shows for one level; `quantity` is None where `problem` says why there is none.
+
+    `variant_id` and `platform_sku` are what the platform calls the level's article, where the read tells it.
+    """
+
+    level: LevelReference
+    quantity: int | None
+    problem: Outcome | None = None
+    variant_id: str = ""
+    platform_sku: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """One reading per asked level, in the order asked."""
+
+    readings: tuple[Reading, ...]
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersPage:
+    """One page of orders (and, from an ERP, counts) changed in a half-open window; `cursor` is "" on the last page."""
+
+    content: Content
+    cursor: str = ""
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a platform allows, in rows, seconds and points; each channel may lower them in its settings.
+
+    `rate` points a second are restored up to `burst`; a call costs `write_cost`, `read_cost` or `orders_cost`.
+    `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
+    `webhook_delay`: how late a webhook normally comes.
+    """
+
+    write_batch: int
+    read_batch: int
+    rate: float
+    burst: float
+    write_cost: float = 1.0
+    read_cost: float = 1.0
+    orders_cost: float = 1.0
+    request_deadline: float = 30.0
+    write_linger: float = 60.0
+    read_lag: float = 0.0
+    webhook_delay: float = 60.0
+
+
+class Platform(Protocol):
+    """A connected channel of one platform. Reads and order lists raise `PlatformError`; writes never do."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def write(self, rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        """Set absolute quantities; `key` is the idempotency key, replayed only for the identical rows."""
+        ...
+
+    def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read levels, at most `limits.read_batch`. Raises `PlatformError`."""
+        ...
+
+    def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        """List what changed in the half-open window [since, until). Raises `PlatformError`."""
+        ...
+
+    def orders(self, order_ids: Sequence[str]) -> OrdersPage:
+        """Fetch whole orders by id, unknown ones left out. Raises `PlatformError`."""
+        ...
+
+    def check_credentials(self) -> None:
+        """Return if the credentials work for what we need, else raise `PlatformError`."""
+        ...
+
+
+class WebhookDoor(Protocol):
+    """What the receiver and the inbox need of a channel: no credentials for writing, only the webhook secret."""
+
+    def verify(self, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
+        """Check the signature on the raw bytes in constant time; header names are lower case. Raises `SignatureError`."""
+        ...
+
+    def topic(self, headers: Mapping[str, str], body: bytes) -> str:
+        """Return the platform's name of the event (`orders/create`)."""
+        ...
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
+        """Turn a verified webhook into documents, counts and unclear orders. Raises `NotUnderstoodError`."""
+        ...
+
+
+def outcomes_of_failure(error: PlatformError, rows: int) -> tuple[Outcome, ...]:
+    """Give each of `rows` rows the outcome of a call that failed as a whole."""
+    result = {
+        Recovery.WAIT: Result.NOT_SENT,
+        Recovery.RETRY: Result.NOT_SENT,
+        Recovery.SETTLE: Result.UNKNOWN,
+        Recovery.REAUTHENTICATE: Result.NOT_SENT,
+        Recovery.REVIEW: Result.REJECTED,
+        Recovery.REJECT: Result.REJECTED,
+    }[error.recovery]
+    return (Outcome(result, error.recovery, error.code, error.message, error.retry_after),) * rows

@@ -1,0 +1,47 @@
+"""Which platforms there are: one `Vendor` a platform, the only place that names the vendors' folders.
+
+Every vendor's folder offers the same three names: its settings model, `connect` and `door`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms import shopify
+from invsync_dagster.platforms.contract import Platform, WebhookDoor
+from invsync_dagster.platforms.transport import Transport
+
+Connect = Callable[[Any, Mapping[str, str], Mapping[str, float], Transport, Clock], Platform]
+Door = Callable[[Any, Mapping[str, str]], WebhookDoor]
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """How channels of one platform are configured, connected and listened to.
+
+    `settings` is the pydantic model of the channel's `settings:` block; its fields that end in `_env` hold names of
+    environment variables. `connect(settings, secrets, limit_overrides, transport, clock)` and `door(settings, secrets)`
+    take that model, and the secrets by the name of their `_env` field (`access_token_env` -> the token itself).
+    `moves_own_number`: the platform takes a sold unit off its own number by itself.
+    """
+
+    settings: type[BaseModel]
+    connect: Connect
+    door: Door
+    moves_own_number: bool
+
+
+VENDORS: dict[str, Vendor] = {
+    "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, moves_own_number=True),
+}
+try:
+    from invsync_dagster.platforms import erp
+except ImportError:
+    pass
+else:
+    VENDORS["erp"] = Vendor(erp.ErpSettings, erp.connect, erp.door, moves_own_number=False)

@@ -1,0 +1,79 @@
+"""The `settings:` block of a Shopify channel, and the limits that Shopify sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.transport import is_loopback
+
+LIMITS = Limits(
+    # Input arrays of more than 250 entries are refused by every API, `nodes(ids:)` too (shopify.dev, API usage limits).
+    write_batch=250,
+    # One level read costs about 4 points (item, variant, level, quantity) and one query at most 1,000.
+    read_batch=100,
+    # The Standard plan restores 100 points a second into a bucket of 2,000 (shopify.dev, rate limits); each answer
+    # states the shop's own figures.
+    rate=100.0,
+    burst=2000.0,
+    write_cost=10.0,
+    read_cost=400.0,
+    # `documents.ORDERS_A_PAGE` orders with the parts that `documents` asks for.
+    orders_cost=600.0,
+    request_deadline=30.0,
+    # Not documented: the longest time that a request cut off by us may still be worked on. Lower it only for a sandbox.
+    write_linger=60.0,
+    read_lag=0.0,
+    webhook_delay=60.0,
+)
+
+
+class ShopifySettings(BaseModel):
+    """How one Shopify store is reached; secrets are named, never written here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shop_url: str = Field(description="The store's own address, https://<store>.myshopify.com.")
+    api_version: str = Field(
+        default="2026-07",
+        pattern=r"^\d{4}-\d{2}$",
+        description="Version of the Admin API; 2026-04, 2026-07 and 2026-10 are tested.",
+    )
+    access_token_env: str = Field(
+        description="Environment variable with the Admin API access token "
+        "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders)."
+    )
+    webhook_secret_env: str = Field(description="Environment variable with the app's client secret, which signs webhooks.")
+    webhook_previous_secret_env: str | None = Field(
+        default=None, description="Environment variable with the client secret before its rotation, valid beside the new one."
+    )
+
+    @field_validator("shop_url")
+    @classmethod
+    def _is_a_store(cls, value: str) -> str:
+        """Refuse what would send the token in the clear or to a half-written address."""
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be the store's address, as https://example.myshopify.com")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("must be a bare address, without a user name, '?' or '#'")
+        return value.rstrip("/")
+
+
+def limits_with(overrides: Mapping[str, float]) -> Limits:
+    """Return Shopify's limits, each lowered or changed by the channel. Raises `ValueError` naming an unknown limit."""
+    names = {field.name for field in fields(Limits)}
+    if unknown := sorted(set(overrides) - names):
+        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    changed: dict[str, float | int] = dict(overrides)
+    for batch in ("write_batch", "read_batch"):
+        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
+        if not 1 <= changed[batch] <= 250:
+            raise ValueError(f"{batch} must be from 1 to 250")
+    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above

@@ -1,0 +1,151 @@
+"""Where things are (`Home`, from the environment) and how they run (`Settings`, in channels.yaml)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders and files of one installation; all paths are absolute.
+
+    `database_url` may hold a password and is left out of `repr`.
+    """
+
+    root: Path
+    data: Path
+    database_url: str = field(repr=False)
+    channels_file: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read INVSYNC_ROOT (default: the working directory), INVSYNC_DATA (default: data/ in the root),
+        INVSYNC_DATABASE_URL (default: SQLite in the data folder) and INVSYNC_CHANNELS (default: channels.yaml in the
+        root). A relative path counts from the root; an empty variable is an unset one."""
+        root = Path(environ.get("INVSYNC_ROOT") or ".").absolute()
+        data = root / (environ.get("INVSYNC_DATA") or "data")
+        return cls(
+            root=root,
+            data=data,
+            database_url=environ.get("INVSYNC_DATABASE_URL") or f"sqlite:///{data / 'invsync.db'}",
+            channels_file=root / (environ.get("INVSYNC_CHANNELS") or "channels.yaml"),
+        )
+
+    @property
+    def inbox(self) -> Path:
+        """Segments of webhook deliveries, durable before they are answered."""
+        return self.data / "inbox"
+
+    @property
+    def imports(self) -> Path:
+        """The watched folder of import files."""
+        return self.data / "imports"
+
+    @property
+    def reports(self) -> Path:
+        """One folder a run with the whole of what its metadata shows the worst rows of."""
+        return self.data / "reports"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file a living worker."""
+        return self.data / "locks"
+
+    @property
+    def last_good_channels_file(self) -> Path:
+        """The copy of the last channels file that could be read, in force while the file itself can't be."""
+        return self.data / "channels.last-good.yaml"
+
+
+def _cron(value: str) -> str:
+    if len(value.split()) != 5:
+        raise ValueError("must have the five fields of cron: minute, hour, day, month, weekday")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be a name of the time zone database, such as Europe/Berlin") from None
+    return value
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
+class ImportLimits(BaseModel):
+    """The breaker before the ledger: an import or a batch of counts beyond one of these is held for a person."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    zeroed_share: float = Field(
+        default=0.2, ge=0, le=1, description="Share of the stocked SKUs that one source may set to zero."
+    )
+    zeroed_minimum: int = Field(
+        default=20, ge=0, description="SKUs that a source may always set to zero, however large their share is."
+    )
+    moved_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of all units in stock by which one source may move the stock."
+    )
+    moved_minimum_units: int = Field(
+        default=1000,
+        ge=0,
+        description="Units by which a source may always move the stock, however large their share is.",
+    )
+
+
+class Settings(BaseModel):
+    """The settings of an installation, each with the default that sellers expect."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    incremental_every_minutes: int = Field(
+        default=5, ge=1, le=60, description="Minutes between incremental cycles (they also run at once after webhooks)."
+    )
+    full_sync_cron: Cron = Field(default="0 3 * * *", description="When every level is read back and compared.")
+    backup_cron: Cron = Field(default="0 * * * *", description="When the database is backed up.")
+    time_zone: TimeZone = Field(
+        default="UTC", description="The zone of the crons above, and in which a day of stock ends."
+    )
+    batch_size: int = Field(default=50, ge=1, le=1000, description="Rows a call, where the platform says nothing.")
+    retries: int = Field(
+        default=3, ge=0, le=10, description="Attempts again after a failure that is worth it; waits use none."
+    )
+    sku_batches: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Hash buckets of SKUs, the partitions of a full sync; fixed once it has run.",
+    )
+    push_deadline_seconds: float = Field(
+        default=20,
+        gt=0,
+        description="Seconds after which a channel takes no new work in a run; the rest stays a change.",
+    )
+    claim_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="Seconds a claim holds: every request ends before, a dead worker's work waits so long.",
+    )
+    low_stock: int = Field(default=5, ge=0, description="Desired quantities up to this are pushed before all others.")
+    order_overlap_seconds: float = Field(
+        default=120, ge=0, description="Seconds by which the windows of order polls overlap, against late entries."
+    )
+    import_limits: ImportLimits = Field(
+        default=ImportLimits(), description="What a source may change without a person's approval."
+    )
+    max_webhook_bytes: int = Field(
+        default=1_048_576,
+        ge=1024,
+        le=67_108_864,
+        description="Largest webhook body in bytes; a larger one is answered 413.",
+    )

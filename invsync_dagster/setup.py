@@ -1,0 +1,127 @@
+"""The set-up step: writes `.env`, migrates the stock's database and initialises Dagster's, once and in one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from invsync_dagster.channels import Configuration, load
+from invsync_dagster.environment import FILE_NAME, load_env_file, read_env_file, write_env_file
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.settings import Home
+
+
+def set_up(root: Path, environ: Mapping[str, str]) -> list[str]:
+    """Prepare the clone at `root` and return one sentence for each thing that was done; a second call does nothing.
+
+    Raises `OSError` where files can't be written, `subprocess.CalledProcessError` where Dagster can't open its storage.
+    """
+    environ = {**read_env_file(root), **environ, "INVSYNC_ROOT": str(root)}
+    home = Home.from_environment(environ)
+    home.data.mkdir(parents=True, exist_ok=True)
+    with (home.data / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _set_up(home, environ)
+
+
+def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
+    done = []
+    variables = dagster_variables(home)
+    variables |= missing_sandbox_secrets(load(home, _EveryVariable()), environ)
+    if write_env_file(home.root, variables):
+        done.append(f"wrote {FILE_NAME}: where things are, and random secrets for the sandbox channels")
+    for folder in (home.inbox, home.imports, home.reports, home.locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    engine = open_database(home.database_url)
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()
+    if initialise_dagster(home, {**environ, **variables}):
+        done.append("initialised Dagster's storage")
+    return done
+
+
+def dagster_variables(home: Home) -> dict[str, str]:
+    """Return what a bare `dg dev -w workspace.yaml` must find in `.env` to use this project's instance.
+
+    All paths are absolute: Dagster refuses a relative DAGSTER_HOME, and a relative one would follow the shell.
+    """
+    return {
+        "INVSYNC_ROOT": str(home.root),
+        "DAGSTER_HOME": str(home.root),
+        "INVSYNC_DAGSTER_STATE": str(home.data / "dagster"),
+        "INVSYNC_DAGSTER_LOGS": str(home.data / "dagster-logs"),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+
+
+def missing_sandbox_secrets(configuration: Configuration, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return a random value for each variable that a sandbox channel names and `environ` lacks.
+
+    The stand-in shops read the same variables, so any value does. Those of production channels are never invented.
+    """
+    names = {
+        name
+        for channel in configuration.channels
+        if channel.environment == "sandbox"
+        for name in channel.variables().values()
+    }
+    return {name: secrets.token_urlsafe(32) for name in sorted(names) if not environ.get(name)}
+
+
+class _EveryVariable(Mapping[str, str]):
+    """An environment in which everything is set: a channel that only lacks a variable then loads, and names it."""
+
+    def __getitem__(self, name: str) -> str:
+        return "set"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
+    """Create or upgrade Dagster's storage in one process, before anything else opens it; return False if that was done.
+
+    Two processes that open a fresh SQLite instance at once leave it with two schema heads, for good.
+    """
+    marker = home.data / "dagster" / "initialised-by"
+    current = f"dagster {version('dagster')}\n"
+    if marker.is_file() and marker.read_text() == current:
+        return False
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "dagster", "instance", "migrate"]
+    subprocess.run(command, env=dict(environ), check=True, capture_output=True, text=True, cwd=home.root)
+    marker.write_text(current)
+    return True
+
+
+def main() -> int:
+    """Run the set-up for the current folder; print what it did, or one clear line of what stops it."""
+    root = Path.cwd().resolve()
+    load_env_file(root)
+    try:
+        done = set_up(root, os.environ)
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr or error.stdout or "").strip().splitlines()
+        print(f"set-up: Dagster can't open its storage: {last[-1] if last else error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 1
+    for sentence in done:
+        print(f"set-up: {sentence}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

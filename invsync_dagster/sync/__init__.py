@@ -1,0 +1,1 @@
+"""Where the stock meets the platforms: intake, polls, the push protocol, settling, reconciliation. Imports no Dagster."""

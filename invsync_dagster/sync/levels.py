@@ -1,0 +1,248 @@
+"""The state of a level in the push protocol, and its transitions: pure functions from what happened to what is known.
+
+The table is `inventory_levels`; DESIGN's words hold: *effective* is what is on its way, else acknowledged; *expected* is
+what the platform should show if nothing unknown happened; a level with an `uncertain` reason is settled by reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.platforms.contract import Limits
+
+# A failed row is tried again after 5 s, 10 s, 20 s … and at most every hour: a wrong row must neither hammer the
+# platform nor be forgotten.
+FIRST_WAIT = timedelta(seconds=5)
+LONGEST_WAIT = timedelta(hours=1)
+
+# A compare-and-set that was refused is information (an unseen sale), so the level is read again at once; after three
+# refusals in a row something else writes all the time, and it waits like any failure.
+REFUSALS_AT_ONCE = 3
+
+# An increase of an uncertain level waits at most so long for the channel's orders to be known (DESIGN 2.4: bounded).
+LONGEST_RISE_WAIT = timedelta(minutes=15)
+
+
+class Doubt(StrEnum):
+    """Why a level is uncertain, where the push protocol says so (`own_sale`, `never_read`, `resumed` come from the ledger
+    and the listings)."""
+
+    ANSWER_LOST = "answer_lost"
+    CLAIM_TAKEN_OVER = "claim_taken_over"
+    COMPARE_AND_SET_REFUSED = "compare_and_set_refused"
+    LATE_ANSWER = "late_answer"
+    DRIFT = "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class LevelState:
+    """The columns of one level that the push protocol changes, with those that it decides on."""
+
+    id: int
+    central_sku: str
+    item_id: str
+    location_id: str
+    desired: int
+    desired_sequence: int
+    rules_revision: int
+    touched: int
+    attempt: int
+    claim: str | None
+    sent_quantity: int | None
+    sent_at: datetime | None
+    effective_quantity: int
+    expected: int | None
+    accepted_quantity: int | None
+    accepted_handle: str | None
+    accepted_check_after: datetime | None
+    acknowledged_quantity: int | None
+    acknowledged_at: datetime | None
+    acknowledged_attempt: int | None
+    observed_quantity: int | None
+    observed_at: datetime | None
+    uncertain: str | None
+    uncertain_since: datetime | None
+    linger_until: datetime | None
+    out_of_step_since: datetime | None
+    due_at: datetime
+    failures: int
+    last_error: str
+
+
+_COLUMNS = [inventory_levels.c[name] for name in LevelState.__dataclass_fields__]
+_DECIDED_ELSEWHERE = {"id", "central_sku", "item_id", "location_id", "desired", "desired_sequence", "rules_revision"}
+_SAVED = [name for name in LevelState.__dataclass_fields__ if name not in _DECIDED_ELSEWHERE]
+_SAVE = (
+    update(inventory_levels)
+    .where(inventory_levels.c.id == bindparam("key"))
+    .values({name: bindparam(name) for name in _SAVED} | {"claim_until": None, "claim_worker": None})
+)
+
+
+def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelState]:
+    """Read the states of levels in the transaction that will change them."""
+    query = select(*_COLUMNS).where(inventory_levels.c.id.in_(level_ids))
+    return {row.id: LevelState(*row) for row in connection.execute(query)}
+
+
+def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:
+    """Write states back, their claims released, and note since when each has been out of step."""
+    if states:
+        connection.execute(_SAVE, [{**asdict(_stepped(state, now)), "claim": None, "key": state.id} for state in states])
+
+
+def _stepped(state: LevelState, now: datetime) -> LevelState:
+    if state.desired == state.effective_quantity and state.uncertain is None:
+        return replace(state, out_of_step_since=None)
+    return replace(state, out_of_step_since=state.out_of_step_since or now)
+
+
+def acknowledged(
+    state: LevelState, quantity: int, now: datetime, *, raced: bool = False, own_movement: int = 0
+) -> LevelState:
+    """The platform confirmed `quantity`. Where own sales were booked since the claim (`raced`, in sum `own_movement`),
+    whether they came before or after our write can't be known, so the level stays uncertain and is settled by reading."""
+    lingering = state.linger_until is not None and state.linger_until > now
+    uncertain: str | None = None
+    if raced:
+        uncertain = state.uncertain or Doubt.LATE_ANSWER
+    elif lingering:
+        uncertain = Doubt.ANSWER_LOST
+    return replace(
+        state,
+        effective_quantity=quantity,
+        expected=quantity + own_movement,
+        accepted_quantity=None,
+        accepted_handle=None,
+        accepted_check_after=None,
+        acknowledged_quantity=quantity,
+        acknowledged_at=now,
+        acknowledged_attempt=state.attempt,
+        uncertain=uncertain,
+        uncertain_since=(state.uncertain_since or now) if uncertain else None,
+        linger_until=state.linger_until if lingering else None,
+        due_at=state.linger_until if lingering and state.linger_until and not raced else now,
+        failures=0,
+        last_error="",
+    )
+
+
+def accepted(state: LevelState, quantity: int, handle: str, check_after: float | None, now: datetime) -> LevelState:
+    """An asynchronous platform took `quantity`; its result is open until the check."""
+    return replace(
+        state,
+        effective_quantity=quantity,
+        accepted_quantity=quantity,
+        accepted_handle=handle,
+        accepted_check_after=now + timedelta(seconds=check_after or 0.0),
+        failures=0,
+        last_error="",
+    )
+
+
+def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = timedelta(0)) -> LevelState:
+    """Our last write may or may not have landed, and may land until `now + linger`.
+
+    What the platform should show is then the higher of before and sent, so that a decrease goes on at once.
+    """
+    expected = state.expected
+    if expected is not None and state.sent_quantity is not None:
+        expected = max(expected, state.sent_quantity)
+    until = now + linger
+    return replace(
+        state,
+        expected=expected,
+        uncertain=doubt,
+        uncertain_since=state.uncertain_since or now,
+        linger_until=max(until, state.linger_until) if state.linger_until else until,
+        touched=state.touched + 1,
+    )
+
+
+def refused(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
+    """A compare-and-set was refused: nothing was written, and the platform's number is not what we thought."""
+    failures = state.failures + 1
+    return replace(
+        state,
+        expected=None,
+        uncertain=Doubt.COMPARE_AND_SET_REFUSED,
+        uncertain_since=state.uncertain_since or now,
+        due_at=now if failures <= REFUSALS_AT_ONCE else now + wait_after(failures, jitter),
+        failures=failures,
+        last_error=message,
+    )
+
+
+def failed(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
+    """Nothing was written; it stays a change and is tried again later."""
+    failures = state.failures + 1
+    return replace(state, failures=failures, last_error=message, due_at=now + wait_after(failures, jitter))
+
+
+def wait_after(failures: int, jitter: float) -> timedelta:
+    """Return the exponential wait after the n-th failure in a row; `jitter` in [0, 1) adds up to half of it."""
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 12))
+    return wait * (1 + jitter / 2)
+
+
+def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
+    """A valid reading: the platform shows it, so it is the acknowledged number, and the level is certain."""
+    return replace(
+        state,
+        effective_quantity=reading,
+        expected=reading,
+        acknowledged_quantity=reading,
+        acknowledged_at=now,
+        acknowledged_attempt=state.attempt,
+        observed_quantity=reading,
+        observed_at=now,
+        uncertain=None,
+        uncertain_since=None,
+        linger_until=None,
+        due_at=now,
+        failures=state.failures if state.uncertain == Doubt.COMPARE_AND_SET_REFUSED else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingBasis:
+    """What a reading is judged by: when its request began and ended, the level's `touched` when it began, and until when
+    the channel's orders are known (None: not at all)."""
+
+    began: datetime
+    ended: datetime
+    touched: int
+    orders_known_until: datetime | None
+
+
+def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits) -> LevelState:
+    """Apply the settling rules of DESIGN 4 to an uncertain level and a reading of it.
+
+    A valid reading settles; one below desired settles (and so raises) only when the channel's orders are known past it,
+    or at the bound. An invalid one may lower, by raising what we expect, and never settles.
+    """
+    now = basis.ended
+    state = replace(state, observed_quantity=reading, observed_at=now)
+    lag_over = state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= basis.began
+    lingering = state.linger_until is not None and state.linger_until > basis.began
+    valid = state.touched == basis.touched and lag_over and not lingering
+    if not valid:
+        wait = state.linger_until if lingering and state.linger_until else now + timedelta(seconds=limits.read_lag)
+        if reading > state.desired:
+            return replace(state, expected=reading, due_at=now)
+        return replace(state, due_at=now if state.touched != basis.touched else wait)
+    if reading < state.desired and not _rise_allowed(state, basis):
+        return replace(state, expected=reading, due_at=now + FIRST_WAIT)
+    return settled(state, reading, now)
+
+
+def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:
+    if basis.orders_known_until is not None and basis.orders_known_until >= basis.ended:
+        return True
+    return state.uncertain_since is not None and basis.ended - state.uncertain_since >= LONGEST_RISE_WAIT

@@ -1,0 +1,110 @@
+"""The first push of a channel as a decision: what it would change, shown before anything is written, then approved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import bindparam, select, update
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels
+from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.workspace import Workspace
+
+# A preview reads everything once; this bounds a platform that never answers or throttles for ever.
+LONGEST_PREVIEW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """One level: what the channel shows now (None: nothing, see `problem`) and what a push would write."""
+
+    sku: str
+    product_name: str
+    item_id: str
+    location_id: str
+    shown: int | None
+    desired: int
+    problem: str = ""
+
+    @property
+    def move(self) -> int:
+        """Units that the push would add (or take, below 0); 0 where nothing can be read."""
+        return 0 if self.shown is None else self.desired - self.shown
+
+
+@dataclass
+class Preview:
+    """What a push would change at a channel. `rows` holds every pushable level."""
+
+    channel: str
+    rows: list[PreviewRow] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[PreviewRow]:
+        """Rows that would change, largest move first."""
+        return sorted((row for row in self.rows if row.move), key=lambda row: (-abs(row.move), row.sku))
+
+    def totals(self) -> dict[str, int]:
+        """Return counts of levels and units: levels, equal, raised, lowered, zeroed, unreadable, shown and desired."""
+        return {
+            "levels": len(self.rows),
+            "equal": sum(row.shown == row.desired for row in self.rows),
+            "raised": sum(row.move > 0 for row in self.rows),
+            "lowered": sum(row.move < 0 for row in self.rows),
+            "zeroed": sum(row.desired == 0 and row.move < 0 for row in self.rows),
+            "unreadable": sum(row.shown is None for row in self.rows),
+            "units_shown": sum(row.shown or 0 for row in self.rows),
+            "units_desired": sum(row.desired for row in self.rows if row.shown is not None),
+        }
+
+
+def preview_channel(ws: Workspace, name: str) -> Preview:
+    """Read every pushable level of a channel and compare it with what it should show; writes nothing there.
+
+    The readings are kept as observed. Raises `PlatformError` when the channel can't be read, `OutOfTimeError`.
+    """
+    channel = ws.channel(name)
+    calls = calls_of(ws, channel, ws.clock.now() + LONGEST_PREVIEW)
+    level, limits = inventory_levels.c, calls.platform.limits
+    query = (
+        select(level.id, level.central_sku, central_inventory.c.product_name, level.item_id, level.location_id, level.desired)
+        .join(central_inventory, central_inventory.c.sku == level.central_sku)
+        .where(level.channel == name, level.pushable.is_(True))
+        .order_by(level.id)
+    )
+    with ws.engine.connect() as connection:
+        levels = connection.execute(query).all()
+    preview = Preview(name)
+    for start in range(0, len(levels), limits.read_batch):
+        some = levels[start : start + limits.read_batch]
+        references = [LevelReference(row.item_id, row.location_id) for row in some]
+        answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
+        for row, reading in zip(some, answer.readings, strict=True):
+            problem = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else ""
+            preview.rows.append(
+                PreviewRow(
+                    row.central_sku,
+                    row.product_name,
+                    row.item_id,
+                    row.location_id,
+                    reading.quantity,
+                    row.desired,
+                    problem,
+                )
+            )
+        now = ws.clock.now()
+        observed = [
+            {"key": row.id, "observed_quantity": reading.quantity, "observed_at": now}
+            for row, reading in zip(some, answer.readings, strict=True)
+        ]
+        with write_transaction(ws.engine) as connection:
+            connection.execute(
+                update(inventory_levels)
+                .where(level.id == bindparam("key"))
+                .values(observed_quantity=bindparam("observed_quantity"), observed_at=bindparam("observed_at")),
+                observed,
+            )
+    return preview

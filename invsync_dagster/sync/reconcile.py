@@ -1,0 +1,174 @@
+"""The full run: read back one batch of a channel's levels, compare, record drift, and repair by the settling rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.listings import send_to_review
+from invsync_dagster.inventory.tables import inventory_levels, sync_logs
+from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync import levels
+from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
+from invsync_dagster.sync.push import calls_of, push_channel
+from invsync_dagster.sync.record import Attempted, reading_log
+from invsync_dagster.sync.workspace import Workspace
+
+LONGEST_BATCH = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One level that showed something else than it should, and the likely cause."""
+
+    sku: str
+    item_id: str
+    location_id: str
+    acknowledged: int | None
+    observed: int | None
+    desired: int
+    cause: str
+
+
+@dataclass
+class FullSyncReport:
+    """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed."""
+
+    channel: str
+    batch: int
+    levels: int = 0
+    equal: int = 0
+    drift: int = 0
+    uncertain: int = 0
+    missing: int = 0
+    repaired: int = 0
+    left: int = 0
+    api_calls: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+    differences: list[Difference] = field(default_factory=list)
+    to_repair: set[str] = field(default_factory=set)
+
+
+def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
+    """Read back, compare and repair the levels of batch `batch` (level id modulo `sku_batches`) of channel `name`.
+
+    A drifted level becomes uncertain and is settled by the push that follows; missing ones go to review. Running a batch
+    again is harmless. Never raises for the platform's failures: they stand in the report.
+    """
+    report = FullSyncReport(name, batch)
+    began = ws.clock.now()
+    channel = ws.channel(name)
+    if channel.disabled_reason:
+        report.problem = f"configuration: {channel.disabled_reason}"
+        return report
+    deadline = began + LONGEST_BATCH
+    calls = calls_of(ws, channel, deadline)
+    level = inventory_levels.c
+    in_batch = (level.channel == name) & (level.id % ws.configuration.settings.sku_batches == batch)
+    with ws.engine.connect() as connection:
+        ids = list(connection.execute(select(level.id).where(in_batch, level.pushable.is_(True))).scalars())
+    try:
+        for start in range(0, len(ids), calls.platform.limits.read_batch):
+            _compare(ws, name, ids[start : start + calls.platform.limits.read_batch], calls, report, run_id)
+        report.api_calls = calls.made
+        if report.to_repair:
+            pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
+            report.problem = pushed.problem
+            report.repaired = pushed.acknowledged
+            report.api_calls += pushed.api_calls
+    except OutOfTimeError:
+        report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
+    except PlatformError as error:
+        report.problem = f"{error.code}: {error.message}"
+    report.seconds = (ws.clock.now() - began).total_seconds()
+    return report
+
+
+def _compare(ws: Workspace, name: str, ids: list[int], calls: Calls, report: FullSyncReport, run_id: str) -> None:
+    with ws.engine.connect() as connection:
+        before = levels.load(connection, ids)
+    states = list(before.values())
+    began = ws.clock.now()
+
+    def read() -> Any:
+        nonlocal began
+        began = ws.clock.now()
+        return calls.platform.read([LevelReference(state.item_id, state.location_id) for state in states])
+
+    answer = calls.ask(calls.platform.limits.read_cost, read)
+    attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
+    with write_transaction(ws.engine) as connection:
+        _record(connection, attempted, states, answer.readings, calls.platform.limits, report)
+
+
+def _record(
+    connection: Connection,
+    attempted: Attempted,
+    before: list[LevelState],
+    readings: tuple[Reading, ...],
+    limits: Limits,
+    report: FullSyncReport,
+) -> None:
+    now = attempted.ended
+    current = levels.load(connection, [state.id for state in before])
+    after, logs = [], []
+    for was, reading in zip(before, readings, strict=True):
+        state = current[was.id]
+        report.levels += 1
+        if reading.quantity is None:
+            report.missing += 1
+            reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
+            report.differences.append(_difference(state, None, reason))
+            logs.append(reading_log(attempted, state, None, reason))
+            send_to_review(connection, state.id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+            continue
+        if state.claim is not None:
+            continue  # a push is at it: it will record what it learns
+        seen = replace(state, observed_quantity=reading.quantity, observed_at=now)
+        if state.uncertain is not None:
+            report.uncertain += 1
+            report.to_repair.add(state.central_sku)
+            basis = ReadingBasis(attempted.began, now, was.touched, orders_known_until=None)
+            seen = levels.settle(state, reading.quantity, basis, limits)
+        elif reading.quantity == state.acknowledged_quantity:
+            report.equal += 1
+        elif _comparable(state, was, began=attempted.began, limits=limits):
+            report.drift += 1
+            report.to_repair.add(state.central_sku)
+            cause = _cause(state, reading.quantity)
+            report.differences.append(_difference(state, reading.quantity, cause))
+            logs.append(reading_log(attempted, state, reading.quantity, cause, action="drift"))
+            seen = replace(seen, uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
+        after.append(seen)
+    levels.save(connection, after, now)
+    if logs:
+        connection.execute(insert(sync_logs), logs)
+
+
+def _comparable(state: LevelState, was: LevelState, *, began: datetime, limits: Limits) -> bool:
+    """A reading tells of drift only if nothing of ours happened meanwhile and our last write must be visible."""
+    if state.touched != was.touched:
+        return False
+    return state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= began
+
+
+def _cause(state: LevelState, observed: int) -> str:
+    acknowledged = state.acknowledged_quantity
+    if acknowledged is None:
+        return "never acknowledged by us"
+    if observed < acknowledged:
+        return f"{acknowledged - observed} fewer than acknowledged: an order that we haven't seen, or a foreign edit"
+    return f"{observed - acknowledged} more than acknowledged: a foreign edit, or a restock or cancel that we haven't seen"
+
+
+def _difference(state: LevelState, observed: int | None, cause: str) -> Difference:
+    return Difference(
+        state.central_sku, state.item_id, state.location_id, state.acknowledged_quantity, observed, state.desired, cause
+    )

@@ -1,0 +1,201 @@
+"""Records what became of claims: the level's new state and one `sync_logs` row an attempt, in one transaction."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from invsync_dagster.inventory.listings import send_to_review
+from invsync_dagster.inventory.tables import sync_logs
+from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
+from invsync_dagster.platforms.errors import Recovery
+from invsync_dagster.sync import levels
+from invsync_dagster.sync.claims import READ, Claim
+from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
+from invsync_dagster.sync.report import PushReport, RowFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One call with its claims: the token that they carry, the idempotency key, and when the request began and ended."""
+
+    channel: str
+    token: str
+    key: str
+    run_id: str
+    began: datetime
+    ended: datetime
+
+
+def record_writes(
+    connection: Connection,
+    attempted: Attempted,
+    claims: Sequence[Claim],
+    outcomes: Sequence[Outcome],
+    limits: Limits,
+    rng: random.Random,
+    report: PushReport,
+) -> None:
+    """Record one outcome a claim. A claim that was taken over meanwhile changes nothing but the doubt of its level."""
+    now = attempted.ended
+    before = levels.load(connection, [claim.level_id for claim in claims])
+    after: list[LevelState] = []
+    logs: list[dict[str, Any]] = []
+    reviews: list[tuple[int, str]] = []
+    for claim, outcome in zip(claims, outcomes, strict=True):
+        state = before[claim.level_id]
+        if state.claim != attempted.token or state.attempt != claim.attempt:
+            if outcome.result is not Result.NOT_SENT and outcome.result is not Result.REJECTED:
+                # Ours landed after somebody else took the level over: what it shows is known only by reading.
+                late = levels.doubted(state, Doubt.LATE_ANSWER, now)
+                after.append(replace(late, claim=state.claim))
+            logs.append(_log(attempted, claim, state, outcome, "claim was taken over; "))
+            continue
+        after.append(_after(state, claim, outcome, now, limits, rng.random()))
+        logs.append(_log(attempted, claim, state, outcome))
+        if outcome.recovery is Recovery.REVIEW:
+            reviews.append((claim.level_id, f"{outcome.code}: {outcome.message}"))
+        _count(report, claim, outcome, now)
+    levels.save(connection, after, now)
+    connection.execute(insert(sync_logs), logs)
+    for level_id, reason in reviews:
+        send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+
+
+def _after(
+    state: LevelState, claim: Claim, outcome: Outcome, now: datetime, limits: Limits, jitter: float
+) -> LevelState:
+    message = f"{outcome.code}: {outcome.message}"
+    if outcome.result is Result.ACKNOWLEDGED:
+        moved = (state.expected or 0) - (claim.expected or 0)
+        raced = state.touched != claim.touched
+        return levels.acknowledged(state, claim.quantity, now, raced=raced, own_movement=moved)
+    if outcome.result is Result.ACCEPTED:
+        return levels.accepted(state, claim.quantity, outcome.handle, outcome.check_after, now)
+    if outcome.result is Result.UNKNOWN:
+        doubted = levels.doubted(state, Doubt.ANSWER_LOST, now, timedelta(seconds=limits.write_linger))
+        failures = state.failures + 1
+        wait = levels.wait_after(failures, jitter)
+        return replace(doubted, failures=failures, last_error=message, due_at=now + wait)
+    if outcome.recovery is Recovery.SETTLE:
+        return levels.refused(state, message, now, jitter)
+    if outcome.recovery is Recovery.REJECT:
+        return levels.failed(state, message, now, jitter)
+    # Not sent, or to be reviewed: nothing was written, and the wait is the limiter's or the review's.
+    return replace(state, last_error=message)
+
+
+def _count(report: PushReport, claim: Claim, outcome: Outcome, now: datetime) -> None:
+    report.pushed += 1
+    match outcome.result:
+        case Result.ACKNOWLEDGED:
+            report.acknowledged += 1
+            if claim.out_of_step_since is not None:
+                report.latencies.append((now - claim.out_of_step_since).total_seconds())
+        case Result.ACCEPTED:
+            report.accepted += 1
+        case Result.NOT_SENT:
+            report.not_sent += 1
+        case Result.UNKNOWN:
+            report.unknown += 1
+        case Result.REJECTED:
+            report.rejected += 1
+    if outcome.recovery is Recovery.REVIEW:
+        report.review += 1
+    if outcome.result in (Result.REJECTED, Result.UNKNOWN):
+        reference = claim.reference
+        report.failures.append(
+            RowFailure(claim.sku, reference.item_id, reference.location_id, claim.quantity, outcome.code, outcome.message)
+        )
+
+
+def _log(
+    attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome, note: str = ""
+) -> dict[str, Any]:
+    return {
+        "timestamp": attempted.ended,
+        "platform": attempted.channel,
+        "sku": claim.sku,
+        "action": "push",
+        "old_quantity": state.acknowledged_quantity,
+        "new_quantity": claim.quantity,
+        "status": str(outcome.result),
+        "error_message": note + outcome.message,
+        "code": outcome.code,
+        "level_id": claim.level_id,
+        "attempt": claim.attempt,
+        "ledger_sequence": claim.ledger_sequence,
+        "rules_revision": claim.rules_revision,
+        "started_at": attempted.began,
+        "idempotency_key": attempted.key,
+        "run_id": attempted.run_id,
+    }
+
+
+def record_readings(
+    connection: Connection,
+    attempted: Attempted,
+    claims: Sequence[Claim],
+    readings: Sequence[Reading],
+    orders_known_until: datetime | None,
+    limits: Limits,
+    report: PushReport,
+) -> None:
+    """Settle claimed uncertain levels by their readings, as DESIGN 4 says, and log each."""
+    now = attempted.ended
+    before = levels.load(connection, [claim.level_id for claim in claims])
+    after: list[LevelState] = []
+    logs: list[dict[str, Any]] = []
+    reviews: list[tuple[int, str]] = []
+    for claim, reading in zip(claims, readings, strict=True):
+        state = before[claim.level_id]
+        if state.claim != READ + attempted.token:
+            continue
+        problem = reading.problem
+        if reading.quantity is None:
+            reason = f"{problem.code}: {problem.message}" if problem else "the platform shows no number"
+            after.append(levels.failed(state, reason, now, 0.0))
+            reviews.append((claim.level_id, reason))
+            report.review += 1
+        else:
+            basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until)
+            new = levels.settle(state, reading.quantity, basis, limits)
+            after.append(new)
+            report.settled += new.uncertain is None
+            reason = "settled" if new.uncertain is None else f"still uncertain: {new.uncertain}"
+        report.read += 1
+        logs.append(reading_log(attempted, state, reading.quantity, reason))
+    levels.save(connection, after, now)
+    if logs:
+        connection.execute(insert(sync_logs), logs)
+    for level_id, reason in reviews:
+        send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+
+
+def reading_log(
+    attempted: Attempted, state: LevelState, quantity: int | None, message: str, action: str = "read"
+) -> dict[str, Any]:
+    """Return the `sync_logs` row of a reading."""
+    return {
+        "timestamp": attempted.ended,
+        "platform": attempted.channel,
+        "sku": state.central_sku,
+        "action": action,
+        "old_quantity": state.acknowledged_quantity,
+        "new_quantity": quantity,
+        "status": "observed",
+        "error_message": message,
+        "code": state.uncertain or "",
+        "level_id": state.id,
+        "attempt": state.attempt,
+        "ledger_sequence": state.desired_sequence,
+        "rules_revision": state.rules_revision,
+        "started_at": attempted.began,
+        "idempotency_key": "",
+        "run_id": attempted.run_id,
+    }

@@ -1,0 +1,54 @@
+"""What a push says of itself: counts, times and failed rows, ready for metadata, the terminal and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """One level that could not be brought in step, in the platform's words."""
+
+    sku: str
+    item_id: str
+    location_id: str
+    quantity: int | None
+    code: str
+    message: str
+
+
+@dataclass
+class PushReport:
+    """One channel's push. Counts are levels, times are seconds; `problem` is "" unless the channel as a whole failed.
+
+    `left` is what is still out of step at the end and due now; `waiting` is due later (after a failure or a linger time).
+    """
+
+    channel: str
+    pushed: int = 0
+    acknowledged: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    not_sent: int = 0
+    unknown: int = 0
+    read: int = 0
+    settled: int = 0
+    drift: int = 0
+    review: int = 0
+    left: int = 0
+    waiting: int = 0
+    orders: int = 0
+    api_calls: int = 0
+    wait_seconds: float = 0.0
+    seconds: float = 0.0
+    problem: str = ""
+    approval_missing: bool = False
+    latencies: list[float] = field(default_factory=list)
+    failures: list[RowFailure] = field(default_factory=list)
+
+    def latency(self, share: float) -> float | None:
+        """Return the latency, change to acknowledgement, below which `share` of this push's rows lie (0.5: the median)."""
+        if not self.latencies:
+            return None
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
