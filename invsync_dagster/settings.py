@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -119,6 +120,9 @@ class Settings(BaseModel):
     batch_size: int = Field(default=50, ge=1, le=1000, description="Rows a call, where the platform says nothing.")
     retries: int = Field(
         default=3, ge=0, le=10, description="Attempts again after a failure that is worth it; waits use none."
+    )
+    snapshots_from: date = Field(
+        default=date(2026, 1, 1), description="The first day of the daily snapshots; earlier ones can't be asked for."
     )
     sku_batches: int = Field(
         default=16,

@@ -71,16 +71,16 @@ def missing_sandbox_secrets(configuration: Configuration, environ: Mapping[str, 
         name
         for channel in configuration.channels
         if channel.environment == "sandbox"
-        for name in channel.variables().values()
+        for name in channel.secrets(_EveryVariable()).values()
     }
     return {name: secrets.token_urlsafe(32) for name in sorted(names) if not environ.get(name)}
 
 
 class _EveryVariable(Mapping[str, str]):
-    """An environment in which everything is set: a channel that only lacks a variable then loads, and names it."""
+    """An environment in which each variable holds its own name, so that a channel tells which ones it reads."""
 
     def __getitem__(self, name: str) -> str:
-        return "set"
+        return name
 
     def __iter__(self) -> Iterator[str]:
         return iter(())

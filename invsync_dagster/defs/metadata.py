@@ -53,7 +53,7 @@ def worst_rows(rows: Sequence[DataclassInstance]) -> dict[str, Any]:
 
 
 def report_file(home: Home, run_id: str, name: str, rows: Sequence[DataclassInstance]) -> dict[str, Any]:
-    """Write all rows to `data/reports/<run>/<name>.csv` and return the metadata `report` with its path, nothing without rows."""
+    """Write all rows to `data/reports/<run>/<name>.csv`; return its path as metadata, {} without rows."""
     if not rows:
         return {}
     path = home.reports / run_id / f"{name}.csv"

@@ -1,10 +1,10 @@
-"""The pushes: one step for all channels, which work side by side in threads, and one asset a channel for what became of it.
+"""The pushes: one step in which all channels work side by side, and one asset a channel for what became of it.
 
-One step with threads took 1.6 s for six channels of 1 s each; a step a channel took 6.5 s in one process and 9.4 s in several,
-and there a channel that hangs blocks the ones behind it. The reasons in full: docs/decisions/0003-push-step.md
+One step with threads took 1.6 s for six channels of 1 s each; a step a channel took 6.5 s in one process, where one
+that hangs blocks the ones behind it, and 9.4 s in several. The reasons in full: docs/decisions/0003-push-step.md
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
 import time
 import traceback
@@ -19,7 +19,16 @@ from pydantic import Field
 
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
-from invsync_dagster.defs.names import CHANGES, GIVEN_SKUS, OWNERS, PUSH, SYNC_STATUS, WEBHOOK, failed_channel_tag, push_key
+from invsync_dagster.defs.names import (
+    CHANGES,
+    GIVEN_SKUS,
+    OWNERS,
+    PUSH,
+    SYNC_STATUS,
+    WEBHOOK,
+    failed_channel_tag,
+    push_key,
+)
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.status import status_metadata
 from invsync_dagster.inventory.changes import oldest_changes
@@ -38,7 +47,8 @@ class PushConfig(dg.Config):
     """What a person may set in the launchpad."""
 
     skus: list[str] = Field(
-        default=[], description="Push these SKUs alone, and at once: waits after failures are skipped. Empty: all changes."
+        default=[],
+        description="Push these SKUs alone, and at once: waits after failures are skipped. Empty: all changes.",
     )
     dry_run: bool = Field(default=False, description="Only show what would be sent; no channel is called.")
     reason: str = Field(default="", description="Why this run was started by hand; kept with what it did.")
@@ -56,7 +66,9 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
         specs=[_spec(channel, configuration.settings) for channel in channels],
         check_specs=[
             dg.AssetCheckSpec(
-                CHECK, asset=push_key(channel.name), description="The channel answered, and took each row that was sent."
+                CHECK,
+                asset=push_key(channel.name),
+                description="The channel answered, and took each row that was sent.",
             )
             for channel in channels
         ],
@@ -104,17 +116,22 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
         tags={"platform": channel.platform, "environment": channel.environment},
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=6 * usual, warn_window=3 * usual),
         description=(
-            f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read and "
+            f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read "
+            f"and "
             "settled.\n\n"
-            "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the deadline); the "
-            "other channels went on. The check `pushed` says why and what to do. Nothing is lost: what is left stays a change, "
+            "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the "
+            "deadline); the "
+            "other channels went on. The check `pushed` says why and what to do. Nothing is lost: what is left stays "
+            "a change, "
             "and the next cycle attempts it anew.\n\n"
             + (f"**Disabled:** {channel.disabled_reason}" if channel.disabled_reason else "")
         ).rstrip(),
     )
 
 
-def _pushed(context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync, names: list[str]) -> Iterator[Answer]:
+def _pushed(
+    context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync, names: list[str]
+) -> Iterator[Answer]:
     """Push all channels at once and give each answer when it is there; one that doesn't come is given as such.
 
     The threads are daemons: a hung one neither holds up the others nor keeps the run's process alive.
@@ -126,8 +143,12 @@ def _pushed(context: dg.AssetExecutionContext, config: PushConfig, invsync: Invs
 
     def push(name: str) -> None:
         try:
-            answers.put((name, push_channel(ws, name, run_id=context.run_id, deadline=deadline, skus=config.skus or None)))
-        except Exception as error:  # a thread's end: whatever broke this channel is reported, and fails this channel alone
+            answers.put(
+                (name, push_channel(ws, name, run_id=context.run_id, deadline=deadline, skus=config.skus or None))
+            )
+        except (
+            Exception
+        ) as error:  # a thread's end: whatever broke this channel is reported, and fails this channel alone
             context.log.error(f"{name}: {''.join(traceback.format_exception(error))}")
             answers.put((name, f"{type(error).__name__}: {error}"))
 
@@ -200,7 +221,8 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
             check_name=CHECK,
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
-            description="Nothing is written before the first push is approved: run the job preview_channel, look, then run "
+            description="Nothing is written before the first push is approved: run the job preview_channel, look, "
+            "then run "
             "approve_first_push.",
         )
     bad = report.rejected + report.unknown
@@ -209,7 +231,8 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=bad == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{bad} rows failed; they stay changes and are tried again. The table `worst` has the platform's words."
+        description=f"{bad} rows failed; they stay changes and are tried again. The table `worst` has the platform's "
+        f"words."
         if bad
         else "All rows were taken.",
         metadata={"failed_rows": bad, "failed_share": round(bad / report.pushed, 4) if report.pushed else 0.0},

@@ -1,4 +1,4 @@
-"""The one resource: a workspace of the project, opened for a run and closed with it. Secrets come from the environment."""
+"""The one resource: a workspace of the project, opened for a run and closed with it. Secrets: the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from invsync_dagster.settings import Home
 from invsync_dagster.sync.workspace import Workspace
 
 
-class Invsync(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Invsync(dg.ConfigurableResource):
     """The database, the configured channels and their clients, as the environment (INVSYNC_…) says where they are."""
 
     grace_seconds: float = Field(

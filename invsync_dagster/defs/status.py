@@ -1,7 +1,5 @@
 """The state of the whole as an asset: what `invsync status` says, with its trend as plots."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg
@@ -23,8 +21,10 @@ def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         kinds={"table"},
         description=(
-            "How things stand, per channel: listings active, in step, held and in review, the oldest change, the success rate of "
-            "the last hour. The push step writes it with every scheduled cycle and whenever a channel failed; materialise it to "
+            "How things stand, per channel: listings active, in step, held and in review, the oldest change, the "
+            "success rate of "
+            "the last hour. The push step writes it with every scheduled cycle and whenever a channel failed; "
+            "materialise it to "
             "see the present.\n\n"
             "*Red* means that the database could not be read. What needs a person stands under `notes`."
         ),

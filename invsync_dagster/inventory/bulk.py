@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
+
+T = TypeVar("T")
 
 # Values in one IN list: below SQLite's 32,766 variables, and few enough that a chunk's rows stay small in memory.
 CHUNK = 1000
@@ -17,7 +19,7 @@ CHUNK = 1000
 staged_skus = Table("staged_skus", MetaData(), Column("sku", Text, primary_key=True), prefixes=["TEMPORARY"])
 
 
-def chunks[T](items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     """Yield `items` in lists of at most `size`."""
     iterator = iter(items)
     while part := list(islice(iterator, size)):

@@ -43,6 +43,18 @@ def open_database(url: str) -> Engine:
     return engine
 
 
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the latest revision, in one transaction; a database that is there already is left as it is."""
+    # Imported here: Alembic costs 0.1 s, and the push path, which opens the database too, never migrates.
+    from alembic.command import upgrade
+    from alembic.config import Config
+
+    with write_transaction(engine) as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        upgrade(config, "head")
+
+
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
     """Open the one transaction that may change the stock; it waits for the writer before it and commits at the end."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, ListingExplanation
+from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, ListingExplanation, in_utc
+from invsync_dagster.inventory.rules import Rules, desired
 from invsync_dagster.inventory.tables import (
     central_inventory,
     channels,
@@ -64,7 +65,9 @@ def _unknown_sku(connection: Connection, sku: str) -> str:
     if not near and len(sku) > 2:
         begins = select(column).where(column.startswith(sku[:3], autoescape=True)).order_by(column).limit(500)
         near = difflib.get_close_matches(sku, connection.execute(begins).scalars().all(), n=5)
-    return f"there is no SKU '{sku}' in the stock" + (f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else "")
+    return f"there is no SKU '{sku}' in the stock" + (
+        f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    )
 
 
 def _count(connection: Connection, count_id: int | None) -> str:
@@ -72,16 +75,19 @@ def _count(connection: Connection, count_id: int | None) -> str:
     if row is None:
         return ""
     contained = f", the orders of {', '.join(row.contains)} contained" if row.contains else ""
-    return f"{row.quantity} {row.basis.replace('_', ' ')} as of {row.as_of:%Y-%m-%d %H:%M:%S} UTC from {row.source}{contained}"
+    what = f"{row.quantity} {row.basis.replace('_', ' ')} as of {in_utc(row.as_of)}"
+    return f"{what} from {row.source}{contained}"
 
 
 def _open_orders(connection: Connection, sku: str) -> tuple[str, ...]:
     line = order_lines.c
     query = (
-        select(order_lines).where(line.sku == sku, line.booked_reserved > 0).order_by(line.created_at, line.order_id, line.line_id)
+        select(order_lines)
+        .where(line.sku == sku, line.booked_reserved > 0)
+        .order_by(line.created_at, line.order_id, line.line_id)
     )
     return tuple(
-        f"{row.channel} order {row.order_id}: {row.booked_reserved} reserved since {row.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        f"{row.channel} order {row.order_id}: {row.booked_reserved} reserved since {in_utc(row.created_at)}"
         for row in connection.execute(query)
     )
 
@@ -106,8 +112,9 @@ def _origin(row: Row[Any]) -> str:
         segment, _, index = row.reference.rpartition(":")
         return f"delivery {row.topic or 'without topic'}, record {index} of inbox segment {segment}"
     if row.file_name is not None:
-        return f"import {row.reference} of {row.file_name}" + (f", approved by {row.decided_by}" if row.decided_by else "")
-    return row.reference
+        approved = f", approved by {row.decided_by}" if row.decided_by else ""
+        return f"import {row.reference} of {row.file_name}{approved}"
+    return str(row.reference)
 
 
 def _listings(connection: Connection, stock: Row[Any], channel: str | None) -> Iterable[ListingExplanation]:
@@ -173,8 +180,8 @@ def _verdict(listing: _Part, level: _Part, channel: _Part) -> str:
         return f"the listing is {listing.status.replace('_', ' ')}: the channel's number is left as it is"
     if not level.pushable:
         return f"nothing is pushed: {level.stopped_reason or 'the level is stopped'}"
-    if channel.status != "active" or channel.stopped_reason:
-        return f"the channel is {'stopped' if channel.stopped_reason else channel.status}: {channel.stopped_reason or channel.status_reason}"
+    if channel.stopped_reason:
+        return f"the channel is stopped: {channel.stopped_reason}"
     if channel.push_approved_at is None:
         return "the channel's first push is not approved yet: nothing is written there"
     held = f"held by the breaker ({level.held_reason}); " if level.held_quantity is not None else ""
@@ -187,25 +194,48 @@ def _verdict(listing: _Part, level: _Part, channel: _Part) -> str:
     return f"{held}out of step: last shown {before}, should show {level.desired}"
 
 
+def _rule_steps(stock: Row[Any], listing: _Part, level: _Part, channel: _Part) -> tuple[str, ...]:
+    """The rules in force applied to what is available now; last what the level makes of it, where that differs."""
+    names = ("buffer", "percent", "minimum", "maximum", "dead_band")
+    own = {name: getattr(listing, name) for name in names}
+    rules = Rules(**{name: getattr(channel, name) if value is None else value for name, value in own.items()})
+    result, trace = desired(
+        stock.quantity - stock.reserved_quantity,
+        rules,
+        active=stock.status == "active",
+        acknowledged=level.acknowledged_quantity,
+        low_stock=channel.low_stock,
+    )
+    whose = [f"{name} is the listing's own" for name in names if own[name] is not None]
+    steps = [f"available {trace.available}", *(f"{step.rule}: {step.result}" for step in trace.steps), *whose]
+    if level.desired != result and level.held_quantity is not None:
+        steps.append(f"held at {level.held_quantity} less what was sold since: {level.desired}")
+    elif level.desired != result and not level.pushable:
+        steps.append(f"stopped, left at {level.desired}")
+    elif level.desired != result:
+        steps.append(f"least of the level's listings: {level.desired}")
+    return tuple(steps)
+
+
 def _who_set_the_rules(connection: Connection, revision: int) -> str:
     row = connection.execute(select(operator_actions).where(operator_actions.c.id == revision)).one_or_none()
     if row is None:
         return ""
-    return f"{row.action} by {row.actor} at {row.at:%Y-%m-%d %H:%M:%S} UTC" + (f": {row.reason}" if row.reason else "")
+    return f"{row.action} by {row.actor} at {in_utc(row.at)}" + (f": {row.reason}" if row.reason else "")
 
 
 def _attempts(connection: Connection, sku: str, level_id: int) -> Iterable[Attempt]:
     log = sync_logs.c
     # The balance then: the SKU's last entry up to the sequence that the attempt was computed from.
+    earlier = stock_ledger.alias()
     basis = (
-        select(stock_ledger.c.sequence)
-        .where(stock_ledger.c.sku == sku, stock_ledger.c.sequence <= log.ledger_sequence)
-        .order_by(stock_ledger.c.sequence.desc())
-        .limit(1)
+        select(func.max(earlier.c.sequence))
+        .where(earlier.c.sku == sku, earlier.c.sequence <= log.ledger_sequence)
         .scalar_subquery()
     )
     query = (
         select(sync_logs, stock_ledger.c.quantity_after, stock_ledger.c.reserved_after)
+        .select_from(sync_logs)
         .outerjoin(stock_ledger, stock_ledger.c.sequence == basis)
         .where(log.level_id == level_id)
         .order_by(log.id.desc())

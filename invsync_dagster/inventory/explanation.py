@@ -1,4 +1,4 @@
-"""An explanation of one SKU: its shape, and the walk from what channels show back to what came in, in words and as JSON."""
+"""An explanation of one SKU: the walk from what channels show back to what came in, its shape, words and JSON."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ class Entry:
     run_id: str
 
     def line(self) -> str:
-        order = f" {self.channel} order {self.order_id}" if self.order_id else f" {self.channel}" if self.channel else ""
+        order = (
+            f" {self.channel} order {self.order_id}" if self.order_id else f" {self.channel}" if self.channel else ""
+        )
         origin = f"; from {self.origin}" if self.origin else ""
         reason = f"; {self.reason}" if self.reason else ""
         run = f"; run {self.run_id}" if self.run_id else ""
         return (
             f"  #{self.sequence} {self.kind}{order}: on hand {self.quantity_delta:+d} -> {self.quantity_after},"
             f" reserved {self.reserved_delta:+d} -> {self.reserved_after};"
-            f" occurred {_time(self.occurred_at)}, applied {_time(self.applied_at)}{origin}{reason}{run}"
+            f" occurred {in_utc(self.occurred_at)}, applied {in_utc(self.applied_at)}{origin}{reason}{run}"
         )
 
 
@@ -65,7 +67,8 @@ class Attempt:
             basis += f" ({self.quantity_then} on hand, {self.reserved_then} reserved)"
         run = f"; run {self.run_id}" if self.run_id else ""
         return (
-            f"    {_time(self.at)} {self.action} {self.number}: {_number(self.old_quantity)} -> {_number(self.new_quantity)}"
+            f"    {in_utc(self.at)} {self.action} {self.number}:"
+            f" {_number(self.old_quantity)} -> {_number(self.new_quantity)}"
             f" {self.status}{basis}, rules {self.rules_revision}" + (f"; {words}" if words else "") + run
         )
 
@@ -110,22 +113,27 @@ class ListingExplanation:
         level = self.item_id + (f" at {self.location_id}" if self.location_id else "")
         lines = [
             f"{self.channel}: {self.verdict}",
-            f"  listing {self.platform_sku or '-'}, level {level}" + (f" ({self.status_reason})" if self.status_reason else ""),
-            f"  reading: {_number(self.observed)} at {_time(self.observed_at)}",
-            f"  answer: {_number(self.acknowledged)} acknowledged at {_time(self.acknowledged_at)}"
+            f"  listing {self.platform_sku or '-'}, level {level}"
+            + (f" ({self.status_reason})" if self.status_reason else ""),
+            f"  reading: {_number(self.observed)} at {in_utc(self.observed_at)}",
+            f"  answer: {_number(self.acknowledged)} acknowledged at {in_utc(self.acknowledged_at)}"
             + (f", {self.accepted} accepted and open" if self.accepted is not None else ""),
-            f"  attempt {self.attempt}: {_number(self.sent)} sent at {_time(self.sent_at)},"
+            f"  attempt {self.attempt}: {_number(self.sent)} sent at {in_utc(self.sent_at)},"
             f" from ledger entry {_number(self.sent_sequence)}",
-            f"  rules: {' -> '.join(self.rule_steps)}; desired {self.desired} by ledger entry {self.desired_sequence}"
+            f"  rules: {', '.join(self.rule_steps)}; desired {self.desired} by ledger entry {self.desired_sequence}"
             + (f" ({self.rules_set})" if self.rules_set else ""),
         ]
         if self.uncertain is not None:
-            lines.append(f"  uncertain since {_time(self.uncertain_since)}: {self.uncertain}; expected {_number(self.expected)}")
+            lines.append(
+                f"  uncertain since {in_utc(self.uncertain_since)}: {self.uncertain}; expected {_number(self.expected)}"
+            )
         if self.out_of_step_since is not None:
-            lines.append(f"  out of step since {_time(self.out_of_step_since)}, due {_time(self.due_at)}")
+            lines.append(f"  out of step since {in_utc(self.out_of_step_since)}, due {in_utc(self.due_at)}")
         if self.last_error:
             lines.append(f"  last failure ({self.failures} in a row): {self.last_error}")
-        return [*lines, "  last attempts and readings, newest first:", *(one.line() for one in self.attempts)][: None if self.attempts else -1]
+        return [*lines, "  last attempts and readings, newest first:", *(one.line() for one in self.attempts)][
+            : None if self.attempts else -1
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +163,16 @@ class Explanation:
         return plain
 
     def render(self) -> str:
-        """The walk in words, several lines: the balance, each channel from reading to rules, the last ledger entries."""
+        """The walk in words: the balance, each channel from reading to rules, the last ledger entries."""
         lines = [
             f"{self.sku}  {self.product_name}".rstrip(),
-            f"  {self.quantity} on hand - {self.reserved_quantity} reserved = {self.available} available ({self.status}),"
-            f" by ledger entry {self.version} at {_time(self.last_updated)}",
+            f"  {self.quantity} on hand - {self.reserved_quantity} reserved = {self.available} available"
+            f" ({self.status}), by ledger entry {self.version} at {in_utc(self.last_updated)}",
         ]
         if self.reserved_external:
-            lines.append(f"  {self.reserved_external} of the reserved were stated by an import, not by a channel's order")
+            lines.append(
+                f"  {self.reserved_external} of the reserved were stated by an import, not by a channel's order"
+            )
         if self.count:
             lines.append(f"  count in force: {self.count}")
         lines += [f"  open: {order}" for order in self.open_orders]
@@ -175,7 +185,8 @@ class Explanation:
         return "\n".join(lines)
 
 
-def _time(moment: datetime | None) -> str:
+def in_utc(moment: datetime | None) -> str:
+    """The moment as people read it, in UTC; `-` for none."""
     return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,4 +1,4 @@
-"""How things stand: per channel what is in step, held, in review and out of step since when; and what waits for a person."""
+"""How things stand: per channel what is in step, held, in review, out of step; and what waits for a person."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ COLUMNS = (
 class ChannelStatus:
     """One channel; listings in numbers, ages in seconds, times aware UTC.
 
-    Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed: the
-    channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
+    Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed:
+    the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
     whose number at the platform isn't known for sure. Rates are None where nothing was attempted.
     """
 
@@ -94,13 +94,17 @@ class Status:
 
     @property
     def open_cases(self) -> int:
-        """What waits for a person or for an answer: listings held or in review, held imports, unresolved and unclear orders."""
+        """What waits for a person or an answer: listings held or in review, held imports, unclear orders and lines."""
         each = (one.held + one.review + one.unresolved_lines + one.unclear_orders for one in self.channels)
         return sum(each) + len(self.held_imports)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys; times as ISO text."""
-        plain = asdict(self) | {"out_of_step": self.out_of_step, "open_cases": self.open_cases, "at": self.at.isoformat()}
+        plain = asdict(self) | {
+            "out_of_step": self.out_of_step,
+            "open_cases": self.open_cases,
+            "at": self.at.isoformat(),
+        }
         plain["channels"] = [_plain(asdict(channel)) for channel in self.channels]
         plain["held_imports"] = [asdict(one) for one in self.held_imports]
         return plain
@@ -109,25 +113,37 @@ class Status:
         """One row of texts a channel, under `COLUMNS`."""
         return [
             (
-                one.channel, one.state, str(one.active), str(one.in_step), str(one.out_of_step), str(one.held), str(one.review),
-                str(one.paused), age_in_words(one.oldest_change_seconds), _ago(one.last_push_at, self.at),
-                "-" if one.success_rate_last_hour is None else f"{one.success_rate_last_hour:.1%}", str(one.syncs_last_hour),
+                one.channel,
+                one.state,
+                *(
+                    str(number)
+                    for number in (one.active, one.in_step, one.out_of_step, one.held, one.review, one.paused)
+                ),
+                age_in_words(one.oldest_change_seconds),
+                _ago(one.last_push_at, self.at),
+                "-" if one.success_rate_last_hour is None else f"{one.success_rate_last_hour:.1%}",
+                str(one.syncs_last_hour),
             )
             for one in self.channels
-        ]  # fmt: skip
+        ]
 
     def notes(self) -> list[str]:
         """What needs attention, one sentence each."""
         notes = [f"{one.channel}: {one.state}, {one.reason}" for one in self.channels if one.reason]
         for one in self.channels:
             if one.unresolved_lines:
-                notes.append(f"{one.channel}: {one.unresolved_lines} order lines belong to no listing; import their mapping")
+                notes.append(
+                    f"{one.channel}: {one.unresolved_lines} order lines belong to no listing; import their mapping"
+                )
             if one.unclear_orders:
                 notes.append(f"{one.channel}: {one.unclear_orders} orders are asked of the channel anew")
             if one.stopped:
-                notes.append(f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why")
+                notes.append(
+                    f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why"
+                )
         notes += [
-            f"{one.kind} {one.file_name} is held since {age_in_words(one.held_seconds)}: {one.reason} (import id {one.import_id})"
+            f"{one.kind} {one.file_name} is held since {age_in_words(one.held_seconds)}: {one.reason}"
+            f" (import id {one.import_id})"
             for one in self.held_imports
         ]
         if self.negative:
@@ -167,11 +183,13 @@ def status(connection: Connection, now: datetime) -> Status:
 def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...]:
     listings: dict[str, dict[str, int]] = {}
     listing, level = platform_mapping.c, inventory_levels.c
-    by_status = select(listing.platform_name, listing.status, func.count()).group_by(listing.platform_name, listing.status)
+    by_status = select(listing.platform_name, listing.status, func.count()).group_by(
+        listing.platform_name, listing.status
+    )
     for name, state, number in connection.execute(by_status):
         listings.setdefault(name, {})[state] = number
     is_held = level.held_quantity.is_not(None)
-    # Active listings by what stands in their way; the changes are found by their partial index, whatever the rest amounts to.
+    # Active listings by what stands in their way; the changes are found by their partial index.
     active_on_level = (
         select(level.channel, func.count(), func.count(level.uncertain), func.min(level.out_of_step_since))
         .join(platform_mapping, and_(listing.level_id == level.id, listing.status == "active"))
@@ -184,7 +202,9 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     lines = order_lines.c
     unresolved = _by_channel(
         connection,
-        select(lines.channel, func.count()).where(lines.sku.is_(None), lines.ignored_reason == "").group_by(lines.channel),
+        select(lines.channel, func.count())
+        .where(lines.sku.is_(None), lines.ignored_reason == "")
+        .group_by(lines.channel),
     )
     unclear = _by_channel(connection, select(unclear_orders.c.channel, func.count()).group_by(unclear_orders.c.channel))
     result = []
@@ -229,7 +249,7 @@ def _by_channel(connection: Connection, query: Select[Any]) -> dict[str, int]:
 def _attempts(connection: Connection, now: datetime) -> dict[str, tuple[int, int, int]]:
     """Pushes of the last hour by channel: attempts that reached the wire, failed, acknowledged.
 
-    A row that was not sent (throttled, refused before any byte left) is no attempt; an accepted one is open, so neither.
+    A row that was not sent (throttled, refused before any byte left) is no attempt; an accepted one is open: neither.
     """
     log = sync_logs.c
     query = (

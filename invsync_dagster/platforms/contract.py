@@ -58,10 +58,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a platform told of its rate limit in an answer: points left and points restored a second."""
+    """What a platform told of its rate limit in an answer: points left, points restored a second, and what the call
+    really cost (None: not told)."""
 
     available: float
     restore_rate: float
+    spent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

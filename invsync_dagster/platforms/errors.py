@@ -56,7 +56,7 @@ def retry_after_seconds(text: str | None) -> float | None:
 
 
 def told(text: str, secrets: Iterable[str], length: int = 300) -> str:
-    """Return a platform's own words, cut to `length` characters and without any of `secrets`, which an answer may echo."""
+    """Return a platform's own words, cut to `length` characters, without any of `secrets` (an answer may echo one)."""
     for secret in secrets:
         text = text.replace(secret, "[secret]")
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms import shopify
+from invsync_dagster.platforms import erp, shopify
 from invsync_dagster.platforms.contract import Platform, WebhookDoor
 from invsync_dagster.platforms.transport import Transport
 
@@ -38,10 +38,5 @@ class Vendor:
 
 VENDORS: dict[str, Vendor] = {
     "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, moves_own_number=True),
+    "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, moves_own_number=False),
 }
-try:
-    from invsync_dagster.platforms import erp
-except ImportError:
-    pass
-else:
-    VENDORS["erp"] = Vendor(erp.ErpSettings, erp.connect, erp.door, moves_own_number=False)

@@ -63,10 +63,10 @@ class Calls:
         self.clock.sleep(seconds)
         self.made += 1
 
-    def learn(self, budget: Budget | None) -> None:
-        """Take over what an answer told of the budget."""
+    def learn(self, budget: Budget | None, reserved: float) -> None:
+        """Take over what the answer of a call that reserved `reserved` points told of the budget."""
         if budget is not None:
-            self.limiter.learn(budget, self.clock.now().timestamp())
+            self.limiter.learn(budget, reserved, self.clock.now().timestamp())
 
     def throttled(self, retry_after: float | None) -> None:
         """Let nobody call this channel before the time that a throttled answer told."""
@@ -90,7 +90,7 @@ class Calls:
                     # A wait uses up no retry; the deadline or the platform's own word bounds it.
                     self.throttled(error.retry_after)
                     continue
-                self.learn(answer.budget)
+                self.learn(answer.budget, cost)
                 return answer
 
         return self.retrying(once)

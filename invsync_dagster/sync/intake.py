@@ -16,8 +16,8 @@ from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.platforms.contract import WebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.sync.workspace import Workspace
-from invsync_dagster.webhooks import inbox
-from invsync_dagster.webhooks.segments import Damaged, Received
+from invsync_dagster.webhooks.inbox import Inbox
+from invsync_dagster.webhooks.segments import Delivery
 
 # Segments read at once; a folder of many is listed in slices (MEASURED 5: a listing is O(n)).
 SEGMENTS_AT_ONCE = 200
@@ -53,21 +53,19 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
     """
     report = IntakeReport()
     began = ws.clock.now()
+    inbox = Inbox(ws.home.inbox)
     while True:
-        batch: list[Received | Damaged] = []
+        batch: list[Delivery] = []
         read: list[Path] = []
-        for path in inbox.list_segments(ws.home.inbox, SEGMENTS_AT_ONCE):
-            try:
-                batch.extend(inbox.read_segment(path))
-            except FileNotFoundError:
-                continue  # another run has applied and moved it meanwhile
+        for path in inbox.segments(SEGMENTS_AT_ONCE):
+            batch.extend(inbox.read(path))
             read.append(path)
             if len(batch) >= DELIVERIES_AT_ONCE:
                 break
         if not read:
             break
-        for item, reason in apply_deliveries(ws, batch, report, run_id=run_id):
-            inbox.quarantine(ws.home.inbox, item, reason, ws.clock.now())
+        for delivery, reason in apply_deliveries(ws, batch, report, run_id=run_id):
+            inbox.quarantine(delivery, reason)
         for path in read:
             inbox.finish(path)
         report.segments += len(read)
@@ -76,33 +74,29 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
 
 
 def apply_deliveries(
-    ws: Workspace, batch: Sequence[Received | Damaged], report: IntakeReport, *, run_id: str
-) -> list[tuple[Received | Damaged, str]]:
+    ws: Workspace, batch: Sequence[Delivery], report: IntakeReport, *, run_id: str
+) -> list[tuple[Delivery, str]]:
     """Apply deliveries in one transaction, receipts included; return those for quarantine with their reasons."""
     doors: dict[str, WebhookDoor] = {}
     understood: list[Inbound] = []
-    refused: list[tuple[Received | Damaged, str]] = []
-    for item in batch:
-        if isinstance(item, Damaged):
-            refused.append((item, item.reason))
-            continue
-        delivery = item.delivery
+    refused: list[tuple[Delivery, str]] = []
+    for delivery in batch:
         try:
             if delivery.channel not in doors:
                 doors[delivery.channel] = ws.door(ws.channel(delivery.channel))
             content = doors[delivery.channel].parse(delivery.headers, delivery.body)
         except NotUnderstoodError as error:
-            refused.append((item, str(error)))
+            refused.append((delivery, str(error)))
             continue
         except KeyError as error:  # the channel, or a secret of it, is gone since the delivery was taken
-            refused.append((item, f"channel {delivery.channel!r} can't be read: {error.args[0]}"))
+            refused.append((delivery, f"channel {delivery.channel!r} can't be read: {error.args[0]}"))
             continue
         understood.append(
             Inbound(
                 channel=delivery.channel,
                 content=content,
                 received_at=delivery.received_at,
-                receipt_id=item.receipt_id,
+                receipt_id=delivery.receipt_id,
                 topic=delivery.topic,
                 source="webhook",
             )
@@ -127,26 +121,23 @@ def apply_deliveries(
 
 
 def _enter_refused(
-    connection: Connection, refused: Sequence[tuple[Received | Damaged, str]], now: datetime, run_id: str
+    connection: Connection, refused: Sequence[tuple[Delivery, str]], now: datetime, run_id: str
 ) -> None:
-    ids = [item.receipt_id for item, _ in refused]
+    ids = [delivery.receipt_id for delivery, _ in refused]
     known = set(connection.execute(select(receipts.c.receipt_id).where(receipts.c.receipt_id.in_(ids))).scalars())
-    rows = []
-    for item, reason in refused:
-        if item.receipt_id in known:
-            continue
-        delivery = item.delivery if isinstance(item, Received) else None
-        rows.append(
-            {
-                "receipt_id": item.receipt_id,
-                "channel": delivery.channel if delivery else "",
-                "topic": delivery.topic if delivery else "",
-                "received_at": delivery.received_at if delivery else now,
-                "applied_at": now,
-                "state": "quarantined",
-                "reason": reason,
-                "run_id": run_id,
-            }
-        )
+    rows = [
+        {
+            "receipt_id": delivery.receipt_id,
+            "channel": delivery.channel,
+            "topic": delivery.topic,
+            "received_at": delivery.received_at,
+            "applied_at": now,
+            "state": "quarantined",
+            "reason": reason,
+            "run_id": run_id,
+        }
+        for delivery, reason in refused
+        if delivery.receipt_id not in known
+    ]
     if rows:
         connection.execute(insert(receipts), rows)

@@ -187,7 +187,8 @@ def failed(state: LevelState, message: str, now: datetime, jitter: float) -> Lev
 
 def wait_after(failures: int, jitter: float) -> timedelta:
     """Return the exponential wait after the n-th failure in a row; `jitter` in [0, 1) adds up to half of it."""
-    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 12))
+    doublings = min(failures - 1, 12)
+    wait = min(LONGEST_WAIT, FIRST_WAIT * float(2**doublings))
     return wait * (1 + jitter / 2)
 
 

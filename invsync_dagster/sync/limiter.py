@@ -44,14 +44,16 @@ class Limiter:
             if until > blocked_until:
                 self._write(connection, blocked_until=until)
 
-    def learn(self, budget: Budget, now: float) -> None:
-        """Tighten the row where the platform has fewer points left than we thought; never loosen it, since calls of
-        other processes are on their way."""
+    def learn(self, budget: Budget, reserved: float, now: float) -> None:
+        """Give back what a call that reserved `reserved` points did not spend, and tighten the row where the platform has
+        fewer points left than we thought. It is never loosened further: calls of other processes are on their way."""
         full_at = now + max(0.0, self.limits.burst - budget.available) / self.limits.rate
+        unspent = 0.0 if budget.spent is None else max(0.0, reserved - budget.spent)
         with write_transaction(self.engine) as connection:
             ready_at, _ = self._row(connection)
-            if full_at > ready_at:
-                self._write(connection, ready_at=full_at)
+            learned = max(full_at, ready_at - unspent / self.limits.rate)
+            if learned != ready_at:
+                self._write(connection, ready_at=learned)
 
     def _row(self, connection: Connection) -> tuple[float, float]:
         query = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(rate_limits.c.channel == self.channel)

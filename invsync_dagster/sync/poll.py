@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import delete, select, update
 
@@ -77,7 +78,7 @@ def _ask_unclear(ws: Workspace, name: str, calls: Calls, report: PollReport, *, 
             )
 
 
-def _apply(ws: Workspace, name: str, page: OrdersPage, report: PollReport, *, source: str, run_id: str) -> None:
+def _apply(ws: Workspace, name: str, page: OrdersPage, report: PollReport, *, source: Literal["poll", "order"], run_id: str) -> None:
     content = page.content
     report.documents += len(content.documents)
     report.counts += len(content.counts)

@@ -125,7 +125,7 @@ def _may_push(ws: Workspace, channel: Channel, report: PushReport) -> bool:
     if row.push_approved_at is None:
         report.approval_missing = True
         return False
-    return row.status == "active"
+    return bool(row.status == "active")
 
 
 def _recovered(push: _Push) -> bool:
@@ -183,7 +183,7 @@ def _write_once(push: _Push) -> bool:
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
     with write_transaction(ws.engine) as connection:
         record_writes(connection, attempted, claims, answer.outcomes, calls.platform.limits, ws.rng, push.report)
-    calls.learn(answer.budget)
+    calls.learn(answer.budget, calls.platform.limits.write_cost)
     failure = _failure_of_call(answer.outcomes)
     if failure is None:
         return True

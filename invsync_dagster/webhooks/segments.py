@@ -1,8 +1,8 @@
 """The form of a segment: one file with the deliveries of one group, a line each, checked by a sum.
 
-A segment is text: a first line with the version, a line a delivery, and a last line with their number, so that one that
-was cut, even between two lines, shows. A delivery's line is `<crc32> <base64 of the body> <the rest as JSON>`; line ends
-can't occur within, so that whatever is damaged ends at the next line.
+A segment is text: a first line with the version, a line a delivery, and a last line with their number, so that a
+segment that was cut shows, even between two lines. A delivery's line is `<crc32> <base64 of the body> <the rest as
+JSON>`; line ends can't occur within, so that whatever is damaged ends at the next line.
 """
 
 from __future__ import annotations

@@ -8,10 +8,13 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from invsync_dagster.events import Content, StockCount
 from invsync_dagster.platforms import erp
@@ -86,8 +89,10 @@ class ErpHarness:
         return [count.event_id for count in content.counts]
 
     def deliveries(self) -> list[tuple[Mapping[str, str], bytes]]:
-        taken, self.erp.outgoing = self.erp.outgoing, []
-        return [({name.lower(): value for name, value in headers.items()}, body) for headers, body in taken]
+        return [
+            ({name.lower(): value for name, value in delivery.headers.items()}, delivery.body)
+            for delivery in self.erp.take_outgoing()
+        ]
 
     def unknown_delivery(self) -> tuple[Mapping[str, str], bytes]:
         return signed(self.clock.now(), json.dumps(an_event(change_type="transfer")).encode())
@@ -207,6 +212,38 @@ def test_bytes_that_json_readers_disagree_on_are_not_understood(harness: ErpHarn
         harness.door.parse(signed(harness.clock.now(), body)[0], body)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(an_event())), json_values)
+def test_whatever_stands_in_a_field_is_read_or_not_understood(field: str, value: Any) -> None:
+    harness = ErpHarness()
+    try:
+        (count,) = parsed(harness, an_event(**{field: value})).counts
+    except NotUnderstoodError:
+        return
+    assert 0 <= count.quantity <= 1_000_000_000
+    assert count.occurred_at.tzinfo is UTC
+    assert count.platform_sku.encode()
+
+
+def test_the_signatures_printed_in_the_contract_are_right() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "erp-contract.md").read_text(encoding="utf-8")
+    example = document.partition("1795249801`:")[2].partition("```")[2].partition("```")[0]
+    lines = dict(line.split(maxsplit=1) for line in example.replace("\n\nGET", "\nGET").split("\n") if line)
+    body, _, rest = example.partition("signature")
+    for signed_text, printed in (
+        (body.removeprefix("\nbody").strip(), rest.split()[0]),
+        (lines["GET"].strip(), lines["signature"].strip()),
+    ):
+        digest = hmac.new(b"example-secret", b"1795249801." + signed_text.encode(), hashlib.sha256).digest()
+        assert printed == base64.b64encode(digest).decode()
+
+
 def test_the_secret_before_the_rotation_is_still_taken_and_any_other_refused(harness: ErpHarness) -> None:
     now = harness.clock.now()
     for secret in (WEBHOOK, PREVIOUS):
@@ -236,7 +273,8 @@ def test_a_timestamp_that_is_not_unix_seconds_is_refused(harness: ErpHarness, ti
 
 def test_an_attempt_made_later_is_signed_anew_by_the_erp(harness: ErpHarness) -> None:
     harness.change(harness.make_level(3))
-    headers, body = harness.erp.outgoing[0]
+    (delivery,) = harness.erp.take_outgoing()
+    headers, body = delivery.headers, delivery.body
     harness.clock.advance(3600)
     again = {name.lower(): value for name, value in harness.erp.signed(headers, body).items()}
     harness.door.verify(again, body, harness.clock.now())
@@ -269,6 +307,22 @@ def test_a_row_without_one_clear_confirmation_is_unknown(harness: ErpHarness, ro
     harness.wire.replace_answer_next(results(*rows))
     (outcome,) = harness.platform.write([WriteRow(level, 3)], key="key-1").outcomes
     assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
+
+
+@given(st.one_of(json_values, st.fixed_dictionaries({"results": json_values, "items": json_values})))
+def test_whatever_the_erp_answers_a_write_has_its_outcome_and_a_reading_its_problem(answer: Any) -> None:
+    harness = ErpHarness()
+    level = harness.make_level(5)
+    harness.wire.answer_next(Response(200, {}, json.dumps(answer).encode()))
+    (outcome,) = harness.platform.write([WriteRow(level, 3)], key="key-1").outcomes
+    assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
+    harness.wire.answer_next(Response(200, {}, json.dumps(answer).encode()))
+    try:
+        (reading,) = harness.platform.read([level]).readings
+    except PlatformError as error:
+        assert error.recovery is Recovery.RETRY
+    else:
+        assert reading.quantity is None
 
 
 def test_a_row_that_nobody_asked_for_is_left_out_and_told_in_the_log(
@@ -454,9 +508,9 @@ def test_an_erp_restored_from_its_state_goes_on_where_it_was(harness: ErpHarness
     begin = harness.clock.now()
     first = harness.change(level)
     harness.platform.write([WriteRow(level, 2)], key="key-1")
-    state = json.loads(json.dumps(harness.erp.state()))
+    state = json.loads(json.dumps(harness.erp.dump()))
     second = ErpHarness()
-    second.erp.restore(state)
+    second.erp.load(state)
     second.clock.advance(1)
     assert second.erp.books() == harness.erp.books()
     assert second.changes_in(second.platform.orders_changed(begin, second.clock.now()).content) == [first]

@@ -1,4 +1,4 @@
-"""The wire of the contract tests: a transport into a stand-in whose failures are scripted one by one, and a still clock."""
+"""The wire of the contract tests: a transport into a stand-in with failures scripted one by one, and a still clock."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ One seed drives everything. Stand-ins keep their own books; `checks` watches eve
 from __future__ import annotations
 
 import heapq
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from typing import Any, Literal
 from sqlalchemy import Engine, event, select
 
 from invsync_dagster.channels import Channel, Configuration, Rules
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change
+from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
+from invsync_dagster.platforms.shopify.sandbox_books import ShopError, SoldLine
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Faults, Kind
@@ -28,9 +31,9 @@ from invsync_dagster.settings import Home, Settings
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.workspace import Workspace
-from invsync_dagster.webhooks.segments import Delivery, Received
+from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.books import ShopRules
-from tests.simulation.stock import fresh_stock
+from tests.simulation.stock import LOCATION, fresh_stock, is_listed, item_of, opening_stock, sku_of
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SHOPS = {
@@ -41,6 +44,7 @@ SHOPS = {
 ERP = "erp_main"
 CHANNELS = [*SHOPS, ERP]
 LINGER = 60.0
+SECRETS = {"TOKEN": "a-token-of-the-simulation", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
 
 BAD_NETWORK = {
     Kind.REFUSE: 0.02,
@@ -113,7 +117,7 @@ class World:
         self.process_number = 0
         self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []
         self.agenda_number = 0
-        self.inbox: list[Received] = []
+        self.inbox: list[Delivery] = []
         self.receipts = 0
         self.cycle_planned = False
         self.edited: set[tuple[str, str]] = set()
@@ -121,9 +125,10 @@ class World:
         self.last_attempt: dict[int, int] = {}
         self.current = ""
         self.skus = [f"SKU-{n:04d}" for n in range(skus)]
-        self.engine: Engine = fresh_stock(self)
+        self.engine: Engine = fresh_stock(skus, SHOPS, ERP, START)
         event.listen(self.engine, "commit", lambda _connection: self._maybe_die(0.002))
         self.configuration = self._configuration()
+        self.opening = opening_stock(skus)
         self.shops = {name: self._shop(name) for name in SHOPS}
         self.erp = self._erp()
         self.faults = {name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in CHANNELS}
@@ -138,3 +143,391 @@ class World:
         }
         self.processes = [self._process(), self._process()]
         self._plan(orders, timedelta(days=days))
+
+    # --- building ---------------------------------------------------------------------------------------------------
+
+    def _configuration(self) -> Configuration:
+        settings = Settings(claim_seconds=120, push_deadline_seconds=240)
+        limits = {"write_linger": LINGER, "request_deadline": 30.0}
+        channels = [
+            Channel(
+                name=name,
+                platform="shopify",
+                environment="sandbox",
+                settings=VENDORS["shopify"].settings(
+                    shop_url=f"https://{name.replace('_', '-')}.myshopify.com",
+                    access_token_env="TOKEN",
+                    webhook_secret_env="HOOK",
+                ),
+                rules=Rules(**vars(rules)),
+                limits=limits,
+            )
+            for name, rules in SHOPS.items()
+        ]
+        erp = Channel(
+            name=ERP,
+            platform="erp",
+            environment="sandbox",
+            settings=VENDORS["erp"].settings(
+                base_url="https://erp.example.com",
+                api_key_env="TOKEN",
+                signing_secret_env="SIGN",
+                webhook_secret_env="HOOK",
+            ),
+            limits=limits,
+            contains_orders_of=tuple(CHANNELS),
+        )
+        return Configuration(settings=settings, channels=(*channels, erp))
+
+    def _shop(self, name: str) -> ShopifySandbox:
+        shop = ShopifySandbox(
+            access_token=SECRETS["TOKEN"],
+            webhook_secret=SECRETS["HOOK"],
+            clock=self.clock,
+            random=random.Random(self.rng.random()),
+            domain=f"{name.replace('_', '-')}.myshopify.com",
+        )
+        for sku, quantity in self.opening.items():
+            if is_listed(name, sku):
+                shop.add_article(
+                    sku, SHOPS[name].shows(quantity), item_id=item_of(name, sku), location_id=LOCATION
+                )
+        return shop
+
+    def _erp(self) -> ErpSandbox:
+        erp = ErpSandbox(
+            self.clock,
+            random.Random(self.rng.random()),
+            api_key=SECRETS["TOKEN"],
+            signing_secret=SECRETS["SIGN"],
+            webhook_secret=SECRETS["HOOK"],
+        )
+        for sku, quantity in self.opening.items():
+            erp.add(sku, quantity)
+        return erp
+
+    def _process(self) -> Workspace:
+        self.process_number += 1
+        name = f"process-{self.process_number}"
+        return Workspace(
+            home=Home(root=Path("/"), data=Path("/nowhere"), database_url="", channels_file=Path("/nowhere")),
+            configuration=self.configuration,
+            engine=self.engine,
+            clock=self.clock,
+            rng=random.Random(self.rng.random()),
+            worker=SimulatedWorker(name, self.alive),
+            environ=SECRETS,
+            transport=lambda channel: self.transports[channel.name],
+        )
+
+    # --- what happens in the world ----------------------------------------------------------------------------------
+
+    def at(self, moment: datetime, action: Callable[[], None]) -> None:
+        self.agenda_number += 1
+        heapq.heappush(self.agenda, (moment, self.agenda_number, action))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        self.at(self.clock.now() + timedelta(seconds=seconds), action)
+
+    def _plan(self, orders: int, span: timedelta) -> None:
+        self.end = START + span
+        seconds = span.total_seconds()
+        for _ in range(orders):
+            self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._buy)
+        for _ in range(orders // 8):
+            self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._erp_event)
+        for _ in range(6):
+            self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._foreign_edit)
+        moment = START + timedelta(minutes=1)
+        while moment < self.end:
+            self.at(moment, self._cycle)
+            moment += timedelta(minutes=45)
+
+    def _sku(self) -> str:
+        # A tenth of the goods gets most of the demand, so that some run out.
+        hot = self.rng.random() < 0.7
+        return self.rng.choice(self.skus[: len(self.skus) // 10] if hot else self.skus)
+
+    def _buy(self) -> None:
+        name = self.rng.choice(list(SHOPS))
+        wanted = {
+            LevelReference(item_of(name, sku), LOCATION): self.rng.choice([1, 1, 1, 2])
+            for sku in (self._sku() for _ in range(self.rng.choice([1, 1, 2])))
+            if is_listed(name, sku)
+        }
+        try:
+            order = self.shops[name].buy(wanted)
+        except ShopError:
+            self.tally.refused_orders += 1
+            return
+        self.tally.orders += 1
+        self._post(name)
+        fate = self.rng.random()
+        if fate < 0.12:
+            self.after(self.rng.uniform(30, 20_000), lambda: self._cancel(name, order))
+        elif fate < 0.75:
+            self.after(self.rng.uniform(600, 60_000), lambda: self._ship(name, order))
+
+    def _cancel(self, name: str, order: str) -> None:
+        self.shops[name].cancel(order)
+        self.tally.cancels += 1
+        self._post(name)
+
+    def _ship(self, name: str, order: str) -> None:
+        lines = [(sku, line.unfulfilled) for sku, line in self._lines(name, order)]
+        if any(self.erp.book(sku).on_hand < quantity for sku, quantity in lines):
+            self._cancel(name, order)  # oversold: the seller writes an apology
+            return
+        self.shops[name].fulfil(order)
+        for sku, quantity in lines:
+            self.erp.ship(sku, quantity)
+        self.tally.shipments += 1
+        self._post(name)
+        self._post(ERP)
+        if self.rng.random() < 0.12:
+            self.after(self.rng.uniform(600, 40_000), lambda: self._refund(name, order))
+
+    def _refund(self, name: str, order: str) -> None:
+        sku, line = self._lines(name, order)[0]
+        comes_back = self.rng.random() < 0.6
+        self.shops[name].refund(order, {str(line.line): 1}, "return" if comes_back else "no_restock")
+        if comes_back:
+            self.erp.adjust(sku, 1)
+        self.tally.refunds += 1
+        self._post(name)
+        self._post(ERP)
+
+    def _lines(self, name: str, order: str) -> list[tuple[str, SoldLine]]:
+        lines = self.shops[name]._books.order(int(order)).lines.values()
+        return [(f"SKU-{line.item % 10**6:04d}", line) for line in lines]
+
+    def _erp_event(self) -> None:
+        sku = self._sku()
+        kind = self.rng.random()
+        if kind < 0.4:
+            self.erp.sell(sku, 1)
+        elif kind < 0.8:
+            self.erp.restock(sku, self.rng.randint(1, 12))
+        elif self.erp.book(sku).on_hand > 0:
+            self.erp.adjust(sku, -1)
+        self.tally.erp_events += 1
+        self._post(ERP)
+
+    def _foreign_edit(self) -> None:
+        name, sku = self.rng.choice(list(SHOPS)), self.rng.choice(self.skus)
+        if not is_listed(name, sku):
+            return
+        self.shops[name].edit_stock(LevelReference(item_of(name, sku), LOCATION), self.rng.randint(0, 30))
+        self.edited.add((name, sku))
+        self.tally.edits += 1
+
+    # --- the network of webhooks ------------------------------------------------------------------------------------
+
+    def _post(self, name: str) -> None:
+        standin = self.erp if name == ERP else self.shops[name]
+        outgoing = [(dict(each.headers), each.body) for each in standin.take_outgoing()]
+        for headers, body in outgoing:
+            fate = self.rng.random()
+            copies = 1
+            if fate < 0.05:
+                self.tally.webhooks_lost += 1
+                continue
+            if fate < 0.15:
+                self.tally.webhooks_doubled += 1
+                copies = 2
+            for _ in range(copies):
+                late = self.rng.random() < 0.1
+                self.tally.webhooks_late += late
+                delay = self.rng.uniform(60, 14_000) if late else self.rng.uniform(0.1, 8)
+                self.after(delay, lambda h=headers, b=body: self._deliver(name, h, b))  # type: ignore[misc]
+
+    def _deliver(self, name: str, headers: dict[str, str], body: bytes) -> None:
+        now = self.clock.now()
+        if name == ERP:
+            headers = self.erp.signed(headers, body)
+        lower = {key.lower(): value for key, value in headers.items()}
+        door = self.processes[0].door(self.processes[0].channel(name))
+        door.verify(lower, body, now)
+        self.receipts += 1
+        self.inbox.append(Delivery(name, door.topic(lower, body), now, lower, body, f"seg:{self.receipts}"))
+        if not self.cycle_planned:
+            self.cycle_planned = True
+            self.after(90, self._cycle)
+
+    # --- our processes ----------------------------------------------------------------------------------------------
+
+    def _cycle(self) -> None:
+        self.cycle_planned = False
+        self.run_process(0)
+
+    def run_process(self, number: int) -> None:
+        """Run one incremental cycle of one process; it may die anywhere, and is then replaced."""
+        ws = self.processes[number]
+        before, self.current = self.current, ws.worker.name
+        self.depth += 1
+        self.tally.cycles += 1
+        try:
+            self._intake(ws)
+            names = CHANNELS[:]
+            self.rng.shuffle(names)
+            for name in names:
+                deadline = self.clock.now() + timedelta(seconds=self.configuration.settings.push_deadline_seconds)
+                push_channel(ws, name, run_id=f"run-{self.tally.cycles}", deadline=deadline)
+        except SimulatedDeathError:
+            self.tally.deaths += 1
+            self.alive.discard(ws.worker.name)
+            self.in_flight = {level: owner for level, owner in self.in_flight.items() if owner != ws.worker.name}
+            self.processes[number] = self._process()
+        finally:
+            self.depth -= 1
+            self.current = before
+
+    def _intake(self, ws: Workspace) -> None:
+        taken = list(self.inbox)
+        if taken:
+            apply_deliveries(ws, taken, IntakeReport(), run_id="")
+            if self.mortal and self.rng.random() < 0.02:
+                raise SimulatedDeathError  # applied, and the segment not yet moved: it is applied again
+            done = {item.receipt_id for item in taken}
+            self.inbox = [item for item in self.inbox if item.receipt_id not in done]
+
+    def _maybe_die(self, share: float) -> None:
+        if self.mortal and self.depth and self.rng.random() < share:
+            raise SimulatedDeathError
+
+    def _on_send(self, channel: str, when: Literal["before", "after"], request: Request) -> None:
+        key = written_key(request)
+        if key is not None:
+            (self._check_write if when == "before" else self._write_over)(channel, key, request)
+        if when == "before" and self.mortal and self.depth == 1 and self.rng.random() < 0.01:
+            # Another process works while this request is on its way.
+            self.tally.side_by_side += 1
+            self.clock.advance(self.rng.choice([0.5, 5.0, 200.0]))
+            self.run_process(1)
+        self._maybe_die(0.004)
+
+    # --- what is watched while it happens ---------------------------------------------------------------------------
+
+    def _check_write(self, channel: str, key: str, request: Request) -> None:
+        level = inventory_levels.c
+        query = (
+            select(level.id, level.item_id, level.attempt, level.central_sku, central_inventory.c.quantity, central_inventory.c.reserved_quantity)
+            .join(central_inventory, central_inventory.c.sku == level.central_sku)
+            .where(level.claim == key)
+        )
+        with self.engine.connect() as connection:
+            claimed = {row.item_id: row for row in connection.execute(query)}
+        sent = written_rows(request)
+        self.tally.writes += len(sent)
+        if set(sent) - set(claimed):
+            self._violation(channel, f"writes without a claim: {sorted(set(sent) - set(claimed))}")
+        rules = SHOPS.get(channel, ShopRules())
+        for item, quantity in sent.items():
+            if item not in claimed:
+                continue
+            row = claimed[item]
+            available = row.quantity - row.reserved_quantity
+            if quantity != rules.shows(available):
+                self._violation(channel, f"stale: {row.central_sku} sent {quantity}, the ledger says {available} available")
+            if quantity > max(0, available):
+                self._violation(channel, f"more than available: {row.central_sku} sent {quantity} of {available}")
+            if row.attempt <= self.last_attempt.get(row.id, 0):
+                self._violation(channel, f"attempt {row.attempt} of {row.central_sku} sent after a later one")
+            self.last_attempt[row.id] = row.attempt
+            owner = self.in_flight.get(row.id)
+            if owner is not None and owner in self.alive and owner != self.current:
+                self._two_in_flight(channel, row)
+            self.in_flight[row.id] = self.current
+
+    def _two_in_flight(self, channel: str, row: Any) -> None:
+        # Allowed only if the first one's claim ran out: then it counts as paused.
+        with self.engine.connect() as connection:
+            taken = connection.execute(
+                select(inventory_levels.c.linger_until).where(inventory_levels.c.id == row.id)
+            ).scalar_one()
+        if taken is None:
+            self._violation(channel, f"two writes of {row.central_sku} in flight")
+
+    def _write_over(self, channel: str, key: str, request: Request) -> None:
+        self.in_flight = {level: owner for level, owner in self.in_flight.items() if owner != self.current}
+
+    def _violation(self, channel: str, text: str) -> None:
+        self.tally.violations.append(f"{self.clock.now():%d %H:%M:%S} {channel}: {text}")
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Live through the planned time with a bad network and deaths."""
+        for faults in self.faults.values():
+            faults.set_rates(BAD_NETWORK)
+        self.mortal = True
+        self._work_agenda(self.end)
+        self.mortal = False
+        for faults in self.faults.values():
+            faults.clear()
+
+    def settle(self, cycles: int = 30) -> None:
+        """Let the rest of the webhooks arrive and run incremental cycles, every five minutes, on a good network."""
+        self._work_agenda(None)
+        for _ in range(cycles):
+            self.clock.advance(300)
+            for name, transport in self.transports.items():
+                transport.land_due(self.clock.now())
+                self._post(name)
+            self._work_agenda(self.clock.now())
+            self.run_process(0)
+            if not self.out_of_step():
+                return
+
+    def _work_agenda(self, until: datetime | None) -> None:
+        while self.agenda and (until is None or self.agenda[0][0] <= until):
+            moment, _, action = heapq.heappop(self.agenda)
+            self.clock.advance_to(moment)
+            for transport in self.transports.values():
+                transport.land_due(self.clock.now())
+            action()
+
+    def out_of_step(self) -> int:
+        """Return how many levels our own tables call a change."""
+        with self.engine.connect() as connection:
+            return len(connection.execute(select(inventory_levels.c.id).where(is_change())).all())
+
+    def differences(self, *, edited_too: bool) -> list[str]:
+        """Compare what each stand-in shows with what its books and everybody's open orders allow, row by row."""
+        reserved: dict[str, int] = dict.fromkeys(self.skus, 0)
+        for name, shop in self.shops.items():
+            for order in shop.open_orders():
+                for sku, line in self._lines(name, order):
+                    reserved[sku] += line.unfulfilled
+        wrong = []
+        for name in CHANNELS:
+            rules = SHOPS.get(name, ShopRules())
+            shown = (
+                {sku: article["available_quantity"] for sku, article in self.erp.books().items()}
+                if name == ERP
+                else {sku_of(level.item_id): quantity for level, quantity in self.shops[name].books().items()}
+            )
+            for sku, number in shown.items():
+                if not edited_too and (name, sku) in self.edited:
+                    continue
+                right = rules.shows(self.erp.book(sku).on_hand - reserved[sku])
+                if number != right:
+                    wrong.append(f"{name} {sku}: shows {number}, must show {right}")
+        return wrong
+
+
+def written_key(request: Request) -> str | None:
+    """Return the idempotency key of a request that writes quantities, None for every other request."""
+    if request.url.endswith("/stock"):
+        return next(value for name, value in request.headers.items() if name.lower() == "idempotency-key")
+    if b"inventorySetQuantities" in request.body:
+        return str(json.loads(request.body)["variables"]["key"])
+    return None
+
+
+def written_rows(request: Request) -> dict[str, int]:
+    """Return what a writing request says, quantity by item id."""
+    body = json.loads(request.body)
+    if "updates" in body:
+        return {row["sku"]: row["available_quantity"] for row in body["updates"]}
+    return {row["inventoryItemId"]: row["quantity"] for row in body["variables"]["input"]["quantities"]}

@@ -1,4 +1,4 @@
-"""What an inventory file says of itself (DESIGN: counts and imports say what they are), given by the caller or a sidecar."""
+"""What an inventory file says of itself, by the caller or a sidecar: basis, as-of time, contained orders, lag."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from invsync_dagster.inventory.counts import Basis
 from invsync_dagster.inventory.imports.reading import FileError
-from invsync_dagster.yaml_lines import Lines, UnreadableError, read_yaml
+from invsync_dagster.yaml_lines import Document, UnreadableError, read_yaml
 
-ON_HAND = "on_hand"
-AVAILABLE = "available"
+BASES: tuple[Basis, ...] = ("on_hand", "available")
 KEYS = ("basis", "as_of", "contains", "lag_seconds")
 
 
@@ -19,12 +19,12 @@ KEYS = ("basis", "as_of", "contains", "lag_seconds")
 class Declaration:
     """How to understand the quantities of an inventory file.
 
-    `basis`: `on_hand` (units on the shelf), or `available` (open orders of the channels in `contains` already taken off).
-    `as_of`: when the source counted, aware; None: the file's own time. `contains`: names of the channels whose orders the
-    source has already booked. `lag_seconds`: how late it books them.
+    `basis`: `on_hand` (units on the shelf), or `available` (open orders of the channels in `contains` taken off).
+    `as_of`: when the source counted, aware; None: the file's own time. `contains`: names of the channels whose orders
+    the source has already booked. `lag_seconds`: how late it books them.
     """
 
-    basis: str = ON_HAND
+    basis: Basis = "on_hand"
     as_of: datetime | None = None
     contains: tuple[str, ...] = field(default=())
     lag_seconds: float = 0.0
@@ -46,35 +46,41 @@ def sidecar_of(path: Path) -> Path:
 
 
 def read_sidecar(path: Path) -> Declaration:
-    """Read the declaration beside `path`, or the default where there is none. Raises `FileError` naming the key and the mend."""
+    """Read the declaration beside `path`, or the default where there is none. Raises `FileError` with key and mend."""
     sidecar = sidecar_of(path)
     if not sidecar.exists():
         return Declaration()
     keys = f"give the keys {', '.join(KEYS)}"
     try:
-        values, lines = read_yaml(sidecar.read_bytes())
+        document = read_yaml(sidecar.read_bytes())
     except OSError as error:
-        raise FileError(sidecar.name, f"the file can't be read ({error.strerror})", "check that it is readable") from error
+        raise FileError(
+            sidecar.name, f"the file can't be read ({error.strerror})", "check that it is readable"
+        ) from error
     except UnreadableError as error:
         raise FileError(sidecar.name, f"the file is no YAML ({error})", keys, line=error.line) from error
-    if not isinstance(values, dict):
+    if not isinstance(document.value, dict):
         raise FileError(sidecar.name, "the file is no list of keys", keys, line=1)
-    return _checked(sidecar.name, values, lines)
+    for place, fault in document.faults.items():
+        raise FileError(sidecar.name, fault, "write each key once, with one value", line=document.line(place))
+    return _checked(sidecar.name, document.value, document)
 
 
-def _checked(name: str, values: dict[Any, Any], lines: Lines) -> Declaration:
+def _checked(name: str, values: dict[Any, Any], document: Document) -> Declaration:
     def error(key: str, reason: str, mend: str) -> FileError:
-        return FileError(name, reason, mend, line=lines.get((key,), 0), column=key)
+        return FileError(name, reason, mend, line=document.line((key,)), column=key)
 
     for key in values:
         if key not in KEYS:
             raise error(str(key), "unknown key", f"known keys: {', '.join(KEYS)}")
-    basis = values.get("basis", ON_HAND)
-    if basis not in (ON_HAND, AVAILABLE):
-        raise error("basis", f"unknown basis '{basis}'", f"write {ON_HAND} or {AVAILABLE}")
+    basis = values.get("basis", "on_hand")
+    if basis not in BASES:
+        raise error("basis", f"unknown basis '{basis}'", f"write {' or '.join(BASES)}")
     as_of = values.get("as_of")
     if "as_of" in values and not (isinstance(as_of, datetime) and as_of.tzinfo):
-        raise error("as_of", "this is no time with a time zone", "write it as 2026-07-01T06:00:00+00:00, without quotes")
+        raise error(
+            "as_of", "this is no time with a time zone", "write it as 2026-07-01T06:00:00+00:00, without quotes"
+        )
     contains = values.get("contains", [])
     if not isinstance(contains, list) or not all(isinstance(one, str) for one in contains):
         raise error("contains", "this is no list of channel names", "write it as [shopify_main, erp_main]")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from invsync_dagster.inventory.imports.reading import CellError
+
+Word = TypeVar("Word", bound=str)
 
 MAX_TEXT = 255
 
@@ -25,7 +28,9 @@ def identity(cells: Mapping[str, str], column: str, *, required: bool = True) ->
             raise CellError(column, value, "the cell is empty", "fill it in, or take the row out")
         return ""
     if value != value.strip():
-        raise CellError(column, value, "there is a space at the beginning or end", "remove it: spaces count, texts compare exactly")
+        raise CellError(
+            column, value, "there is a space at the beginning or end", "remove it: spaces count, texts compare exactly"
+        )
     if SCIENTIFIC.fullmatch(value):
         mend = "format the column as text in the spreadsheet, enter the value anew and export again"
         raise CellError(column, value, "a spreadsheet has rounded the number and lost digits", mend)
@@ -33,13 +38,15 @@ def identity(cells: Mapping[str, str], column: str, *, required: bool = True) ->
 
 
 def label(cells: Mapping[str, str], column: str) -> str:
-    """A text for people: spaces around it are dropped, at most 255 characters."""
-    return _plain(column, cells[column].strip())
+    """A text for people in one line: runs of spaces and line breaks become one space; at most 255 characters."""
+    return _plain(column, " ".join(cells[column].split()))
 
 
 def _plain(column: str, value: str) -> str:
     if len(value) > MAX_TEXT:
-        raise CellError(column, value, f"the text has {len(value)} characters, at most {MAX_TEXT} are taken", "shorten it")
+        raise CellError(
+            column, value, f"the text has {len(value)} characters, at most {MAX_TEXT} are taken", "shorten it"
+        )
     found = CONTROL.search(value)
     if found:
         reason = f"there is a line break or control character (U+{ord(found.group()):04X}) in it"
@@ -51,7 +58,9 @@ def quantity(cells: Mapping[str, str], column: str) -> int:
     """A whole number of units that must be given."""
     value = units(cells, column)
     if value is None:
-        raise CellError(column, "", "the quantity is absent", "write 0 if there is none, or take the row out: absent is not zero")
+        raise CellError(
+            column, "", "the quantity is absent", "write 0 if there is none, or take the row out: absent is not zero"
+        )
     return value
 
 
@@ -64,18 +73,24 @@ def units(cells: Mapping[str, str], column: str, *, most: int = MAX_UNITS) -> in
         if re.fullmatch(r"-[0-9]+([.,][0-9]+)?", value):
             raise CellError(column, value, "the number is negative", "write 0 or more")
         if re.fullmatch(r"[0-9]+[.,][0-9]+", value):
-            raise CellError(column, value, "the number is fractional, or has a thousands separator", "write whole units, digits only")
+            raise CellError(
+                column,
+                value,
+                "the number is fractional, or has a thousands separator",
+                "write whole units, digits only",
+            )
         raise CellError(column, value, "this is not a whole number", "write digits only, as 12")
     if len(value.lstrip("0")) > len(str(most)) or int(value) > most:
         raise CellError(column, value, f"the number is above {most}", "check the number")
     return int(value)
 
 
-def choice(cells: Mapping[str, str], column: str, words: tuple[str, ...]) -> str | None:
+def choice(cells: Mapping[str, str], column: str, words: Collection[Word]) -> Word | None:
     """One of `words`, in any case; None for an empty cell."""
     value = cells[column].strip().lower()
     if not value:
         return None
-    if value not in words:
-        raise CellError(column, cells[column], f"unknown {column}", f"write one of: {', '.join(words)}")
-    return value
+    for word in words:
+        if word == value:
+            return word
+    raise CellError(column, cells[column], f"unknown {column}", f"write one of: {', '.join(words)}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from invsync_dagster.inventory.imports import fields
 from invsync_dagster.inventory.imports.reading import CellError, Rejection, Row, Source
 
-STATUSES = ("active", "inactive")
+Status = Literal["active", "inactive"]
+
+STATUSES: tuple[Status, ...] = ("active", "inactive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class InventoryRow:
     quantity: int
     product_name: str | None
     reserved_quantity: int | None
-    status: str | None
+    status: Status | None
 
 
 def read_inventory(file: str, source: Source) -> tuple[list[InventoryRow], list[Rejection]]:
@@ -68,6 +71,8 @@ def _inventory_row(row: Row) -> InventoryRow:
 
 def _twice(file: str, row: InventoryRow, other: int, *, same: bool) -> Rejection:
     if same:
-        return Rejection(file, row.line, "sku", row.sku, f"the SKU is already on line {other}, the same", "take the row out")
+        return Rejection(
+            file, row.line, "sku", row.sku, f"the SKU is already on line {other}, the same", "take the row out"
+        )
     reason = f"the SKU is also on line {other}, with other values: neither goes in"
     return Rejection(file, row.line, "sku", row.sku, reason, "keep the right one of them")

@@ -1,4 +1,4 @@
-"""The rows of a mapping file (`central_sku, channel, platform_sku, …, rules`), checked one by one and against each other."""
+"""The rows of a mapping file (`central_sku, channel, …, rules`), checked one by one and against each other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from invsync_dagster.inventory.imports import fields
 from invsync_dagster.inventory.imports.reading import CellError, Rejection, Row, Source
+from invsync_dagster.inventory.listings import Status
 
-STATUSES = ("active", "paused", "excluded", "retired")
+STATUSES: tuple[Status, ...] = ("active", "paused", "excluded", "retired")
 RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 Level = tuple[str, str, str]  # channel, item id, location id
@@ -26,7 +27,7 @@ class MappingRow:
     item_id: str
     location_id: str
     variant_id: str
-    status: str | None
+    status: Status | None
     buffer: int | None
     percent: int | None
     minimum: int | None
@@ -47,8 +48,9 @@ def read_mapping(
 ) -> tuple[list[MappingRow], list[Rejection]]:
     """Take all rows of `source`; returns those that can go in, and the others, by line.
 
-    `channels` are those that exist, `known` finds those of some SKUs that are in the stock. Two rows for one listing go in
-    once where they say the same, and two SKUs on one level don't go in at all. Raises `FileError` where the file breaks off.
+    `channels` are those that exist, `known` finds those of some SKUs that are in the stock. Two rows for one listing go
+    in once where they say the same, and two SKUs on one level don't go in at all. Raises `FileError` where the file
+    breaks off.
     """
     stated: list[MappingRow] = []
     rejections: list[Rejection] = []
@@ -103,9 +105,7 @@ def _mapping_row(row: Row, channels: Collection[str]) -> MappingRow:
 def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
     if len({row.central_sku for row in rows}) > 1:
         lines = ", ".join(str(row.line) for row in rows)
-        reason = f"one level is mapped to two SKUs (lines {lines}): none goes in"
-        mend = "a level holds one number, so give it one SKU"
-        return [], [Rejection(file, row.line, "central_sku", row.central_sku, reason, mend) for row in rows]
+        return [], [two_skus(file, row, f"lines {lines}: none goes in") for row in rows]
     good: list[MappingRow] = []
     bad: list[Rejection] = []
     by_identity: dict[Identity, list[MappingRow]] = {}
@@ -115,12 +115,21 @@ def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], 
         first = same[0]
         if all(replace(row, line=first.line) == first for row in same):
             good.append(first)
-            bad += [_twice(file, row, f"the listing is already on line {first.line}, the same", "take the row out") for row in same[1:]]
+            bad += [
+                _twice(file, row, f"the listing is already on line {first.line}, the same", "take the row out")
+                for row in same[1:]
+            ]
         else:
             lines = ", ".join(str(row.line) for row in same)
             reason = f"the listing is there with different values (lines {lines}): none goes in"
             bad += [_twice(file, row, reason, "keep the right one of them") for row in same]
     return good, bad
+
+
+def two_skus(file: str, row: MappingRow, where: str) -> Rejection:
+    """The rejection of a row whose level has another SKU elsewhere."""
+    mend = "a level holds one number, so give it one SKU"
+    return Rejection(file, row.line, "central_sku", row.central_sku, f"one level is mapped to two SKUs ({where})", mend)
 
 
 def _twice(file: str, row: MappingRow, reason: str, mend: str) -> Rejection:

@@ -44,7 +44,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One row that doesn't go in; `line` is the line where it begins (Excel: the row), `value` the cell as it was read."""
+    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` the cell as it was read."""
 
     file: str
     line: int
@@ -113,7 +113,7 @@ class Source:
 
 @contextmanager
 def open_source(path: Path, name: str = "") -> Iterator[Source]:
-    """Open a `.csv` or `.xlsx` file; rows stream, empty lines are left out. `name` stands in messages (default: the file's).
+    """Open a `.csv` or `.xlsx` file; rows stream, empty lines are left out. `name` stands in messages.
 
     Rows come as `Row`, or as `Rejection` where the text of a row can't be taken apart. Raises `FileError` here or while
     reading: unreadable, not UTF-8, no or wrong header, a quote that is never closed.
@@ -129,7 +129,9 @@ def open_source(path: Path, name: str = "") -> Iterator[Source]:
             with path.open("r", encoding="utf-8-sig", newline="") as text:
                 yield _source(name, _csv_records(name, text))
     except OSError as error:
-        raise FileError(name, f"the file can't be read ({error.strerror})", "check that it is there and readable") from error
+        raise FileError(
+            name, f"the file can't be read ({error.strerror})", "check that it is there and readable"
+        ) from error
 
 
 Record = tuple[int, "list[str | CellError] | CellError"]
@@ -178,7 +180,11 @@ def _layout(name: str, header: Sequence[str], line: int) -> Layout:
     for column in layout.required:
         if column not in header:
             raise FileError(
-                name, f"the column is missing in a file of kind {layout.kind}", f"add it; columns: {expected}", line=line, column=column
+                name,
+                f"the column is missing in a file of kind {layout.kind}",
+                f"add it; columns: {expected}",
+                line=line,
+                column=column,
             )
     return layout
 
@@ -201,7 +207,9 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             yield Rejection(name, line, missing, "", reason, "give every row all cells; the file may be cut off")
         elif any(cells[len(header) :]):
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield Rejection(name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes")
+            yield Rejection(
+                name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes"
+            )
         else:
             yield Row(line, blank | dict(zip(header, [str(cell) for cell in cells], strict=False)))
 
@@ -225,7 +233,9 @@ def _csv_records(name: str, text: io.TextIOWrapper) -> Iterator[Record]:
             raise _not_utf8(name, line, error) from error
         except csv.Error as error:
             if "end of data" in str(error):
-                raise FileError(name, "a quote is opened and never closed", 'write a quote inside a text twice ("")', line=line) from error
+                raise FileError(
+                    name, "a quote is opened and never closed", 'write a quote inside a text twice ("")', line=line
+                ) from error
             mend = 'write a quote inside a text twice (""), and put text with line breaks in quotes'
             yield line, CellError("", "", f"the line is no valid CSV ({error})", mend)
         else:
@@ -259,7 +269,9 @@ def _excel_records(name: str, file: Any) -> Iterator[Record]:
             warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out hold none of our cells
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
-        raise FileError(name, "the file is no readable Excel workbook", "save it again as .xlsx without a password") from error
+        raise FileError(
+            name, "the file is no readable Excel workbook", "save it again as .xlsx without a password"
+        ) from error
     try:
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         filled = [sheet for sheet in sheets if _has_cells(sheet)]

@@ -12,7 +12,7 @@ from typing import Any
 from invsync_dagster.inventory.imports.reading import Rejection
 from invsync_dagster.settings import ImportLimits
 
-LARGEST = 20  # moves shown; enough to see what kind of file it is
+SHOWN = 20  # largest moves, and rejected rows; enough to see what kind of file it is
 
 APPLIED = "applied"
 HELD = "held"
@@ -34,7 +34,7 @@ class Move:
 
     @property
     def units(self) -> int:
-        """Units moved: on hand or available, whichever is more (deactivating moves no unit on hand, and all that is sold)."""
+        """Units moved: on hand or available, whichever is more (deactivating moves only the latter)."""
         return max(abs(self.quantity_after - self.quantity_before), abs(self.available_after - self.available_before))
 
     @property
@@ -46,28 +46,38 @@ class Move:
 class Preview:
     """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
 
-    `zeroed` rows are among the `changed`. `stocked` rows could be sold before. `beyond` says in words which limits the
-    file goes beyond: it is held if there is one.
+    `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked` rows
+    could be sold before. `beyond` says in words which limits the file goes beyond: it is held if there is one.
     """
 
     kind: str
-    file: str
-    rows: int
-    added: int
-    changed: int
-    unchanged: int
-    zeroed: int
-    stocked: int
-    rejected: int
-    units_before: int
-    units_after: int
-    units_moved: int
+    file: str = ""
+    rows: int = 0
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    older: int = 0
+    zeroed: int = 0
+    stocked: int = 0
+    units_before: int = 0
+    units_after: int = 0
+    units_moved: int = 0
     largest: tuple[Move, ...] = ()
     beyond: tuple[str, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def rejected(self) -> int:
+        return len(self.rejections)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values with stable keys; `largest` as a list of dicts."""
-        return asdict(self) | {"largest": [asdict(move) for move in self.largest], "beyond": list(self.beyond)}
+        """Plain values with stable keys; `largest` and the first 20 `rejections` as lists of dicts."""
+        return asdict(self) | {
+            "largest": [asdict(move) for move in self.largest],
+            "beyond": list(self.beyond),
+            "rejected": self.rejected,
+            "rejections": [asdict(one) for one in self.rejections[:SHOWN]],
+        }
 
     def render(self) -> str:
         """The preview in words, several lines."""
@@ -78,37 +88,47 @@ class Preview:
         ]
         if self.kind == "inventory":
             lines.append(
-                f"units on hand of these SKUs: {self.units_before} -> {self.units_after}; {self.units_moved} units moved in SKUs"
-                f" known before; {self.zeroed} of {self.stocked} that could be sold go to 0"
+                f"units on hand of these SKUs: {self.units_before} -> {self.units_after};"
+                f" {self.units_moved} units moved in SKUs known before;"
+                f" {self.zeroed} of {self.stocked} that could be sold go to 0"
             )
+        if self.older:
+            lines.append(f"{self.older} rows change nothing: a count of the same time or newer is in force")
         if self.largest:
             lines.append("largest moves:")
-            lines += [f"  {move.sku}: {move.quantity_before} -> {move.quantity_after}  {move.product_name}" for move in self.largest]
+            lines += [
+                f"  {move.sku}: {move.quantity_before} -> {move.quantity_after}  {move.product_name}"
+                for move in self.largest
+            ]
         lines += [f"beyond the limits: {reason}" for reason in self.beyond]
+        lines += [str(one) for one in self.rejections[:SHOWN]]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of a file. `state`: applied, held, rejected (nothing of it can go in), dropped or already_imported."""
+    """What became of a file. `state`: applied, held, rejected (nothing of it can go in), dropped or already_imported.
+
+    `rejections` are the rows that didn't go in, `rejects_file` holds them as CSV; `kept_file` is the copy that stays.
+    """
 
     import_id: str
     state: str
     reason: str
-    preview: Preview | None
+    preview: Preview | None = None
     rejections: tuple[Rejection, ...] = ()
     rejects_file: Path | None = None
+    kept_file: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values with stable keys; of the rejections the first 20."""
+        """Plain values with stable keys."""
         return {
             "import_id": self.import_id,
             "state": self.state,
             "reason": self.reason,
             "preview": self.preview.to_dict() if self.preview else None,
-            "rejected_rows": len(self.rejections),
-            "rejections": [asdict(one) for one in self.rejections[:LARGEST]],
             "rejects_file": str(self.rejects_file) if self.rejects_file else None,
+            "kept_file": str(self.kept_file) if self.kept_file else None,
         }
 
     def render(self) -> str:
@@ -116,9 +136,8 @@ class ImportResult:
         lines = [f"{self.state}: {self.reason}" if self.reason else self.state]
         if self.preview:
             lines.append(self.preview.render())
-        lines += [str(one) for one in self.rejections[:LARGEST]]
         if self.rejects_file:
-            lines.append(f"all {len(self.rejections)} rejected rows: {self.rejects_file}")
+            lines.append(f"all rejected rows: {self.rejects_file}")
         return "\n".join(lines)
 
 

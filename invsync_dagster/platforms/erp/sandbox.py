@@ -38,6 +38,14 @@ class Article:
     version: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A signed webhook on its way out; header names as the contract writes them."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
 class _RefusedError(Exception):
     """A call that is answered with an error object, nothing done."""
 
@@ -49,7 +57,7 @@ class _RefusedError(Exception):
 class ErpSandbox:
     """A stateful ERP; `handle` is its door for our calls, the other methods are what happens inside the firm.
 
-    Not safe for threads by itself. `outgoing` holds the webhooks not yet taken for delivery: headers and raw body.
+    Not safe for threads by itself.
     """
 
     def __init__(
@@ -78,7 +86,7 @@ class ErpSandbox:
         self._changes: list[tuple[datetime, dict[str, Any]]] = []
         self._changes_dropped = 0
         self._keys: dict[str, tuple[datetime, str, dict[str, Any]]] = {}
-        self.outgoing: list[tuple[dict[str, str], bytes]] = []
+        self.outgoing: list[Delivery] = []
 
     # --- inside the firm --------------------------------------------------------------------------------------------
 
@@ -127,25 +135,30 @@ class ErpSandbox:
         signature = _signature(self._webhook_secret, timestamp, body)
         return {**headers, "X-Invsync-Timestamp": timestamp, "X-Invsync-Signature": signature}
 
-    def state(self) -> dict[str, Any]:
-        """Return the books, the log and the undelivered webhooks as JSON data."""
+    def take_outgoing(self) -> list[Delivery]:
+        """Return the webhooks not yet taken, in the order they happened, and forget them."""
+        taken, self.outgoing = self.outgoing, []
+        return taken
+
+    def dump(self) -> dict[str, Any]:
+        """Return the books, the log and the webhooks not yet taken as JSON data."""
         return {
             "articles": self.books(),
             "changes": [[at.isoformat(), event] for at, event in self._changes],
             "changes_dropped": self._changes_dropped,
             "keys": {key: [at.isoformat(), digest, answer] for key, (at, digest, answer) in self._keys.items()},
-            "outgoing": [[headers, body.decode()] for headers, body in self.outgoing],
+            "outgoing": [[delivery.headers, delivery.body.decode()] for delivery in self.outgoing],
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `dump` returned."""
         self._articles = {sku: Article(**article) for sku, article in state["articles"].items()}
         self._changes = [(datetime.fromisoformat(at), event) for at, event in state["changes"]]
         self._changes_dropped = state["changes_dropped"]
         self._keys = {
             key: (datetime.fromisoformat(at), digest, answer) for key, (at, digest, answer) in state["keys"].items()
         }
-        self.outgoing = [(headers, body.encode()) for headers, body in state["outgoing"]]
+        self.outgoing = [Delivery(headers, body.encode()) for headers, body in state["outgoing"]]
 
     def _change(self, sku: str, change_type: str, delta: int) -> str:
         article = self._articles[sku]
@@ -168,7 +181,7 @@ class ErpSandbox:
         self._changes.append((now, event))
         body = json.dumps(event).encode()
         headers = {"Content-Type": "application/json", "X-Invsync-Event-Id": str(event["event_id"])}
-        self.outgoing.append((self.signed(headers, body), body))
+        self.outgoing.append(Delivery(self.signed(headers, body), body))
         return str(event["event_id"])
 
     # --- the door ---------------------------------------------------------------------------------------------------

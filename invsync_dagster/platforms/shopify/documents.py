@@ -8,7 +8,7 @@ from __future__ import annotations
 
 ORDERS_A_PAGE = 10
 LINES_AN_ORDER = 5
-PARTS_AN_ORDER = 2
+PARTS_AN_ORDER = 3
 LINES_A_CALL = 100
 PARTS_A_CALL = 250
 
@@ -88,7 +88,9 @@ ORDER_LINES = (
     """\
 query OrderLines($id: ID!, $lines: Int!, $after: String) {
   node(id: $id) {
-    ... on Order { updatedAt lineItems(first: $lines, after: $after) { nodes { ...Line } pageInfo { hasNextPage endCursor } } }
+    ... on Order {
+      lineItems(first: $lines, after: $after) { nodes { ...Line } pageInfo { hasNextPage endCursor } }
+    }
   }
 }
 """

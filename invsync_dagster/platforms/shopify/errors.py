@@ -10,7 +10,7 @@ from invsync_dagster.platforms.contract import Budget, Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
 from invsync_dagster.platforms.transport import Response, TransportError
 
-# Status: recovery, code, what people read. 401: invalid token; 402 and 423: shop frozen or locked; 403: the app may not.
+# Status: recovery, code, what people read. 402 and 423 end when the shop's owner acts, so the channel stops.
 _STATUSES: dict[int, tuple[Recovery, str, str]] = {
     400: (Recovery.REJECT, "bad_request", "Shopify can't read the request"),
     401: (Recovery.REAUTHENTICATE, "unauthorized", "the access token is not valid"),
@@ -79,10 +79,10 @@ def budget_of(extensions: Any) -> Budget | None:
     status = _cost(extensions).get("throttleStatus")
     if not isinstance(status, Mapping):
         return None
-    available, restore = status.get("currentlyAvailable"), status.get("restoreRate")
-    if not _is_number(available) or not _is_number(restore):
+    available, restore = _number(status.get("currentlyAvailable")), _number(status.get("restoreRate"))
+    if available is None or restore is None:
         return None
-    return Budget(float(available), float(restore))
+    return Budget(available, restore, _number(_cost(extensions).get("actualQueryCost")))
 
 
 def outcomes_of_user_errors(
@@ -146,10 +146,10 @@ def _top_level(entry: Any) -> tuple[str, str]:
 
 def _throttle_wait(extensions: Any) -> float | None:
     """Seconds until the bucket holds what was asked for: (requested - available) / restore rate (rate limits page)."""
-    requested, budget = _cost(extensions).get("requestedQueryCost"), budget_of(extensions)
-    if budget is None or not _is_number(requested) or budget.restore_rate <= 0:
+    requested, budget = _number(_cost(extensions).get("requestedQueryCost")), budget_of(extensions)
+    if budget is None or requested is None or budget.restore_rate <= 0:
         return None
-    return max(0.0, (float(requested) - budget.available) / budget.restore_rate)
+    return max(0.0, (requested - budget.available) / budget.restore_rate)
 
 
 def _cost(extensions: Any) -> Mapping[str, Any]:
@@ -157,8 +157,8 @@ def _cost(extensions: Any) -> Mapping[str, Any]:
     return cost if isinstance(cost, Mapping) else {}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _index(field: Any, rows: int) -> int | None:

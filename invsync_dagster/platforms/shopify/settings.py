@@ -22,8 +22,8 @@ LIMITS = Limits(
     burst=2000.0,
     write_cost=10.0,
     read_cost=400.0,
-    # `documents.ORDERS_A_PAGE` orders with the parts that `documents` asks for.
-    orders_cost=600.0,
+    # Ten orders with the parts that `documents` asks for, at a point an object.
+    orders_cost=830.0,
     request_deadline=30.0,
     # Not documented: the longest time that a request cut off by us may still be worked on. Lower it only for a sandbox.
     write_linger=60.0,
@@ -47,9 +47,12 @@ class ShopifySettings(BaseModel):
         description="Environment variable with the Admin API access token "
         "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders)."
     )
-    webhook_secret_env: str = Field(description="Environment variable with the app's client secret, which signs webhooks.")
+    webhook_secret_env: str = Field(
+        description="Environment variable with the app's client secret, which signs webhooks."
+    )
     webhook_previous_secret_env: str | None = Field(
-        default=None, description="Environment variable with the client secret before its rotation, valid beside the new one."
+        default=None,
+        description="Environment variable with the client secret before its rotation, valid beside the new one.",
     )
 
     @field_validator("shop_url")
@@ -76,4 +79,7 @@ def limits_with(overrides: Mapping[str, float]) -> Limits:
         changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
         if not 1 <= changed[batch] <= 250:
             raise ValueError(f"{batch} must be from 1 to 250")
+    for name, value in changed.items():
+        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
+            raise ValueError(f"{name} must be more than 0, not {value}")
     return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above

@@ -49,12 +49,19 @@ def test_a_throttled_answer_lets_no_process_call_before_the_time_told() -> None:
     assert a_limiter(engine).reserve(1, 1000.0, NEVER) == 30.0
 
 
-def test_an_answer_tightens_the_budget_and_never_loosens_it() -> None:
+def test_an_answer_tightens_the_budget_and_does_not_loosen_it_for_points_that_others_reserved() -> None:
     limiter = a_limiter(a_database())
-    limiter.learn(Budget(available=0.0, restore_rate=2.0), 1000.0)
+    limiter.learn(Budget(available=0.0, restore_rate=2.0), 1, 1000.0)
     assert limiter.reserve(1, 1000.0, NEVER) == 0.5
-    limiter.learn(Budget(available=4.0, restore_rate=2.0), 1000.0)
+    limiter.learn(Budget(available=4.0, restore_rate=2.0), 1, 1000.0)
     assert limiter.reserve(1, 1000.0, NEVER) == 1.0
+
+
+def test_an_answer_gives_back_what_the_call_reserved_and_did_not_spend() -> None:
+    limiter = a_limiter(a_database())
+    assert limiter.reserve(4, 1000.0, NEVER) == 0
+    limiter.learn(Budget(available=3.0, restore_rate=2.0, spent=1.0), 4, 1000.0)
+    assert [limiter.reserve(1, 1000.0, NEVER) for _ in range(4)] == [0, 0, 0, 0.5]
 
 
 def test_channels_have_budgets_of_their_own() -> None:

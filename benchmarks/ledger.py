@@ -1,0 +1,208 @@
+"""Measures the stock: order events applied a second, and the changes of 500 SKUs found among a million."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, select, text
+
+from benchmarks._report import figure
+from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
+from invsync_dagster.inventory import channels, ledger, levels
+from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.rules import Rules
+from invsync_dagster.inventory.tables import inventory_levels, is_change
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CHANNELS = [f"shop_{index}" for index in range(5)]
+
+# One transaction of the intake takes so many deliveries at most (sync.intake.DELIVERIES_AT_ONCE).
+BATCH = 5_000
+
+
+def build(folder: Path, skus: int) -> Engine:
+    """Make a database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in step."""
+    engine = open_database(f"sqlite:///{folder / f'{skus}.db'}")
+    migrate(engine)
+    with write_transaction(engine) as connection:
+        for number, name in enumerate(CHANNELS):
+            rules = Rules(buffer=number, percent=100 - number)
+            channels.register(connection, name, "shopify", "sandbox", True, rules, START - timedelta(days=1), START)
+    with write_transaction(engine) as connection:
+        _fill(connection, skus)
+    with write_transaction(engine) as connection:
+        connection.execute(text("ANALYZE"))
+    return engine
+
+
+def _fill(connection: Connection, skus: int) -> None:
+    """Fill the tables set-wise: through the front door a million SKUs with five listings would take minutes."""
+    values = {"skus": skus, "now": "2026-01-01 00:00:00.000000", "item": "gid://shopify/InventoryItem/"}
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :skus) "
+    for statement in (
+        "INSERT INTO central_inventory (sku, product_name, quantity, reserved_quantity, reserved_external, status,"
+        " last_updated, version) " + numbers + "SELECT printf('SKU-%07d', i), 'Product', 1000, 0, 0, 'active', :now, i FROM n",
+        "INSERT INTO stock_ledger (sequence, event_id, sku, kind, quantity_delta, reserved_delta, moved_delta, quantity_after,"
+        " reserved_after, channel, order_id, line_id, reference, reason, occurred_at, received_at, applied_at, run_id) "
+        + numbers
+        + "SELECT i, 'count/start/' || i, printf('SKU-%07d', i), 'import', 1000, 0, 0, 1000, 0, '', '', '', '', '',"
+        " :now, :now, :now, '' FROM n",
+    ):
+        connection.execute(text(statement), {key: values[key] for key in ("skus", "now")})
+    for number, name in enumerate(CHANNELS):
+        shown = (1000 - number) * (100 - number) // 100
+        connection.execute(
+            text(
+                "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, pushable, stopped_reason,"
+                " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity, attempt,"
+                " touched, due_at, failures, last_error, held_reason) "
+                + numbers
+                + "SELECT :first + i, :channel, :item || (:first + i), '', printf('SKU-%07d', i), 1, '', :shown, i, 0, :shown,"
+                " :shown, :shown, 1, 1, :now, 0, '', '' FROM n"
+            ),
+            values | {"first": number * skus, "channel": name, "shown": shown},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO platform_mapping (id, central_sku, platform_name, platform_sku, platform_item_id,"
+                " platform_location_id, platform_variant_id, status, status_reason, rules_revision, level_id, created_at,"
+                " updated_at) "
+                + numbers
+                + "SELECT :first + i, printf('SKU-%07d', i), :channel, printf('SKU-%07d', i), :item || (:first + i), '', '',"
+                " 'active', '', 0, :first + i, :now, :now FROM n"
+            ),
+            values | {"first": number * skus, "channel": name},
+        )
+
+
+def order_events(count: int, skus: int, rng: random.Random) -> list[Inbound]:
+    """Return `count` deliveries of one-line orders, 5 % of them duplicates; every fifth ships the order before it."""
+    events: list[Inbound] = []
+    for number in range(count):
+        if events and rng.random() < 0.05:
+            before = rng.choice(events[-1000:])
+            events.append(
+                Inbound(before.channel, before.content, before.received_at, f"receipt-{number}", before.topic)
+            )
+            continue
+        at = START + timedelta(seconds=number)
+        channel = rng.randrange(len(CHANNELS))
+        item = f"gid://shopify/InventoryItem/{channel * skus + rng.randrange(skus) + 1}"
+        order_id, units, shipped = str(number), rng.randint(1, 3), False
+        if events and number % 5 == 0 and events[-1].topic == "orders/create":
+            (document,) = events[-1].content.documents
+            (line,) = document.lines
+            order_id, item, units, shipped = document.order_id, line.reference.item_id, line.ordered, True
+            channel = CHANNELS.index(events[-1].channel)
+        shipments = (Movement(units, at),) if shipped else ()
+        line = OrderLine("1", LineReference(item_id=item), units, shipments=shipments)
+        document = OrderDocument(order_id, number, at, at, (line,))
+        topic = "orders/updated" if shipped else "orders/create"
+        events.append(Inbound(CHANNELS[channel], Content((document,)), at, f"receipt-{number}", topic))
+    return events
+
+
+def measure_apply(folder: Path, count: int, skus: int) -> None:
+    """Print the events applied a second, in transactions as large as the intake's."""
+    engine = build(folder, skus)
+    events = order_events(count, skus, random.Random(1))  # noqa: S311 - test data
+    for batch in (BATCH, count):
+        if batch == count:
+            engine.dispose()
+            for file in folder.glob(f"{skus}.db*"):
+                file.unlink()
+            engine = build(folder, skus)
+        now = START + timedelta(days=2)
+        slowest = 0.0
+        began = time.perf_counter()
+        for start in range(0, count, batch):
+            step = time.perf_counter()
+            with write_transaction(engine) as connection:
+                ledger.apply(connection, events[start : start + batch], now=now, run_id="benchmark")
+            slowest = max(slowest, time.perf_counter() - step)
+        seconds = time.perf_counter() - began
+        with engine.connect() as connection:
+            differences = audit(connection)
+        if differences:
+            raise SystemExit(f"the books don't add up: {differences[:3]}")
+        rate = count / seconds
+        figure(
+            f"ledger_events_per_second_batch_{batch}",
+            rate,
+            "events/s",
+            goal=20_000,
+            met=rate >= 20_000,
+            events=count,
+            skus=skus,
+            listings_per_sku=len(CHANNELS),
+            longest_transaction_s=round(slowest, 2),
+        )
+    engine.dispose()
+
+
+def measure_find(folder: Path, sizes: tuple[int, int]) -> None:
+    """Print how long the changes of 500 SKUs take to be found among few and among many SKUs, side by side."""
+    engines = []
+    for skus in sizes:
+        began = time.perf_counter()
+        engine = build(folder, skus)
+        figure(f"build_{skus}_skus", time.perf_counter() - began, "s")
+        changed = [f"SKU-{number:07d}" for number in random.Random(2).sample(range(1, skus + 1), 500)]  # noqa: S311
+        with write_transaction(engine) as connection:
+            for sku in changed:
+                connection.execute(text("UPDATE central_inventory SET quantity = 900 WHERE sku = :sku"), {"sku": sku})
+            levels.recompute(connection, changed, START)
+        engines.append(engine)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(15):
+        for engine, taken in zip(engines, times, strict=True):
+            began = time.perf_counter()
+            found = find(engine)
+            taken.append(time.perf_counter() - began)
+            if found != 500 * len(CHANNELS):
+                raise SystemExit(f"{found} changes found, not {500 * len(CHANNELS)}")
+    few, many = (statistics.median(taken) * 1000 for taken in times)
+    figure(f"find_500_changed_of_{sizes[1]}", many, "ms", goal=50, met=many < 50, floor=few, ratio=many / few)
+    figure("find_ratio_many_to_few", many / few, "ratio", goal=1.5, met=many / few <= 1.5)
+    for engine in engines:
+        engine.dispose()
+
+
+def find(engine: Engine) -> int:
+    """Read all due changes of every channel, lowest first, as the push finds them."""
+    level = inventory_levels.c
+    found = 0
+    with engine.connect() as connection:
+        for name in CHANNELS:
+            query = (
+                select(level.id, level.central_sku, level.item_id, level.location_id, level.desired)
+                .where(level.channel == name, is_change(), level.due_at <= START, level.claim.is_(None))
+                .order_by(level.desired, level.due_at)
+            )
+            found += len(connection.execute(query).all())
+    return found
+
+
+def main() -> None:
+    """Run the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--skus", type=int, default=20_000)
+    parser.add_argument("--many", type=int, default=1_000_000)
+    parser.add_argument("--few", type=int, default=10_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="invsync-") as folder:
+        measure_apply(Path(folder), given.events, given.skus)
+        measure_find(Path(folder), (given.few, given.many))
+
+
+if __name__ == "__main__":
+    main()

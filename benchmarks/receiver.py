@@ -1,0 +1,169 @@
+"""Durable webhook answers a second of the real receiver process, at 64 connections, signatures checked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks._report import figure
+from invsync_dagster.webhooks.inbox import Inbox
+
+CONNECTIONS = 64
+SECONDS = 8
+GOAL_PER_SECOND = 5_000
+GOAL_P99_MS = 30.0
+SECRET = "a secret of the benchmark"  # noqa: S105 - of no account
+# As large as the body of the floors that the goals come from.
+BODY = json.dumps({"id": 820982911946154508, "note": "x" * 1_004}).encode()
+CHANNELS = """\
+channels:
+  - name: shop
+    platform: shopify
+    environment: sandbox
+    settings:
+      shop_url: http://127.0.0.1:1/shop
+      access_token_env: SHOP_TOKEN
+      webhook_secret_env: SHOP_SECRET
+"""
+
+
+def headers() -> dict[str, str]:
+    signature = hmac.new(SECRET.encode(), BODY, hashlib.sha256).digest()
+    return {
+        "Content-Type": "application/json",
+        "X-Shopify-Topic": "orders/create",
+        "X-Shopify-Event-Id": "98880550-7158-44d4-b7cd-2c97c8a091b5",
+        "X-Shopify-Shop-Domain": "example.myshopify.com",
+        "X-Shopify-Hmac-Sha256": base64.b64encode(signature).decode(),
+    }
+
+
+def main() -> int:
+    # Beside the data, not in the temporary folder, which may be in memory.
+    data = Path(__file__).parents[1] / "data"
+    data.mkdir(exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="bench-receiver-", dir=data))
+    try:
+        return measure(root)
+    finally:
+        shutil.rmtree(root)
+
+
+def measure(root: Path) -> int:
+    (root / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    environ = os.environ | {
+        "INVSYNC_ROOT": str(root),
+        "INVSYNC_DATA": "data",
+        "INVSYNC_CHANNELS": "",
+        "INVSYNC_DATABASE_URL": "",
+        "INVSYNC_RECEIVER_PORT": "0",
+        "SHOP_TOKEN": "a token of the benchmark",
+        "SHOP_SECRET": SECRET,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    command = [sys.executable, "-m", "invsync_dagster.webhooks.receiver"]
+    process = subprocess.Popen(command, env=environ, cwd=root, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if found := re.search(r"listening on \S+:(\d+) ", line):
+                break
+        else:
+            print("the receiver didn't start", file=sys.stderr)
+            return 1
+        port = int(found[1])
+        wrk = shutil.which("wrk")
+        generator = "wrk" if wrk else "asyncio streams"
+        answered, per_second, p99_ms = with_wrk(wrk, port, root) if wrk else with_streams(port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        process.stderr.close()
+    kept = kept_deliveries(root)
+    if kept < answered:
+        print(f"{answered} were answered and only {kept} are in the inbox", file=sys.stderr)
+        return 1
+    met_rate, met_p99 = per_second >= GOAL_PER_SECOND, p99_ms < GOAL_P99_MS
+    notes = {"connections": CONNECTIONS, "body_bytes": len(BODY), "load_generator": generator}
+    figure("receiver_durable_answers", round(per_second), "1/s", GOAL_PER_SECOND, met_rate, **notes)
+    figure("receiver_p99", round(p99_ms, 2), "ms", GOAL_P99_MS, met_p99, **notes)
+    return 0 if met_rate and met_p99 else 1
+
+
+def kept_deliveries(root: Path) -> int:
+    inbox = Inbox(root / "data" / "inbox")
+    return sum(len(inbox.read(path)) for path in inbox.segments(10_000_000))
+
+
+def with_wrk(wrk: str, port: int, root: Path) -> tuple[int, float, float]:
+    """Return answers, answers a second, and the 99th percentile in ms."""
+    script = root / "post.lua"
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers().items()]
+    script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [[{BODY.decode()}]]", *lines]), encoding="utf-8")
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script)]
+    output = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}/webhooks/shop"], capture_output=True, text=True, check=True
+    ).stdout
+    if "Non-2xx" in output:
+        raise RuntimeError(f"not every answer was 2xx:\n{output}")
+    answered = re.search(r"(\d+) requests in", output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", output)
+    if answered is None or rate is None or p99 is None:
+        raise RuntimeError(f"wrk said something else:\n{output}")
+    return int(answered[1]), float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]]
+
+
+def with_streams(port: int) -> tuple[int, float, float]:
+    """Do the same with a generator of our own in a second process; it takes more of the machine than wrk does."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    sender = context.Process(target=generate, args=(port, there))
+    sender.start()
+    times: list[float] = here.recv()
+    sender.join()
+    times.sort()
+    return len(times), len(times) / SECONDS, times[int(len(times) * 0.99)] * 1000
+
+
+def generate(port: int, result: Connection) -> None:
+    result.send(asyncio.run(send_all(port)))
+
+
+async def send_all(port: int) -> list[float]:
+    lines = [f"{name}: {value}" for name, value in headers().items()]
+    head = "\r\n".join(["POST /webhooks/shop HTTP/1.1", "Host: x", f"Content-Length: {len(BODY)}", *lines, "", ""])
+    message = head.encode() + BODY
+    end = time.perf_counter() + SECONDS
+    times: list[float] = []
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (began := time.perf_counter()) < end:
+            writer.write(message)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 202 "):
+                raise RuntimeError(answer.decode())
+            times.append(time.perf_counter() - began)
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    return times
+
+
+if __name__ == "__main__":
+    sys.exit(main())

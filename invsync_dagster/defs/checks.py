@@ -1,0 +1,81 @@
+"""The checks that look at everything, in the hourly audit: the books, the mappings, the failed batches."""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+import dagster as dg
+
+from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.defs import names
+from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
+from invsync_dagster.defs.metadata import SHOWN, worst_rows
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.mappings import mapping_cases
+
+
+def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of the audit job."""
+    batches = batch_partitions(configuration.settings)
+    return [ledger_adds_up, mappings_clear, *[_batches_done(channel, batches) for channel in configuration.channels]]
+
+
+@dg.asset_check(
+    asset=names.LEDGER,
+    name="adds_up",
+    description="Every balance is the sum of its ledger entries, and every order's bookings are its totals. Red: "
+    "don't repair by "
+    "hand; `invsync explain SKU` shows the entries, the latest good backup the state before.",
+)
+def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
+    """Prove the books."""
+    with invsync.workspace.engine.connect() as connection:
+        found = audit(connection)
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{len(found)} differences." if found else "The books add up.",
+        metadata={"differences": len(found), **worst_rows(found)},
+    )
+
+
+@dg.asset_check(
+    asset=names.CHANGES,
+    name="mappings_clear",
+    description="Every active SKU is listed somewhere, no listing is in review, and every order line belongs to a "
+    "listing. Red: "
+    "import the missing mapping, or decide the listings in review.",
+)
+def mappings_clear(invsync: Invsync) -> dg.AssetCheckResult:
+    """Count mapping cases."""
+    with invsync.workspace.engine.connect() as connection:
+        cases = mapping_cases(connection, SHOWN)
+    return dg.AssetCheckResult(
+        passed=not (cases.unmapped or cases.in_review or cases.unresolved_lines),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{cases.unmapped} active SKUs without a listing, {cases.in_review} listings in review, "
+        f"{cases.unresolved_lines} order lines without a listing.",
+        metadata={
+            "unmapped_skus": cases.unmapped,
+            "listings_in_review": cases.in_review,
+            "unresolved_lines": cases.unresolved_lines,
+            **worst_rows(cases.first),
+        },
+    )
+
+
+def _batches_done(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=names.full_sync_key(channel.name),
+        name="no_failed_batch",
+        description="No batch of the last full run failed. Red: run the job retry_failed_batches.",
+    )
+    def no_failed_batch(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        failed = failed_batches(context.instance, channel.name, batches)
+        return dg.AssetCheckResult(
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"Failed batches: {', '.join(failed)}." if failed else "No batch has failed.",
+            metadata={"failed_batches": len(failed)},
+        )
+
+    return no_failed_batch

@@ -1,0 +1,153 @@
+"""The full runs: one asset a channel, partitioned by batches of levels; a batch that fails can be run again alone.
+
+Within one run each finished batch is logged as the materialisation of its partition, and one failure ends the run:
+so the batches that worked stay done. Why this combination: docs/decisions/0004-partial-success.md
+"""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.settings import Settings
+from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
+from invsync_dagster.sync.workspace import Workspace
+
+CHECK = "shows_what_it_should"
+
+
+@dataclass
+class Outcome:
+    """What became of some batches of one channel; `failed` has the reason of each that must be run again."""
+
+    levels: int = 0
+    drift: int = 0
+    missing: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def batch_partitions(settings: Settings) -> dg.StaticPartitionsDefinition:
+    """The batches as partition keys of equal width, so that they sort as numbers do."""
+    width = len(str(settings.sku_batches - 1))
+    return dg.StaticPartitionsDefinition([f"{number:0{width}d}" for number in range(settings.sku_batches)])
+
+
+def build_full_sync(configuration: Configuration) -> list[dg.AssetsDefinition]:
+    """Return one full-run asset a channel."""
+    batches = batch_partitions(configuration.settings)
+    return [_asset(channel, batches) for channel in configuration.channels]
+
+
+def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.AssetsDefinition:
+    key, name = full_sync_key(channel.name), channel.name
+
+    @dg.asset(
+        key=key,
+        partitions_def=batches,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        pool=f"full_sync_{name}",
+        group_name=RECONCILIATION,
+        owners=OWNERS,
+        kinds={channel.platform} if channel.platform else set(),
+        tags={"platform": channel.platform, "environment": channel.environment},
+        check_specs=[
+            dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than acknowledged.")
+        ],
+        description=(
+            f"What **{name}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
+            f"and "
+            "repaired by the same rules as a push.\n\n"
+            "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
+            "(Materialize, that "
+            "partition), or all failed ones with the job `retry_failed_batches`. *A red check* means drift: somebody "
+            "else "
+            "changed numbers there, or we missed an order; the report lists each level with its likely cause."
+        ),
+    )
+    def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
+        cause_of(context)
+        outcome = sync_batches(context, invsync.workspace, name, context.partition_keys)
+        yield _check(key, outcome)
+        if outcome.failed:
+            raise dg.Failure(failure_text(name, outcome), allow_retries=False)
+
+    return full_sync_asset
+
+
+def sync_batches(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, ws: Workspace, name: str, batches: Sequence[str]
+) -> Outcome:
+    """Run batches one after the other and log each finished one as the materialisation of its partition."""
+    outcome = Outcome()
+    for batch in batches:
+        report = full_sync(ws, name, int(batch), run_id=context.run_id)
+        outcome.levels += report.levels
+        outcome.drift += report.drift
+        outcome.missing += report.missing
+        outcome.differences += report.differences
+        if report.problem:
+            outcome.failed[batch] = report.problem
+            context.log.error(f"batch {batch} of {name}: {report.problem}")
+            continue
+        metadata = {
+            **_figures(report),
+            **worst_rows(report.differences),
+            **report_file(ws.home, context.run_id, f"differences_{name}_{batch}", report.differences),
+        }
+        context.log_event(dg.AssetMaterialization(full_sync_key(name), partition=batch, metadata=metadata))
+    return outcome
+
+
+def failure_text(name: str, outcome: Outcome) -> str:
+    """Say which batches failed and why, and what to do."""
+    batches = ", ".join(f"{batch} ({reason})" for batch, reason in outcome.failed.items())
+    return (
+        f"{name}: failed batches: {batches}. The others are done; run the job retry_failed_batches once this is mended."
+    )
+
+
+def failed_batches(instance: dg.DagsterInstance, name: str, batches: dg.StaticPartitionsDefinition) -> list[str]:
+    """Return the batches whose last run failed, as Dagster knows them."""
+    keys = batches.get_partition_keys()
+    status = instance.get_status_by_partition(full_sync_key(name), keys, batches) or {}
+    return [key for key in keys if status.get(key) is dg.AssetPartitionStatus.FAILED]
+
+
+def _figures(report: FullSyncReport) -> dict[str, int | float]:
+    """The numbers of a batch that become plots; the keys are stable. Counts are levels, times seconds."""
+    return {
+        "dagster/partition_row_count": report.levels,
+        "levels": report.levels,
+        "equal": report.equal,
+        "drift": report.drift,
+        "drift_share": round(report.drift / report.levels, 5) if report.levels else 0.0,
+        "uncertain": report.uncertain,
+        "missing": report.missing,
+        "repaired": report.repaired,
+        "left": report.left,
+        "api_calls": report.api_calls,
+        "duration_s": round(report.seconds, 3),
+    }
+
+
+def _check(key: dg.AssetKey, outcome: Outcome) -> dg.AssetCheckResult:
+    share = outcome.drift / outcome.levels if outcome.levels else 0.0
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=not (outcome.drift or outcome.missing),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{outcome.drift} of {outcome.levels} levels had drifted and are repaired; {outcome.missing} show "
+        f"no number "
+        "and are in review.",
+        metadata={"drift": outcome.drift, "drift_share": round(share, 5), "missing": outcome.missing},
+    )

@@ -1,0 +1,130 @@
+"""The import asset: the files that wait in data/imports/, taken in one by one, and what became of each."""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from invsync_dagster.defs import names
+from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.imports import results
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.folder import process_file, waiting_files
+from invsync_dagster.inventory.imports.reading import FileError
+from invsync_dagster.inventory.imports.results import ImportResult
+from invsync_dagster.sync.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One file of the run, as the table shows it."""
+
+    file: str
+    state: str
+    rows: int
+    added: int
+    changed: int
+    zeroed: int
+    rejected_rows: int
+    reason: str
+    rejects_file: str
+
+
+@dg.asset(
+    key=names.IMPORTS,
+    deps=[names.IMPORT_FILES],
+    group_name=names.STOCK,
+    owners=names.OWNERS,
+    kinds={"csv", "excel"},
+    check_specs=[
+        dg.AssetCheckSpec("nothing_held", asset=names.IMPORTS, description="No file of the run waits for a person."),
+        dg.AssetCheckSpec("all_rows_taken", asset=names.IMPORTS, description="Every row of every file went in."),
+    ],
+    description=(
+        "Inventory and mapping files from data/imports/. Good rows go in; bad ones are written to a rejects file with "
+        "line, column, "
+        "reason and mend. Rows that are absent change nothing.\n\n"
+        "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in. Look at "
+        "it with "
+        "`invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the file "
+        "again. *A red "
+        "asset* means that a file could not be read at all; it stays in the folder."
+    ),
+)
+def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
+    """Import every file that waits."""
+    cause_of(context)
+    ws = invsync.workspace
+    rows: list[FileRow] = []
+    unreadable: list[str] = []
+    for path in waiting_files(ws.home.imports, ws.clock.now()):
+        try:
+            rows.append(_row(path, process_file(_basis(ws, context.run_id), path)))
+        except FileError as error:
+            context.log.error(str(error))
+            unreadable.append(str(error))
+    if unreadable:
+        raise dg.Failure(f"{len(unreadable)} files can't be read: {'; '.join(unreadable)}", allow_retries=False)
+    held = [row.file for row in rows if row.state == results.HELD]
+    rejected = sum(row.rejected_rows for row in rows)
+    worst = sorted(rows, key=lambda row: (row.state == results.APPLIED, -row.rejected_rows))
+    refused = [row.file for row in rows if row.state == results.REJECTED]
+    return dg.MaterializeResult(
+        metadata={
+            "files": len(rows),
+            "rows": sum(row.rows for row in rows),
+            "added": sum(row.added for row in rows),
+            "changed": sum(row.changed for row in rows),
+            "zeroed": sum(row.zeroed for row in rows),
+            "rejected_rows": rejected,
+            "held_files": len(held),
+            "rejected_files": len(refused),
+            **worst_rows(worst),
+            **report_file(ws.home, context.run_id, "imports", rows),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="nothing_held",
+                passed=not held,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=f"Held until approved or dropped: {', '.join(held)}" if held else "No file is held.",
+                metadata={"held_files": len(held)},
+            ),
+            dg.AssetCheckResult(
+                check_name="all_rows_taken",
+                passed=not rejected and not refused,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{rejected} rows rejected; files rejected as a whole: {', '.join(refused) or 'none'}.",
+                metadata={"rejected_rows": rejected, "rejected_files": len(refused)},
+            ),
+        ],
+    )
+
+
+def _basis(ws: Workspace, run_id: str) -> Basis:
+    return Basis(
+        engine=ws.engine,
+        folder=ws.home.imports,
+        limits=ws.configuration.settings.import_limits,
+        now=ws.clock.now(),
+        actor="import folder",
+        run_id=run_id,
+    )
+
+
+def _row(path: Path, result: ImportResult) -> FileRow:
+    found = result.preview
+    return FileRow(
+        file=path.name,
+        state=result.state,
+        rows=found.rows if found else 0,
+        added=found.added if found else 0,
+        changed=found.changed if found else 0,
+        zeroed=found.zeroed if found else 0,
+        rejected_rows=len(result.rejections) or (found.rejected if found else 0),
+        reason=result.reason,
+        rejects_file=str(result.rejects_file or ""),
+    )

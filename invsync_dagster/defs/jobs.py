@@ -1,0 +1,164 @@
+"""The jobs: the incremental run, the full run, given SKUs, imports, the audit, and what a person starts by hand."""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from invsync_dagster.channels import Configuration
+from invsync_dagster.defs import names
+from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
+from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.defs.upkeep import embedded_database
+from invsync_dagster.inventory.channels import approve_first_push
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.settings import Home
+from invsync_dagster.sync.preview import preview_channel
+
+# Incremental work goes before full runs in the queue, and a run that hangs is ended (seconds).
+URGENT = {"dagster/priority": "10", "dagster/max_runtime": "300"}
+PATIENT = {"dagster/priority": "0", "dagster/max_runtime": "14400"}
+
+
+class PreviewConfig(dg.Config):
+    """Which channel to preview."""
+
+    channel: str = Field(description="The channel's name in channels.yaml.")
+
+
+class ApprovalConfig(dg.Config):
+    """Who approves which channel's first push, and why."""
+
+    channel: str = Field(description="The channel's name in channels.yaml.")
+    actor: str = Field(description="Who approves; kept with the decision.")
+    reason: str = Field(description="Why it may write, for whoever asks later.")
+
+
+@dg.op(
+    name="read_and_compare", description="Reads every listing of the channel and shows what a push would change there."
+)
+def preview_op(context: dg.OpExecutionContext, config: PreviewConfig, invsync: Invsync) -> None:
+    """Observe the channel's push asset with the preview: totals, largest moves, and the whole as a report."""
+    cause_of(context)
+    ws = invsync.workspace
+    preview = preview_channel(ws, config.channel)
+    metadata: dict[str, Any] = {
+        **preview.totals(),
+        **worst_rows(preview.changes),
+        **report_file(ws.home, context.run_id, f"preview_{config.channel}", preview.rows),
+    }
+    context.log_event(dg.AssetObservation(names.push_key(config.channel), metadata=metadata))
+
+
+@dg.op(name="approve", description="Lets the channel be written from now on. Look at its preview first.")
+def approve_op(context: dg.OpExecutionContext, config: ApprovalConfig, invsync: Invsync) -> None:
+    """Approve the first push of a channel."""
+    cause_of(context)
+    ws = invsync.workspace
+    with write_transaction(ws.engine) as connection:
+        approve_first_push(connection, config.channel, actor=config.actor, reason=config.reason, now=ws.clock.now())
+    context.log.info(f"{config.actor} approved the first push of {config.channel}: {config.reason}")
+
+
+@dg.op(name="run_failed_batches", description="Runs the batches again whose last full run failed, of all channels.")
+def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> None:
+    """Run failed batches again; what fails again fails the run."""
+    cause_of(context)
+    ws = invsync.workspace
+    batches = batch_partitions(ws.configuration.settings)
+    failures = []
+    for channel in ws.configuration.channels:
+        again = failed_batches(context.instance, channel.name, batches)
+        context.log.info(f"{channel.name}: {len(again)} failed batches")
+        outcome = sync_batches(context, ws, channel.name, again)
+        if outcome.failed:
+            failures.append(failure_text(channel.name, outcome))
+    if failures:
+        raise dg.Failure("\n".join(failures), allow_retries=False)
+
+
+@dg.job(
+    name="preview_channel",
+    run_tags={"dagster/max_runtime": "7200"},
+    description="What the next push would change at a channel: totals and largest moves on the channel's push asset.",
+)
+def preview_job() -> None:
+    """Preview one channel."""
+    preview_op()
+
+
+@dg.job(name="approve_first_push", description="Approves the first push of a channel; nothing is written there before.")
+def approve_job() -> None:
+    """Approve one channel."""
+    approve_op()
+
+
+@dg.job(
+    name="retry_failed_batches",
+    run_tags=PATIENT,
+    description="Runs the batches of full runs again that failed, and only those, for all channels.",
+)
+def retry_job() -> None:
+    """Retry failed batches."""
+    retry_op()
+
+
+def build_jobs(home: Home, configuration: Configuration, audit_checks: Sequence[dg.AssetChecksDefinition]) -> list[Any]:
+    """Return all jobs; those over channels exist as soon as there is one."""
+    pushes = [names.push_key(channel.name) for channel in configuration.channels]
+    full_syncs = [names.full_sync_key(channel.name) for channel in configuration.channels]
+    # The checks that look at everything stay out of the cycle, which costs as much as there is work.
+    audit = dg.AssetSelection.checks(*audit_checks)
+    cycle = dg.AssetSelection.assets(names.LEDGER, names.SNAPSHOT, names.CHANGES, *pushes) - audit
+    jobs: list[Any] = [
+        dg.define_asset_job(
+            "incremental",
+            selection=cycle,
+            run_tags=URGENT,
+            description="One cycle: apply the waiting webhooks, find what is out of step, push all channels side by "
+            "side.",
+        ),
+        dg.define_asset_job(
+            "import_files",
+            selection=cycle | dg.AssetSelection.assets(names.IMPORTS),
+            run_tags=URGENT,
+            description="Import the files that wait in data/imports/, then a cycle with what they changed.",
+        ),
+        dg.define_asset_job(
+            "audit",
+            selection=audit | dg.AssetSelection.assets(names.SYNC_STATUS),
+            run_tags=PATIENT,
+            description="The checks that look at everything: the ledger against the balances, mappings, failed "
+            "batches.",
+        ),
+        dg.define_asset_job(
+            "snapshot_day",
+            selection=dg.AssetSelection.assets(names.DAILY_SNAPSHOT),
+            run_tags=PATIENT,
+            description="The stock at the end of a day, rebuilt from the ledger.",
+        ),
+    ]
+    if embedded_database(home):
+        backup = dg.AssetSelection.assets(names.DATABASE_BACKUP)
+        jobs.append(dg.define_asset_job("backup", selection=backup, description="A checked copy of the database."))
+    if configuration.channels:
+        jobs += [
+            dg.define_asset_job(
+                "full_sync",
+                selection=dg.AssetSelection.assets(*full_syncs) - audit,
+                run_tags=PATIENT,
+                description="The reconciliation: read back, compare and repair every level, batch by batch.",
+            ),
+            dg.define_asset_job(
+                "sync_skus",
+                selection=dg.AssetSelection.assets(*pushes),
+                run_tags={**URGENT, names.CAUSE: names.GIVEN_SKUS},
+                config={"ops": {"push_results": {"config": {"skus": [], "reason": "", "dry_run": False}}}},
+                description="Push given SKUs now, to all channels or to the selected ones: name them under `skus`.",
+            ),
+        ]
+    return [*jobs, preview_job, approve_job, retry_job]

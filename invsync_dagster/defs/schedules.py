@@ -1,0 +1,106 @@
+"""The schedules: incremental cycles, full runs and backups as the settings say, the audit, the daily snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from invsync_dagster.channels import Configuration
+from invsync_dagster.defs import names
+from invsync_dagster.defs.full_sync import batch_partitions
+from invsync_dagster.defs.upkeep import embedded_database
+from invsync_dagster.settings import Home
+
+BY_SCHEDULE = {names.CAUSE: names.SCHEDULE}
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+def incremental_cron(minutes: int) -> str:
+    """Return the cron of a cycle every `minutes` (1 to 60)."""
+    return "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
+
+
+def build_schedules(home: Home, configuration: Configuration) -> list[dg.ScheduleDefinition]:
+    """Return the schedules, stopped until somebody switches them on."""
+    settings = configuration.settings
+    zone = settings.time_zone
+    schedules = [
+        dg.ScheduleDefinition(
+            name="incremental_schedule",
+            job_name="incremental",
+            cron_schedule=incremental_cron(settings.incremental_every_minutes),
+            execution_timezone=zone,
+            tags=BY_SCHEDULE,
+            description="A cycle every few minutes, also without webhooks: polls orders, and tries again what failed.",
+        ),
+        dg.ScheduleDefinition(
+            name="audit_schedule",
+            job_name="audit",
+            cron_schedule="30 * * * *",
+            execution_timezone=zone,
+            tags=BY_SCHEDULE,
+            description="The checks that look at everything, hourly.",
+        ),
+        dg.ScheduleDefinition(
+            name="daily_snapshot_schedule",
+            job_name="snapshot_day",
+            cron_schedule="15 0 * * *",
+            execution_timezone=zone,
+            execution_fn=_yesterday(zone),
+            description="The stock at the end of yesterday, a quarter of an hour after the day ended.",
+        ),
+    ]
+    if configuration.channels:
+        schedules.append(
+            dg.ScheduleDefinition(
+                name="full_sync_schedule",
+                job_name="full_sync",
+                cron_schedule=settings.full_sync_cron,
+                execution_timezone=zone,
+                execution_fn=_all_batches(configuration),
+                description="Every level of every channel read back and compared, one run a channel.",
+            )
+        )
+    if embedded_database(home):
+        schedules.append(
+            dg.ScheduleDefinition(
+                name="backup_schedule",
+                job_name="backup",
+                cron_schedule=settings.backup_cron,
+                execution_timezone=zone,
+                tags=BY_SCHEDULE,
+                description="A checked copy of the database.",
+            )
+        )
+    return schedules
+
+
+def _all_batches(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
+    batches = batch_partitions(configuration.settings).get_partition_keys()
+
+    def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        for channel in configuration.channels:
+            yield dg.RunRequest(
+                run_key=channel.name,
+                asset_selection=[names.full_sync_key(channel.name)],
+                tags={**BY_SCHEDULE, RANGE_START: batches[0], RANGE_END: batches[-1]},
+            )
+
+    return evaluate
+
+
+def _yesterday(zone: str) -> dg.ScheduleEvaluationFunction:
+    def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        day = previous_day(context.scheduled_execution_time, zone)
+        yield dg.RunRequest(run_key=day, partition_key=day, tags=BY_SCHEDULE)
+
+    return evaluate
+
+
+def previous_day(moment: datetime, zone: str) -> str:
+    """Return the day before `moment` in `zone`, as YYYY-MM-DD."""
+    return (moment.astimezone(ZoneInfo(zone)).date() - timedelta(days=1)).isoformat()

@@ -1,0 +1,142 @@
+"""The sensors: one waits for webhook files and one looks for import files; each requests a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import dagster as dg
+
+from invsync_dagster.clock import Clock, SystemClock
+from invsync_dagster.defs.names import CAUSE, IMPORT, WEBHOOK
+from invsync_dagster.inventory.imports.folder import waiting_files
+from invsync_dagster.settings import Home
+from invsync_dagster.webhooks.inbox import SUFFIX
+
+# The daemon submits evaluations on a beat of 5 s. One that ends just before a multiple of it leaves a gap of 0.24 s in
+# which nobody looks; one of 10.1 s would leave almost 5 s. (Dagster's limit for an evaluation is 60 s.)
+WATCH_SECONDS = 9.7
+LOOK_EVERY_SECONDS = 0.02
+
+# What still waits so long after its run was requested is requested again: that run failed, or never started.
+INBOX_AGAIN_SECONDS = 30.0
+IMPORTS_AGAIN_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A sensor's cursor: the newest thing that a run was requested for, and when (seconds since the epoch)."""
+
+    newest: str = ""
+    at: float = 0.0
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> Requested:
+        """Read a cursor; one that can't be read starts afresh, which at worst requests one run too many."""
+        try:
+            values = json.loads(cursor or "{}")
+            return cls(str(values["newest"]), float(values["at"]))
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+    def store(self) -> str:
+        """Return the text that `parse` reads."""
+        return json.dumps(asdict(self))
+
+    def next(self, newest: str, now: float, again_after: float) -> Requested | None:
+        """Return the cursor of a new request, or None: nothing waits, or the run that takes it is under way.
+
+        A request covers all that lies there, so a burst becomes one run. Only the folder is the record of work.
+        """
+        if not newest or (newest == self.newest and now < self.at + again_after):
+            return None
+        return Requested(newest, now)
+
+
+class SensorFunction(Protocol):
+    """What a sensor evaluates."""
+
+    def __call__(self, context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason: ...
+
+
+def newest_segment(inbox: Path) -> str:
+    """Return the name of the newest waiting segment, "" if none waits."""
+    try:
+        return max((path.name for path in inbox.iterdir() if path.name.endswith(SUFFIX)), default="")
+    except FileNotFoundError:
+        return ""
+
+
+def watch(inbox: Path, cursor: Requested, clock: Clock) -> Requested | None:
+    """Look at the inbox until there is something to request, for at most `WATCH_SECONDS`.
+
+    The folder is listed only when its own time has changed: a long inbox costs one listing, not fifty a second.
+    """
+    until = clock.now().timestamp() + WATCH_SECONDS
+    listed_at, newest = -1, ""
+    while True:
+        changed_at = inbox.stat().st_mtime_ns if inbox.is_dir() else 0
+        if changed_at != listed_at:
+            listed_at, newest = changed_at, newest_segment(inbox)
+        now = clock.now().timestamp()
+        request = cursor.next(newest, now, INBOX_AGAIN_SECONDS)
+        if request or now >= until:
+            return request
+        clock.sleep(LOOK_EVERY_SECONDS)
+
+
+def inbox_sensor_function(home: Home, clock: Clock) -> SensorFunction:
+    """Return what the inbox sensor evaluates; tests pass a clock of their own."""
+
+    def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        request = watch(home.inbox, Requested.parse(context.cursor), clock)
+        if request is None:
+            return dg.SkipReason("no new webhook files")
+        return _result(request, WEBHOOK)
+
+    return evaluate
+
+
+def imports_sensor_function(home: Home, clock: Clock) -> SensorFunction:
+    """Return what the import sensor evaluates."""
+
+    def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        files = sorted((path.stat().st_mtime_ns, path.name) for path in waiting_files(home.imports, clock.now()))
+        newest = f"{files[-1][0]}-{files[-1][1]}" if files else ""
+        request = Requested.parse(context.cursor).next(newest, clock.now().timestamp(), IMPORTS_AGAIN_SECONDS)
+        if request is None:
+            return dg.SkipReason("no new import files")
+        return _result(request, IMPORT)
+
+    return evaluate
+
+
+def _result(request: Requested, cause: str) -> dg.SensorResult:
+    # The time makes the key of a second attempt a new one: Dagster never runs a key twice, also not after a failure.
+    run_request = dg.RunRequest(run_key=f"{request.newest}@{request.at:.3f}", tags={CAUSE: cause})
+    return dg.SensorResult(run_requests=[run_request], cursor=request.store())
+
+
+def build_sensors(home: Home) -> list[dg.SensorDefinition]:
+    """Return the sensors, stopped until somebody switches them on."""
+    clock = SystemClock()
+    return [
+        dg.SensorDefinition(
+            name="inbox_sensor",
+            job_name="incremental",
+            evaluation_fn=inbox_sensor_function(home, clock),
+            minimum_interval_seconds=1,
+            description="Waits for webhook files in data/inbox/ and starts the incremental run as soon as one is "
+            "there. "
+            "Off: webhooks are still taken, and applied by the schedule.",
+        ),
+        dg.SensorDefinition(
+            name="imports_sensor",
+            job_name="import_files",
+            evaluation_fn=imports_sensor_function(home, clock),
+            minimum_interval_seconds=30,
+            description="Looks for finished files in data/imports/ and starts their import.",
+        ),
+    ]

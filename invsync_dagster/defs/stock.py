@@ -1,0 +1,227 @@
+"""The stock's assets: what comes in (webhook and import files), the ledger, its snapshot, and the changes to push."""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import func, select
+
+from invsync_dagster.channels import Configuration
+from invsync_dagster.defs import names
+from invsync_dagster.defs.metadata import cause_of, column_schema, report_file, worst_rows
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.changes import changes_by_channel, oldest_changes
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
+from invsync_dagster.sync.intake import apply_inbox
+from invsync_dagster.sync.registration import missing_channels, register_channels
+
+# A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
+OLDEST_CHANGE_SECONDS = 900.0
+
+
+def build_stock(configuration: Configuration) -> list[Any]:
+    """Return the assets from the files to the changes; `configuration` only says where the stock's database is."""
+    return [
+        dg.AssetSpec(
+            names.WEBHOOK_FILES,
+            group_name=names.STOCK,
+            owners=names.OWNERS,
+            kinds={"file"},
+            description="Deliveries that the receiver has on disk under data/inbox/, before they were answered.",
+        ),
+        dg.AssetSpec(
+            names.IMPORT_FILES,
+            group_name=names.STOCK,
+            owners=names.OWNERS,
+            kinds={"csv", "excel"},
+            description="Inventory and mapping files that people put into data/imports/.",
+        ),
+        stock_ledger_asset,
+        inventory_snapshot,
+        inventory_changes,
+    ]
+
+
+@dg.asset(
+    key=names.LEDGER,
+    deps=[names.WEBHOOK_FILES, names.IMPORTS],
+    group_name=names.STOCK,
+    owners=names.OWNERS,
+    kinds={"table"},
+    metadata={"dagster/column_schema": column_schema(stock_ledger), "dagster/table_name": stock_ledger.name},
+    check_specs=[
+        dg.AssetCheckSpec("configuration", asset=names.LEDGER, description="channels.yaml holds nothing to mend."),
+        dg.AssetCheckSpec("understood", asset=names.LEDGER, description="Every delivery could be read and applied."),
+    ],
+    description=(
+        "The append-only ledger of the stock. Each run applies the waiting webhook deliveries exactly once, in one "
+        "transaction with the balances and every listing's desired quantity.\n\n"
+        "*Red* means that nothing was applied (database or disk): the files wait in data/inbox/ and nothing is lost. "
+        "A red check "
+        "`understood` means deliveries in data/inbox/quarantine/, each with its reason; `configuration` names the "
+        "line of "
+        "channels.yaml and the mend."
+    ),
+)
+def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
+    """Apply the inbox."""
+    cause_of(context)
+    ws = invsync.workspace
+    recomputed = register_channels(ws)
+    report = apply_inbox(ws, run_id=context.run_id)
+    figures = asdict(report)
+    reasons = figures.pop("reasons")
+    with ws.engine.connect() as connection:
+        sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
+    problems = [*ws.configuration.problems]
+    problems += [
+        f"channel {name!r} is no longer in the file: it is paused until it is back or retired"
+        for name in missing_channels(ws)
+    ]
+    return dg.MaterializeResult(
+        metadata={**figures, "ledger_sequence": sequence, "recomputed_levels": recomputed},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="configuration",
+                passed=not problems,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description="\n".join(problems) or "All entries can be used.",
+                metadata={"problems": len(problems)},
+            ),
+            dg.AssetCheckResult(
+                check_name="understood",
+                passed=report.quarantined == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{report.quarantined} deliveries in quarantine: {'; '.join(sorted(set(reasons))[:5])}"
+                if reasons
+                else "All deliveries were applied.",
+                metadata={"quarantined": report.quarantined},
+            ),
+        ],
+    )
+
+
+@dg.asset(
+    key=names.SNAPSHOT,
+    deps=[names.LEDGER],
+    group_name=names.STOCK,
+    owners=names.OWNERS,
+    kinds={"table"},
+    metadata={"dagster/column_schema": column_schema(central_inventory), "dagster/table_name": central_inventory.name},
+    check_specs=[
+        dg.AssetCheckSpec("not_negative", asset=names.SNAPSHOT, description="No SKU has more reserved than on hand.")
+    ],
+    description=(
+        "The balance of every SKU as of one ledger sequence: what every number below derives from.\n\n"
+        "*A red check* `not_negative`: more is promised than there is. Such SKUs show 0 everywhere; count them, or "
+        "cancel an "
+        "order. `invsync explain SKU` shows how it came about."
+    ),
+)
+def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
+    """Sum up the balances."""
+    stock = central_inventory.c
+    short = stock.quantity < stock.reserved_quantity
+    totals = select(
+        func.count(),
+        func.count().filter(stock.status == "active"),
+        func.coalesce(func.sum(stock.quantity), 0),
+        func.coalesce(func.sum(stock.reserved_quantity), 0),
+        func.coalesce(func.max(stock.version), 0),
+        func.count().filter(short),
+    )
+    worst = (
+        select(stock.sku, stock.product_name, stock.quantity, stock.reserved_quantity)
+        .where(short)
+        .order_by(stock.quantity - stock.reserved_quantity, stock.sku)
+        .limit(20)
+    )
+    with invsync.workspace.engine.connect() as connection:
+        skus, active, units, reserved, version, negative = connection.execute(totals).one()
+        rows = [dg.TableRecord(dict(row._mapping)) for row in connection.execute(worst)] if negative else []
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": skus,
+            "active_skus": active,
+            "units": int(units),
+            "reserved": int(reserved),
+            "ledger_sequence": version,
+            "negative_skus": negative,
+            **({"worst": dg.MetadataValue.table(rows)} if rows else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="not_negative",
+                passed=negative == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{negative} SKUs have more reserved than on hand; they show 0.",
+                metadata={"negative_skus": negative},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    key=names.CHANGES,
+    deps=[names.SNAPSHOT],
+    group_name=names.STOCK,
+    owners=names.OWNERS,
+    kinds={"table"},
+    metadata={"dagster/column_schema": column_schema(inventory_levels), "dagster/table_name": inventory_levels.name},
+    check_specs=[
+        dg.AssetCheckSpec("oldest_change", asset=names.CHANGES, description="No change waits longer than 15 minutes."),
+        dg.AssetCheckSpec("breaker", asset=names.CHANGES, description="The breaker holds no level."),
+    ],
+    description=(
+        "The levels whose number is to be brought in step, per channel: those whose desired quantity differs from "
+        "what is on "
+        "its way, or that are uncertain. The database keeps them in an index, so finding them costs as much as there "
+        "is work.\n\n"
+        "*A red check* `oldest_change`: a level has been out of step for long; the table `worst` says why. `breaker`: "
+        "levels are "
+        "held until a person approves or drops the change that would have moved them too far."
+    ),
+)
+def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
+    """Count the changes of each channel and show the oldest."""
+    ws = invsync.workspace
+    now = ws.clock.now()
+    with ws.engine.connect() as connection:
+        channels = changes_by_channel(connection, now)
+        oldest = oldest_changes(connection, 20)
+        held_levels = select(func.count()).where(inventory_levels.c.held_quantity.is_not(None))
+        held = connection.execute(held_levels).scalar_one()
+    ages = [(now - one.oldest).total_seconds() for one in channels if one.oldest]
+    age = max(ages, default=0.0)
+    late = age > OLDEST_CHANGE_SECONDS
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(one.changes for one in channels),
+            "due": sum(one.due for one in channels),
+            "uncertain": sum(one.uncertain for one in channels),
+            "zeros": sum(one.zeros for one in channels),
+            "held": held,
+            "oldest_change_s": round(age, 1),
+            **{f"changes_{one.channel}": one.changes for one in channels},
+            **worst_rows(oldest),
+            **(report_file(ws.home, context.run_id, "oldest_changes", oldest) if late else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="oldest_change",
+                passed=not late,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"The oldest change waits for {age:.0f} s.",
+                metadata={"oldest_change_s": round(age, 1)},
+            ),
+            dg.AssetCheckResult(
+                check_name="breaker",
+                passed=held == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"The breaker holds {held} levels.",
+                metadata={"held": held},
+            ),
+        ],
+    )

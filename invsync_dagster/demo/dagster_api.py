@@ -1,0 +1,106 @@
+"""What the demo asks of Dagster, over the webserver's GraphQL: automation switched on, jobs launched, runs looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from invsync_dagster.demo.services import DemoError
+
+LOCATION = "invsync"
+REPOSITORY = "__repository__"
+TIMEOUT_SECONDS = 30.0
+
+GOING = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+
+_AUTOMATION = """query {
+  repositoriesOrError { __typename ... on RepositoryConnection { nodes {
+    name location { name }
+    sensors { name sensorState { status } }
+    schedules { name scheduleState { status } } } } } }"""
+_START_SENSOR = """mutation($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } } }"""
+_START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
+_LAUNCH = """mutation($params: ExecutionParams!) {
+  launchRun(executionParams: $params) { __typename
+    ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+_RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"""
+_RUNS = """query($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 100) { __typename
+  ... on Runs { results { runId status } } } }"""
+
+
+class Dagster:
+    """The webserver of the demo."""
+
+    def __init__(self, address: str) -> None:
+        """`address` as `http://127.0.0.1:3000`."""
+        self.address = address
+        self._session = requests.Session()
+        self._session.trust_env = False  # on loopback: no proxy
+
+    def is_ready(self) -> bool:
+        """Say whether the webserver answers and has loaded our code location."""
+        try:
+            return self._repository() is not None
+        except (requests.RequestException, DemoError):
+            return False
+
+    def switch_on(self) -> list[str]:
+        """Start every sensor and schedule that is stopped, and return their names."""
+        repository = self._repository()
+        if repository is None:
+            raise DemoError("Dagster has not loaded the code location; look into the code server's log")
+        switched = []
+        for sensor in repository["sensors"]:
+            if sensor["sensorState"]["status"] != "RUNNING":
+                self._start(_START_SENSOR, "startSensor", {"sensorName": sensor["name"]})
+                switched.append(sensor["name"])
+        for schedule in repository["schedules"]:
+            if schedule["scheduleState"]["status"] != "RUNNING":
+                self._start(_START_SCHEDULE, "startSchedule", {"scheduleName": schedule["name"]})
+                switched.append(schedule["name"])
+        return switched
+
+    def launch(self, job: str, tags: Mapping[str, str]) -> str:
+        """Launch a job with its default configuration and return the run's id."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
+        metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+        params = {"selector": selector, "runConfigData": {}, "executionMetadata": metadata}
+        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DemoError(f"Dagster can't launch {job}: {answer.get('message', answer['__typename'])}")
+        return str(answer["run"]["runId"])
+
+    def run_status(self, run_id: str) -> str:
+        """Return a run's status, `SUCCESS`, `FAILURE`, …"""
+        return str(self._ask(_RUN, {"id": run_id})["runOrError"].get("status", "UNKNOWN"))
+
+    def runs_under_way(self) -> list[str]:
+        """Return the ids of runs that are queued or running."""
+        answer = self._ask(_RUNS, {"filter": {"statuses": list(GOING)}})["runsOrError"]
+        return [run["runId"] for run in answer.get("results", [])]
+
+    def _repository(self) -> dict[str, Any] | None:
+        answer = self._ask(_AUTOMATION, {})["repositoriesOrError"]
+        for node in answer.get("nodes", []):
+            if node["location"]["name"] == LOCATION:
+                return dict(node)
+        return None
+
+    def _start(self, mutation: str, field: str, name: Mapping[str, str]) -> None:
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, **name}
+        answer = self._ask(mutation, {"selector": selector})[field]
+        if answer["__typename"] not in ("Sensor", "ScheduleStateResult"):
+            raise DemoError(f"Dagster can't switch on {next(iter(name.values()))}: {answer.get('message', answer)}")
+
+    def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._session.post(
+            f"{self.address}/graphql", json={"query": query, "variables": dict(variables)}, timeout=TIMEOUT_SECONDS
+        )
+        document = answer.json() if answer.ok else {}
+        if not answer.ok or document.get("errors"):
+            raise DemoError(f"Dagster answers {answer.status_code}: {document.get('errors', '')}")
+        return dict(document["data"])

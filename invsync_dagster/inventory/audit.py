@@ -1,0 +1,130 @@
+"""The self-audit: proves that balances are the sums of the ledger, and that what is booked is what orders say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select
+
+from invsync_dagster.inventory.rules import greatest
+from invsync_dagster.inventory.tables import central_inventory, order_lines, stock_ledger
+
+# Differences that one audit lists; more of them are no more useful to a person, and the first one is red already.
+LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two numbers of the books that must be equal and are not; `subject` names the order line, if it is one."""
+
+    sku: str
+    what: str
+    subject: str
+    stored: int
+    proven: int
+
+
+def audit(connection: Connection) -> list[Difference]:
+    """Return what doesn't add up, at most `LISTED` of each kind; an empty list proves the books."""
+    return [
+        *_balances(connection),
+        *_reservations(connection),
+        *_lines(connection),
+        *_unknown_skus(connection),
+    ]
+
+
+def _balances(connection: Connection) -> list[Difference]:
+    central, entry = central_inventory.c, stock_ledger.c
+    sums = (
+        select(
+            entry.sku,
+            func.sum(entry.quantity_delta).label("quantity"),
+            func.sum(entry.reserved_delta).label("reserved"),
+            func.max(entry.sequence).label("version"),
+        )
+        .group_by(entry.sku)
+        .subquery("sums")
+    )
+    proven = sums.c
+    pairs = (
+        ("on hand", central.quantity, func.coalesce(proven.quantity, 0)),
+        ("reserved", central.reserved_quantity, func.coalesce(proven.reserved, 0)),
+        ("version", central.version, func.coalesce(proven.version, 0)),
+    )
+    query = (
+        select(central.sku, *(column for _, *pair in pairs for column in pair))
+        .select_from(central_inventory.outerjoin(sums, proven.sku == central.sku))
+        .where(or_(*(stored != summed for _, stored, summed in pairs)))
+        .order_by(central.sku)
+        .limit(LISTED)
+    )
+    found = []
+    for sku, *numbers in connection.execute(query):
+        for index, (what, *_) in enumerate(pairs):
+            stored, summed = int(numbers[2 * index]), int(numbers[2 * index + 1])
+            if stored != summed:
+                found.append(Difference(sku, what, "", stored, summed))
+    return found
+
+
+def _reservations(connection: Connection) -> list[Difference]:
+    """Reserved is what open orders promise and what imports stated."""
+    central, line = central_inventory.c, order_lines.c
+    promised = (
+        select(line.sku, func.sum(line.booked_reserved).label("units"))
+        .where(line.sku.is_not(None))
+        .group_by(line.sku)
+        .subquery("promised")
+    )
+    proven = func.coalesce(promised.c.units, 0) + central.reserved_external
+    query = (
+        select(central.sku, literal("promised"), literal(""), central.reserved_quantity, proven)
+        .select_from(central_inventory.outerjoin(promised, promised.c.sku == central.sku))
+        .where(central.reserved_quantity != proven)
+        .order_by(central.sku)
+        .limit(LISTED)
+    )
+    return [_difference(*row) for row in connection.execute(query)]
+
+
+def _lines(connection: Connection) -> list[Difference]:
+    """What is booked of a line is what its totals say; of an open or ignored one it is nothing."""
+    line = order_lines.c
+    counts = and_(line.sku.is_not(None), line.ignored_reason == "")
+
+    def wanted(total: ColumnElement[int]) -> ColumnElement[int]:
+        return case((counts, total), else_=0)
+
+    pairs = (
+        ("booked as reserved", line.booked_reserved, wanted(greatest(greatest(line.ordered - line.cancelled, 0) - line.shipped, 0))),
+        ("booked as shipped", line.booked_shipped, wanted(line.shipped)),
+        ("booked as restocked", line.booked_restocked, wanted(line.restocked)),
+    )
+    found = []
+    for what, stored, proven in pairs:
+        subject = line.channel + literal(" order ") + line.order_id + literal(" line ") + line.line_id
+        query = (
+            select(func.coalesce(line.sku, ""), literal(what), subject, stored, proven)
+            .where(stored != proven)
+            .order_by(line.channel, line.order_id, line.line_id)
+            .limit(LISTED)
+        )
+        found += [_difference(*row) for row in connection.execute(query)]
+    return found
+
+
+def _unknown_skus(connection: Connection) -> list[Difference]:
+    entry, central = stock_ledger.c, central_inventory.c
+    query = (
+        select(entry.sku, func.sum(entry.quantity_delta))
+        .where(entry.sku.not_in(select(central.sku)))
+        .group_by(entry.sku)
+        .order_by(entry.sku)
+        .limit(LISTED)
+    )
+    return [Difference(sku, "entries of an unknown SKU", "", 0, int(units)) for sku, units in connection.execute(query)]
+
+
+def _difference(sku: str, what: str, subject: str, stored: int, proven: int) -> Difference:
+    return Difference(sku, what, subject, int(stored), int(proven))

@@ -1,0 +1,250 @@
+"""The one writer of ledger entries: balances loaded, entries appended, balances stored, levels brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, select, update
+
+from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_counts, stock_ledger
+
+
+@dataclass(frozen=True, slots=True)
+class CountInForce:
+    """The latest count of a SKU: what it already contains decides what later news changes."""
+
+    as_of: datetime
+    version: int
+    basis: str
+    contains: frozenset[str]
+    lag: timedelta
+
+    def is_before(self, channel: str, kind: str, occurred_at: datetime) -> bool:
+        """Say whether the source had already booked a movement of `channel` when it counted.
+
+        A source books the orders of the channels that it contains late by its lag, so their newest are not in it.
+        """
+        threshold = self.as_of
+        if kind != "restock" and channel in self.contains:
+            threshold -= self.lag
+        return occurred_at <= threshold
+
+    def booked(self, channel: str, kind: str, moved: int, reserved: int, occurred_at: datetime) -> int:
+        """Return the change of on hand for a movement of `moved` units and `reserved` promised ones.
+
+        What the count contains moves nothing any more. Where it counted what is available, an order that it contains
+        is already taken off, so a promise adds its units to on hand: available stays as counted.
+        """
+        if not self.is_before(channel, kind, occurred_at):
+            return moved
+        return reserved if self.basis == "available" and channel in self.contains else 0
+
+
+@dataclass(slots=True)
+class Balance:
+    """The balance of one SKU while entries are added to it."""
+
+    quantity: int
+    reserved: int
+    external: int
+    version: int
+    count: CountInForce | None
+    count_id: int | None
+
+
+class Book:
+    """Appends to the ledger in the caller's write transaction.
+
+    `add` works in memory; `flush` writes entries, balances and own movements of levels; `close` also recomputes what the
+    touched levels should show.
+    """
+
+    def __init__(self, connection: Connection, *, now: datetime, run_id: str) -> None:
+        self.connection = connection
+        self.now = now
+        self.run_id = run_id
+        self.entries = 0
+        self.touched: set[str] = set()
+        self._balances: dict[str, Balance] = {}
+        self._unwritten: set[str] = set()
+        self._pending: list[dict[str, Any]] = []
+        self._own: dict[int, int] = {}
+        self._sequence = connection.execute(select(func.max(stock_ledger.c.sequence))).scalar() or 0
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the last entry."""
+        return self._sequence
+
+    def load(self, skus: Collection[str]) -> None:
+        """Read the balances of SKUs that are not read yet; unknown SKUs stay unknown."""
+        central, count = central_inventory.c, stock_counts.c
+        query = select(
+            central.sku,
+            central.quantity,
+            central.reserved_quantity,
+            central.reserved_external,
+            central.version,
+            central.count_id,
+            count.as_of,
+            count.version,
+            count.basis,
+            count.contains,
+            count.lag_seconds,
+        ).select_from(central_inventory.outerjoin(stock_counts, count.id == central.count_id))
+        for part in chunks(sku for sku in skus if sku not in self._balances):
+            for sku, quantity, reserved, external, version, count_id, *rest in self.connection.execute(
+                query.where(central.sku.in_(part))
+            ):
+                in_force = None
+                if count_id is not None:
+                    as_of, count_version, basis, contains, lag = rest
+                    in_force = CountInForce(as_of, count_version, basis, frozenset(contains), timedelta(seconds=lag))
+                self._balances[sku] = Balance(quantity, reserved, external, version, in_force, count_id)
+
+    def knows(self, sku: str) -> bool:
+        """Say whether a loaded SKU exists."""
+        return sku in self._balances
+
+    def balance(self, sku: str) -> Balance:
+        """Return the balance of a loaded SKU. Raises KeyError for one that doesn't exist."""
+        return self._balances[sku]
+
+    def add(
+        self,
+        sku: str,
+        kind: str,
+        quantity: int,
+        reserved: int,
+        *,
+        event_id: str,
+        occurred_at: datetime,
+        received_at: datetime,
+        moved: int = 0,
+        channel: str = "",
+        order_id: str = "",
+        line_id: str = "",
+        reference: str = "",
+        reason: str = "",
+    ) -> None:
+        """Add one entry: `quantity` and `reserved` are deltas of units, `moved` what really left or re-entered the shelf."""
+        balance = self._balances[sku]
+        self._sequence += 1
+        balance.quantity += quantity
+        balance.reserved += reserved
+        balance.version = self._sequence
+        self._unwritten.add(sku)
+        self.entries += 1
+        self._pending.append(
+            {
+                "sequence": self._sequence,
+                "event_id": event_id,
+                "sku": sku,
+                "kind": kind,
+                "quantity_delta": quantity,
+                "reserved_delta": reserved,
+                "moved_delta": moved,
+                "quantity_after": balance.quantity,
+                "reserved_after": balance.reserved,
+                "channel": channel,
+                "order_id": order_id,
+                "line_id": line_id,
+                "reference": reference,
+                "reason": reason,
+                "occurred_at": occurred_at,
+                "received_at": received_at,
+                "applied_at": self.now,
+                "run_id": self.run_id,
+            }
+        )
+
+    def set_count(self, sku: str, count_id: int, count: CountInForce, external: int) -> None:
+        """Put a count into force for a SKU, with the reserved units that its source states beside it."""
+        balance = self._balances[sku]
+        balance.count, balance.count_id, balance.external = count, count_id, external
+        self._unwritten.add(sku)
+
+    def move_level(self, level_id: int, movement: int) -> None:
+        """Note that a level's own channel moved its number by `movement` units."""
+        self._own[level_id] = self._own.get(level_id, 0) + movement
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._pending:
+            self.connection.execute(insert(stock_ledger), self._pending)
+            self._pending = []
+        if self._unwritten:
+            self.connection.execute(
+                _STORE_BALANCE,
+                [
+                    {
+                        "key": sku,
+                        "quantity": (balance := self._balances[sku]).quantity,
+                        "reserved_quantity": balance.reserved,
+                        "reserved_external": balance.external,
+                        "version": balance.version,
+                        "count_id": balance.count_id,
+                        "last_updated": self.now,
+                    }
+                    for sku in self._unwritten
+                ],
+            )
+            self.touched |= self._unwritten
+            self._unwritten = set()
+        if self._own:
+            self.connection.execute(
+                _MOVE_LEVEL, [{"key": key, "movement": movement, "now": self.now} for key, movement in self._own.items()]
+            )
+            self._own = {}
+
+    def close(self) -> None:
+        """Write what was added and bring the levels of every touched SKU up to date."""
+        self.flush()
+        levels.recompute(self.connection, self.touched, self.now)
+
+
+_STORE_BALANCE = (
+    update(central_inventory)
+    .where(central_inventory.c.sku == bindparam("key"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("quantity", "reserved_quantity", "reserved_external", "version", "count_id", "last_updated")
+        }
+    )
+)
+
+
+def _move_level() -> Any:
+    """An own sale makes the level a change that waits for nothing but the platform itself (see `levels.may_go_now`)."""
+    level = inventory_levels.c
+    now = bindparam("now", type_=level.due_at.type)
+    return (
+        update(inventory_levels)
+        .where(level.id == bindparam("key"))
+        .values(
+            expected=level.expected + bindparam("movement"),
+            uncertain=func.coalesce(level.uncertain, "own_sale"),
+            uncertain_since=func.coalesce(level.uncertain_since, now),
+            touched=level.touched + 1,
+            out_of_step_since=case((level.pushable, func.coalesce(level.out_of_step_since, now)), else_=None),
+            due_at=case((and_(level.due_at > now, levels.waits_for_nothing(now)), now), else_=level.due_at),
+        )
+    )
+
+
+_MOVE_LEVEL = _move_level()
+
+
+def event_id(parts: Sequence[object]) -> str:
+    """Join the parts of an event id so that different parts never give the same id."""
+    return "/".join(_escaped(str(part)) for part in parts)
+
+
+def _escaped(part: str) -> str:
+    return part.replace("%", "%25").replace("/", "%2F") if "/" in part or "%" in part else part

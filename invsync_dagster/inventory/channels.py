@@ -1,0 +1,151 @@
+"""Channels in the database: registered from the configuration, paused, retired, and their first push approved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.rules import LOW_STOCK, RuleValues
+from invsync_dagster.inventory.tables import channels
+
+CONFIGURATION = "channels.yaml"  # the actor of what the file changed
+MISSING = "missing from channels.yaml"
+
+# What makes the levels of a channel different when it changes; the rest takes effect by being read.
+_RECOMPUTED = {"status", "buffer", "percent", "minimum", "maximum", "dead_band", "low_stock"}
+
+
+def register(
+    connection: Connection,
+    name: str,
+    platform: str,
+    environment: str,
+    moves_own_number: bool,
+    rules: RuleValues,
+    cut_over_at: datetime | None,
+    now: datetime,
+    *,
+    contains_orders_of: Sequence[str] = (),
+    count_lag_seconds: float = 0.0,
+    low_stock: int = LOW_STOCK,
+) -> bool:
+    """Bring the channel's row in line with the configuration; say whether `levels.catch_up` has levels to recompute.
+
+    A channel that was paused because the file had lost it becomes active again. A new channel waits for the approval of
+    its first push. `cut_over_at` None: the moment of its first registration, so that older orders have no effect.
+    """
+    wanted = {
+        "platform": platform,
+        "environment": environment,
+        "moves_own_number": moves_own_number,
+        "buffer": rules.buffer,
+        "percent": rules.percent,
+        "minimum": rules.minimum,
+        "maximum": rules.maximum,
+        "dead_band": rules.dead_band,
+        "low_stock": low_stock,
+        "contains_orders_of": list(contains_orders_of),
+        "count_lag_seconds": count_lag_seconds,
+    }
+    row = connection.execute(select(channels).where(channels.c.name == name)).mappings().one_or_none()
+    if row is None:
+        values = wanted | {"cut_over_at": cut_over_at or now}
+        revision = _record(connection, name, "channel registered", None, values, CONFIGURATION, "", now)
+        connection.execute(
+            insert(channels).values(values | {"name": name, "rules_revision": revision, "recomputed_revision": revision})
+        )
+        return False
+    if cut_over_at is not None:
+        wanted["cut_over_at"] = cut_over_at
+    if row["status"] == "paused" and row["status_reason"] == MISSING:
+        wanted |= {"status": "active", "status_reason": ""}
+    return _change(connection, dict(row), wanted, "channel configured", CONFIGURATION, "", now)
+
+
+def pause_missing(connection: Connection, configured: Collection[str], now: datetime) -> list[str]:
+    """Pause the active channels that the configuration no longer names; return their names."""
+    rows = connection.execute(
+        select(channels).where(channels.c.status == "active", channels.c.name.not_in(configured))
+    ).mappings()
+    missing = [dict(row) for row in rows]
+    for row in missing:
+        wanted = {"status": "paused", "status_reason": MISSING}
+        _change(connection, row, wanted, "channel paused", CONFIGURATION, MISSING, now)
+    return [str(row["name"]) for row in missing]
+
+
+def set_status(connection: Connection, name: str, status: str, *, actor: str, reason: str, now: datetime) -> bool:
+    """Make a channel `active`, `paused` or `retired`; say whether `levels.catch_up` has levels to recompute.
+
+    Raises LookupError for an unknown channel, ValueError for another status.
+    """
+    if status not in ("active", "paused", "retired"):
+        raise ValueError(f"a channel is active, paused or retired, not {status!r}")
+    wanted = {"status": status, "status_reason": "" if status == "active" else reason}
+    return _change(connection, _row(connection, name), wanted, f"channel {status}", actor, reason, now)
+
+
+def approve_first_push(connection: Connection, name: str, *, actor: str, reason: str, now: datetime) -> None:
+    """Allow the channel to be written to; a second approval changes nothing. Raises LookupError."""
+    row = _row(connection, name)
+    if row["push_approved_at"] is None:
+        approval = {"push_approved_at": now, "push_approved_by": actor}
+        _record(connection, name, "first push approved", None, approval, actor, reason, now)
+        connection.execute(update(channels).where(channels.c.name == name).values(approval))
+
+
+def _row(connection: Connection, name: str) -> dict[str, Any]:
+    row = connection.execute(select(channels).where(channels.c.name == name)).mappings().one_or_none()
+    if row is None:
+        raise LookupError(f"no channel {name!r} in the stock's database")
+    return dict(row)
+
+
+def _change(
+    connection: Connection,
+    row: dict[str, Any],
+    wanted: dict[str, Any],
+    action: str,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> bool:
+    changed = {column: value for column, value in wanted.items() if row[column] != value}
+    if not changed:
+        return False
+    before = {column: row[column] for column in changed}
+    revision = _record(connection, row["name"], action, before, changed, actor, reason, now)
+    recompute = not _RECOMPUTED.isdisjoint(changed)
+    values = changed | ({"rules_revision": revision} if recompute else {})
+    connection.execute(update(channels).where(channels.c.name == row["name"]).values(values))
+    return recompute
+
+
+def _record(
+    connection: Connection,
+    name: str,
+    action: str,
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> int:
+    return record_action(
+        connection,
+        at=now,
+        actor=actor,
+        action=action,
+        subject=f"channel {name}",
+        before=None if before is None else _as_json(before),
+        after=_as_json(after),
+        reason=reason,
+    )
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}

@@ -1,0 +1,384 @@
+"""Counts: what sources say they have, as of when and containing what; the breaker before the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, or_, select, update
+
+from invsync_dagster.events import LineReference, StockCount
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.book import Book, CountInForce, event_id
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.references import resolve
+from invsync_dagster.inventory.tables import central_inventory, imports, stock_counts, stock_ledger
+from invsync_dagster.settings import ImportLimits
+
+Basis = Literal["on_hand", "available"]
+
+DEFAULT_LIMITS = ImportLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Units of one SKU that a source says it has at `as_of`; of two, the later one holds, then the higher version.
+
+    `reserved`: units that the source says are promised (None: it says nothing); only what goes beyond the open orders
+    that it contains is added to ours. `reason` goes into the ledger entry.
+    """
+
+    sku: str
+    quantity: int
+    as_of: datetime
+    basis: Basis = "on_hand"
+    version: int = 0
+    reserved: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CountSource:
+    """Who counted: a channel or an import id; the channels whose orders it contains, and how late it books them."""
+
+    name: str
+    contains: tuple[str, ...] = ()
+    lag_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class CountsApplied:
+    """What became of counts, in SKUs. `held_id` names the `imports` row where they wait; then nothing was applied."""
+
+    applied: int = 0
+    older: int = 0
+    unknown: tuple[str, ...] = ()
+    held: int = 0
+    held_id: str = ""
+    held_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A count as a channel stated it, with its delivery."""
+
+    count: StockCount
+    received_at: datetime
+    receipt_id: str
+
+
+@dataclass(slots=True)
+class ChannelCounts:
+    """What became of a channel's counts; `troubles` gives the state and reason of deliveries that were not applied."""
+
+    applied: int = 0
+    older: int = 0
+    held: int = 0
+    unresolved: list[str] = field(default_factory=list)
+    troubles: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def apply_counts(
+    connection: Connection,
+    counts: Sequence[Count],
+    source: CountSource,
+    *,
+    now: datetime,
+    run_id: str,
+    reference: str = "",
+    kind: Literal["count", "import"] = "count",
+    received_at: datetime | None = None,
+    limits: ImportLimits | None = None,
+) -> CountsApplied:
+    """Put counts into force in the caller's `write_transaction`, and bring the levels of their SKUs up to date.
+
+    On hand becomes the count plus what moved after it (see `CountInForce`). A count that isn't newer than the one in
+    force changes nothing. SKUs must exist; others are returned as `unknown`. With `limits`, counts that together zero or
+    move more are held as a whole. `reference` goes into the entries (import id, receipt).
+    """
+    book = Book(connection, now=now, run_id=run_id)
+    result = _apply(book, counts, source, kind, dict.fromkeys((c.sku for c in counts), (received_at or now, reference)), limits)
+    book.close()
+    return result
+
+
+def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], limits: ImportLimits) -> ChannelCounts:
+    """Apply the counts that a channel sent; `ledger.apply` calls it with its own book."""
+    result = ChannelCounts()
+    targets = resolve(book.connection, source.name, {_names(one.count) for one in stated})
+    book.load({target.sku for target in targets.values()})
+    counts: list[Count] = []
+    origins: dict[str, tuple[datetime, str]] = {}
+    receipts: set[str] = set()
+    for one in stated:
+        count, target = one.count, targets.get(_names(one.count))
+        if target is None or target.excluded or not book.knows(target.sku):
+            result.unresolved.append(count.platform_sku)
+            result.troubles[one.receipt_id] = ("quarantined", f"no listing of {source.name} for {count.platform_sku!r}")
+            continue
+        reason = f"{count.change_type} {count.event_id}".strip()
+        counts.append(
+            Count(target.sku, count.quantity, count.occurred_at, version=count.version, reason=reason)
+        )
+        origins[target.sku] = (one.received_at, one.receipt_id or "poll")
+        receipts.add(one.receipt_id)
+    applied = _apply(book, counts, source, "count", origins, limits)
+    result.applied, result.older, result.held = applied.applied, applied.older, applied.held
+    if applied.held:
+        result.troubles |= dict.fromkeys(receipts, ("held", f"{applied.held_reason}; {applied.held_id}"))
+    result.troubles.pop("", None)
+    return result
+
+
+def approve_held(connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime, run_id: str) -> CountsApplied:
+    """Apply counts that were held; those that newer ones have overtaken change nothing. Raises LookupError."""
+    row = _decide(connection, held_id, "applied", actor, reason, now)
+    summary = row["summary"]
+    counts = [
+        Count(
+            sku=sku,
+            quantity=quantity,
+            as_of=datetime.fromisoformat(as_of),
+            basis=basis,
+            version=version,
+            reserved=reserved,
+            reason=why,
+        )
+        for sku, quantity, as_of, basis, version, reserved, why in summary["counts"]
+    ]
+    source = CountSource(summary["source"], tuple(summary["contains"]), summary["lag_seconds"])
+    result = apply_counts(connection, counts, source, now=now, run_id=run_id, reference=held_id, kind=summary["kind"])
+    connection.execute(update(imports).where(imports.c.id == held_id).values(applied_rows=result.applied))
+    return result
+
+
+def drop_held(connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime) -> None:
+    """Decide that held counts never apply. Raises LookupError."""
+    _decide(connection, held_id, "dropped", actor, reason, now)
+
+
+def _decide(
+    connection: Connection, held_id: str, state: str, actor: str, reason: str, now: datetime
+) -> Mapping[str, Any]:
+    row = (
+        connection.execute(
+            select(imports).where(imports.c.id == held_id, imports.c.kind == "counts", imports.c.state == "held")
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise LookupError(f"no held counts {held_id!r}")
+    decision = {"state": state, "decided_at": now, "decided_by": actor, "reason": reason}
+    connection.execute(update(imports).where(imports.c.id == held_id).values(decision))
+    record_action(
+        connection,
+        at=now,
+        actor=actor,
+        action=f"counts {state}",
+        subject=held_id,
+        before={"state": "held"},
+        after={"state": state},
+        reason=reason,
+    )
+    return dict(row)
+
+
+def _names(count: StockCount) -> LineReference:
+    # An own ERP's level is named by its SKU (item id); other sources name the platform SKU.
+    return LineReference(platform_sku=count.platform_sku, item_id=count.platform_sku)
+
+
+def _apply(
+    book: Book,
+    counts: Sequence[Count],
+    source: CountSource,
+    kind: str,
+    origins: Mapping[str, tuple[datetime, str]],
+    limits: ImportLimits | None,
+) -> CountsApplied:
+    result = CountsApplied()
+    book.load({count.sku for count in counts})
+    newest: dict[str, Count] = {}
+    unknown = []
+    for count in counts:
+        if not book.knows(count.sku):
+            unknown.append(count.sku)
+            continue
+        in_force = book.balance(count.sku).count
+        known = newest.get(count.sku)
+        if (in_force is not None and (count.as_of, count.version) <= (in_force.as_of, in_force.version)) or (
+            known is not None and (count.as_of, count.version) <= (known.as_of, known.version)
+        ):
+            result.older += 1
+            continue
+        if known is not None:
+            result.older += 1
+        newest[count.sku] = count
+    result.unknown = tuple(unknown)
+    if not newest:
+        return result
+
+    contains, lag = frozenset(source.contains), timedelta(seconds=source.lag_seconds)
+    in_forces = {
+        sku: CountInForce(count.as_of, count.version, count.basis, contains, lag) for sku, count in newest.items()
+    }
+    wanted = _wanted(book, newest, in_forces)
+    if limits is not None:
+        reason = _beyond(book, wanted, limits)
+        if reason:
+            result.held = len(newest)
+            result.held_reason = reason
+            result.held_id = _hold(book, list(newest.values()), source, kind, reason)
+            return result
+
+    next_id = (book.connection.execute(select(func.max(stock_counts.c.id))).scalar() or 0) + 1
+    rows = []
+    for count_id, (sku, count) in enumerate(newest.items(), start=next_id):
+        balance = book.balance(sku)
+        quantity, external = wanted[sku]
+        moved, promised = quantity - balance.quantity, external - balance.external
+        received_at, reference = origins[sku]
+        if moved or promised:
+            book.add(
+                sku,
+                kind,
+                moved,
+                promised,
+                event_id=event_id(("count", source.name, count_id)),
+                occurred_at=count.as_of,
+                received_at=received_at,
+                channel=source.name if kind == "count" else "",
+                reference=reference,
+                reason=count.reason,
+            )
+        book.set_count(sku, count_id, in_forces[sku], external)
+        rows.append(
+            {
+                "id": count_id,
+                "sku": sku,
+                "source": source.name,
+                "basis": count.basis,
+                "quantity": count.quantity,
+                "as_of": count.as_of,
+                "version": count.version,
+                "contains": sorted(contains),
+                "lag_seconds": source.lag_seconds,
+                "sequence": book.sequence,
+            }
+        )
+    book.connection.execute(insert(stock_counts), rows)
+    result.applied = len(rows)
+    return result
+
+
+def _wanted(
+    book: Book, counts: Mapping[str, Count], in_forces: Mapping[str, CountInForce]
+) -> dict[str, tuple[int, int]]:
+    """Return on hand and the source's own reserved units that each count leads to."""
+    entry = stock_ledger.c
+    earliest = min(count.as_of - count.lag for count in in_forces.values())
+    contained = in_forces[next(iter(in_forces))].contains
+    moved: dict[str, int] = defaultdict(int)
+    promised_since: dict[str, int] = defaultdict(int)
+    promised = _promised(book.connection, counts, contained)
+    for part in chunks(counts):
+        query = select(
+            entry.sku, entry.channel, entry.kind, entry.moved_delta, entry.reserved_delta, entry.occurred_at
+        ).where(
+            entry.sku.in_(part),
+            entry.occurred_at > earliest,
+            or_(entry.moved_delta != 0, entry.order_id != ""),
+        )
+        for sku, channel, kind, moved_delta, reserved_delta, occurred_at in book.connection.execute(query):
+            if in_forces[sku].is_before(channel, kind, occurred_at):
+                continue
+            moved[sku] += moved_delta
+            if channel in contained:
+                promised_since[sku] += reserved_delta
+    wanted = {}
+    for sku, count in counts.items():
+        open_then = promised.get(sku, 0) - promised_since[sku]
+        external = book.balance(sku).external
+        if count.reserved is not None:
+            external = max(0, count.reserved - open_then)
+        on_hand = count.quantity + moved[sku]
+        if count.basis == "available":
+            on_hand += open_then + external
+        wanted[sku] = (on_hand, external)
+    return wanted
+
+
+def _promised(connection: Connection, counts: Mapping[str, Count], contained: Collection[str]) -> dict[str, int]:
+    """Return what the contained channels' orders promise now, where a count needs to know it."""
+    entry = stock_ledger.c
+    promised: dict[str, int] = {}
+    if not contained:
+        return promised
+    asked: Iterable[str] = (
+        sku for sku, count in counts.items() if count.basis == "available" or count.reserved is not None
+    )
+    for part in chunks(asked):
+        query = (
+            select(entry.sku, func.sum(entry.reserved_delta))
+            .where(entry.sku.in_(part), entry.channel.in_(contained), entry.order_id != "")
+            .group_by(entry.sku)
+        )
+        promised |= {sku: int(units) for sku, units in connection.execute(query)}
+    return promised
+
+
+def _beyond(book: Book, wanted: Mapping[str, tuple[int, int]], limits: ImportLimits) -> str:
+    """Say what is beyond the limits; the stock as a whole is only summed up where the minimum is exceeded."""
+    zeroed = moved = 0
+    for sku, (quantity, _) in wanted.items():
+        before = book.balance(sku).quantity
+        zeroed += before > 0 >= quantity
+        moved += abs(quantity - before)
+    if zeroed <= limits.zeroed_minimum and moved <= limits.moved_minimum_units:
+        return ""
+    central = central_inventory.c
+    stocked, units = book.connection.execute(
+        select(func.count(), func.sum(central.quantity)).where(central.quantity > 0)
+    ).one()
+    if zeroed > limits.zeroed_minimum and zeroed > limits.zeroed_share * stocked:
+        return f"would zero {zeroed} of {stocked} stocked SKUs"
+    if moved > limits.moved_minimum_units and stocked and moved > limits.moved_share * int(units):
+        return f"would move {moved} units, with {units} in stock"
+    return ""
+
+
+def _hold(book: Book, counts: Sequence[Count], source: CountSource, kind: str, reason: str) -> str:
+    payload = [
+        [c.sku, c.quantity, c.as_of.isoformat(), c.basis, c.version, c.reserved, c.reason] for c in counts
+    ]
+    digest = hashlib.sha256(json.dumps([source.name, payload]).encode()).hexdigest()
+    held_id = f"counts-{digest[:16]}"
+    known = book.connection.execute(select(imports.c.id).where(imports.c.id == held_id)).scalar()
+    if known is None:
+        row = {
+            "id": held_id,
+            "kind": "counts",
+            "file_name": source.name,
+            "sha256": digest,
+            "path": "",
+            "state": "held",
+            "rows": len(counts),
+            "summary": {
+                "source": source.name,
+                "contains": list(source.contains),
+                "lag_seconds": source.lag_seconds,
+                "kind": kind,
+                "counts": payload,
+            },
+            "created_at": book.now,
+            "reason": reason,
+            "run_id": book.run_id,
+        }
+        book.connection.execute(insert(imports), [row])
+    return held_id

@@ -1,0 +1,73 @@
+"""The watched folder: which dropped files are whole, and what becomes of one (done, held, rejected)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.declaration import read_sidecar, sidecar_of
+from invsync_dagster.inventory.imports.importing import import_file, refuse
+from invsync_dagster.inventory.imports.reading import INVENTORY, FileError, open_source
+from invsync_dagster.inventory.imports.results import ImportResult
+
+# A file still being copied changes at least this often.
+SETTLED_AFTER = timedelta(seconds=2)
+
+UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart", ".swp", ".lock")
+OURS = (".yaml", ".rejects.csv")
+
+
+def waiting_files(folder: Path, now: datetime) -> list[Path]:
+    """Files in `folder` to be imported, inventories first (mappings name their SKUs), then the older first.
+
+    Left out: sidecars and rejects files, hidden and unfinished ones, and those that changed in the last 2 seconds.
+    """
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in folder.iterdir():
+        name = path.name.lower()
+        if name.startswith((".", "~$")) or name.endswith(UNFINISHED + OURS) or not path.is_file():
+            continue
+        status = path.stat()
+        # The inode's time as well: copies that keep the original's modification time are new all the same.
+        changed = max(status.st_mtime, status.st_ctime)
+        if changed <= (now - SETTLED_AFTER).timestamp():
+            found.append((_is_mapping(path), status.st_mtime, path.name, path))
+    return [entry[-1] for entry in sorted(found)]
+
+
+def _is_mapping(path: Path) -> bool:
+    try:
+        with open_source(path) as source:
+            return source.kind != INVENTORY
+    except FileError:
+        return True
+
+
+def process_file(basis: Basis, path: Path) -> ImportResult:
+    """Import one waiting file as its sidecar declares; it leaves the folder, its kept copy tells what became of it.
+
+    Killed at any moment, a second call ends the same: the copy and the entry in `imports` come before the file goes.
+    Raises `FileError` if the file can't be read at all; it then stays.
+    """
+    try:
+        result = import_file(basis, path, read_sidecar(path))
+    except FileError as error:
+        if error.file != sidecar_of(path).name:
+            raise
+        result = refuse(basis, path, str(error))
+    if result.rejects_file is not None:
+        result = replace(result, rejects_file=_beside_kept(basis, result, result.rejects_file))
+    path.unlink()
+    sidecar_of(path).unlink(missing_ok=True)
+    return result
+
+
+def _beside_kept(basis: Basis, result: ImportResult, rejects: Path) -> Path:
+    kept = result.kept_file or basis.folder / "rejected" / f"{result.import_id}-again"
+    target = kept.with_name(kept.name + ".rejects.csv")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return rejects.replace(target)

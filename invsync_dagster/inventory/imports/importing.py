@@ -1,0 +1,339 @@
+"""Imports a file as a whole: previews it, applies it, or holds it beyond the limits until a person decides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.imports import results
+from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
+from invsync_dagster.inventory.imports.apply_mapping import apply_mapping, contradicted, known_channels, known_skus
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.inventory_file import InventoryRow, read_inventory
+from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
+from invsync_dagster.inventory.imports.reading import INVENTORY, FileError, Rejection, open_source
+from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
+from invsync_dagster.inventory.tables import imports
+
+NOTHING = "no row of the file can go in"
+
+
+class DecisionError(Exception):
+    """An import that can't be approved or dropped, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file taken apart: the rows that can go in, and the others."""
+
+    kind: str
+    file: str
+    declaration: Declaration
+    rejections: tuple[Rejection, ...]
+    inventory: Sequence[InventoryRow] = ()
+    listings: Sequence[MappingRow] = ()
+
+    @property
+    def good(self) -> int:
+        return len(self.inventory) + len(self.listings)
+
+
+def preview(basis: Basis, path: Path, declaration: Declaration | None = None) -> Preview:
+    """Say what `path` would change; nothing stays changed. `beyond` is filled where it would be held.
+
+    It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
+    """
+    parsed = _parse(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now))
+    with write_transaction(basis.engine) as connection:
+        found, _ = _attempt(connection, basis, parsed, "preview", keep=False)
+    return found
+
+
+def import_file(
+    basis: Basis, path: Path, declaration: Declaration | None = None, rejects_file: Path | None = None
+) -> ImportResult:
+    """Import `path`: applied, held beyond the limits, rejected as a whole, or known already.
+
+    One row in `imports` tells. `declaration.as_of` is the file's own time where it isn't given. Rows that can't go in are
+    written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is kept under `folder`/done, held or
+    rejected. An inventory file with the content of the last one applied is a new count only if a later `as_of` is
+    declared; without, it is the same file again, and changes nothing. Raises `FileError` if `path` can't be read at all.
+    """
+    given = declaration or Declaration()
+    sha256 = _sha256(path)
+    rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
+    try:
+        parsed = _parse(basis, path, path.name, _dated(path, given, basis.now))
+    except FileError as error:
+        return refuse(basis, path, str(error))
+    if parsed.rejections:
+        write_rejects(rejects, parsed.rejections)
+    else:
+        rejects.unlink(missing_ok=True)
+    written = rejects if parsed.rejections else None
+    if not parsed.good:
+        return replace(refuse(basis, path, f"{path.name}: {NOTHING}", parsed), rejects_file=written)
+    with write_transaction(basis.engine) as connection:
+        same = _same_again(connection, parsed, sha256, given)
+        if same is not None:
+            return replace(same, rejections=parsed.rejections, rejects_file=written)
+        import_id = _new_id(connection, basis.now, sha256)
+        found, reason = _attempt(connection, basis, parsed, import_id, keep=True)
+        state = results.HELD if found.beyond else results.APPLIED
+        kept = _record(connection, basis, path, sha256, import_id, state, reason, parsed, found)
+    return ImportResult(import_id, state, reason, found, parsed.rejections, written, kept)
+
+
+def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
+    """Apply a held import as it was declared; sales since are kept. Raises `DecisionError`, `FileError`."""
+    with basis.engine.connect() as connection:
+        row = _held(connection, import_id)
+    path = basis.folder / row.path
+    if not path.is_file() or _sha256(path) != row.sha256:
+        raise DecisionError(
+            f"the kept copy {row.path} is missing or was changed; drop the import and give the file again"
+        )
+    parsed = _parse(basis, path, row.file_name, Declaration.from_dict(row.summary["declaration"]))
+    target = f"done/{path.name}"
+    with write_transaction(basis.engine) as connection:
+        _held(connection, import_id)
+        found, _ = _attempt(connection, basis, parsed, import_id, keep=True, approved=True)
+        _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
+    _move(path, basis.folder / target)
+    return ImportResult(
+        import_id, results.APPLIED, f"approved by {basis.actor}: {reason}", found, kept_file=basis.folder / target
+    )
+
+
+def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
+    """Decide against a held import: nothing of it goes in. Raises `DecisionError`."""
+    with write_transaction(basis.engine) as connection:
+        row = _held(connection, import_id)
+        target = f"rejected/{Path(row.path).name}"
+        _decide(connection, basis, row, results.DROPPED, target, reason, row.summary, None)
+    _move(basis.folder / row.path, basis.folder / target)
+    return ImportResult(
+        import_id, results.DROPPED, f"dropped by {basis.actor}: {reason}", kept_file=basis.folder / target
+    )
+
+
+def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
+    """Keep a file that can't go in, with the reason. Raises `FileError` if `path` can't be read."""
+    sha256 = _sha256(path)
+    with write_transaction(basis.engine) as connection:
+        import_id = _new_id(connection, basis.now, sha256)
+        kept = _record(connection, basis, path, sha256, import_id, results.REJECTED, reason, parsed, None)
+    rejections = parsed.rejections if parsed else ()
+    return ImportResult(import_id, results.REJECTED, reason, rejections=rejections, kept_file=kept)
+
+
+def _parse(basis: Basis, path: Path, name: str, declaration: Declaration) -> Parsed:
+    with basis.engine.connect() as connection, open_source(path, name) as source:
+        channels = known_channels(connection)
+        for channel in declaration.contains:
+            if channel not in channels:
+                mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
+                raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
+        if source.kind == INVENTORY:
+            rows, rejections = read_inventory(name, source)
+            return Parsed(source.kind, name, declaration, tuple(rejections), inventory=rows)
+        listings, rejections = read_mapping(
+            name, source, channels=channels, known=lambda skus: known_skus(connection, skus)
+        )
+        listings, more = contradicted(connection, name, listings)
+        rejections = sorted(rejections + more, key=lambda one: one.line)
+        return Parsed(source.kind, name, declaration, tuple(rejections), listings=listings)
+
+
+def _dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:
+    """Fill in the file's own time. Raises `FileError` for a count from the future: nobody can have made it."""
+    if declaration.as_of is None:
+        return replace(declaration, as_of=min(datetime.fromtimestamp(path.stat().st_mtime, UTC), now))
+    if declaration.as_of > now:
+        reason = f"it is declared as of {declaration.as_of.isoformat()}, which is in the future"
+        raise FileError(path.name, reason, "give the time when it was counted, with its time zone")
+    return declaration
+
+
+def _attempt(
+    connection: Connection, basis: Basis, parsed: Parsed, import_id: str, *, keep: bool, approved: bool = False
+) -> tuple[Preview, str]:
+    """Apply the rows inside a savepoint; a preview, or what is beyond the limits and not approved, is rolled back."""
+    savepoint = connection.begin_nested()
+    found = replace(
+        apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
+        if parsed.kind == INVENTORY
+        else apply_mapping(connection, parsed.listings, basis, import_id),
+        file=parsed.file,
+        rejections=parsed.rejections,
+    )
+    if keep and (approved or not found.beyond):
+        savepoint.commit()
+    else:
+        savepoint.rollback()
+    return found, "; ".join(found.beyond)
+
+
+def _same_again(connection: Connection, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult | None:
+    """The answer for a file that is held already, or that is the inventory file applied last.
+
+    A mapping is always applied: channels and SKUs that it names may have come since.
+    """
+    mine = imports.c.sha256 == sha256
+    held = select(imports.c.id, imports.c.reason).where(mine, imports.c.state == results.HELD)
+    row = connection.execute(held).first()
+    if row is not None:
+        return ImportResult(row.id, results.HELD, f"it is held already, approve or drop it: {row.reason}")
+    if parsed.kind != INVENTORY:
+        return None
+    applied = (imports.c.kind == INVENTORY) & (imports.c.state == results.APPLIED)
+    query = select(imports).where(applied).order_by(imports.c.created_at.desc(), imports.c.id.desc()).limit(1)
+    last = connection.execute(query).first()
+    if last is None or last.sha256 != sha256:
+        return None
+    before = Declaration.from_dict(last.summary["declaration"])
+    if given.as_of is not None and before.as_of is not None and given.as_of > before.as_of:
+        return None
+    when = f"{last.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    return ImportResult(
+        last.id, results.ALREADY, f"already imported at {when}; to count the same numbers anew, declare a later as_of"
+    )
+
+
+def _new_id(connection: Connection, now: datetime, sha256: str) -> str:
+    """An id that sorts by time, and that names the content."""
+    stem = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{sha256[:8]}"
+    taken = set(connection.execute(select(imports.c.id).where(imports.c.id.startswith(stem))).scalars())
+    number = next(number for number in range(1, len(taken) + 2) if _numbered(stem, number) not in taken)
+    return _numbered(stem, number)
+
+
+def _numbered(stem: str, number: int) -> str:
+    return stem if number == 1 else f"{stem}-{number}"
+
+
+def _record(
+    connection: Connection,
+    basis: Basis,
+    path: Path,
+    sha256: str,
+    import_id: str,
+    state: str,
+    reason: str,
+    parsed: Parsed | None,
+    found: Preview | None,
+) -> Path:
+    """Keep a copy of the file, then enter the import (so no row names a file that isn't there); returns the copy."""
+    folder = {results.APPLIED: "done", results.HELD: "held", results.REJECTED: "rejected"}[state]
+    kept = f"{folder}/{import_id}-{path.name[-100:]}"
+    _copy(path, basis.folder / kept)
+    values: dict[str, Any] = {
+        "id": import_id,
+        "kind": parsed.kind if parsed else "unknown",
+        "file_name": path.name,
+        "sha256": sha256,
+        "path": kept,
+        "state": state,
+        "rows": parsed.good + len(parsed.rejections) if parsed else 0,
+        "applied_rows": _applied_rows(found) if state == results.APPLIED else 0,
+        "rejected_rows": len(parsed.rejections) if parsed else 0,
+        "summary": _summary(parsed, found),
+        "created_at": basis.now,
+        "reason": reason,
+        "run_id": basis.run_id,
+    }
+    connection.execute(insert(imports), values)
+    return basis.folder / kept
+
+
+def _applied_rows(found: Preview | None) -> int:
+    return found.added + found.changed + found.unchanged if found else 0
+
+
+def _summary(parsed: Parsed | None, found: Preview | None) -> dict[str, Any]:
+    return {
+        "declaration": parsed.declaration.to_dict() if parsed else None,
+        "preview": found.to_dict() if found else None,
+    }
+
+
+def _held(connection: Connection, import_id: str) -> Row[Any]:
+    row = connection.execute(select(imports).where(imports.c.id == import_id)).one_or_none()
+    if row is None:
+        raise DecisionError(f"there is no import '{import_id}'")
+    if row.state != results.HELD:
+        raise DecisionError(f"import '{import_id}' is {row.state}, not held: there is nothing to decide")
+    return row
+
+
+def _decide(
+    connection: Connection,
+    basis: Basis,
+    row: Row[Any],
+    state: str,
+    path: str,
+    reason: str,
+    summary: dict[str, Any],
+    found: Preview | None,
+) -> None:
+    decided = {
+        "state": state,
+        "path": path,
+        "summary": summary,
+        "applied_rows": _applied_rows(found),
+        "decided_at": basis.now,
+        "decided_by": basis.actor,
+    }
+    connection.execute(update(imports).where(imports.c.id == row.id).values(decided))
+    record_action(
+        connection,
+        at=basis.now,
+        actor=basis.actor,
+        action="import approved" if state == results.APPLIED else "import dropped",
+        subject=f"import {row.id}",
+        before={"state": row.state, "reason": row.reason},
+        after={"state": state},
+        reason=reason,
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        mend = "check that it is there and readable"
+        raise FileError(path.name, f"the file can't be read ({error.strerror})", mend) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    with source.open("rb") as read, partial.open("wb") as write:
+        shutil.copyfileobj(read, write)
+        write.flush()
+        os.fsync(write.fileno())
+    _move(partial, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, and make the rename durable; a second attempt after a crash finds nothing left to do."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.exists():
+        source.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

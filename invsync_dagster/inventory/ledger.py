@@ -1,0 +1,216 @@
+"""Applies what channels tell us, in batches and exactly once: receipts, order documents, counts, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from invsync_dagster.events import Content
+from invsync_dagster.inventory import counts, lines
+from invsync_dagster.inventory.book import Book
+from invsync_dagster.inventory.bulk import chunks, upsert
+from invsync_dagster.inventory.counts import DEFAULT_LIMITS
+from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
+from invsync_dagster.inventory.tables import deliveries, unclear_orders
+from invsync_dagster.settings import ImportLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What one delivery or one page of a poll said.
+
+    `receipt_id` ("" for a poll) makes a delivery apply once. `source` "order": whole orders that were asked for.
+    """
+
+    channel: str
+    content: Content
+    received_at: datetime
+    receipt_id: str = ""
+    topic: str = ""
+    source: Literal["webhook", "poll", "order"] = "webhook"
+
+
+@dataclass
+class Applied:
+    """What a batch did.
+
+    `duplicates` are deliveries that had been applied before, `unchanged` and `older` documents of lines that say nothing
+    new, `unresolved` lines and counts that fit no listing, `ignored` lines without effect, `held` counts that wait for a
+    person, `unclear` orders to be asked for.
+    """
+
+    entries: int = 0
+    skus: int = 0
+    documents: int = 0
+    counts: int = 0
+    duplicates: int = 0
+    unchanged: int = 0
+    older: int = 0
+    unresolved: int = 0
+    ignored: int = 0
+    held: int = 0
+    unclear: int = 0
+
+
+def apply(
+    connection: Connection,
+    batch: Sequence[Inbound],
+    *,
+    now: datetime,
+    run_id: str,
+    limits: ImportLimits = DEFAULT_LIMITS,
+) -> Applied:
+    """Apply a batch in the caller's `write_transaction`: ledger, balances, order totals, desired quantities, receipts.
+
+    A delivery whose receipt was applied or held before is skipped; a quarantined one is applied now. Documents are
+    applied before counts, whatever their order. Counts of one channel beyond `limits` are held, and the rest goes on.
+    """
+    applied = Applied()
+    fresh = _fresh(connection, batch)
+    applied.duplicates = len(batch) - len(fresh)
+    facts = lines.channel_facts(connection, {inbound.channel for inbound in fresh})
+    book = Book(connection, now=now, run_id=run_id)
+    unclear: set[tuple[str, str]] = set()
+
+    documents = _fold(fresh, unclear, applied)
+    booked = lines.book_documents(book, documents, facts, unclear)
+    applied.unchanged += booked.unchanged
+    applied.older += booked.older
+    applied.unresolved += booked.unresolved
+    applied.ignored += booked.ignored
+    book.flush()
+
+    troubles: dict[str, tuple[str, str]] = {}  # by receipt: state and reason
+    for channel in sorted({inbound.channel for inbound in fresh if inbound.content.counts}):
+        outcome = counts.apply_channel(
+            book,
+            counts.CountSource(channel, facts[channel].contains, facts[channel].lag_seconds),
+            [
+                counts.Stated(count, inbound.received_at, inbound.receipt_id)
+                for inbound in fresh
+                if inbound.channel == channel
+                for count in inbound.content.counts
+            ],
+            limits,
+        )
+        applied.counts += outcome.applied
+        applied.older += outcome.older
+        applied.held += outcome.held
+        applied.unresolved += len(outcome.unresolved)
+        troubles |= outcome.troubles
+    book.close()
+
+    _enter_unclear(connection, unclear, fresh, now)
+    applied.unclear = len(unclear)
+    _enter_receipts(connection, fresh, troubles, now, run_id)
+    applied.entries, applied.skus = book.entries, len(book.touched)
+    return applied
+
+
+def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
+    """Return what is to be applied: each receipt once, and none that was applied or held before."""
+    receipts = {inbound.receipt_id for inbound in batch if inbound.receipt_id}
+    receipt = deliveries.c
+    done: set[str] = set()
+    for part in chunks(receipts):
+        query = select(receipt.receipt_id).where(receipt.receipt_id.in_(part), receipt.state != "quarantined")
+        done.update(connection.execute(query).scalars())
+    fresh = []
+    for inbound in batch:
+        if inbound.receipt_id:
+            if inbound.receipt_id in done:
+                continue
+            done.add(inbound.receipt_id)
+        fresh.append(inbound)
+    return fresh
+
+
+def _fold(
+    batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Applied
+) -> dict[lines.Key, Document]:
+    """Return the newest document of each line in the batch."""
+    newest: dict[lines.Key, Document] = {}
+    for inbound in batch:
+        channel, asked = inbound.channel, inbound.source == "order"
+        reference = inbound.receipt_id or inbound.source
+        unclear.update((channel, order_id) for order_id in inbound.content.unclear_orders)
+        applied.documents += len(inbound.content.documents)
+        for order in inbound.content.documents:
+            for line in order.lines:
+                totals = Totals(
+                    line.ordered,
+                    line.cancelled,
+                    line.shipped if line.shipments else 0,
+                    line.restocked if line.restocks else 0,
+                )
+                key = (channel, order.order_id, line.line_id)
+                before = newest.get(key)
+                if before is not None:
+                    verdict = judge(order.revision, totals, asked, before.revision, before.totals)
+                    if verdict is not Verdict.NEWER:
+                        if verdict is Verdict.UNCLEAR:
+                            unclear.add((channel, order.order_id))
+                        applied.older += verdict is Verdict.OLDER
+                        applied.unchanged += verdict is Verdict.SAME
+                        continue
+                newest[key] = Document(
+                    order.revision,
+                    asked,
+                    totals,
+                    line,
+                    order.created_at,
+                    order.updated_at,
+                    inbound.received_at,
+                    reference,
+                )
+    return newest
+
+
+def _enter_unclear(
+    connection: Connection, unclear: set[tuple[str, str]], batch: Sequence[Inbound], now: datetime
+) -> None:
+    told = {(inbound.channel, order_id) for inbound in batch for order_id in inbound.content.unclear_orders}
+    rows = [
+        {
+            "channel": channel,
+            "order_id": order_id,
+            "reason": (
+                "a webhook named it without its whole document"
+                if (channel, order_id) in told
+                else "two documents of one revision contradict each other"
+            ),
+            "since": now,
+        }
+        for channel, order_id in sorted(unclear)
+    ]
+    upsert(connection, unclear_orders, rows, ("channel", "order_id"))
+
+
+def _enter_receipts(
+    connection: Connection,
+    batch: Sequence[Inbound],
+    troubles: dict[str, tuple[str, str]],
+    now: datetime,
+    run_id: str,
+) -> None:
+    rows: list[dict[str, Any]] = []
+    for inbound in batch:
+        if inbound.receipt_id:
+            state, reason = troubles.get(inbound.receipt_id, ("applied", ""))
+            rows.append(
+                {
+                    "receipt_id": inbound.receipt_id,
+                    "channel": inbound.channel,
+                    "topic": inbound.topic,
+                    "received_at": inbound.received_at,
+                    "applied_at": now,
+                    "state": state,
+                    "reason": reason,
+                    "run_id": run_id,
+                }
+            )
+    upsert(connection, deliveries, rows, ("receipt_id",))

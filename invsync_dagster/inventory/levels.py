@@ -1,0 +1,208 @@
+"""What every level should show: desired quantities recomputed set-wise in SQL, by SKU or in chunks by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from invsync_dagster.inventory.bulk import chunks, stage, staged_skus
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.rules import RuleColumns, dead_band_sql, greatest, least, result_sql
+from invsync_dagster.inventory.tables import (
+    central_inventory,
+    channels,
+    inventory_levels,
+    platform_mapping,
+    stock_ledger,
+)
+
+# SKUs that one statement recomputes: with five listings each about 0.1 s, in which no other writer gets its turn.
+SKUS_AT_ONCE = 20_000
+
+# Levels that one transaction of a chunked job recomputes, so that sales wait for it no longer than about 50 ms.
+LEVELS_A_CHUNK = 2_000
+
+# Why a level is stopped, in the order in which the reasons outweigh each other.
+_STOPPING = ("needs_review", "excluded", "paused")
+
+
+def waits_for_nothing(now: Any) -> ColumnElement[bool]:
+    """The condition of a level whose due time is not a wait that the platform caused: no failures in a row, and no write
+    of ours that may still land."""
+    level = inventory_levels.c
+    return and_(level.failures == 0, or_(level.linger_until.is_(None), level.linger_until <= now))
+
+
+def recompute(connection: Connection, skus: Collection[str], now: datetime) -> None:
+    """Bring the levels of `skus` up to date with stock, rules, status and mapping, in the caller's write transaction.
+
+    - desired: the least of the rules' results over the level's listings; a held level shows the number that it had when
+      held, less what was sold since, and never more than is available. A level whose channel or listing is paused, in
+      review, excluded or retired is stopped, and its desired left as it is.
+    - A level that becomes pushable is uncertain (`never_read`, `resumed`) with nothing expected, so that it is read first.
+    - A changed desired is due at once, unless the platform makes the level wait (`waits_for_nothing`); a decrease below
+      what is expected doesn't wait for that either.
+    """
+    for part in chunks(skus, SKUS_AT_ONCE):
+        stage(connection, part)
+        connection.execute(_RECOMPUTE, {"now": now})
+
+
+def catch_up(engine: Engine, now: datetime) -> int:
+    """Recompute the levels of channels whose rules or status changed, in short transactions; return how many levels.
+
+    Until it has come by, a level goes on with what it had. It may die anywhere and be called again: what is recomputed
+    carries the revision, and the channel is marked done at the end.
+    """
+    channel = channels.c
+    with engine.connect() as connection:
+        waiting = connection.execute(
+            select(channel.name, channel.rules_revision).where(channel.rules_revision > channel.recomputed_revision)
+        ).all()
+    total = 0
+    for name, revision in waiting:
+        total += _catch_up_channel(engine, name, revision, now)
+    return total
+
+
+def _catch_up_channel(engine: Engine, name: str, revision: int, now: datetime) -> int:
+    level = inventory_levels.c
+    after, total = 0, 0
+    while True:
+        with write_transaction(engine) as connection:
+            rows = connection.execute(
+                select(level.id, level.central_sku)
+                .where(level.channel == name, level.id > after, level.rules_revision < revision)
+                .order_by(level.id)
+                .limit(LEVELS_A_CHUNK)
+            ).all()
+            if not rows:
+                connection.execute(
+                    update(channels).where(channels.c.name == name).values(recomputed_revision=revision)
+                )
+                return total
+            recompute(connection, {row.central_sku for row in rows}, now)
+        after = rows[-1].id
+        total += len(rows)
+
+
+def _recompute() -> Any:
+    level, listing, channel = inventory_levels.c, platform_mapping.c, channels.c
+    central, entry = central_inventory.c, stock_ledger.c
+    now = bindparam("now", type_=level.due_at.type)
+
+    # One row a listing: what its rules make of the stock.
+    shelf = greatest(central.quantity - central.reserved_quantity, 0)
+    rules = RuleColumns.of(listing, channel)
+    ranks = {status: rank for rank, status in enumerate(reversed(_STOPPING), start=1)}
+    offers = (
+        select(
+            level.id,
+            central.version,
+            shelf.label("shelf"),
+            channel.status.label("channel_status"),
+            result_sql(shelf, rules, central.status == "active").label("result"),
+            rules.dead_band.label("dead_band"),
+            channel.low_stock,
+            level.acknowledged_quantity,
+            (listing.status != "retired").label("offered"),
+            case(ranks, value=listing.status, else_=0).label("rank"),
+            greatest(listing.rules_revision, channel.rules_revision).label("revision"),
+        )
+        .select_from(staged_skus)
+        .join(inventory_levels, level.central_sku == staged_skus.c.sku)
+        .join(central_inventory, central.sku == staged_skus.c.sku)
+        .join(channels, channel.name == level.channel)
+        .join(platform_mapping, listing.level_id == level.id)
+        .subquery("offers")
+    )
+    offer = offers.c
+    banded = dead_band_sql(offer.result, offer.shelf, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
+
+    # One row a level.
+    merged = (
+        select(
+            offer.id,
+            func.max(offer.version).label("version"),
+            func.max(offer.shelf).label("shelf"),
+            func.max(offer.channel_status).label("channel_status"),
+            func.min(case((offer.offered, banded))).label("result"),
+            func.max(offer.rank).label("rank"),
+            func.max(offer.revision).label("revision"),
+        )
+        .group_by(offer.id)
+        .subquery("merged")
+    )
+    new = merged.c
+    sold = (
+        select(func.coalesce(func.sum(entry.reserved_delta - entry.quantity_delta), 0))
+        .where(entry.sku == level.central_sku, entry.sequence > level.held_sequence, entry.order_id != "")
+        .scalar_subquery()
+    )
+    held = least(new.shelf, greatest(level.held_quantity - greatest(sold, 0), 0))
+    stopped = case(
+        (new.channel_status != "active", literal("channel ", Text) + new.channel_status),
+        *((new.rank == ranks[status], status) for status in _STOPPING),
+        (new.result.is_(None), "retired"),
+        else_="",
+    )
+    targets = (
+        select(
+            level.id,
+            stopped.label("stopped_reason"),
+            case(
+                (stopped != "", level.desired), (level.held_quantity.is_not(None), held), else_=new.result
+            ).label("desired"),
+            case((stopped != "", level.desired_sequence), else_=new.version).label("sequence"),
+            new.revision,
+        )
+        .select_from(merged)
+        .join(inventory_levels, level.id == new.id)
+        .subquery("targets")
+    )
+
+    target = targets.c
+    pushable = target.stopped_reason == ""
+    resumes = and_(pushable, level.pushable.is_(False))
+    nothing_known = and_(level.acknowledged_quantity.is_(None), level.observed_quantity.is_(None))
+    doubt = case((nothing_known, "never_read"), else_="resumed")
+    uncertain = case((resumes, func.coalesce(level.uncertain, doubt)), else_=level.uncertain)
+    is_change = and_(pushable, or_(target.desired != level.effective_quantity, uncertain.is_not(None)))
+    news = or_(target.desired != level.desired, resumes)
+    may_go = or_(func.coalesce(target.desired < level.expected, False), waits_for_nothing(now))
+    return (
+        update(inventory_levels)
+        .where(level.id == target.id)
+        .values(
+            pushable=pushable,
+            stopped_reason=target.stopped_reason,
+            desired=target.desired,
+            desired_sequence=target.sequence,
+            rules_revision=target.revision,
+            uncertain=uncertain,
+            uncertain_since=case((resumes, func.coalesce(level.uncertain_since, now)), else_=level.uncertain_since),
+            expected=case((resumes, None), else_=level.expected),
+            touched=level.touched + case((resumes, 1), else_=0),
+            out_of_step_since=case((is_change, func.coalesce(level.out_of_step_since, now)), else_=None),
+            due_at=case((and_(news, level.due_at > now, may_go), now), else_=level.due_at),
+        )
+    )
+
+
+_RECOMPUTE = _recompute()

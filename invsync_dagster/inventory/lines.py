@@ -1,0 +1,290 @@
+"""Books order lines: stored totals read, documents judged against them, differences entered, levels told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+
+from sqlalchemy import Connection, or_, select
+
+from invsync_dagster.events import LineReference
+from invsync_dagster.inventory.book import Book, event_id
+from invsync_dagster.inventory.bulk import chunks, upsert
+from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, judge
+from invsync_dagster.inventory.references import Target, resolve
+from invsync_dagster.inventory.tables import channels, order_lines
+
+Key = tuple[str, str, str]  # channel, order, line
+
+BEFORE_CUT_OVER = "the order is from before the channel's cut-over"
+KEPT_BY_PLATFORM = "the listing is excluded: the platform keeps this stock itself"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """What booking needs to know of a channel. `contains` and `lag_seconds` speak of the counts that it sends."""
+
+    moves_own_number: bool = True
+    cut_over_at: datetime | None = None
+    contains: tuple[str, ...] = ()
+    lag_seconds: float = 0.0
+
+
+class Assigned(Enum):
+    """Whether a line has a SKU that it can be booked on."""
+
+    BOOKABLE = "bookable"
+    UNRESOLVED = "unresolved"
+    IGNORED = "ignored"
+
+
+@dataclass(slots=True)
+class LinesBooked:
+    """What became of line documents, in lines."""
+
+    booked: int = 0
+    unchanged: int = 0
+    older: int = 0
+    unresolved: int = 0
+    ignored: int = 0
+
+
+def channel_facts(connection: Connection, names: Collection[str]) -> dict[str, ChannelFacts]:
+    """Read the facts of channels; one that isn't registered has the defaults, and no listings."""
+    channel = channels.c
+    rows = connection.execute(
+        select(
+            channel.name,
+            channel.moves_own_number,
+            channel.cut_over_at,
+            channel.contains_orders_of,
+            channel.count_lag_seconds,
+        ).where(channel.name.in_(names))
+    )
+    facts = dict.fromkeys(names, ChannelFacts())
+    facts |= {name: ChannelFacts(moves, cut, tuple(contains), lag) for name, moves, cut, contains, lag in rows}
+    return facts
+
+
+def book_documents(
+    book: Book, documents: Mapping[Key, Document], facts: Mapping[str, ChannelFacts], unclear: set[tuple[str, str]]
+) -> LinesBooked:
+    """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
+    result = LinesBooked()
+    stored = _stored(book.connection, documents)
+    changed: list[tuple[Line, Document, int, int]] = []
+    for key, document in documents.items():
+        line = stored.get(key)
+        if line is None:
+            changed.append((_new_line(key, document, facts[key[0]]), document, 0, 0))
+            continue
+        verdict = judge(document.revision, document.totals, document.asked, line.revision, line.totals)
+        if verdict is Verdict.NEWER:
+            promised, own = (_promised(line), _own(line)) if line.bookings else (0, 0)
+            _renew(line, document)
+            changed.append((line, document, promised, own))
+        elif verdict is Verdict.OLDER:
+            result.older += 1
+        elif verdict is Verdict.SAME:
+            result.unchanged += 1
+        else:
+            unclear.add(key[:2])
+    targets = _targets(book, (line for line, *_ in changed))
+    for line, document, promised, own in changed:
+        target = targets.get((line.channel, _reference(line)))
+        assigned = _assign(book, line, target)
+        if assigned is not Assigned.BOOKABLE:
+            result.ignored += assigned is Assigned.IGNORED
+            result.unresolved += assigned is Assigned.UNRESOLVED
+            continue
+        _enter(book, line, promised, document.received_at, document.reference)
+        movement = _own(line) - own
+        if movement and facts[line.channel].moves_own_number:
+            if line.level_id is not None:
+                book.move_level(line.level_id, movement)
+            elif target is not None:
+                for level_id in target.level_ids:
+                    book.move_level(level_id, 0)
+        result.booked += 1
+    _store(book.connection, [line for line, *_ in changed])
+    return result
+
+
+def apply_open_lines(book: Book, channel: str, names: Collection[LineReference]) -> int:
+    """Book the open cases of a channel that one of the listings called `names` resolves now; return how many.
+
+    The platform moved its number when it sold; whether a reading since has seen that isn't known, so the level becomes
+    uncertain, and what it is expected to show stays.
+    """
+    column = order_lines.c
+    facts = channel_facts(book.connection, [channel])[channel]
+    booked = 0
+    for part in chunks(names):
+        rows = book.connection.execute(
+            select(*_COLUMNS).where(
+                column.channel == channel,
+                column.sku.is_(None),
+                column.ignored_reason == "",
+                or_(
+                    column.platform_sku.in_({name.platform_sku for name in part} - {""}),
+                    column.item_id.in_({name.item_id for name in part} - {""}),
+                    column.variant_id.in_({name.variant_id for name in part} - {""}),
+                ),
+            )
+        )
+        lines = [Line(*row) for row in rows]
+        targets = _targets(book, lines)
+        resolved = []
+        for line in lines:
+            target = targets.get((channel, _reference(line)))
+            if target is None:
+                continue
+            if _assign(book, line, target) is Assigned.BOOKABLE:
+                _enter(book, line, 0, book.now, "")
+                if facts.moves_own_number:
+                    for level_id in target.level_ids:
+                        book.move_level(level_id, 0)
+                booked += 1
+            resolved.append(line)
+        _store(book.connection, resolved)
+    return booked
+
+
+def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, Line]:
+    orders: dict[str, set[str]] = defaultdict(set)
+    for channel, order_id, _ in keys:
+        orders[channel].add(order_id)
+    found = {}
+    for channel, order_ids in orders.items():
+        for part in chunks(order_ids):
+            query = select(*_COLUMNS).where(order_lines.c.channel == channel, order_lines.c.order_id.in_(part))
+            for row in connection.execute(query):
+                found[row[0], row[1], row[2]] = Line(*row)
+    return found
+
+
+def _new_line(key: Key, document: Document, facts: ChannelFacts) -> Line:
+    channel, order_id, line_id = key
+    reference = document.line.reference
+    early = facts.cut_over_at is not None and document.created_at < facts.cut_over_at
+    return Line(
+        channel=channel,
+        order_id=order_id,
+        line_id=line_id,
+        sku=None,
+        level_id=None,
+        platform_sku=reference.platform_sku,
+        item_id=reference.item_id,
+        variant_id=reference.variant_id,
+        revision=document.revision,
+        ordered=document.totals.ordered,
+        cancelled=document.totals.cancelled,
+        shipped=document.totals.shipped,
+        restocked=document.totals.restocked,
+        shipments=as_stored(document.line.shipments),
+        restocks=as_stored(document.line.restocks),
+        bookings=0,
+        booked_reserved=0,
+        booked_shipped=0,
+        booked_restocked=0,
+        created_at=document.created_at,
+        updated_at=document.updated_at,
+        ignored_reason=BEFORE_CUT_OVER if early else "",
+    )
+
+
+def _renew(line: Line, document: Document) -> None:
+    line.revision = document.revision
+    line.ordered, line.cancelled, line.shipped, line.restocked = document.totals
+    line.shipments = as_stored(document.line.shipments)
+    line.restocks = as_stored(document.line.restocks)
+    line.updated_at = document.updated_at
+    if line.sku is None:
+        reference = document.line.reference
+        line.platform_sku, line.item_id = reference.platform_sku, reference.item_id
+        line.variant_id = reference.variant_id
+
+
+def _reference(line: Line) -> LineReference:
+    return LineReference(line.platform_sku, line.item_id, line.variant_id)
+
+
+def _targets(book: Book, lines: Iterable[Line]) -> dict[tuple[str, LineReference], Target]:
+    """Resolve the lines that have no SKU or no level yet, and load the balances of all SKUs concerned."""
+    wanted: dict[str, set[LineReference]] = defaultdict(set)
+    skus = set()
+    for line in lines:
+        if line.sku is not None:
+            skus.add(line.sku)
+        if not line.ignored_reason and line.level_id is None:
+            wanted[line.channel].add(_reference(line))
+    targets = {}
+    for channel, references in wanted.items():
+        for reference, target in resolve(book.connection, channel, references).items():
+            targets[channel, reference] = target
+            skus.add(target.sku)
+    book.load(skus)
+    return targets
+
+
+def _assign(book: Book, line: Line, target: Target | None) -> Assigned:
+    """Give a line its SKU, which it keeps."""
+    if line.ignored_reason:
+        return Assigned.IGNORED
+    if line.sku is not None:
+        return Assigned.BOOKABLE
+    if target is None or not book.knows(target.sku):
+        return Assigned.UNRESOLVED
+    if target.excluded:
+        line.ignored_reason = KEPT_BY_PLATFORM
+        return Assigned.IGNORED
+    line.sku, line.level_id = target.sku, target.level_id
+    return Assigned.BOOKABLE
+
+
+def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, reference: str) -> None:
+    assert line.sku is not None  # noqa: S101 - _assign has said so
+    count = book.balance(line.sku).count
+    entries = bookings(line, promised_before)
+    line.bookings += 1
+    for index, entry in enumerate(entries):
+        quantity = entry.moved
+        if count is not None:
+            quantity = count.booked(line.channel, entry.kind, entry.moved, entry.reserved, entry.occurred_at)
+        book.add(
+            line.sku,
+            entry.kind,
+            quantity,
+            entry.reserved,
+            moved=entry.moved,
+            event_id=event_id(
+                ("order", line.channel, line.order_id, line.line_id, line.bookings, index, entry.kind, entry.cumulative)
+            ),
+            occurred_at=entry.occurred_at,
+            received_at=received_at,
+            channel=line.channel,
+            order_id=line.order_id,
+            line_id=line.line_id,
+            reference=reference,
+        )
+    line.booked_reserved += sum(entry.reserved for entry in entries)
+    line.booked_shipped, line.booked_restocked = line.shipped, line.restocked
+
+
+def _promised(line: Line) -> int:
+    return max(0, line.ordered - line.cancelled)
+
+
+def _own(line: Line) -> int:
+    """The units by which the line has moved the number of its own channel."""
+    return line.restocked - _promised(line)
+
+
+_COLUMNS = [order_lines.c[name] for name in Line.__dataclass_fields__]
+
+
+def _store(connection: Connection, lines: list[Line]) -> None:
+    upsert(connection, order_lines, [asdict(line) for line in lines], ("channel", "order_id", "line_id"))

@@ -1,0 +1,320 @@
+"""Listings: mapped, remapped, paused, resumed, excluded, retired, sent to review; each change is a recorded action."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from invsync_dagster.events import LineReference
+from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.book import Book
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.lines import apply_open_lines
+from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
+
+Status = Literal["active", "paused", "excluded", "retired"]
+
+# A platform's parent whose stock two SKUs claim can't be right: a write for one would be wrong for the other.
+TWO_SKUS = "the level is mapped to several SKUs"
+
+_RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One channel's offer of one SKU. Rules that are None leave the channel's in force.
+
+    `status` None: a new or retired listing becomes active, another one keeps its status.
+    """
+
+    channel: str
+    sku: str
+    item_id: str
+    location_id: str = ""
+    platform_sku: str = ""
+    variant_id: str = ""
+    status: Status | None = None
+    buffer: int | None = None
+    percent: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    dead_band: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.channel, self.item_id, self.location_id, self.platform_sku)
+
+
+@dataclass(slots=True)
+class ListingsSet:
+    """What `set_listings` did, in listings; `review` are those on levels with several SKUs, `lines` open order lines that
+    could be booked now."""
+
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    review: int = 0
+    lines: int = 0
+
+
+def set_listings(
+    connection: Connection, listings: Sequence[Listing], *, actor: str, reason: str, now: datetime, run_id: str = ""
+) -> ListingsSet:
+    """Create or change listings in the caller's `write_transaction`, with their levels and desired quantities.
+
+    A listing is known by its channel, item, location and platform SKU; the last one given of a key holds. Order lines that
+    waited for a mapping are booked. Raises LookupError, and changes nothing, if a channel or SKU doesn't exist.
+    """
+    _refuse_unknown(connection, listings)
+    result = ListingsSet()
+    book = Book(connection, now=now, run_id=run_id)
+    by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
+    for listing in listings:
+        by_channel[listing.channel][listing.key] = listing
+    for channel, wanted in by_channel.items():
+        for part in chunks(wanted.values()):
+            _set(connection, channel, part, result, actor, reason, now)
+            names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
+            result.lines += apply_open_lines(book, channel, names)
+    book.close()
+    return result
+
+
+def set_status(
+    connection: Connection, listing_ids: Collection[int], status: Status, *, actor: str, reason: str, now: datetime
+) -> int:
+    """Pause, resume (`active`), exclude or retire listings; return how many changed.
+
+    The number on the platform is left as it is, except for what an active listing then desires; a resumed one is read
+    before it is written. Raises LookupError for an unknown id.
+    """
+    rows = _rows(connection, platform_mapping.c.id, listing_ids)
+    missing = set(listing_ids) - {row["id"] for row in rows}
+    if missing:
+        raise LookupError(f"no listings with the ids {sorted(missing)}")
+    changed = [row for row in rows if row["status"] != status]
+    if changed:
+        _change_status(connection, changed, status, actor, reason, now)
+    return len(changed)
+
+
+def send_to_review(connection: Connection, level_id: int, *, reason: str, actor: str, now: datetime) -> None:
+    """Stop a level until a person has looked: its offered listings go to needs_review with the reason."""
+    rows = _rows(connection, platform_mapping.c.level_id, [level_id])
+    changed = [row for row in rows if row["status"] == "active"]
+    if changed:
+        _change_status(connection, changed, "needs_review", actor, reason, now)
+
+
+def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None:
+    for what, column, wanted in (
+        ("channel", channels.c.name, {listing.channel for listing in listings}),
+        ("SKU", central_inventory.c.sku, {listing.sku for listing in listings}),
+    ):
+        known = {
+            value for part in chunks(wanted) for value in connection.execute(select(column).where(column.in_(part))).scalars()
+        }
+        if wanted - known:
+            raise LookupError(f"unknown {what}: {', '.join(sorted(wanted - known)[:10])}")
+
+
+def _rows(connection: Connection, column: Any, values: Collection[Any]) -> list[dict[str, Any]]:
+    query = select(platform_mapping).order_by(platform_mapping.c.id)
+    return [
+        dict(row) for part in chunks(values) for row in connection.execute(query.where(column.in_(part))).mappings()
+    ]
+
+
+def _set(
+    connection: Connection,
+    channel: str,
+    part: Sequence[Listing],
+    result: ListingsSet,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    listing = platform_mapping.c
+    query = select(platform_mapping).where(
+        listing.platform_name == channel, listing.platform_item_id.in_({one.item_id for one in part})
+    )
+    known = {
+        (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
+        for row in connection.execute(query).mappings()
+    }
+    new = [one for one in part if one.key not in known]
+    changes = []
+    for one in part:
+        if one.key in known:
+            row = known[one.key]
+            changed = {column: value for column, value in _values(one, row["status"]).items() if row[column] != value}
+            if changed:
+                changes.append((row, changed))
+    result.created += len(new)
+    result.changed += len(changes)
+    result.unchanged += len(part) - len(new) - len(changes)
+    if not new and not changes:
+        return
+    revision = record_action(
+        connection,
+        at=now,
+        actor=actor,
+        action="listings set",
+        subject=f"channel {channel}",
+        before=[{"id": row["id"]} | {column: row[column] for column in changed} for row, changed in changes],
+        after=[[*one.key, _values(one, "retired")] for one in new] + [{"id": row["id"]} | changed for row, changed in changes],
+        reason=reason,
+    )
+    level_ids = _levels_for(connection, channel, new, now)
+    if new:
+        rows = [
+            {
+                "platform_name": channel,
+                "platform_item_id": one.item_id,
+                "platform_location_id": one.location_id,
+                "platform_sku": one.platform_sku,
+                "level_id": level_ids[one.item_id, one.location_id],
+                "rules_revision": revision,
+                "created_at": now,
+                "updated_at": now,
+                **_values(one, "retired"),
+            }
+            for one in new
+        ]
+        connection.execute(insert(platform_mapping), rows)
+    for row, changed in changes:
+        connection.execute(
+            update(platform_mapping)
+            .where(listing.id == row["id"])
+            .values(changed | {"rules_revision": revision, "updated_at": now})
+        )
+    touched = set(level_ids.values()) | {row["level_id"] for row, _ in changes}
+    skus, review = _join(connection, touched, revision, now)
+    result.review += review
+    levels.recompute(connection, skus, now)
+
+
+def _values(one: Listing, status: str) -> dict[str, Any]:
+    """Return the columns that a listing sets on a row of `status`."""
+    status = one.status or ("active" if status == "retired" else status)
+    reason = {} if status == "needs_review" else {"status_reason": ""}
+    rules = {name: getattr(one, name) for name in _RULES}
+    return {"central_sku": one.sku, "platform_variant_id": one.variant_id, "status": status, **reason, **rules}
+
+
+def _levels_for(
+    connection: Connection, channel: str, new: Sequence[Listing], now: datetime
+) -> dict[tuple[str, str], int]:
+    """Return the level of each new listing; levels that aren't there are made, stopped until they are recomputed."""
+    if not new:
+        return {}
+    level = inventory_levels.c
+    query = select(level.id, level.item_id, level.location_id).where(
+        level.channel == channel, level.item_id.in_({one.item_id for one in new})
+    )
+    ids = {(row.item_id, row.location_id): row.id for row in connection.execute(query)}
+    wanted = {(one.item_id, one.location_id): one.sku for one in new}
+    rows = [
+        {
+            "channel": channel,
+            "item_id": item_id,
+            "location_id": location_id,
+            "central_sku": sku,
+            "pushable": False,
+            "due_at": now,
+        }
+        for (item_id, location_id), sku in wanted.items()
+        if (item_id, location_id) not in ids
+    ]
+    if rows:
+        returned = connection.execute(
+            insert(inventory_levels).returning(level.id, level.item_id, level.location_id), rows
+        )
+        ids |= {(row.item_id, row.location_id): row.id for row in returned}
+    return {place: ids[place] for place in wanted}
+
+
+def _join(connection: Connection, level_ids: Collection[int], revision: int, now: datetime) -> tuple[set[str], int]:
+    """Make each level belong to the one SKU of its listings; where they name several, all go to review.
+
+    Returns the SKUs whose levels are to be recomputed, and how many listings went to review.
+    """
+    offered: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in _rows(connection, platform_mapping.c.level_id, level_ids):
+        if row["status"] != "retired":
+            offered[row["level_id"]].append(row)
+    level = inventory_levels.c
+    owners: dict[int, str] = {}
+    for part in chunks(level_ids):
+        owners |= {
+            row.id: row.central_sku
+            for row in connection.execute(select(level.id, level.central_sku).where(level.id.in_(part)))
+        }
+    skus = set(owners.values())
+    moved: list[dict[str, Any]] = []
+    review: list[dict[str, Any]] = []
+    for level_id, rows in offered.items():
+        named = {row["central_sku"] for row in rows}
+        skus |= named
+        if len(named) > 1:
+            review += [
+                {"key": row["id"], "revision": revision, "now": now} for row in rows if row["status_reason"] != TWO_SKUS
+            ]
+        elif named != {owners[level_id]}:
+            moved.append({"key": level_id, "sku": named.pop()})
+    if moved:
+        # Stopped for the moment, so that it is recomputed as a level that begins anew: read before written.
+        connection.execute(
+            update(inventory_levels)
+            .where(level.id == bindparam("key"))
+            .values(central_sku=bindparam("sku"), pushable=False, touched=level.touched + 1),
+            moved,
+        )
+    if review:
+        connection.execute(
+            update(platform_mapping)
+            .where(platform_mapping.c.id == bindparam("key"))
+            .values(
+                status="needs_review",
+                status_reason=TWO_SKUS,
+                rules_revision=bindparam("revision"),
+                updated_at=bindparam("now"),
+            ),
+            review,
+        )
+    return skus, len(review)
+
+
+def _change_status(
+    connection: Connection, rows: Sequence[dict[str, Any]], status: str, actor: str, reason: str, now: datetime
+) -> None:
+    revision = record_action(
+        connection,
+        at=now,
+        actor=actor,
+        action=f"listings {status}",
+        subject=", ".join(sorted({f"channel {row['platform_name']}" for row in rows})),
+        before=[{"id": row["id"], "status": row["status"], "reason": row["status_reason"]} for row in rows],
+        after=[{"id": row["id"], "status": status} for row in rows],
+        reason=reason,
+    )
+    listing = platform_mapping.c
+    connection.execute(
+        update(platform_mapping)
+        .where(listing.id == bindparam("key"))
+        .values(
+            status=status,
+            status_reason="" if status == "active" else reason,
+            rules_revision=revision,
+            updated_at=now,
+        ),
+        [{"key": row["id"]} for row in rows],
+    )
+    skus, _ = _join(connection, {row["level_id"] for row in rows}, revision, now)
+    levels.recompute(connection, skus, now)

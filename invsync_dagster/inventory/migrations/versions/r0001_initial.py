@@ -1,0 +1,300 @@
+"""The first schema: all tables of `inventory.tables`, and the triggers that keep the logs append-only."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+# SQLite's rowid alias must be spelled INTEGER; PostgreSQL needs 64 bits.
+IDENTITY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+APPEND_ONLY = ("stock_ledger", "sync_logs", "operator_actions")
+
+
+def upgrade() -> None:
+    """Create the tables, their indexes and the triggers."""
+    op.create_table('central_inventory',
+    sa.Column('sku', sa.Text(), nullable=False),
+    sa.Column('product_name', sa.Text(), nullable=False),
+    sa.Column('quantity', sa.BigInteger(), nullable=False),
+    sa.Column('reserved_quantity', sa.BigInteger(), nullable=False),
+    sa.Column('reserved_external', sa.BigInteger(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('last_updated', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('version', sa.BigInteger(), nullable=False),
+    sa.Column('count_id', sa.BigInteger(), nullable=True),
+    sa.PrimaryKeyConstraint('sku', name=op.f('pk_central_inventory'))
+    )
+    op.create_table('channels',
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('platform', sa.Text(), nullable=False),
+    sa.Column('environment', sa.Text(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('status_reason', sa.Text(), nullable=False),
+    sa.Column('moves_own_number', sa.Boolean(), nullable=False),
+    sa.Column('buffer', sa.BigInteger(), nullable=False),
+    sa.Column('percent', sa.BigInteger(), nullable=False),
+    sa.Column('minimum', sa.BigInteger(), nullable=False),
+    sa.Column('maximum', sa.BigInteger(), nullable=True),
+    sa.Column('dead_band', sa.BigInteger(), nullable=False),
+    sa.Column('low_stock', sa.BigInteger(), nullable=False),
+    sa.Column('rules_revision', sa.BigInteger(), nullable=False),
+    sa.Column('recomputed_revision', sa.BigInteger(), nullable=False),
+    sa.Column('contains_orders_of', sa.JSON(), nullable=False),
+    sa.Column('count_lag_seconds', sa.Float(), nullable=False),
+    sa.Column('push_approved_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('push_approved_by', sa.Text(), nullable=True),
+    sa.Column('cut_over_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('orders_known_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('stopped_reason', sa.Text(), nullable=False),
+    sa.Column('stopped_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_push_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_success_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_channels'))
+    )
+    op.create_table('daily_closings',
+    sa.Column('day', sa.Text(), nullable=False),
+    sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.Column('closed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('day', name=op.f('pk_daily_closings'))
+    )
+    op.create_table('deliveries',
+    sa.Column('receipt_id', sa.Text(), nullable=False),
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('topic', sa.Text(), nullable=False),
+    sa.Column('received_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('applied_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('run_id', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('receipt_id', name=op.f('pk_deliveries'))
+    )
+    op.create_index('ix_deliveries_received_at', 'deliveries', ['received_at'], unique=False)
+    op.create_table('imports',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('file_name', sa.Text(), nullable=False),
+    sa.Column('sha256', sa.Text(), nullable=False),
+    sa.Column('path', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('rows', sa.Integer(), nullable=False),
+    sa.Column('applied_rows', sa.Integer(), nullable=False),
+    sa.Column('rejected_rows', sa.Integer(), nullable=False),
+    sa.Column('summary', sa.JSON(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('decided_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('decided_by', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('run_id', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_imports'))
+    )
+    op.create_table('inventory_levels',
+    sa.Column('id', IDENTITY, nullable=False),
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('item_id', sa.Text(), nullable=False),
+    sa.Column('location_id', sa.Text(), nullable=False),
+    sa.Column('central_sku', sa.Text(), nullable=False),
+    sa.Column('pushable', sa.Boolean(), nullable=False),
+    sa.Column('stopped_reason', sa.Text(), nullable=False),
+    sa.Column('desired', sa.BigInteger(), nullable=False),
+    sa.Column('desired_sequence', sa.BigInteger(), nullable=False),
+    sa.Column('rules_revision', sa.BigInteger(), nullable=False),
+    sa.Column('out_of_step_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('effective_quantity', sa.BigInteger(), nullable=False),
+    sa.Column('expected', sa.BigInteger(), nullable=True),
+    sa.Column('attempt', sa.BigInteger(), nullable=False),
+    sa.Column('sent_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('sent_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('sent_sequence', sa.BigInteger(), nullable=True),
+    sa.Column('accepted_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('accepted_handle', sa.Text(), nullable=True),
+    sa.Column('accepted_check_after', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('acknowledged_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('acknowledged_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('acknowledged_attempt', sa.BigInteger(), nullable=True),
+    sa.Column('observed_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('observed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('uncertain', sa.Text(), nullable=True),
+    sa.Column('uncertain_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('linger_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('touched', sa.BigInteger(), nullable=False),
+    sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('claim', sa.Text(), nullable=True),
+    sa.Column('claim_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('claim_worker', sa.Text(), nullable=True),
+    sa.Column('failures', sa.BigInteger(), nullable=False),
+    sa.Column('last_error', sa.Text(), nullable=False),
+    sa.Column('held_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('held_sequence', sa.BigInteger(), nullable=True),
+    sa.Column('held_desired', sa.BigInteger(), nullable=True),
+    sa.Column('held_reason', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_inventory_levels')),
+    sa.UniqueConstraint('channel', 'item_id', 'location_id', name=op.f('uq_inventory_levels_channel_item_id_location_id'))
+    )
+    op.create_index('ix_inventory_levels_central_sku', 'inventory_levels', ['central_sku'], unique=False)
+    op.create_index('ix_inventory_levels_changes', 'inventory_levels', ['channel', 'desired', 'due_at'], unique=False, sqlite_where=sa.text('pushable IS 1 AND (desired != effective_quantity OR uncertain IS NOT NULL)'), postgresql_where=sa.text('pushable IS true AND (desired != effective_quantity OR uncertain IS NOT NULL)'))
+    op.create_table('operator_actions',
+    sa.Column('id', IDENTITY, nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('actor', sa.Text(), nullable=False),
+    sa.Column('action', sa.Text(), nullable=False),
+    sa.Column('subject', sa.Text(), nullable=False),
+    sa.Column('before', sa.JSON(), nullable=True),
+    sa.Column('after', sa.JSON(), nullable=True),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_operator_actions'))
+    )
+    op.create_table('order_lines',
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('order_id', sa.Text(), nullable=False),
+    sa.Column('line_id', sa.Text(), nullable=False),
+    sa.Column('sku', sa.Text(), nullable=True),
+    sa.Column('level_id', sa.BigInteger(), nullable=True),
+    sa.Column('platform_sku', sa.Text(), nullable=False),
+    sa.Column('item_id', sa.Text(), nullable=False),
+    sa.Column('variant_id', sa.Text(), nullable=False),
+    sa.Column('revision', sa.BigInteger(), nullable=False),
+    sa.Column('ordered', sa.BigInteger(), nullable=False),
+    sa.Column('cancelled', sa.BigInteger(), nullable=False),
+    sa.Column('shipped', sa.BigInteger(), nullable=False),
+    sa.Column('restocked', sa.BigInteger(), nullable=False),
+    sa.Column('shipments', sa.JSON(), nullable=False),
+    sa.Column('restocks', sa.JSON(), nullable=False),
+    sa.Column('bookings', sa.BigInteger(), nullable=False),
+    sa.Column('booked_reserved', sa.BigInteger(), nullable=False),
+    sa.Column('booked_shipped', sa.BigInteger(), nullable=False),
+    sa.Column('booked_restocked', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('ignored_reason', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('channel', 'order_id', 'line_id', name=op.f('pk_order_lines'))
+    )
+    op.create_index('ix_order_lines_sku', 'order_lines', ['sku'], unique=False)
+    op.create_index('ix_order_lines_unresolved', 'order_lines', ['channel', 'platform_sku'], unique=False, sqlite_where=sa.text('sku IS NULL'), postgresql_where=sa.text('sku IS NULL'))
+    op.create_table('rate_limits',
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('ready_at', sa.Float(), nullable=False),
+    sa.Column('blocked_until', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('channel', name=op.f('pk_rate_limits'))
+    )
+    op.create_table('stock_counts',
+    sa.Column('id', IDENTITY, autoincrement=False, nullable=False),
+    sa.Column('sku', sa.Text(), nullable=False),
+    sa.Column('source', sa.Text(), nullable=False),
+    sa.Column('basis', sa.Text(), nullable=False),
+    sa.Column('quantity', sa.BigInteger(), nullable=False),
+    sa.Column('as_of', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('version', sa.BigInteger(), nullable=False),
+    sa.Column('contains', sa.JSON(), nullable=False),
+    sa.Column('lag_seconds', sa.Float(), nullable=False),
+    sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_stock_counts'))
+    )
+    op.create_index('ix_stock_counts_sku', 'stock_counts', ['sku'], unique=False)
+    op.create_table('stock_ledger',
+    sa.Column('sequence', IDENTITY, autoincrement=False, nullable=False),
+    sa.Column('event_id', sa.Text(), nullable=False),
+    sa.Column('sku', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('quantity_delta', sa.BigInteger(), nullable=False),
+    sa.Column('reserved_delta', sa.BigInteger(), nullable=False),
+    sa.Column('moved_delta', sa.BigInteger(), nullable=False),
+    sa.Column('quantity_after', sa.BigInteger(), nullable=False),
+    sa.Column('reserved_after', sa.BigInteger(), nullable=False),
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('order_id', sa.Text(), nullable=False),
+    sa.Column('line_id', sa.Text(), nullable=False),
+    sa.Column('reference', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('occurred_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('received_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('applied_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('run_id', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('sequence', name=op.f('pk_stock_ledger')),
+    sa.UniqueConstraint('event_id', name=op.f('uq_stock_ledger_event_id'))
+    )
+    op.create_index('ix_stock_ledger_applied_at', 'stock_ledger', ['applied_at'], unique=False)
+    op.create_index('ix_stock_ledger_sku_sequence', 'stock_ledger', ['sku', 'sequence'], unique=False)
+    op.create_table('sync_logs',
+    sa.Column('id', IDENTITY, nullable=False),
+    sa.Column('timestamp', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('platform', sa.Text(), nullable=False),
+    sa.Column('sku', sa.Text(), nullable=False),
+    sa.Column('action', sa.Text(), nullable=False),
+    sa.Column('old_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('new_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('error_message', sa.Text(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('level_id', sa.BigInteger(), nullable=False),
+    sa.Column('attempt', sa.BigInteger(), nullable=False),
+    sa.Column('ledger_sequence', sa.BigInteger(), nullable=False),
+    sa.Column('rules_revision', sa.BigInteger(), nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('idempotency_key', sa.Text(), nullable=False),
+    sa.Column('run_id', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_sync_logs'))
+    )
+    op.create_index('ix_sync_logs_level_id', 'sync_logs', ['level_id', 'id'], unique=False)
+    op.create_index('ix_sync_logs_sku', 'sync_logs', ['sku', 'id'], unique=False)
+    op.create_index('ix_sync_logs_timestamp', 'sync_logs', ['timestamp'], unique=False)
+    op.create_table('unclear_orders',
+    sa.Column('channel', sa.Text(), nullable=False),
+    sa.Column('order_id', sa.Text(), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('channel', 'order_id', name=op.f('pk_unclear_orders'))
+    )
+    op.create_table('platform_mapping',
+    sa.Column('id', IDENTITY, nullable=False),
+    sa.Column('central_sku', sa.Text(), nullable=False),
+    sa.Column('platform_name', sa.Text(), nullable=False),
+    sa.Column('platform_sku', sa.Text(), nullable=False),
+    sa.Column('platform_item_id', sa.Text(), nullable=False),
+    sa.Column('platform_location_id', sa.Text(), nullable=False),
+    sa.Column('platform_variant_id', sa.Text(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('status_reason', sa.Text(), nullable=False),
+    sa.Column('buffer', sa.BigInteger(), nullable=True),
+    sa.Column('percent', sa.BigInteger(), nullable=True),
+    sa.Column('minimum', sa.BigInteger(), nullable=True),
+    sa.Column('maximum', sa.BigInteger(), nullable=True),
+    sa.Column('dead_band', sa.BigInteger(), nullable=True),
+    sa.Column('rules_revision', sa.BigInteger(), nullable=False),
+    sa.Column('level_id', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['level_id'], ['inventory_levels.id'], name=op.f('fk_platform_mapping_level_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_platform_mapping')),
+    sa.UniqueConstraint('platform_name', 'platform_item_id', 'platform_location_id', 'platform_sku', name=op.f('uq_platform_mapping_platform_name_platform_item_id_platform_location_id_platform_sku'))
+    )
+    op.create_index('ix_platform_mapping_central_sku', 'platform_mapping', ['central_sku'], unique=False)
+    op.create_index('ix_platform_mapping_level_id', 'platform_mapping', ['level_id'], unique=False)
+    op.create_index('ix_platform_mapping_platform_sku', 'platform_mapping', ['platform_name', 'platform_sku'], unique=False)
+    op.create_index('ix_platform_mapping_variant', 'platform_mapping', ['platform_name', 'platform_variant_id'], unique=False)
+
+    for name in APPEND_ONLY:
+        _refuse_changes(name)
+
+
+def _refuse_changes(name: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE FUNCTION {name}_is_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION '{name} is append-only'; END $$"
+        )
+        op.execute(
+            f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {name}_is_append_only()"
+        )
+        return
+    for change in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER {name}_no_{change.lower()} BEFORE {change} ON {name}"
+            f" BEGIN SELECT RAISE(ABORT, '{name} is append-only'); END"
+        )

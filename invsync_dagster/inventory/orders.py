@@ -1,0 +1,168 @@
+"""Order documents folded into totals, and totals into bookings: pure functions, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import NamedTuple
+
+from invsync_dagster.events import Movement, OrderLine
+
+
+class Verdict(Enum):
+    """What one document of an order line is to another one."""
+
+    NEWER = "newer"
+    OLDER = "older"
+    SAME = "same"
+    UNCLEAR = "unclear"
+
+
+class Totals(NamedTuple):
+    """The cumulative totals of an order line, in units."""
+
+    ordered: int
+    cancelled: int
+    shipped: int
+    restocked: int
+
+
+@dataclass(slots=True)
+class Line:
+    """One order line as it is stored: its totals, what of them is booked, and what it resolved to.
+
+    `sku` is None while it resolves to no listing. `level_id` is None where that or the level is not known.
+    """
+
+    channel: str
+    order_id: str
+    line_id: str
+    sku: str | None
+    level_id: int | None
+    platform_sku: str
+    item_id: str
+    variant_id: str
+    revision: int
+    ordered: int
+    cancelled: int
+    shipped: int
+    restocked: int
+    shipments: list[list[int | str]]
+    restocks: list[list[int | str]]
+    bookings: int
+    booked_reserved: int
+    booked_shipped: int
+    booked_restocked: int
+    created_at: datetime
+    updated_at: datetime
+    ignored_reason: str
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(self.ordered, self.cancelled, self.shipped, self.restocked)
+
+
+class Document(NamedTuple):
+    """One line of one order document, with what its order says of it and how it reached us.
+
+    `asked`: the whole order was asked of the platform, so at an equal revision it is what holds.
+    """
+
+    revision: int
+    asked: bool
+    totals: Totals
+    line: OrderLine
+    created_at: datetime
+    updated_at: datetime
+    received_at: datetime
+    reference: str
+
+
+class Booking(NamedTuple):
+    """One ledger entry of an order line: `moved` units on the shelf and `reserved` units promised, signed.
+
+    `cumulative` is the booked value that it leads to; with the line's count of bookings it makes the event id.
+    """
+
+    kind: str
+    moved: int
+    reserved: int
+    cumulative: int
+    occurred_at: datetime
+
+
+def judge(revision: int, totals: Totals, asked: bool, known_revision: int, known: Totals) -> Verdict:
+    """Say what a document is to the known totals of its line.
+
+    A higher revision is newer, whatever its totals. At an equal one the totals only ever grow, so the one that is at
+    least as high everywhere is the newer; where neither is, only a document that was asked for decides.
+    """
+    if revision != known_revision:
+        return Verdict.NEWER if revision > known_revision else Verdict.OLDER
+    if totals == known:
+        return Verdict.SAME
+    if all(map(int.__ge__, totals, known)):
+        return Verdict.NEWER
+    if asked:
+        return Verdict.NEWER
+    if all(map(int.__le__, totals, known)):
+        return Verdict.OLDER
+    return Verdict.UNCLEAR
+
+
+def bookings(line: Line, promised_before: int) -> list[Booking]:
+    """Return what is still to be booked so that the ledger shows the line's totals.
+
+    `promised_before` is ordered minus cancelled of the totals that are booked (0 for a line that was never booked).
+    Applying the result gives booked_reserved = max(0, ordered - cancelled - shipped), and booked_shipped and
+    booked_restocked equal to the totals.
+    """
+    result = []
+    first = line.bookings == 0
+    reserved = line.booked_reserved
+    promised = max(0, line.ordered - line.cancelled)
+    if promised > promised_before:
+        reserved += promised - promised_before
+        at = line.created_at if first else line.updated_at
+        result.append(Booking("reserve", 0, promised - promised_before, promised, at))
+    shipped = line.booked_shipped
+    for units, at in _not_yet_booked(line.shipments, shipped, line.shipped, line.updated_at):
+        released = min(units, reserved)
+        reserved -= released
+        shipped += units
+        result.append(Booking("ship", -units, -released, shipped, at))
+    if line.shipped < shipped:
+        result.append(Booking("undo", shipped - line.shipped, 0, line.shipped, line.updated_at))
+    restocked = line.booked_restocked
+    for units, at in _not_yet_booked(line.restocks, restocked, line.restocked, line.updated_at):
+        restocked += units
+        result.append(Booking("restock", units, 0, restocked, at))
+    if line.restocked < restocked:
+        result.append(Booking("undo", line.restocked - restocked, 0, line.restocked, line.updated_at))
+    left = max(0, promised - line.shipped) - reserved
+    if left:
+        result.append(Booking("reserve" if left > 0 else "release", 0, left, reserved + left, line.updated_at))
+    return result
+
+
+def _not_yet_booked(
+    movements: Sequence[Sequence[int | str]], booked: int, total: int, otherwise: datetime
+) -> Iterator[tuple[int, datetime]]:
+    """Yield (units, time) of the movements after the first `booked` units; units without a movement have `otherwise`."""
+    if total <= booked:
+        return
+    seen = 0
+    for units, at in sorted(((int(units), str(at)) for units, at in movements), key=lambda movement: movement[1]):
+        fresh = min(seen + units, total) - max(seen, booked)
+        seen += units
+        if fresh > 0:
+            yield fresh, datetime.fromisoformat(at)
+    if seen < total and max(seen, booked) < total:
+        yield total - max(seen, booked), otherwise
+
+
+def as_stored(movements: Sequence[Movement]) -> list[list[int | str]]:
+    """Return movements as the JSON column holds them: [[units, ISO time in UTC], …]."""
+    return [[movement.quantity, movement.at.astimezone(UTC).isoformat()] for movement in movements]

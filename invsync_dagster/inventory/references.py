@@ -1,0 +1,86 @@
+"""From a platform's names of an article to the listing that offers it, many at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from invsync_dagster.events import LineReference
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.tables import platform_mapping
+
+# Of several listings that fit, those that are offered count first; a retired one still explains a late order.
+_RANKS = {"active": 0, "paused": 0, "needs_review": 0, "excluded": 1, "retired": 2}
+
+
+class Target(NamedTuple):
+    """What a reference means: the SKU, the levels that it may have moved, and whether the platform keeps the stock itself."""
+
+    sku: str
+    level_ids: tuple[int, ...]
+    excluded: bool
+
+    @property
+    def level_id(self) -> int | None:
+        """The one level, None where it could be several (one item at several locations)."""
+        return self.level_ids[0] if len(self.level_ids) == 1 else None
+
+
+class _Offer(NamedTuple):
+    sku: str
+    level_id: int
+    status: str
+    platform_sku: str
+
+
+def resolve(
+    connection: Connection, channel: str, references: Collection[LineReference]
+) -> dict[LineReference, Target]:
+    """Return the targets of a channel's references; those that fit no listing, or two SKUs, are left out.
+
+    The first of item id, variant id and platform SKU that is given and known decides.
+    """
+    listing = platform_mapping.c
+    offers: dict[str, dict[str, list[_Offer]]] = {}
+    for name, column in (
+        ("item_id", listing.platform_item_id),
+        ("variant_id", listing.platform_variant_id),
+        ("platform_sku", listing.platform_sku),
+    ):
+        found: dict[str, list[_Offer]] = defaultdict(list)
+        wanted = {value for reference in references if (value := getattr(reference, name))}
+        for part in chunks(wanted):
+            query = select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
+                listing.platform_name == channel, column.in_(part)
+            )
+            for key, *offer in connection.execute(query):
+                found[key].append(_Offer(*offer))
+        offers[name] = found
+    targets = {}
+    for reference in references:
+        candidates = (
+            offers["item_id"].get(reference.item_id)
+            or offers["variant_id"].get(reference.variant_id)
+            or offers["platform_sku"].get(reference.platform_sku)
+        )
+        target = _choose(candidates, reference.platform_sku) if candidates else None
+        if target is not None:
+            targets[reference] = target
+    return targets
+
+
+def _choose(candidates: list[_Offer], platform_sku: str) -> Target | None:
+    if len(candidates) == 1:
+        only = candidates[0]
+        return Target(only.sku, (only.level_id,), only.status == "excluded")
+    best = min(_RANKS[offer.status] for offer in candidates)
+    chosen = [offer for offer in candidates if _RANKS[offer.status] == best]
+    if len({offer.sku for offer in chosen}) > 1:
+        chosen = [offer for offer in chosen if offer.platform_sku == platform_sku]
+    skus = {offer.sku for offer in chosen}
+    if len(skus) != 1:
+        return None
+    return Target(skus.pop(), tuple(sorted({offer.level_id for offer in chosen})), chosen[0].status == "excluded")

@@ -1,0 +1,91 @@
+"""SKUs: added, named, made active or inactive; their quantities come from counts and orders only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.tables import central_inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Sku:
+    """One SKU; None leaves what is known (of a new one: no name, active)."""
+
+    sku: str
+    product_name: str | None = None
+    status: Literal["active", "inactive"] | None = None
+
+
+@dataclass(slots=True)
+class SkusSet:
+    """What `set_skus` did, in SKUs."""
+
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason: str, now: datetime) -> SkusSet:
+    """Create SKUs (with nothing in stock), or change their name and status, in the caller's `write_transaction`.
+
+    An inactive SKU desires 0 on every channel. A change of status is a recorded action.
+    """
+    result = SkusSet()
+    central = central_inventory.c
+    for part in chunks({one.sku: one for one in skus}.values()):
+        query = select(central.sku, central.product_name, central.status).where(central.sku.in_([one.sku for one in part]))
+        known = {row.sku: row for row in connection.execute(query)}
+        new, changed, status = [], [], []
+        for one in part:
+            row = known.get(one.sku)
+            if row is None:
+                new.append(
+                    {
+                        "sku": one.sku,
+                        "product_name": one.product_name or "",
+                        "status": one.status or "active",
+                        "last_updated": now,
+                    }
+                )
+                continue
+            name = row.product_name if one.product_name is None else one.product_name
+            new_status = one.status or row.status
+            if (name, new_status) != (row.product_name, row.status):
+                changed.append({"key": one.sku, "name": name, "new_status": new_status})
+            if new_status != row.status:
+                status.append([one.sku, row.status, new_status])
+        if new:
+            connection.execute(insert(central_inventory), new)
+        if changed:
+            connection.execute(_CHANGE, changed)
+        if status:
+            record_action(
+                connection,
+                at=now,
+                actor=actor,
+                action="SKU status set",
+                subject=f"{len(status)} SKUs",
+                before=[[sku, before] for sku, before, _ in status],
+                after=[[sku, after] for sku, _, after in status],
+                reason=reason,
+            )
+            levels.recompute(connection, [sku for sku, *_ in status], now)
+        result.created += len(new)
+        result.changed += len(changed)
+        result.unchanged += len(part) - len(new) - len(changed)
+    return result
+
+
+_CHANGE: Any = (
+    update(central_inventory)
+    .where(central_inventory.c.sku == bindparam("key"))
+    .values(product_name=bindparam("name"), status=bindparam("new_status"))
+)

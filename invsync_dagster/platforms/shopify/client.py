@@ -1,0 +1,353 @@
+"""The connected Shopify channel: each method makes one call, never waits and never repeats it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.contract import (
+    Budget,
+    LevelReference,
+    Limits,
+    OrdersPage,
+    Outcome,
+    ReadAnswer,
+    Reading,
+    Result,
+    WriteAnswer,
+    WriteRow,
+    outcomes_of_failure,
+)
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+from invsync_dagster.platforms.shopify import documents, errors
+from invsync_dagster.platforms.shopify.orders import document_of_node, mapping, nodes, numeric_id, text
+from invsync_dagster.platforms.shopify.settings import ShopifySettings
+from invsync_dagster.platforms.transport import Request, Transport, TransportError
+
+_ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
+_LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
+# GraphQL's Int has 32 bits, and Shopify takes quantities up to a thousand million.
+_MAX_QUANTITY = 1_000_000_000
+_SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
+
+
+class ShopifyPlatform:
+    """The `Platform` of one shop. Its representation and its messages never hold the access token."""
+
+    def __init__(self, settings: ShopifySettings, access_token: str, limits: Limits, transport: Transport) -> None:
+        if not access_token:
+            raise ValueError("the access token is empty")
+        self._url = f"{settings.shop_url}/admin/api/{settings.api_version}/graphql.json"
+        self._shop = settings.shop_url
+        self._token = access_token
+        self._limits = limits
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"ShopifyPlatform({self._shop})"
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def write(self, rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        """Set `available` of up to `limits.write_batch` levels in one adjustment group. Raises `ValueError` above it.
+
+        Rows that would make Shopify refuse the whole call whatever the others are (two for one level, a malformed id,
+        a quantity that is none) are answered without being sent.
+        """
+        if len(rows) > self._limits.write_batch:
+            raise ValueError(f"at most {self._limits.write_batch} rows a call, not {len(rows)}")
+        times = Counter(row.level for row in rows)
+        outcomes: list[Outcome | None] = [_refused_unsent(row, times[row.level]) for row in rows]
+        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        budget = None
+        if sent:
+            answers, budget = self._set([rows[index] for index in sent], key)
+            for index, answer in zip(sent, answers, strict=True):
+                outcomes[index] = answer
+        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None), budget)
+
+    def _set(self, rows: Sequence[WriteRow], key: str) -> tuple[tuple[Outcome, ...], Budget | None]:
+        variables = {
+            "key": key,
+            "input": {
+                "name": "available",
+                "reason": "correction",
+                "referenceDocumentUri": f"gid://invsync/Push/{key}",
+                "quantities": [
+                    {
+                        "inventoryItemId": row.level.item_id,
+                        "locationId": row.level.location_id,
+                        "quantity": row.quantity,
+                        # The key must be there even where we have nothing to compare with (2026-04).
+                        "changeFromQuantity": row.expected,
+                    }
+                    for row in rows
+                ],
+            },
+        }
+        try:
+            data, budget = self._call(documents.SET_QUANTITIES, variables, writing=True)
+        except PlatformError as error:
+            return outcomes_of_failure(error, len(rows)), None
+        payload = data.get("inventorySetQuantities")
+        user_errors = payload.get("userErrors") if isinstance(payload, dict) else None
+        if not isinstance(payload, dict) or not isinstance(user_errors, list):
+            return _doubtful("malformed_answer", "the answer says nothing about the write", len(rows)), budget
+        group = payload.get("inventoryAdjustmentGroup")
+        if user_errors:
+            refused = errors.outcomes_of_user_errors(
+                user_errors, len(rows), partly_done=group is not None, secrets=[self._token]
+            )
+            return refused, budget
+        if group is None:
+            # Seen in the field without an error; whether nothing had to change or nothing was done, a reading tells.
+            return _doubtful("no_confirmation", "the answer shows no adjustment", len(rows)), budget
+        return (Outcome(Result.ACKNOWLEDGED),) * len(rows), budget
+
+    def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read `available` of up to `limits.read_batch` levels. Raises `ValueError` above it, `PlatformError`."""
+        if len(levels) > self._limits.read_batch:
+            raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
+        wanted = dict.fromkeys(level for level in levels if _well_formed(level))
+        groups: dict[str, list[str]] = {}
+        for level in wanted:
+            groups.setdefault(level.location_id, []).append(level.item_id)
+        found: dict[LevelReference, Reading] = {}
+        budget = None
+        if groups:
+            variables: dict[str, Any] = {}
+            for number, (location, items) in enumerate(groups.items()):
+                variables |= {f"ids{number}": items, f"at{number}": location}
+            data, budget = self._call(documents.read_levels(len(groups)), variables, writing=False)
+            with _understanding():
+                for number, location in enumerate(groups):
+                    for node in _found_nodes(data, f"at{number}"):
+                        reading = _reading(node, location)
+                        found[reading.level] = reading
+        return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+
+    def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        """List orders updated in [since, until), oldest change first; those with many parts as unclear orders.
+
+        Shopify tells `updated_at` in whole seconds, so both ends are rounded down to one: windows that follow each
+        other neither overlap nor leave a gap, and a second that is not over yet belongs to the next window.
+        """
+        query = f"updated_at:>='{_seconds(since)}' updated_at:<'{_seconds(until)}'"
+        variables = {
+            "query": query,
+            "after": cursor or None,
+            "orders": documents.ORDERS_A_PAGE,
+            "lines": documents.LINES_AN_ORDER,
+            "parts": documents.PARTS_AN_ORDER,
+        }
+        data, budget = self._call(documents.ORDERS_CHANGED, variables, writing=False)
+        with _understanding():
+            page = mapping(mapping(data, "orders"), "pageInfo")
+            whole, large = _split_whole(nodes(data, "orders"))
+            more = text(page, "endCursor") if page.get("hasNextPage") else ""
+        return OrdersPage(Content(documents=tuple(whole), unclear_orders=tuple(large)), more, budget)
+
+    def orders(self, order_ids: Sequence[str]) -> OrdersPage:
+        """Fetch whole orders by id (numbers as text), unknown ones left out; the large ones part by part.
+
+        Raises `PlatformError`; with code `order_changed` where a large order changed while its parts were fetched.
+        """
+        ids = [f"gid://shopify/Order/{order_id}" for order_id in dict.fromkeys(order_ids) if order_id.isdecimal()]
+        found: list[OrderDocument] = []
+        budget = None
+        for start in range(0, len(ids), documents.ORDERS_A_PAGE):
+            variables = {
+                "ids": ids[start : start + documents.ORDERS_A_PAGE],
+                "lines": documents.LINES_AN_ORDER,
+                "parts": documents.PARTS_AN_ORDER,
+            }
+            data, budget = self._call(documents.ORDERS_BY_ID, variables, writing=False)
+            with _understanding():
+                whole, large = _split_whole(_found_nodes(data, "nodes"))
+                found += whole
+                found += [document_of_node(self._assembled(f"gid://shopify/Order/{order_id}")) for order_id in large]
+        return OrdersPage(Content(documents=tuple(found)), "", budget)
+
+    def check_credentials(self) -> None:
+        """Return if the token has the scopes that we need. Raises `PlatformError`."""
+        data, _ = self._call(documents.CHECK_ACCESS, {}, writing=False)
+        with _understanding():
+            scopes = mapping(data, "currentAppInstallation").get("accessScopes")
+            if not isinstance(scopes, list):
+                raise NotUnderstoodError("accessScopes is missing")
+            granted = {text(scope, "handle") for scope in scopes}
+        # A write scope holds the read scope of the same objects.
+        granted |= {f"read_{scope.removeprefix('write_')}" for scope in granted if scope.startswith("write_")}
+        if missing := sorted(_SCOPES - granted):
+            raise PlatformError(
+                Recovery.REAUTHENTICATE, "missing_scope", f"the access token lacks the scopes {', '.join(missing)}"
+            )
+
+    def _assembled(self, gid: str) -> Mapping[str, Any]:
+        """Fetch an order larger than one query may hold: its heads, each list page by page, its time again."""
+        order = dict(self._node(documents.ORDER_PARTS, {"id": gid, "parts": documents.PARTS_A_CALL}))
+        order["lineItems"] = {"nodes": self._pages(documents.ORDER_LINES, gid, "lineItems")}
+        for name, connection, document in (
+            ("fulfillments", "fulfillmentLineItems", documents.FULFILLMENT_LINES),
+            ("refunds", "refundLineItems", documents.REFUND_LINES),
+        ):
+            parts = order.get(name)
+            if not isinstance(parts, list):
+                raise NotUnderstoodError(f"{name} is missing")
+            if len(parts) >= documents.PARTS_A_CALL:
+                raise PlatformError(Recovery.REJECT, "order_too_large", f"an order has {len(parts)} or more {name}")
+            order[name] = [
+                {**part, connection: {"nodes": self._pages(document, text(part, "id"), connection)}} for part in parts
+            ]
+        again = self._node(documents.ORDER_PARTS, {"id": gid, "parts": 1})
+        if text(again, "updatedAt") != text(order, "updatedAt"):
+            raise PlatformError(Recovery.RETRY, "order_changed", "an order changed while its parts were fetched")
+        return order
+
+    def _pages(self, document: str, gid: str, connection: str) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        after: str | None = None
+        while True:
+            node = self._node(document, {"id": gid, "lines": documents.LINES_A_CALL, "after": after})
+            found += nodes(node, connection)
+            page = mapping(mapping(node, connection), "pageInfo")
+            if not page.get("hasNextPage"):
+                return found
+            cursor = text(page, "endCursor")
+            if cursor == after:
+                raise NotUnderstoodError("a page follows itself")
+            after = cursor
+
+    def _node(self, document: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        data, _ = self._call(document, variables, writing=False)
+        return mapping(data, "node")
+
+    def _call(
+        self, document: str, variables: Mapping[str, Any], *, writing: bool
+    ) -> tuple[dict[str, Any], Budget | None]:
+        request = Request(
+            "POST",
+            self._url,
+            {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "X-Shopify-Access-Token": self._token,
+            },
+            json.dumps({"query": document, "variables": variables}).encode(),
+        )
+        try:
+            response = self._transport.send(request, deadline=self._limits.request_deadline)
+        except TransportError as error:
+            raise errors.of_transport(error, writing=writing) from error
+        return errors.data_of(response, writing=writing, secrets=[self._token])
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
+    try:
+        yield
+    except NotUnderstoodError as error:
+        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
+
+
+def _doubtful(code: str, words: str, rows: int) -> tuple[Outcome, ...]:
+    return (Outcome(Result.UNKNOWN, Recovery.SETTLE, code, words),) * rows
+
+
+def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
+    if not _well_formed(row.level):
+        words = "the level's ids are not gids of a Shopify inventory item and location"
+        return Outcome(Result.REJECTED, Recovery.REVIEW, "invalid_id", words)
+    if times > 1:
+        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
+    if not 0 <= row.quantity <= _MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
+        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+    if row.expected is not None and abs(row.expected) > _MAX_QUANTITY:
+        words = f"the expected quantity {row.expected} is out of range"
+        return Outcome(Result.REJECTED, Recovery.SETTLE, "invalid_expected", words)
+    return None
+
+
+def _well_formed(level: LevelReference) -> bool:
+    return bool(_ITEM.fullmatch(level.item_id) and _LOCATION.fullmatch(level.location_id))
+
+
+def _reading(node: Mapping[str, Any], location: str) -> Reading:
+    level = LevelReference(text(node, "id"), location)
+    variant, sku = node.get("variant"), node.get("sku")
+    variant_id = text(variant, "id") if isinstance(variant, Mapping) else ""
+    platform_sku = sku if isinstance(sku, str) else ""
+    if node.get("tracked") is False:
+        return Reading(
+            level, None, _review("untracked", "Shopify doesn't track this item's stock"), variant_id, platform_sku
+        )
+    stock = node.get("inventoryLevel")
+    if stock is None:
+        return Reading(
+            level, None, _review("not_stocked", "the item is not stocked at this location"), variant_id, platform_sku
+        )
+    quantities = stock.get("quantities") if isinstance(stock, Mapping) else None
+    for entry in quantities if isinstance(quantities, list) else []:
+        if isinstance(entry, Mapping) and entry.get("name") == "available":
+            quantity = entry.get("quantity")
+            # Shopify's own number may be negative: a shop that goes on selling when out of stock.
+            if isinstance(quantity, int) and not isinstance(quantity, bool):
+                return Reading(level, quantity, None, variant_id, platform_sku)
+    raise NotUnderstoodError("the quantity available is missing")
+
+
+def _not_found(level: LevelReference) -> Reading:
+    if not _well_formed(level):
+        words = "the level's ids are not gids of a Shopify inventory item and location"
+        return Reading(level, None, _review("invalid_id", words))
+    return Reading(level, None, _review("not_found", "Shopify has no such inventory item"))
+
+
+def _review(code: str, words: str) -> Outcome:
+    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
+
+
+def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:
+    """Return the documents of the orders that came whole, and the ids of those with more parts than were asked for."""
+    whole, large = [], []
+    for order in orders:
+        if _is_whole(order):
+            whole.append(document_of_node(order))
+        else:
+            large.append(numeric_id(text(order, "id")))
+    return whole, large
+
+
+def _is_whole(order: Mapping[str, Any]) -> bool:
+    connections = [order.get("lineItems")]
+    for name, connection in (("fulfillments", "fulfillmentLineItems"), ("refunds", "refundLineItems")):
+        parts = order.get(name)
+        if not isinstance(parts, list) or len(parts) >= documents.PARTS_AN_ORDER:
+            return False
+        connections += [part.get(connection) for part in parts if isinstance(part, Mapping)]
+    return not any(
+        isinstance(connection, Mapping) and mapping(connection, "pageInfo").get("hasNextPage")
+        for connection in connections
+    )
+
+
+def _found_nodes(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the nodes of a lookup by ids: null where there is none, empty where the id names another type."""
+    found = data.get(name)
+    if not isinstance(found, list):
+        raise NotUnderstoodError(f"{name} is not a list")
+    return [node for node in found if isinstance(node, Mapping) and node]
+
+
+def _seconds(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

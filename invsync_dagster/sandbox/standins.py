@@ -1,0 +1,257 @@
+"""One face for all stand-ins on the server: door, books, webhooks, and what people do in their shops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from invsync_dagster.channels import Channel
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.erp import ErpSettings
+from invsync_dagster.platforms.erp.sandbox import ErpSandbox
+from invsync_dagster.platforms.shopify import ShopifySettings
+from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
+from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.sandbox.buyers import Buyers
+
+Action = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """One article of the sample catalogue as one channel lists it."""
+
+    sku: str
+    quantity: int
+    item_id: str = ""
+    location_id: str = ""
+    variant_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a stand-in's own books say of one level; `on_hand` only where it keeps such a book (the ERP)."""
+
+    item_id: str
+    location_id: str
+    sku: str
+    quantity: int
+    on_hand: int | None = None
+
+
+class ActionError(Exception):
+    """Something that can't be done in the stand-in, with the reason for whoever asked."""
+
+
+class Webhook(Protocol):
+    """A webhook as a stand-in gives it out."""
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class StandIn(Protocol):
+    """A stand-in as the server keeps it; not safe for threads by itself."""
+
+    actions: Mapping[str, Action]
+    """What people do there, by name, each with JSON arguments and a JSON result; raises `ActionError`, `ValueError`,
+    or `KeyError` with the unknown name."""
+    webhook_retries: int
+
+    def handle(self, request: Request) -> Response: ...
+
+    def books(self) -> Sequence[Shown]: ...
+
+    def take_outgoing(self) -> Sequence[Webhook]: ...
+
+    def signed(self, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """Return the headers of an attempt made now."""
+        ...
+
+    def dump(self) -> dict[str, Any]: ...
+
+    def load(self, state: Mapping[str, Any]) -> None: ...
+
+
+def stand_in(
+    channel: Channel, environ: Mapping[str, str], articles: Sequence[Article], clock: Clock, random: Random
+) -> StandIn:
+    """Return a fresh stand-in for a usable channel, stocked with its articles.
+
+    Raises `ValueError` for a platform without a stand-in here.
+    """
+    secrets = channel.secrets(environ)
+    if isinstance(channel.settings, ErpSettings):
+        return ErpStandIn(secrets, articles, clock, random)
+    if isinstance(channel.settings, ShopifySettings):
+        return ShopifyStandIn(channel.settings, secrets, articles, clock, random)
+    raise ValueError(f"channel {channel.name!r}: there is no stand-in for platform {channel.platform!r}")
+
+
+class ErpStandIn:
+    """The ERP on the server."""
+
+    # Contract 3.4: an ERP goes on for 24 hours; with gaps that double up to 15 minutes that is 106 attempts.
+    webhook_retries = 106
+
+    def __init__(self, secrets: Mapping[str, str], articles: Sequence[Article], clock: Clock, random: Random) -> None:
+        self._erp = ErpSandbox(
+            clock,
+            random,
+            api_key=secrets["api_key_env"],
+            signing_secret=secrets["signing_secret_env"],
+            webhook_secret=secrets["webhook_secret_env"],
+            # The contract asks for at least 10 calls a second and 20 at once. Calls sent exactly so arrive on a socket
+            # some milliseconds apart from that, and an ERP that counts strictly would throttle them.
+            rate=12.0,
+            burst=40.0,
+        )
+        for article in articles:
+            self._erp.add(article.sku, article.quantity)
+        self._buyers = Buyers(random)
+        self.actions: Mapping[str, Action] = {
+            "buy": self._buy,
+            "restock": lambda given: self._erp.restock(_text(given, "sku"), _units(given)),
+            "adjust": lambda given: self._erp.adjust(_text(given, "sku"), _units(given)),
+            "ship": lambda given: self._erp.ship(_text(given, "sku"), _units(given)),
+            "edit": lambda given: self._erp.edit_available(_text(given, "sku"), _units(given)),
+        }
+        self.handle = self._erp.handle
+        self.take_outgoing = self._erp.take_outgoing
+        self.signed = self._erp.signed
+        self.dump = self._erp.dump
+        self.load = self._erp.load
+
+    def books(self) -> Sequence[Shown]:
+        books = self._erp.books().items()
+        return [Shown(sku, "", sku, book["available_quantity"], book["on_hand"]) for sku, book in books]
+
+    def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Sell at a desk what is asked for, or else a basket of the buyers' own choice; what isn't there is left."""
+        offers = {shown.sku: min(shown.quantity, shown.on_hand or 0) for shown in self.books()}
+        basket = _wanted(given) or self._buyers.basket(offers)
+        sold = {sku: units for sku, units in basket.items() if self._erp.sell(sku, units) is not None}
+        return {"order": "", "lines": _lines(sold)}
+
+
+class ShopifyStandIn:
+    """A Shopify shop on the server."""
+
+    # Eight retries, then the delivery is given up (webhooks, retry mechanism, 2024-09).
+    webhook_retries = 8
+
+    def __init__(
+        self,
+        settings: ShopifySettings,
+        secrets: Mapping[str, str],
+        articles: Sequence[Article],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._shop = ShopifySandbox(
+            access_token=secrets["access_token_env"],
+            webhook_secret=secrets["webhook_secret_env"],
+            clock=clock,
+            random=random,
+            api_version=settings.api_version,
+            domain=urlsplit(settings.shop_url).hostname or "",
+        )
+        self._levels: dict[str, LevelReference] = {}
+        for article in articles:
+            self._levels[article.sku] = self._shop.add_article(
+                article.sku,
+                article.quantity,
+                item_id=article.item_id,
+                variant_id=article.variant_id,
+                location_id=article.location_id,
+            )
+        self._skus = {level: sku for sku, level in self._levels.items()}
+        self._buyers = Buyers(random)
+        self.actions: Mapping[str, Action] = {
+            "buy": self._buy,
+            "cancel": self._cancel,
+            "fulfil": self._fulfil,
+            "refund": self._refund,
+            "edit": self._edit,
+            "open_orders": lambda given: self._shop.open_orders(),
+        }
+        self.handle = self._shop.handle
+        self.take_outgoing = self._shop.take_outgoing
+        self.dump = self._shop.dump
+        self.load = self._shop.load
+
+    def books(self) -> Sequence[Shown]:
+        return [
+            Shown(level.item_id, level.location_id, self._skus[level], quantity)
+            for level, quantity in self._shop.books().items()
+        ]
+
+    def signed(self, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """Return the headers as they are: Shopify repeats a delivery as it was."""
+        return dict(headers)
+
+    def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take an order for what is asked for, or else for a basket of the buyers' own choice."""
+        basket = _wanted(given)
+        if not basket:
+            offers = {self._skus[level]: quantity for level, quantity in self._shop.books().items()}
+            basket = self._buyers.basket(offers)
+        if not basket:
+            return {"order": "", "lines": []}
+        order = self._shop.buy({self._levels[sku]: units for sku, units in basket.items()})
+        return {"order": order, "lines": _lines(basket)}
+
+    def _cancel(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        order, restock = _text(given, "order"), given.get("restock", True)
+        if not isinstance(restock, bool):
+            raise ActionError("restock must be true or false")
+        self._shop.cancel(order, restock=restock)
+        return {"order": order}
+
+    def _fulfil(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        order = _text(given, "order")
+        self._shop.fulfil(order)
+        return {"order": order}
+
+    def _refund(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        order, restock_type = _text(given, "order"), _text(given, "restock_type")
+        self._shop.refund(order, self._shop.lines(order), restock_type)
+        return {"order": order}
+
+    def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        sku = _text(given, "sku")
+        self._shop.edit_stock(self._levels[sku], _units(given))
+        return {"sku": sku}
+
+
+def _wanted(given: Mapping[str, Any]) -> dict[str, int]:
+    """Return the units per SKU under `lines`, {} if there is none."""
+    lines = given.get("lines", [])
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise ActionError("lines must be a list of objects with sku and quantity")
+    return {_text(line, "sku"): _units(line) for line in lines}
+
+
+def _lines(basket: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"sku": sku, "quantity": units} for sku, units in basket.items()]
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str):
+        raise ActionError(f"{name} must be a text")
+    return value
+
+
+def _units(given: Mapping[str, Any]) -> int:
+    value = given.get("quantity")
+    if type(value) is not int:
+        raise ActionError("quantity must be a whole number")
+    return value

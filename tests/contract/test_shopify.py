@@ -1,0 +1,91 @@
+"""Shopify keeps the platform contract, held against its stand-in shop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+
+from invsync_dagster.events import Content
+from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.shopify import documents
+from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
+from tests.contract.suite import Harness, PlatformContract
+from tests.contract.wire import ManualClock, Wire
+
+TOKEN = "shpat_0123456789abcdef0123456789abcdef"
+SECRET = "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"
+OLD_SECRET = "shpss_old3210fedcba9876543210fedcba98"
+
+
+class ShopifyHarness:
+    """Shopify's client and door, wired to one stand-in shop."""
+
+    writes_all_or_nothing = True
+    page_size = documents.ORDERS_A_PAGE
+    secrets: tuple[str, ...] = (TOKEN, SECRET, OLD_SECRET)
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        # The suite's many calls within one second are no test of the budget; that has its own.
+        self.shop = ShopifySandbox(
+            access_token=TOKEN, webhook_secret=SECRET, clock=self.clock, random=Random(7), burst=100_000.0
+        )
+        self.wire = Wire(self.shop.handle)
+        vendor = VENDORS["shopify"]
+        settings = vendor.settings.model_validate(
+            {
+                "shop_url": "https://sandbox.myshopify.com",
+                "access_token_env": "T",
+                "webhook_secret_env": "S",
+                "webhook_previous_secret_env": "P",
+            }
+        )
+        secrets = {
+            "access_token_env": TOKEN,
+            "webhook_secret_env": SECRET,
+            "webhook_previous_secret_env": OLD_SECRET,
+        }
+        self.platform = vendor.connect(settings, secrets, {}, self.wire, self.clock)
+        self.door = vendor.door(settings, secrets)
+        self._made = 0
+
+    def make_level(self, quantity: int) -> LevelReference:
+        self._made += 1
+        return self.shop.add_article(f"SKU-{self._made}", quantity)
+
+    def unknown_level(self) -> LevelReference:
+        return LevelReference("gid://shopify/InventoryItem/999", "gid://shopify/Location/124656943")
+
+    def book(self, level: LevelReference) -> int:
+        return self.shop.available(level)
+
+    def edit(self, level: LevelReference, quantity: int) -> None:
+        self.shop.edit_stock(level, quantity)
+
+    def revoke_credentials(self) -> None:
+        self.shop.access_token = "shpat_another"
+
+    def change(self, level: LevelReference) -> str:
+        return self.shop.buy({level: 1})
+
+    def changes_in(self, content: Content) -> list[str]:
+        return [document.order_id for document in content.documents]
+
+    def deliveries(self) -> list[tuple[Mapping[str, str], bytes]]:
+        return [
+            ({name.lower(): value for name, value in delivery.headers.items()}, delivery.body)
+            for delivery in self.shop.take_outgoing()
+        ]
+
+    def unknown_delivery(self) -> tuple[Mapping[str, str], bytes]:
+        self.shop.send_webhook("customers/create", {"id": 1})
+        return self.deliveries()[-1]
+
+
+class TestShopify(PlatformContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return ShopifyHarness()

@@ -1,0 +1,87 @@
+"""The stock that every seed starts with, built once by our own doors and copied as SQLite bytes."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import Engine
+
+from invsync_dagster.inventory import channels as registry
+from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.rules import Rules
+from invsync_dagster.inventory.skus import Sku, set_skus
+from tests.simulation.books import ShopRules
+
+LOCATION = "gid://shopify/Location/1"
+
+
+def item_of(shop: str, sku: str) -> str:
+    """Return the gid of a SKU's inventory item at a shop; the number carries both."""
+    return f"gid://shopify/InventoryItem/{1 + sum(map(ord, shop)) % 97}{int(sku[4:]):06d}"
+
+
+def sku_of(item_id: str) -> str:
+    return f"SKU-{int(item_id[-6:]):04d}"
+
+
+def is_listed(shop: str, sku: str) -> bool:
+    """Every shop has most of the goods, but not the same ones."""
+    return (int(sku[4:]) + sum(map(ord, shop))) % 5 != 0
+
+
+def opening_stock(skus: int) -> dict[str, int]:
+    """Return on hand by SKU; the much wanted first tenth is scarce."""
+    rng = random.Random(7)
+    return {
+        f"SKU-{n:04d}": rng.randint(3, 14) if n < skus // 10 else rng.randint(0, 30) for n in range(skus)
+    }
+
+
+def fresh_stock(skus: int, shops: dict[str, ShopRules], erp: str, now: datetime) -> Engine:
+    """Return an in-memory database with the catalogue mapped and the first push of every channel approved."""
+    engine = open_database("sqlite://")
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.deserialize(_template(skus, tuple(shops.items()), erp, now))
+    return engine
+
+
+@cache
+def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now: datetime) -> bytes:
+    engine = open_database("sqlite://")
+    migrate(engine)
+    stock = opening_stock(skus)
+    by = {"actor": "simulation", "reason": "opening stock", "now": now}
+    with write_transaction(engine) as connection:
+        for name, rules in shops:
+            registry.register(connection, name, "shopify", "sandbox", True, Rules(**vars(rules)), now, now)
+        contained = (*(name for name, _ in shops), erp)
+        registry.register(
+            connection, erp, "erp", "sandbox", False, Rules(), now, now, contains_orders_of=contained
+        )
+        set_skus(connection, [Sku(sku) for sku in stock], **by)
+        apply_counts(
+            connection,
+            [Count(sku, quantity, now) for sku, quantity in stock.items()],
+            CountSource("opening", contained),
+            now=now,
+            run_id="",
+        )
+        listings = [
+            Listing(name, sku, item_of(name, sku), LOCATION, platform_sku=sku)
+            for name, _ in shops
+            for sku in stock
+            if is_listed(name, sku)
+        ]
+        set_listings(connection, [*listings, *(Listing(erp, sku, sku, platform_sku=sku) for sku in stock)], **by)
+        for name in contained:
+            registry.approve_first_push(connection, name, **by)
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        return driver.serialize()  # type: ignore[no-any-return]

@@ -1,0 +1,226 @@
+"""channels.yaml: what it gives, and how each mistake in it is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from invsync_dagster.channels import Channel, Configuration, Rules, load
+from invsync_dagster.settings import Home, Settings
+
+GOOD = """\
+settings:
+  retries: 5
+channels:
+  - name: shop
+    platform: shopify
+    environment: production
+    settings:
+      shop_url: https://example.myshopify.com
+      access_token_env: SHOP_TOKEN
+      webhook_secret_env: SHOP_SECRET
+    rules:
+      buffer: 2
+    limits:
+      write_linger: 5
+    cut_over_at: 2026-01-01T00:00:00Z
+  - name: desk
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:8790/desk
+      api_key_env: DESK_KEY
+      signing_secret_env: DESK_SIGNING
+      webhook_secret_env: DESK_SECRET
+    contains_orders_of: [shop]
+    inventory_webhook: true
+"""
+VARIABLES = ("SHOP_TOKEN", "SHOP_SECRET", "DESK_KEY", "DESK_SIGNING", "DESK_SECRET")
+ENVIRON = {name: f"secret of {name}" for name in VARIABLES}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+
+
+def loaded(home: Home, text: str, environ: dict[str, str] = ENVIRON) -> Configuration:
+    home.channels_file.write_text(text, encoding="utf-8")
+    return load(home, environ)
+
+
+def by_name(configuration: Configuration) -> dict[str, Channel]:
+    return {channel.name: channel for channel in configuration.channels}
+
+
+def test_a_good_file_gives_its_settings_and_channels(home: Home) -> None:
+    configuration = loaded(home, GOOD)
+    assert configuration.problems == ()
+    assert configuration.settings == Settings(retries=5)
+    channels = by_name(configuration)
+    assert list(channels) == ["shop", "desk"]
+    assert channels["shop"].rules == Rules(buffer=2)
+    assert channels["shop"].limits == {"write_linger": 5.0}
+    assert channels["shop"].cut_over_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert channels["desk"].contains_orders_of == ("shop",)
+    assert [channel.inventory_webhook for channel in configuration.channels] == [False, True]
+    assert [channel.disabled_reason for channel in configuration.channels] == ["", ""]
+
+
+def test_secrets_come_from_the_environment_by_the_fields_that_name_them(home: Home) -> None:
+    shop = by_name(loaded(home, GOOD))["shop"]
+    assert shop.secrets(ENVIRON) == {
+        "access_token_env": "secret of SHOP_TOKEN",
+        "webhook_secret_env": "secret of SHOP_SECRET",
+    }
+    assert "secret of" not in repr(shop)
+
+
+def test_the_projects_own_file_describes_four_usable_channels() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "channels.yaml").read_text(encoding="utf-8")
+    variables = [line.partition("=")[0] for line in (root / ".env.example").read_text(encoding="utf-8").splitlines()]
+    home = Home.from_environment({"INVSYNC_ROOT": str(root)})
+    assert all(name in text for name in variables if name.endswith(("_TOKEN", "_SECRET", "_KEY")))
+    configuration = load(home, dict.fromkeys(variables, "x"))
+    assert configuration.problems == ()
+    names = [channel.name for channel in configuration.channels]
+    assert names == ["shopify_main", "shopify_outlet", "shopify_eu", "erp_main"]
+    assert configuration.settings == Settings()
+    assert len({channel.rules for channel in configuration.channels}) == 4
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "problem"),
+    [
+        ("buffer: 2", "bufer: 2", "line 12: channel 'shop': unknown key 'rules.bufer' (did you mean 'buffer'?)"),
+        ("buffer: 2", "buffer: -2", "line 12: channel 'shop': rules.buffer should be greater than or equal to 0"),
+        ("buffer: 2", "buffer: 2\n      buffer: 3", "line 13: channel 'shop': buffer stands twice"),
+        (
+            "platform: shopify",
+            "platform: shopfy",
+            "line 5: channel 'shop': unknown platform 'shopfy' — use one of: erp,",
+        ),
+        ("    platform: shopify\n", "", "line 4: channel 'shop': platform is missing — add it"),
+        ("environment: production", "environment: live", "line 6: channel 'shop': environment should be 'sandbox' or"),
+        ("shop_url: https", "shop_urls: https", "line 8: channel 'shop': unknown setting 'shop_urls' (did you mean"),
+        ("https://example", "http://example", "line 8: channel 'shop': shop_url must begin with https://"),
+        ("SHOP_TOKEN", "OTHER_TOKEN", "line 9: channel 'shop': the environment variable OTHER_TOKEN is not set"),
+        ("write_linger: 5", "write_lingr: 5", "line 14: channel 'shop': unknown limit 'write_lingr' (did you mean"),
+        ("write_linger: 5", "write_linger: -5", "line 14: channel 'shop': limit write_linger is negative"),
+        ("write_linger: 5", "rate: 0", "line 14: channel 'shop': limit rate must be more than 0"),
+        ("write_linger: 5", "write_batch: 2.5", "line 14: channel 'shop': limit write_batch counts rows"),
+        ("write_linger: 5", "write_linger: .inf", "line 14: channel 'shop': limits.write_linger should be a finite"),
+        ("00:00:00Z", "00:00:00", "line 15: channel 'shop': cut_over_at should have timezone info"),
+        ("2026-01-01T", "2026-13-01T", "line 15: channel 'shop': 2026-13-01T00:00:00Z is no value"),
+    ],
+)
+def test_a_bad_entry_is_disabled_with_its_line_and_the_others_load(
+    home: Home, good: str, bad: str, problem: str
+) -> None:
+    assert GOOD.count(good) == 1
+    configuration = loaded(home, GOOD.replace(good, bad))
+    assert any(sentence.startswith(f"channels.yaml {problem}") for sentence in configuration.problems), (
+        configuration.problems
+    )
+    channels = by_name(configuration)
+    assert problem in channels["shop"].disabled_reason
+    assert channels["desk"].disabled_reason == ""
+
+
+def test_every_problem_names_a_mend(home: Home) -> None:
+    text = GOOD.replace("buffer: 2", "bufer: 2").replace("retries", "retrys").replace("desk\n    pl", "shop\n    pl")
+    problems = loaded(home, text).problems
+    assert len(problems) == 3
+    assert all(" — " in problem for problem in problems)
+
+
+def test_a_name_used_twice_disables_both_since_nobody_can_say_which_is_meant(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("name: desk", "name: shop"))
+    assert [channel.name for channel in configuration.channels] == ["shop"]
+    assert "used already in line 4" in configuration.channels[0].disabled_reason
+
+
+def test_a_channel_without_a_usable_name_is_told_and_left_out(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("name: shop", "name: Shop/1"))
+    assert list(by_name(configuration)) == ["desk"]
+    assert configuration.problems[0].startswith("channels.yaml line 4: a channel without a usable name")
+
+
+def test_contained_orders_of_an_unknown_channel_disable_the_entry(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("[shop]", "[shopp]"))
+    assert "contains_orders_of names 'shopp', which is no other channel (did you mean 'shop'?)" in (
+        by_name(configuration)["desk"].disabled_reason
+    )
+
+
+def test_only_one_channel_has_the_plain_webhook_address(home: Home) -> None:
+    second = GOOD[GOOD.index("  - name: desk") :].replace("desk", "desk_two", 1)
+    configuration = loaded(home, GOOD + second)
+    channels = by_name(configuration)
+    assert channels["desk"].disabled_reason == ""
+    assert "'desk' takes /inventory-webhook already" in channels["desk_two"].disabled_reason
+
+
+def test_a_secret_pasted_instead_of_a_name_is_never_repeated(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("SHOP_TOKEN", "shpat_0123456789abcdef"))
+    assert "never the secret itself" in configuration.problems[0]
+    assert "shpat_0123456789abcdef" not in repr(configuration.problems)
+
+
+def test_a_missing_variable_of_one_channel_leaves_the_others(home: Home) -> None:
+    configuration = loaded(home, GOOD, {**ENVIRON, "DESK_KEY": ""})
+    channels = by_name(configuration)
+    assert channels["shop"].disabled_reason == ""
+    assert channels["desk"].disabled_reason.endswith("the environment variable DESK_KEY is not set — set it in .env")
+
+
+def test_a_bad_setting_keeps_its_default_and_the_good_ones_hold(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("  retries: 5", "  retries: many\n  low_stock: 9"))
+    assert configuration.settings == Settings(low_stock=9)
+    assert configuration.problems[0].startswith("channels.yaml line 2: settings: retries should be a valid integer")
+    assert all(channel.disabled_reason == "" for channel in configuration.channels)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("channels:\n  - name: shop\n   platform: x\n", 3),
+        ("", 1),
+        ("settings: {}\n", 1),
+        ("channels: &all [*all]\n", 1),
+        ("channels: [\n", 2),
+    ],
+)
+def test_an_unreadable_file_leaves_the_last_readable_one_in_force(home: Home, text: str, line: int) -> None:
+    before = loaded(home, GOOD)
+    after = loaded(home, text)
+    assert after.channels == before.channels
+    assert after.settings == before.settings
+    assert len(after.problems) == 1
+    assert after.problems[0].startswith(f"channels.yaml line {line}: can't be read: ")
+    assert after.problems[0].endswith("the last readable one stays in force")
+    assert loaded(home, GOOD).problems == ()
+
+
+def test_bytes_that_are_no_text_leave_the_last_readable_one_in_force(home: Home) -> None:
+    before = loaded(home, GOOD)
+    home.channels_file.write_bytes(b"channels:\xff\xfe")
+    assert load(home, ENVIRON).channels == before.channels
+
+
+def test_a_file_that_is_gone_leaves_the_last_readable_one_in_force(home: Home) -> None:
+    before = loaded(home, GOOD)
+    home.channels_file.unlink()
+    after = load(home, ENVIRON)
+    assert after.channels == before.channels
+    assert after.problems[0].startswith("channels.yaml: can't be opened: No such file or directory")
+
+
+def test_without_any_readable_file_there_is_no_channel_and_a_problem(home: Home) -> None:
+    configuration = load(home, ENVIRON)
+    assert configuration.channels == ()
+    assert configuration.settings == Settings()
+    assert configuration.problems[0].endswith("there is no earlier copy, so no channel is loaded")

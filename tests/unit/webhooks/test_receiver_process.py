@@ -1,0 +1,167 @@
+"""The receiver as a process: killed, ended in order, and refused its port."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from invsync_dagster.platforms.erp import wire
+from invsync_dagster.webhooks.inbox import Inbox
+
+ROOT = Path(__file__).parents[3]
+SECRET = "the secret that signs webhooks"
+CHANNELS = """\
+channels:
+  - name: desk
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:1/desk
+      api_key_env: DESK_KEY
+      signing_secret_env: DESK_SIGNING
+      webhook_secret_env: DESK_SECRET
+"""
+
+
+def start(root: Path, port: int) -> subprocess.Popen[str]:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "INVSYNC_ROOT": str(root),
+        "INVSYNC_RECEIVER_PORT": str(port),
+        "DESK_KEY": "key",
+        "DESK_SIGNING": "signing",
+        "DESK_SECRET": SECRET,
+    }
+    command = [sys.executable, "-m", "invsync_dagster.webhooks.receiver"]
+    return subprocess.Popen(command, env=environ, cwd=root, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def running(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start the receiver and yield it with its port; it is dead afterwards whatever happens."""
+    (root / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    process = start(root, 0)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "listening on" in line:
+                yield process, int(line.split("listening on ")[1].split()[0].rpartition(":")[2])
+                break
+        else:
+            pytest.fail("the receiver didn't start")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def post(connection: http.client.HTTPConnection, body: bytes) -> int:
+    timestamp = str(int(time.time()))
+    headers = {
+        "Content-Type": "application/json",
+        wire.TIMESTAMP_HEADER: timestamp,
+        wire.SIGNATURE_HEADER: wire.sign(SECRET, timestamp, body),
+    }
+    connection.request("POST", "/webhooks/desk", body, headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+class Senders:
+    """Send without pause on several connections, and note every body that was answered 202."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self.answered: list[bytes] = []
+        self.enough = threading.Semaphore(0)
+        self._port = port
+        self._threads = [threading.Thread(target=self._send, args=(index,)) for index in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, index: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        try:
+            for count in range(100_000):
+                body = b'{"sender": %d, "count": %d}' % (index, count)
+                if post(connection, body) != 202:
+                    return
+                self.answered.append(body)
+                self.enough.release()
+        except (OSError, http.client.HTTPException):
+            return
+        finally:
+            connection.close()
+
+    def wait_for(self, number: int) -> None:
+        for _ in range(number):
+            assert self.enough.acquire(timeout=30)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+
+def kept_bodies(root: Path) -> list[bytes]:
+    inbox = Inbox(root / "data" / "inbox")
+    bodies = [delivery.body for path in inbox.segments(100_000) for delivery in inbox.read(path)]
+    assert list((inbox.folder / "quarantine").iterdir()) == []
+    return bodies
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_delivery_answered_before_a_kill_is_in_the_inbox(tmp_path: Path, seed: int) -> None:
+    with running(tmp_path) as (process, port):
+        senders = Senders(port, 8)
+        senders.wait_for(random.Random(seed).randrange(50, 400))
+        process.kill()
+        senders.join()
+    assert len(senders.answered) >= 50
+    assert set(senders.answered) <= set(kept_bodies(tmp_path))
+
+
+def test_a_second_start_after_a_kill_goes_on_in_the_same_inbox(tmp_path: Path) -> None:
+    answered = []
+    for _ in range(2):
+        with running(tmp_path) as (process, port):
+            senders = Senders(port, 2)
+            senders.wait_for(10)
+            process.kill()
+            senders.join()
+            answered += senders.answered
+    assert all(kept_bodies(tmp_path).count(body) >= answered.count(body) for body in set(answered))
+
+
+def test_a_terminated_receiver_finishes_what_it_has_and_ends_with_0(tmp_path: Path) -> None:
+    with running(tmp_path) as (process, port):
+        senders = Senders(port, 8)
+        senders.wait_for(100)
+        process.send_signal(signal.SIGTERM)
+        senders.join()
+        assert process.wait(timeout=20) == 0
+    kept = kept_bodies(tmp_path)
+    assert sorted(set(senders.answered)) == sorted(set(senders.answered) & set(kept))
+    assert not list((tmp_path / "data" / "inbox").glob(".*.part"))
+
+
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = start(tmp_path, port)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert errors == f"the receiver can't listen on 127.0.0.1:{port}: Address already in use\n"
