@@ -114,7 +114,7 @@ def measure_apply(folder: Path, count: int, skus: int) -> None:
     """Print the events applied a second, in transactions as large as the intake's."""
     engine = build(folder, skus)
     events = order_events(count, skus, random.Random(1))  # noqa: S311 - test data
-    for batch in (BATCH, count):
+    for batch in [int(x) for x in __import__("os").environ.get("BB","5000,100000").split(",")]:
         if batch == count:
             engine.dispose()
             for file in folder.glob(f"{skus}.db*"):

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.registry import VENDORS
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.registry import VENDORS, Vendor
 from invsync_dagster.settings import Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
@@ -222,7 +220,6 @@ class _Loader:
             for path, sentence in _sentences(error, _Entry):
                 self._problem((*here, *path), f"{label}: {sentence}")
             return None
-        self._check_limits(entry.limits, here, label)
         vendor = VENDORS.get(entry.platform)
         if vendor is None:
             known = ", ".join(sorted(VENDORS))
@@ -238,7 +235,8 @@ class _Loader:
             for path, sentence in _sentences(error, vendor.settings):
                 self._problem((*here, "settings", *path), f"{label}: {sentence}")
             return None
-        self._check_values(settings, here, label)
+        self._check_variables(settings, here, label)
+        self._check_limits(vendor, entry.limits, here, label)
         return Channel(
             name=entry.name,
             platform=entry.platform,
@@ -252,9 +250,10 @@ class _Loader:
             inventory_webhook=entry.inventory_webhook,
         )
 
-    def _check_limits(self, limits: Mapping[str, float], here: Place, label: str) -> None:
+    def _check_limits(self, vendor: Vendor, limits: Mapping[str, float], here: Place, label: str) -> None:
         known = {limit.name: limit.type for limit in fields(Limits)}
         waits = {"write_linger", "read_lag", "webhook_delay"}
+        before = len(self._problems)
         for key, value in limits.items():
             sentence = ""
             if key not in known:
@@ -267,32 +266,26 @@ class _Loader:
                 sentence = f"limit {key} counts rows — give a whole number"
             if sentence:
                 self._problem((*here, "limits", key), f"{label}: {sentence}")
+        if len(self._problems) == before:
+            try:
+                vendor.limits(limits)
+            except ValueError as error:
+                self._problem((*here, "limits"), f"{label}: limits: {error} — mend the limit")
 
-    def _check_values(self, settings: BaseModel, here: Place, label: str) -> None:
-        """Check what holds for every vendor: variables that are set, and URLs that keep secrets on the wire."""
+    def _check_variables(self, settings: BaseModel, here: Place, label: str) -> None:
+        """Check that what the settings name as variables are names, and are set."""
         for key, value in settings.model_dump().items():
             place = (*here, "settings", key)
-            if not isinstance(value, str):
+            if not key.endswith("_env") or value is None:
                 continue
-            if key.endswith("_env"):
-                if not VARIABLE.fullmatch(value):
-                    self._problem(
-                        place,
-                        f"{label}: {key} must be the name of an environment variable (capitals, digits, _), "
-                        "never the secret itself — name the variable, and set it in .env",
-                    )
-                elif not self._environ.get(value):
-                    self._problem(place, f"{label}: the environment variable {value} is not set — set it in .env")
-                continue
-            if "://" not in value:
-                continue
-            parts = urlsplit(value)
-            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            if not VARIABLE.fullmatch(value):
                 self._problem(
-                    place, f"{label}: {key} is plain http to {parts.hostname}, readable on the way — use https://"
+                    place,
+                    f"{label}: {key} must be the name of an environment variable (capitals, digits, _), "
+                    "never the secret itself — name the variable, and set it in .env",
                 )
-            if parts.username or parts.password:
-                self._problem(place, f"{label}: {key} holds a user or password — name it by a variable instead")
+            elif not self._environ.get(value):
+                self._problem(place, f"{label}: the environment variable {value} is not set — set it in .env")
 
     def _across(self, channels: dict[str, Channel], places: dict[str, int]) -> dict[str, Channel]:
         """Check what concerns more than one channel."""

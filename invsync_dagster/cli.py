@@ -25,11 +25,12 @@ from sqlalchemy.exc import DBAPIError
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.environment import load_env_file
 from invsync_dagster.inventory import channels as channel_rows
-from invsync_dagster.inventory import levels
+from invsync_dagster.inventory import counts, levels
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import UnknownError, explain
 from invsync_dagster.inventory.imports import importing, results
-from invsync_dagster.inventory.imports.declaration import AVAILABLE, ON_HAND, Declaration
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.reading import FileError
 from invsync_dagster.inventory.status import COLUMNS, status
 from invsync_dagster.inventory.tables import central_inventory, imports
@@ -37,7 +38,7 @@ from invsync_dagster.inventory.tables import channels as channels_table
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError
-from invsync_dagster.sync.preview import Preview, approve_first_push, preview_channel
+from invsync_dagster.sync.preview import Preview, preview_channel
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.report import PushReport
@@ -73,7 +74,9 @@ class Commands(click.Group):
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
         except DBAPIError as error:
-            raise RefusedError(f"the database can't be used: {error.orig}; `make setup` creates and migrates it") from error
+            raise RefusedError(
+                f"the database can't be used: {error.orig}; `make setup` creates and migrates it"
+            ) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -134,7 +137,7 @@ def _is_number(value: object) -> bool:
     return value is None or str(value).lstrip("+-").isdigit()
 
 
-# --- seeing -------------------------------------------------------------------------------------------------------------
+# --- seeing -----------------------------------------------------------------------------------------------------------
 
 
 @main.command("status")
@@ -171,22 +174,28 @@ def explain_command(sku: str, channel: str | None, as_json: bool) -> None:
         click.echo(explanation.render())
 
 
-# --- imports ------------------------------------------------------------------------------------------------------------
+# --- imports ----------------------------------------------------------------------------------------------------------
 
 
 @main.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--preview", "only_preview", is_flag=True, help="Say what would change, and change nothing.")
-@click.option("--basis", type=click.Choice([ON_HAND, AVAILABLE]), default=ON_HAND, show_default=True,
+@click.option("--basis", type=click.Choice(["on_hand", "available"]), default="on_hand", show_default=True,
               help="What the quantities are: units on the shelf, or what is left after open orders.")  # fmt: skip
-@click.option("--as-of", help="When it was counted, with the time zone: 2026-07-01T06:00:00+00:00 (else: the file's time).")
-@click.option("--contains", multiple=True, metavar="CHANNEL", help="A channel whose orders it contains; may be repeated.")
-@click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds by which it books them late.")
+@click.option(
+    "--as-of", help="When it was counted, with the time zone: 2026-07-01T06:00:00+00:00 (else: the file's time)."
+)
+@click.option(
+    "--contains", multiple=True, metavar="CHANNEL", help="A channel whose orders it contains; may be repeated."
+)
+@click.option(
+    "--lag", "lag_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds by which it books them late."
+)
 @_as_json
 def import_command(
     file: Path,
     only_preview: bool,
-    basis: str,
+    basis: counts.Basis,
     as_of: str | None,
     contains: tuple[str, ...],
     lag_seconds: float,
@@ -218,7 +227,18 @@ def imports_list(held_only: bool, as_json: bool) -> None:
     query = select(imports).order_by(imports.c.created_at.desc(), imports.c.id.desc()).limit(50)
     if held_only:
         query = query.where(imports.c.state == results.HELD)
-    shown = ("id", "kind", "file_name", "state", "rows", "applied_rows", "rejected_rows", "created_at", "decided_by", "reason")
+    shown = (
+        "id",
+        "kind",
+        "file_name",
+        "state",
+        "rows",
+        "applied_rows",
+        "rejected_rows",
+        "created_at",
+        "decided_by",
+        "reason",
+    )
     with _workspace() as ws, ws.engine.connect() as connection:
         rows = [{name: row[name] for name in shown} for row in connection.execute(query).mappings()]
     for row in rows:
@@ -249,9 +269,9 @@ def imports_drop(import_id: str, actor: str, reason: str, as_json: bool) -> None
         _show_import(importing.drop(_basis(ws, actor), import_id, reason), as_json)
 
 
-def _basis(ws: Workspace, actor: str) -> importing.Basis:
+def _basis(ws: Workspace, actor: str) -> Basis:
     limits = ws.configuration.settings.import_limits
-    return importing.Basis(ws.engine, ws.home.imports, limits, ws.clock.now(), actor, _run_id())
+    return Basis(ws.engine, ws.home.imports, limits, ws.clock.now(), actor, _run_id())
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -277,7 +297,7 @@ def _show_import(result: results.ImportResult, as_json: bool) -> None:
         click.get_current_context().exit(NOT_AS_HOPED)
 
 
-# --- pushing ------------------------------------------------------------------------------------------------------------
+# --- pushing ----------------------------------------------------------------------------------------------------------
 
 
 @main.command("sync")
@@ -287,7 +307,9 @@ def _show_import(result: results.ImportResult, as_json: bool) -> None:
 def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
     """Push the given SKUs now, to all channels side by side; waits after earlier failures are skipped."""
     with _workspace() as ws:
-        chosen = [ws.channel(name) for name in names] or [one for one in ws.configuration.channels if not one.disabled_reason]
+        chosen = [ws.channel(name) for name in names] or [
+            one for one in ws.configuration.channels if not one.disabled_reason
+        ]
         with ws.engine.connect() as connection:
             _check_skus(connection, skus)
         deadline = ws.clock.now() + timedelta(seconds=ws.configuration.settings.push_deadline_seconds)
@@ -316,7 +338,9 @@ def _check_skus(connection: Connection, skus: Sequence[str]) -> None:
 def _push_row(report: PushReport) -> tuple[object, ...]:
     problem = report.problem
     if report.approval_missing:
-        problem = f"its first push isn't approved: invsync preview {report.channel}, then invsync approve {report.channel}"
+        problem = (
+            f"its first push isn't approved: invsync preview {report.channel}, then invsync approve {report.channel}"
+        )
     failed = report.rejected + report.unknown + report.not_sent
     counts = (report.pushed, report.acknowledged, report.read, failed, report.left, report.waiting)
     return (report.channel, *counts, f"{report.seconds:.1f}", problem)
@@ -345,7 +369,9 @@ def show_preview(preview: Preview, largest: int = LARGEST) -> None:
     totals = preview.totals()
     click.echo(
         "{channel}: {levels} listings, {equal} as they should be, {raised} raised, {lowered} lowered, of these {zeroed} to 0, "
-        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(channel=preview.channel, **totals)
+        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(
+            channel=preview.channel, **totals
+        )
     )
 
 
@@ -356,7 +382,8 @@ def approve_command(channel: str, actor: str, reason: str) -> None:
     """Allow the first push of CHANNEL; nothing is written there before. Look at its preview first."""
     with _workspace() as ws:
         _usable(ws, channel)
-        approve_first_push(ws, channel, actor=actor, reason=reason)
+        with write_transaction(ws.engine) as connection:
+            channel_rows.approve_first_push(connection, channel, actor=actor, reason=reason, now=ws.clock.now())
     click.echo(f"{channel}: its pushes are approved by {actor}")
 
 
@@ -371,7 +398,7 @@ def _run_id() -> str:
     return f"cli-{rng.getrandbits(48):012x}"
 
 
-# --- channels -----------------------------------------------------------------------------------------------------------
+# --- channels ---------------------------------------------------------------------------------------------------------
 
 
 @main.group("channels")
@@ -403,7 +430,9 @@ def channels_list(as_json: bool) -> None:
     """All channels, those of the database and those of the file."""
     with _workspace() as ws:
         with ws.engine.connect() as connection:
-            known = {row.name: row for row in connection.execute(select(channels_table).order_by(channels_table.c.name))}
+            known = {
+                row.name: row for row in connection.execute(select(channels_table).order_by(channels_table.c.name))
+            }
         configured = {channel.name: channel for channel in ws.configuration.channels}
     rows = []
     for name in [*known, *(name for name in configured if name not in known)]:
@@ -417,7 +446,9 @@ def channels_list(as_json: bool) -> None:
                 "environment": row.environment if row is not None else channel.environment if channel else "",
                 "status": row.status if row is not None else "not registered",
                 "first_push": f"approved by {row.push_approved_by}" if row is not None and approved else "not approved",
-                "reason": "; ".join(filter(None, (row.status_reason or row.stopped_reason if row is not None else "", reason))),
+                "reason": "; ".join(
+                    filter(None, (row.status_reason or row.stopped_reason if row is not None else "", reason))
+                ),
             }
         )
     if as_json:
@@ -460,7 +491,7 @@ def channels_retire(channel: str, actor: str, reason: str) -> None:
     _set_status(channel, "retired", actor, reason)
 
 
-# --- the inbox ----------------------------------------------------------------------------------------------------------
+# --- the inbox --------------------------------------------------------------------------------------------------------
 
 
 @main.group("inbox")

@@ -20,7 +20,7 @@ from invsync_dagster.defs.upkeep import build_upkeep
 from invsync_dagster.settings import Home
 
 
-def build(home: Home, configuration: Configuration) -> dg.Definitions:
+def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Definitions:
     """Return everything that Dagster shows and runs.
 
     Steps run in the run's own process: another process a step would cost 0.9 s each.
@@ -40,6 +40,6 @@ def build(home: Home, configuration: Configuration) -> dg.Definitions:
         jobs=build_jobs(home, configuration, audit_checks),
         schedules=build_schedules(home, configuration),
         sensors=build_sensors(home),
-        resources={"invsync": Invsync()},
+        resources={"invsync": invsync},
         executor=dg.in_process_executor,
     )

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
 import hashlib
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def build_daily(configuration: Configuration) -> list[dg.AssetsDefinition]:
             "*Red* means that the day isn't over yet, or that the disk is full."
         ),
     )
-    def daily_snapshot(context: dg.AssetExecutionContext, invsync: Invsync) -> None:
+    def daily_snapshot(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
         cause_of(context)
         ws = invsync.workspace
         failed = {}
@@ -73,7 +74,7 @@ def build_daily(configuration: Configuration) -> list[dg.AssetsDefinition]:
                 "sha256": digest,
                 "path": dg.MetadataValue.path(path),
             }
-            context.log_event(dg.AssetMaterialization(DAILY_SNAPSHOT, partition=day, metadata=metadata))
+            yield dg.AssetMaterialization(DAILY_SNAPSHOT, partition=day, metadata=metadata)
         if failed:
             raise dg.Failure("; ".join(failed.values()), allow_retries=False)
 

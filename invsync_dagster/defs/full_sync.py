@@ -1,12 +1,12 @@
 """The full runs: one asset a channel, partitioned by batches of levels; a batch that fails can be run again alone.
 
-Within one run each finished batch is logged as the materialisation of its partition, and one failure ends the run:
-so the batches that worked stay done. Why this combination: docs/decisions/0004-partial-success.md
+Within one run each finished batch is a materialisation of its partition, and one failure ends the run: so the batches
+that worked stay done. Why this combination: docs/decisions/0004-partial-success.md
 """
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
     )
     def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
         cause_of(context)
-        outcome = sync_batches(context, invsync.workspace, name, context.partition_keys)
+        outcome = yield from sync_batches(context, invsync.workspace, name, context.partition_keys)
         yield _check(key, outcome)
         if outcome.failed:
             raise dg.Failure(failure_text(name, outcome), allow_retries=False)
@@ -85,11 +85,11 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
 
 def sync_batches(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, ws: Workspace, name: str, batches: Sequence[str]
-) -> Outcome:
-    """Run batches one after the other and log each finished one as the materialisation of its partition."""
+) -> Generator[dg.AssetMaterialization, None, Outcome]:
+    """Run batches one after the other; yield each finished one as the materialisation of its partition."""
     outcome = Outcome()
     for batch in batches:
-        report = full_sync(ws, name, int(batch), run_id=context.run_id)
+        report = full_sync(ws, name, int(batch), run_id=context.run.run_id)
         outcome.levels += report.levels
         outcome.drift += report.drift
         outcome.missing += report.missing
@@ -101,9 +101,9 @@ def sync_batches(
         metadata = {
             **_figures(report),
             **worst_rows(report.differences),
-            **report_file(ws.home, context.run_id, f"differences_{name}_{batch}", report.differences),
+            **report_file(ws.home, context.run.run_id, f"differences_{name}_{batch}", report.differences),
         }
-        context.log_event(dg.AssetMaterialization(full_sync_key(name), partition=batch, metadata=metadata))
+        yield dg.AssetMaterialization(full_sync_key(name), partition=batch, metadata=metadata)
     return outcome
 
 

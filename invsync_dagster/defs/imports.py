@@ -62,7 +62,7 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     unreadable: list[str] = []
     for path in waiting_files(ws.home.imports, ws.clock.now()):
         try:
-            rows.append(_row(path, process_file(_basis(ws, context.run_id), path)))
+            rows.append(_row(path, process_file(_basis(ws, context.run.run_id), path)))
         except FileError as error:
             context.log.error(str(error))
             unreadable.append(str(error))
@@ -83,7 +83,7 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
             "held_files": len(held),
             "rejected_files": len(refused),
             **worst_rows(worst),
-            **report_file(ws.home, context.run_id, "imports", rows),
+            **report_file(ws.home, context.run.run_id, "imports", rows),
         },
         check_results=[
             dg.AssetCheckResult(

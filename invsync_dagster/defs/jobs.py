@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -49,7 +49,7 @@ def preview_op(context: dg.OpExecutionContext, config: PreviewConfig, invsync: I
     metadata: dict[str, Any] = {
         **preview.totals(),
         **worst_rows(preview.changes),
-        **report_file(ws.home, context.run_id, f"preview_{config.channel}", preview.rows),
+        **report_file(ws.home, context.run.run_id, f"preview_{config.channel}", preview.rows),
     }
     context.log_event(dg.AssetObservation(names.push_key(config.channel), metadata=metadata))
 
@@ -64,8 +64,10 @@ def approve_op(context: dg.OpExecutionContext, config: ApprovalConfig, invsync: 
     context.log.info(f"{config.actor} approved the first push of {config.channel}: {config.reason}")
 
 
-@dg.op(name="run_failed_batches", description="Runs the batches again whose last full run failed, of all channels.")
-def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> None:
+@dg.op(
+    name="run_failed_batches", out={}, description="Runs the batches again whose last full run failed, of all channels."
+)
+def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
     """Run failed batches again; what fails again fails the run."""
     cause_of(context)
     ws = invsync.workspace
@@ -74,7 +76,7 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> None:
     for channel in ws.configuration.channels:
         again = failed_batches(context.instance, channel.name, batches)
         context.log.info(f"{channel.name}: {len(again)} failed batches")
-        outcome = sync_batches(context, ws, channel.name, again)
+        outcome = yield from sync_batches(context, ws, channel.name, again)
         if outcome.failed:
             failures.append(failure_text(channel.name, outcome))
     if failures:

@@ -77,5 +77,5 @@ def cause_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
     cause = context.run.tags.get(CAUSE)
     if cause is None:
         cause = BY_HAND
-        context.instance.add_run_tags(context.run_id, {CAUSE: cause})
+        context.instance.add_run_tags(context.run.run_id, {CAUSE: cause})
     return cause

@@ -91,10 +91,11 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
                 failed.append(name)
                 yield _red(name, answer)
         if failed or cause != WEBHOOK:
-            # Logged here and not by an asset downstream: that one would not be executed once a push has failed.
-            context.log_event(dg.AssetMaterialization(SYNC_STATUS, metadata=status_metadata(invsync.workspace)))
+            # Written here and not by an asset downstream, which is not executed once a push has failed. Yielded, not
+            # logged: Dagster drops what was logged after the last yield of a step that fails.
+            yield dg.AssetMaterialization(SYNC_STATUS, metadata=status_metadata(invsync.workspace))
         if failed:
-            context.instance.add_run_tags(context.run_id, {failed_channel_tag(name): "true" for name in failed})
+            context.instance.add_run_tags(context.run.run_id, {failed_channel_tag(name): "true" for name in failed})
             raise dg.Failure(
                 f"{len(failed)} of {len(names)} channels failed: {', '.join(failed)}. What they miss stays a change, "
                 "and the next run attempts it anew; the red checks say what to mend.",
@@ -144,7 +145,7 @@ def _pushed(
     def push(name: str) -> None:
         try:
             answers.put(
-                (name, push_channel(ws, name, run_id=context.run_id, deadline=deadline, skus=config.skus or None))
+                (name, push_channel(ws, name, run_id=context.run.run_id, deadline=deadline, skus=config.skus or None))
             )
         except (
             Exception
@@ -177,7 +178,7 @@ def _materialized(
             **_figures(report),
             **({"reason": config.reason} if config.reason else {}),
             **worst_rows(report.failures),
-            **report_file(ws.home, context.run_id, f"failed_{report.channel}", report.failures),
+            **report_file(ws.home, context.run.run_id, f"failed_{report.channel}", report.failures),
         },
         check_results=[_check(report)],
     )
@@ -261,6 +262,6 @@ def _show_what_is_due(context: dg.AssetExecutionContext, config: PushConfig, ws:
             "dry_run": True,
             "changes": len(rows),
             **worst_rows(rows),
-            **report_file(ws.home, context.run_id, f"dry_run_{name}", rows),
+            **report_file(ws.home, context.run.run_id, f"dry_run_{name}", rows),
         }
         context.log_event(dg.AssetObservation(push_key(name), metadata=metadata))

@@ -70,7 +70,7 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
     cause_of(context)
     ws = invsync.workspace
     recomputed = register_channels(ws)
-    report = apply_inbox(ws, run_id=context.run_id)
+    report = apply_inbox(ws, run_id=context.run.run_id)
     figures = asdict(report)
     reasons = figures.pop("reasons")
     with ws.engine.connect() as connection:
@@ -206,7 +206,7 @@ def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg
             "oldest_change_s": round(age, 1),
             **{f"changes_{one.channel}": one.changes for one in channels},
             **worst_rows(oldest),
-            **(report_file(ws.home, context.run_id, "oldest_changes", oldest) if late else {}),
+            **(report_file(ws.home, context.run.run_id, "oldest_changes", oldest) if late else {}),
         },
         check_results=[
             dg.AssetCheckResult(

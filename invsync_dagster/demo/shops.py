@@ -71,6 +71,14 @@ class Shops:
         """Return the units of a shop's open orders by its own SKU, as its own books have them."""
         return {row["sku"]: row["quantity"] for row in self._act(shop, "promised", {})}
 
+    def open_orders(self, shop: str) -> list[str]:
+        """Return the ids of a shop's orders with units left to ship, oldest first."""
+        return [str(order) for order in self._act(shop, "open_orders", {})]
+
+    def unshipped(self, shop: str, order: str) -> dict[str, int]:
+        """Return the units left to ship of an order by the shop's own SKU."""
+        return {row["sku"]: row["quantity"] for row in self._act(shop, "unshipped", {"order": order})}
+
     def buy(self, shop: str) -> Sale:
         """Let a buyer choose and buy. Raises `RefusedError`."""
         answer = self._act(shop, "buy", {})
@@ -92,7 +100,9 @@ class Shops:
         """Move the ERP's shelf: `ship` units out, `restock` or `adjust` by units. Raises `RefusedError`."""
         self._act(erp, action, {"sku": sku, "quantity": quantity})
 
-    def set_faults(self, shop: str, rates: Mapping[str, float], script: Sequence[Mapping[str, Any] | None] = ()) -> None:
+    def set_faults(
+        self, shop: str, rates: Mapping[str, float], script: Sequence[Mapping[str, Any] | None] = ()
+    ) -> None:
         """Set what goes wrong with the calls to a shop: shares by kind, and one-shots for the next calls."""
         self._act(shop, "faults", {"rates": dict(rates), "script": list(script)})
 

@@ -7,11 +7,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 
 from invsync_dagster.inventory import levels
-from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_counts, stock_ledger
+from invsync_dagster.inventory.bulk import among, insert_rows, update_rows
+from invsync_dagster.inventory.tables import (
+    UtcDateTime,
+    central_inventory,
+    inventory_levels,
+    stock_counts,
+    stock_ledger,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +90,7 @@ class Book:
         self.touched: set[str] = set()
         self._balances: dict[str, Balance] = {}
         self._unwritten: set[str] = set()
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[tuple[Any, ...]] = []
         self._own: dict[int, int] = {}
         self._sequence = connection.execute(select(func.max(stock_ledger.c.sequence))).scalar() or 0
 
@@ -97,15 +115,15 @@ class Book:
             count.contains,
             count.lag_seconds,
         ).select_from(central_inventory.outerjoin(stock_counts, count.id == central.count_id))
-        for part in chunks(sku for sku in skus if sku not in self._balances):
-            for sku, quantity, reserved, external, version, count_id, *rest in self.connection.execute(
-                query.where(central.sku.in_(part))
-            ):
-                in_force = None
-                if count_id is not None:
-                    as_of, count_version, basis, contains, lag = rest
-                    in_force = CountInForce(as_of, count_version, basis, frozenset(contains), timedelta(seconds=lag))
-                self._balances[sku] = Balance(quantity, reserved, external, version, in_force, count_id)
+        missing = [sku for sku in skus if sku not in self._balances]
+        if not missing:
+            return
+        for row in self.connection.execute(query.where(among(central.sku, missing))):
+            sku, quantity, reserved, external, version, count_id, as_of, count_version, basis, contains, lag = row
+            in_force = None
+            if count_id is not None:
+                in_force = CountInForce(as_of, count_version, basis, frozenset(contains), timedelta(seconds=lag))
+            self._balances[sku] = Balance(quantity, reserved, external, version, in_force, count_id)
 
     def knows(self, sku: str) -> bool:
         """Say whether a loaded SKU exists."""
@@ -141,26 +159,26 @@ class Book:
         self._unwritten.add(sku)
         self.entries += 1
         self._pending.append(
-            {
-                "sequence": self._sequence,
-                "event_id": event_id,
-                "sku": sku,
-                "kind": kind,
-                "quantity_delta": quantity,
-                "reserved_delta": reserved,
-                "moved_delta": moved,
-                "quantity_after": balance.quantity,
-                "reserved_after": balance.reserved,
-                "channel": channel,
-                "order_id": order_id,
-                "line_id": line_id,
-                "reference": reference,
-                "reason": reason,
-                "occurred_at": occurred_at,
-                "received_at": received_at,
-                "applied_at": self.now,
-                "run_id": self.run_id,
-            }
+            (
+                self._sequence,
+                event_id,
+                sku,
+                kind,
+                quantity,
+                reserved,
+                moved,
+                balance.quantity,
+                balance.reserved,
+                channel,
+                order_id,
+                line_id,
+                reference,
+                reason,
+                occurred_at,
+                received_at,
+                self.now,
+                self.run_id,
+            )
         )
 
     def set_count(self, sku: str, count_id: int, count: CountInForce, external: int) -> None:
@@ -175,32 +193,27 @@ class Book:
 
     def flush(self) -> None:
         """Write what was added."""
-        if self._pending:
-            self.connection.execute(insert(stock_ledger), self._pending)
-            self._pending = []
-        if self._unwritten:
-            self.connection.execute(
-                _STORE_BALANCE,
-                [
-                    {
-                        "key": sku,
-                        "quantity": (balance := self._balances[sku]).quantity,
-                        "reserved_quantity": balance.reserved,
-                        "reserved_external": balance.external,
-                        "version": balance.version,
-                        "count_id": balance.count_id,
-                        "last_updated": self.now,
-                    }
-                    for sku in self._unwritten
-                ],
-            )
-            self.touched |= self._unwritten
-            self._unwritten = set()
-        if self._own:
-            self.connection.execute(
-                _MOVE_LEVEL, [{"key": key, "movement": movement, "now": self.now} for key, movement in self._own.items()]
-            )
-            self._own = {}
+        insert_rows(self.connection, stock_ledger, _ENTRY, self._pending)
+        self._pending = []
+        balances = [(sku, self._balances[sku]) for sku in self._unwritten]
+        update_rows(
+            self.connection,
+            _STORE_BALANCE,
+            _BALANCE,
+            [
+                (balance.quantity, balance.reserved, balance.external, self.now, balance.version, balance.count_id, sku)
+                for sku, balance in balances
+            ],
+        )
+        self.touched |= self._unwritten
+        self._unwritten = set()
+        update_rows(
+            self.connection,
+            _MOVE_LEVEL,
+            _MOVEMENT,
+            [(level_id, movement, self.now) for level_id, movement in self._own.items()],
+        )
+        self._own = {}
 
     def close(self) -> None:
         """Write what was added and bring the levels of every touched SKU up to date."""
@@ -208,20 +221,24 @@ class Book:
         levels.recompute(self.connection, self.touched, self.now)
 
 
+_ENTRY = tuple(stock_ledger.c[name] for name in (
+    "sequence", "event_id", "sku", "kind", "quantity_delta", "reserved_delta", "moved_delta", "quantity_after",
+    "reserved_after", "channel", "order_id", "line_id", "reference", "reason", "occurred_at", "received_at", "applied_at",
+    "run_id",
+))
+_BALANCE = (*(central_inventory.c[name] for name in (
+    "quantity", "reserved_quantity", "reserved_external", "last_updated", "version", "count_id"
+)), Column("key", Text))
 _STORE_BALANCE = (
     update(central_inventory)
     .where(central_inventory.c.sku == bindparam("key"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in ("quantity", "reserved_quantity", "reserved_external", "version", "count_id", "last_updated")
-        }
-    )
+    .values({column.name: bindparam(column.name) for column in _BALANCE[:-1]})
 )
+_MOVEMENT = (Column("key", BigInteger), Column("movement", BigInteger), Column("now", UtcDateTime))
 
 
-def _move_level() -> Any:
-    """An own sale makes the level a change that waits for nothing but the platform itself (see `levels.may_go_now`)."""
+def _move_level() -> Update:
+    """An own sale makes the level a change that waits for nothing but the platform itself (`levels.waits_for_nothing`)."""
     level = inventory_levels.c
     now = bindparam("now", type_=level.due_at.type)
     return (

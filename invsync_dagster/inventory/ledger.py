@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, select
 
 from invsync_dagster.events import Content
 from invsync_dagster.inventory import counts, lines
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import chunks, upsert
+from invsync_dagster.inventory.bulk import among, upsert_rows
 from invsync_dagster.inventory.counts import DEFAULT_LIMITS
 from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
 from invsync_dagster.inventory.tables import deliveries, unclear_orders
@@ -115,10 +115,8 @@ def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
     """Return what is to be applied: each receipt once, and none that was applied or held before."""
     receipts = {inbound.receipt_id for inbound in batch if inbound.receipt_id}
     receipt = deliveries.c
-    done: set[str] = set()
-    for part in chunks(receipts):
-        query = select(receipt.receipt_id).where(receipt.receipt_id.in_(part), receipt.state != "quarantined")
-        done.update(connection.execute(query).scalars())
+    query = select(receipt.receipt_id).where(among(receipt.receipt_id, receipts), receipt.state != "quarantined")
+    done = set(connection.execute(query).scalars())
     fresh = []
     for inbound in batch:
         if inbound.receipt_id:
@@ -175,19 +173,17 @@ def _enter_unclear(
 ) -> None:
     told = {(inbound.channel, order_id) for inbound in batch for order_id in inbound.content.unclear_orders}
     rows = [
-        {
-            "channel": channel,
-            "order_id": order_id,
-            "reason": (
-                "a webhook named it without its whole document"
-                if (channel, order_id) in told
-                else "two documents of one revision contradict each other"
-            ),
-            "since": now,
-        }
+        (
+            channel,
+            order_id,
+            "a webhook named it without its whole document"
+            if (channel, order_id) in told
+            else "two documents of one revision contradict each other",
+            now,
+        )
         for channel, order_id in sorted(unclear)
     ]
-    upsert(connection, unclear_orders, rows, ("channel", "order_id"))
+    upsert_rows(connection, unclear_orders, ("channel", "order_id"), tuple(unclear_orders.c), rows)
 
 
 def _enter_receipts(
@@ -197,20 +193,11 @@ def _enter_receipts(
     now: datetime,
     run_id: str,
 ) -> None:
-    rows: list[dict[str, Any]] = []
+    rows = []
     for inbound in batch:
         if inbound.receipt_id:
             state, reason = troubles.get(inbound.receipt_id, ("applied", ""))
             rows.append(
-                {
-                    "receipt_id": inbound.receipt_id,
-                    "channel": inbound.channel,
-                    "topic": inbound.topic,
-                    "received_at": inbound.received_at,
-                    "applied_at": now,
-                    "state": state,
-                    "reason": reason,
-                    "run_id": run_id,
-                }
+                (inbound.receipt_id, inbound.channel, inbound.topic, inbound.received_at, now, state, reason, run_id)
             )
-    upsert(connection, deliveries, rows, ("receipt_id",))
+    upsert_rows(connection, deliveries, ("receipt_id",), tuple(deliveries.c), rows)

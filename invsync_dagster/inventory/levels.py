@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from invsync_dagster.inventory.bulk import chunks, stage, staged_skus
+from invsync_dagster.inventory.bulk import as_parameter, chunks, texts
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.rules import RuleColumns, dead_band_sql, greatest, least, result_sql
 from invsync_dagster.inventory.tables import (
@@ -60,8 +60,7 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime) -> N
       what is expected doesn't wait for that either.
     """
     for part in chunks(skus, SKUS_AT_ONCE):
-        stage(connection, part)
-        connection.execute(_RECOMPUTE, {"now": now})
+        connection.execute(_RECOMPUTE, {"now": now, "skus": as_parameter(part)})
 
 
 def catch_up(engine: Engine, now: datetime) -> int:
@@ -107,6 +106,8 @@ def _recompute() -> Any:
     central, entry = central_inventory.c, stock_ledger.c
     now = bindparam("now", type_=level.due_at.type)
 
+    skus = texts("skus")
+
     # One row a listing: what its rules make of the stock.
     shelf = greatest(central.quantity - central.reserved_quantity, 0)
     rules = RuleColumns.of(listing, channel)
@@ -125,9 +126,9 @@ def _recompute() -> Any:
             case(ranks, value=listing.status, else_=0).label("rank"),
             greatest(listing.rules_revision, channel.rules_revision).label("revision"),
         )
-        .select_from(staged_skus)
-        .join(inventory_levels, level.central_sku == staged_skus.c.sku)
-        .join(central_inventory, central.sku == staged_skus.c.sku)
+        .select_from(skus)
+        .join(inventory_levels, level.central_sku == skus.c.value)
+        .join(central_inventory, central.sku == level.central_sku)
         .join(channels, channel.name == level.channel)
         .join(platform_mapping, listing.level_id == level.id)
         .subquery("offers")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from operator import attrgetter
 
 from sqlalchemy import Connection, or_, select
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.book import Book, event_id
-from invsync_dagster.inventory.bulk import chunks, upsert
-from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, judge
+from invsync_dagster.inventory.bulk import among, chunks, upsert_rows
+from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, frozen, judge
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import channels, order_lines
 
@@ -136,6 +137,8 @@ def apply_open_lines(book: Book, channel: str, names: Collection[LineReference])
             )
         )
         lines = [Line(*row) for row in rows]
+        for line in lines:
+            line.shipments, line.restocks = frozen(line.shipments), frozen(line.restocks)
         targets = _targets(book, lines)
         resolved = []
         for line in lines:
@@ -159,10 +162,9 @@ def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, Line]:
         orders[channel].add(order_id)
     found = {}
     for channel, order_ids in orders.items():
-        for part in chunks(order_ids):
-            query = select(*_COLUMNS).where(order_lines.c.channel == channel, order_lines.c.order_id.in_(part))
-            for row in connection.execute(query):
-                found[row[0], row[1], row[2]] = Line(*row)
+        query = select(*_COLUMNS).where(order_lines.c.channel == channel, among(order_lines.c.order_id, order_ids))
+        for row in connection.execute(query):
+            found[row[0], row[1], row[2]] = Line(*row)
     return found
 
 
@@ -283,8 +285,9 @@ def _own(line: Line) -> int:
     return line.restocked - _promised(line)
 
 
-_COLUMNS = [order_lines.c[name] for name in Line.__dataclass_fields__]
+_COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)
+_as_row = attrgetter(*Line.__dataclass_fields__)
 
 
 def _store(connection: Connection, lines: list[Line]) -> None:
-    upsert(connection, order_lines, [asdict(line) for line in lines], ("channel", "order_id", "line_id"))
+    upsert_rows(connection, order_lines, ("channel", "order_id", "line_id"), _COLUMNS, [_as_row(line) for line in lines])

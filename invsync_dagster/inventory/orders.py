@@ -6,9 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from invsync_dagster.events import Movement, OrderLine
+
+
+# [[units, ISO time in UTC], …] in the database.
+StoredMovements = tuple[tuple[int, str], ...]
 
 
 class Verdict(Enum):
@@ -49,8 +54,8 @@ class Line:
     cancelled: int
     shipped: int
     restocked: int
-    shipments: list[list[int | str]]
-    restocks: list[list[int | str]]
+    shipments: StoredMovements
+    restocks: StoredMovements
     bookings: int
     booked_reserved: int
     booked_shipped: int
@@ -148,13 +153,13 @@ def bookings(line: Line, promised_before: int) -> list[Booking]:
 
 
 def _not_yet_booked(
-    movements: Sequence[Sequence[int | str]], booked: int, total: int, otherwise: datetime
+    movements: StoredMovements, booked: int, total: int, otherwise: datetime
 ) -> Iterator[tuple[int, datetime]]:
     """Yield (units, time) of the movements after the first `booked` units; units without a movement have `otherwise`."""
     if total <= booked:
         return
     seen = 0
-    for units, at in sorted(((int(units), str(at)) for units, at in movements), key=lambda movement: movement[1]):
+    for units, at in sorted(movements, key=itemgetter(1)):
         fresh = min(seen + units, total) - max(seen, booked)
         seen += units
         if fresh > 0:
@@ -163,6 +168,11 @@ def _not_yet_booked(
         yield total - max(seen, booked), otherwise
 
 
-def as_stored(movements: Sequence[Movement]) -> list[list[int | str]]:
-    """Return movements as the JSON column holds them: [[units, ISO time in UTC], …]."""
-    return [[movement.quantity, movement.at.astimezone(UTC).isoformat()] for movement in movements]
+def as_stored(movements: Sequence[Movement]) -> StoredMovements:
+    """Return movements as the JSON column holds them."""
+    return tuple((movement.quantity, movement.at.astimezone(UTC).isoformat()) for movement in movements)
+
+
+def frozen(movements: Sequence[Sequence[Any]]) -> StoredMovements:
+    """Return movements as they were read from the JSON column."""
+    return tuple((units, at) for units, at in movements)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among
 from invsync_dagster.inventory.tables import platform_mapping
 
 # Of several listings that fit, those that are offered count first; a retired one still explains a late order.
@@ -52,12 +52,12 @@ def resolve(
     ):
         found: dict[str, list[_Offer]] = defaultdict(list)
         wanted = {value for reference in references if (value := getattr(reference, name))}
-        for part in chunks(wanted):
+        if wanted:
             query = select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
-                listing.platform_name == channel, column.in_(part)
+                listing.platform_name == channel, among(column, wanted)
             )
-            for key, *offer in connection.execute(query):
-                found[key].append(_Offer(*offer))
+            for key, sku, level_id, status, platform_sku in connection.execute(query):
+                found[key].append(_Offer(sku, level_id, status, platform_sku))
         offers[name] = found
     targets = {}
     for reference in references:

@@ -63,6 +63,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
+# Tables that are only ever found by their text key are kept in its order (SQLite: WITHOUT ROWID): half the look-ups.
+
 # One row a SKU: the balance. `version` is the sequence of the last ledger entry that touched it.
 # `reserved_external` is the part of `reserved_quantity` that an import stated, not the channels' orders.
 # `count_id` is the latest count in force: older counts and on-hand movements that it already contains are not applied.
@@ -78,6 +80,7 @@ central_inventory = Table(
     Column("last_updated", UtcDateTime, nullable=False),
     Column("version", BigInteger, nullable=False, default=0),
     Column("count_id", BigInteger),
+    sqlite_with_rowid=False,
 )
 
 # Append-only: triggers refuse UPDATE and DELETE. The balance of a SKU is the sum of its entries.
@@ -143,6 +146,7 @@ order_lines = Table(
         sqlite_where=Column("sku").is_(None),
         postgresql_where=Column("sku").is_(None),
     ),
+    sqlite_with_rowid=False,
 )
 
 # Each count that was taken into force, with what it says of itself (DESIGN: counts and imports say what they are).
@@ -335,6 +339,7 @@ deliveries = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("run_id", Text, nullable=False, default=""),
     Index("ix_deliveries_received_at", "received_at"),
+    sqlite_with_rowid=False,
 )
 
 # Orders whose whole document must be asked of the platform before they can be booked.
@@ -352,11 +357,11 @@ imports = Table(
     "imports",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),  # inventory | mapping | counts
+    Column("kind", Text, nullable=False),  # inventory | mapping | counts | unknown (a file that could not be read)
     Column("file_name", Text, nullable=False),
     Column("sha256", Text, nullable=False),
-    Column("path", Text, nullable=False),  # the kept copy that an approval applies
-    Column("state", Text, nullable=False),  # applied | held | dropped
+    Column("path", Text, nullable=False),  # the kept copy that an approval applies, from the imports folder
+    Column("state", Text, nullable=False),  # applied | held | dropped | rejected
     Column("rows", Integer, nullable=False, default=0),
     Column("applied_rows", Integer, nullable=False, default=0),
     Column("rejected_rows", Integer, nullable=False, default=0),

@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms import erp, shopify
-from invsync_dagster.platforms.contract import Platform, WebhookDoor
+from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
+from invsync_dagster.platforms.erp.settings import limits_with as erp_limits
+from invsync_dagster.platforms.shopify.settings import limits_with as shopify_limits
 from invsync_dagster.platforms.transport import Transport
 
 Connect = Callable[[Any, Mapping[str, str], Mapping[str, float], Transport, Clock], Platform]
@@ -27,16 +29,18 @@ class Vendor:
     `settings` is the pydantic model of the channel's `settings:` block; its fields that end in `_env` hold names of
     environment variables. `connect(settings, secrets, limit_overrides, transport, clock)` and `door(settings, secrets)`
     take that model, and the secrets by the name of their `_env` field (`access_token_env` -> the token itself).
+    `limits(limit_overrides)` gives the limits in force. Raises `ValueError` for an override that can't be.
     `moves_own_number`: the platform takes a sold unit off its own number by itself.
     """
 
     settings: type[BaseModel]
     connect: Connect
     door: Door
+    limits: Callable[[Mapping[str, float]], Limits]
     moves_own_number: bool
 
 
 VENDORS: dict[str, Vendor] = {
-    "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, moves_own_number=True),
-    "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, moves_own_number=False),
+    "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, shopify_limits, moves_own_number=True),
+    "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, erp_limits, moves_own_number=False),
 }

@@ -23,13 +23,14 @@ Action = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One article of the sample catalogue as one channel lists it."""
+    """One article of the sample catalogue as one channel lists it: `quantity` units there are, `shown` on show (None: all)."""
 
     sku: str
     quantity: int
     item_id: str = ""
     location_id: str = ""
     variant_id: str = ""
+    shown: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class ErpStandIn:
             burst=40.0,
         )
         for article in articles:
-            self._erp.add(article.sku, article.quantity)
+            self._erp.add(article.sku, article.quantity, article.shown)
         self._buyers = Buyers(random)
         self.actions: Mapping[str, Action] = {
             "buy": self._buy,
@@ -167,7 +168,7 @@ class ShopifyStandIn:
         for article in articles:
             self._levels[article.sku] = self._shop.add_article(
                 article.sku,
-                article.quantity,
+                article.quantity if article.shown is None else article.shown,
                 item_id=article.item_id,
                 variant_id=article.variant_id,
                 location_id=article.location_id,
@@ -181,6 +182,8 @@ class ShopifyStandIn:
             "refund": self._refund,
             "edit": self._edit,
             "open_orders": lambda given: self._shop.open_orders(),
+            "unshipped": self._unshipped,
+            "promised": lambda given: _lines({self._skus[level]: n for level, n in self._shop.promised().items()}),
         }
         self.handle = self._shop.handle
         self.take_outgoing = self._shop.take_outgoing
@@ -224,6 +227,10 @@ class ShopifyStandIn:
         order, restock_type = _text(given, "order"), _text(given, "restock_type")
         self._shop.refund(order, self._shop.lines(order), restock_type)
         return {"order": order}
+
+    def _unshipped(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        units = self._shop.promised(_text(given, "order"))
+        return _lines({self._skus[level]: quantity for level, quantity in units.items()})
 
     def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
         sku = _text(given, "sku")

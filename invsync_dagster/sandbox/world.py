@@ -60,8 +60,7 @@ class World:
         self._places = {
             channel.name: Place(
                 stand_in(channel, environ, catalogue.get(channel.name, ()), clock, self._own_random()),
-                # Below the 5 s for which the sandbox channels say that a write may linger.
-                Faults(self._own_random(), late_seconds=(0.5, 4.0)),
+                self._faults_of(channel),
             )
             for channel in channels
         }
@@ -160,6 +159,11 @@ class World:
         with place.lock:
             return place.standin.signed(headers, body)
 
+    def _faults_of(self, channel: Channel) -> Faults:
+        # A write lands well within the time for which the channel says that it may (60 s unless it says so).
+        linger = channel.limits.get("write_linger", 60.0)
+        return Faults(self._own_random(), late_seconds=(0.1 * linger, 0.8 * linger))
+
     def _own_random(self) -> Random:
         return Random(self._random.getrandbits(64))  # noqa: S311 - ids, faults and baskets, nothing secret
 
@@ -180,6 +184,8 @@ class World:
 def read_catalogue(folder: Path) -> dict[str, list[Article]]:
     """Read inventory.csv and mapping.csv (the import formats) into what each channel lists.
 
+    A column `shown` in mapping.csv says what a listing shows at first, where that isn't all there is.
+
     Raises `OSError`, and `ValueError` naming the file for a row that the sample data can't have.
     """
     quantities = {row["sku"]: _whole(row["quantity"], "inventory.csv") for row in _rows(folder / "inventory.csv")}
@@ -191,6 +197,7 @@ def read_catalogue(folder: Path) -> dict[str, list[Article]]:
             item_id=row["platform_item_id"],
             location_id=row["platform_location_id"],
             variant_id=row.get("platform_variant_id", ""),
+            shown=_whole(row["shown"], "mapping.csv") if row.get("shown") else None,
         )
         articles.setdefault(row["channel"], []).append(article)
     return articles

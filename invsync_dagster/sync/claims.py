@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, not_, or_, select, update
 
 from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.contract import LevelReference, Limits
@@ -37,64 +37,93 @@ class Claim:
     out_of_step_since: datetime | None
 
 
-def goes_at_once() -> ColumnElement[bool]:
+def _goes_at_once() -> ColumnElement[bool]:
     """The condition of a level that is written without reading: certain, or a decrease below what is expected."""
     level = inventory_levels.c
     return or_(level.uncertain.is_(None), and_(level.expected.is_not(None), level.desired < level.expected))
 
 
-def due_changes(channel: str, now: datetime, skus: Collection[str] | None) -> ColumnElement[bool]:
+def _due() -> ColumnElement[bool]:
     """The condition of a channel's changes that are worth an attempt now and that nobody has claimed."""
     level = inventory_levels.c
-    condition = and_(level.channel == channel, is_change(), level.due_at <= now, level.claim.is_(None))
-    return condition if skus is None else and_(condition, level.central_sku.in_(skus))
+    return and_(
+        level.channel == bindparam("of_channel"), is_change(), level.due_at <= bindparam("now"), level.claim.is_(None)
+    )
+
+
+# Built once: putting these expressions together anew costs more than running them (0.25 ms of 0.4 ms).
+_WRITES = and_(_due(), _goes_at_once())
+_READS = and_(_due(), not_(_goes_at_once()))
+_ANY_DUE = {
+    False: select(exists().where(_WRITES), exists().where(_READS)),
+    True: select(
+        exists().where(_WRITES, inventory_levels.c.central_sku.in_(bindparam("skus", expanding=True))),
+        exists().where(_READS, inventory_levels.c.central_sku.in_(bindparam("skus", expanding=True))),
+    ),
+}
+_COUNT = select(
+    func.count().filter(and_(inventory_levels.c.due_at <= bindparam("now"), inventory_levels.c.claim.is_(None))),
+    func.count(),
+).where(inventory_levels.c.channel == bindparam("of_channel"), is_change())
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which due changes are meant: a channel's, at a moment, of all SKUs or (`skus`) of some."""
+
+    channel: str
+    now: datetime
+    skus: tuple[str, ...] | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        chosen = {} if self.skus is None else {"skus": list(self.skus)}
+        return {"of_channel": self.channel, "now": self.now, **chosen}
+
+
+def any_due(connection: Connection, due: Due) -> tuple[bool, bool]:
+    """Return whether anything is due for a write, and whether anything is due for a reading."""
+    writes, reads = connection.execute(_ANY_DUE[due.skus is not None], due.parameters()).one()
+    return bool(writes), bool(reads)
 
 
 def count_changes(connection: Connection, channel: str, now: datetime) -> tuple[int, int]:
     """Return how many changes of a channel are due now, and how many wait for later or are claimed."""
-    due = func.count().filter(and_(inventory_levels.c.due_at <= now, inventory_levels.c.claim.is_(None)))
-    query = select(due, func.count()).where(inventory_levels.c.channel == channel, is_change())
-    due_now, everything = connection.execute(query).one()
+    due_now, everything = connection.execute(_COUNT, {"of_channel": channel, "now": now}).one()
     return due_now, everything - due_now
 
 
 def claim_writes(
-    connection: Connection, worker: Worker, token: str, condition: ColumnElement[bool], limit: int, until: datetime, now: datetime
+    connection: Connection, worker: Worker, token: str, due: Due, limit: int, until: datetime
 ) -> list[Claim]:
     """Claim up to `limit` levels for a write, lowest desired first (zeros and low stock), each with a new attempt number."""
-    level = inventory_levels.c
-    values = {
-        "attempt": level.attempt + 1,
-        "touched": level.touched + 1,
-        "sent_quantity": level.desired,
-        "sent_at": now,
-        "sent_sequence": level.desired_sequence,
-    }
-    return _claim(connection, worker, token, and_(condition, goes_at_once()), limit, until, values)
+    return _claim(connection, _CLAIM_WRITES[due.skus is not None], worker, token, due, limit, until)
 
 
 def claim_reads(
-    connection: Connection, worker: Worker, token: str, condition: ColumnElement[bool], limit: int, until: datetime
+    connection: Connection, worker: Worker, token: str, due: Due, limit: int, until: datetime
 ) -> list[Claim]:
     """Claim up to `limit` uncertain levels for a reading; a reading is no attempt."""
-    return _claim(connection, worker, READ + token, and_(condition, not_(goes_at_once())), limit, until, {})
+    return _claim(connection, _CLAIM_READS[due.skus is not None], worker, READ + token, due, limit, until)
 
 
-def _claim(
-    connection: Connection,
-    worker: Worker,
-    token: str,
-    condition: ColumnElement[bool],
-    limit: int,
-    until: datetime,
-    values: dict[str, Any],
-) -> list[Claim]:
+def _claim_statement(condition: ColumnElement[bool], some_skus: bool, values: dict[str, Any]) -> Any:
     level = inventory_levels.c
-    chosen = select(level.id).where(condition).order_by(level.desired, level.due_at).limit(limit).scalar_subquery()
-    statement = (
+    if some_skus:
+        condition = and_(condition, level.central_sku.in_(bindparam("skus", expanding=True)))
+    chosen = (
+        select(level.id).where(condition).order_by(level.desired, level.due_at).limit(bindparam("most")).scalar_subquery()
+    )
+    return (
         update(inventory_levels)
         .where(level.id.in_(chosen))
-        .values({"claim": token, "claim_until": until, "claim_worker": worker.name, **values})
+        .values(
+            {
+                "claim": bindparam("by_token"),
+                "claim_until": bindparam("until"),
+                "claim_worker": bindparam("worker"),
+                **values,
+            }
+        )
         .returning(
             level.id,
             level.central_sku,
@@ -111,8 +140,25 @@ def _claim(
             level.out_of_step_since,
         )
     )
+
+
+_ATTEMPT = {
+    "attempt": inventory_levels.c.attempt + 1,
+    "touched": inventory_levels.c.touched + 1,
+    "sent_quantity": inventory_levels.c.desired,
+    "sent_at": bindparam("now"),
+    "sent_sequence": inventory_levels.c.desired_sequence,
+}
+_CLAIM_WRITES = {some: _claim_statement(_WRITES, some, _ATTEMPT) for some in (False, True)}
+_CLAIM_READS = {some: _claim_statement(_READS, some, {}) for some in (False, True)}
+
+
+def _claim(
+    connection: Connection, statement: Any, worker: Worker, token: str, due: Due, limit: int, until: datetime
+) -> list[Claim]:
+    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit}
     claims = []
-    for row in connection.execute(statement):
+    for row in connection.execute(statement, parameters):
         known = row.expected if row.uncertain is not None else row.effective_quantity
         claims.append(
             Claim(
@@ -142,19 +188,24 @@ def release(connection: Connection, claims: Sequence[Claim], token: str) -> None
     connection.execute(statement)
 
 
+_CLAIMED = select(
+    inventory_levels.c.id, inventory_levels.c.claim_worker, inventory_levels.c.claim_until
+).where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.claim.is_not(None))
+
+
 def take_over(connection: Connection, channel: str, worker: Worker, limits: Limits, now: datetime) -> list[int]:
     """Free claims that ran out or whose worker is dead, and mark their levels uncertain: the write may have landed, or
     may land until the platform's linger time is over. Returns the level ids."""
-    level = inventory_levels.c
-    query = select(level.id, level.claim_worker, level.claim_until).where(level.channel == channel, level.claim.is_not(None))
     dead: dict[str, bool] = {}
     ids = []
-    for row in connection.execute(query):
+    for row in connection.execute(_CLAIMED, {"of_channel": channel}):
         if row.claim_worker not in dead:
             dead[row.claim_worker] = not worker.is_alive(row.claim_worker)
         if dead[row.claim_worker] or row.claim_until <= now:
             ids.append(row.id)
     linger = timedelta(seconds=limits.request_deadline + limits.write_linger)
+    if not ids:
+        return []
     states = []
     for state in levels.load(connection, ids).values():
         was_read = state.claim is not None and state.claim.startswith(READ)

@@ -76,6 +76,7 @@ class LevelState:
 
 
 _COLUMNS = [inventory_levels.c[name] for name in LevelState.__dataclass_fields__]
+_LOAD = select(*_COLUMNS).where(inventory_levels.c.id.in_(bindparam("ids", expanding=True)))
 _DECIDED_ELSEWHERE = {"id", "central_sku", "item_id", "location_id", "desired", "desired_sequence", "rules_revision"}
 _SAVED = [name for name in LevelState.__dataclass_fields__ if name not in _DECIDED_ELSEWHERE]
 _SAVE = (
@@ -87,8 +88,7 @@ _SAVE = (
 
 def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelState]:
     """Read the states of levels in the transaction that will change them."""
-    query = select(*_COLUMNS).where(inventory_levels.c.id.in_(level_ids))
-    return {row.id: LevelState(*row) for row in connection.execute(query)}
+    return {row.id: LevelState(*row) for row in connection.execute(_LOAD, {"ids": list(level_ids)})}
 
 
 def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import rate_limits
@@ -56,8 +56,7 @@ class Limiter:
                 self._write(connection, ready_at=learned)
 
     def _row(self, connection: Connection) -> tuple[float, float]:
-        query = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(rate_limits.c.channel == self.channel)
-        row = connection.execute(query).one_or_none()
+        row = connection.execute(_ROW, {"key": self.channel}).one_or_none()
         if row is None:
             connection.execute(insert(rate_limits).values(channel=self.channel, ready_at=0.0, blocked_until=0.0))
             return 0.0, 0.0
@@ -65,3 +64,6 @@ class Limiter:
 
     def _write(self, connection: Connection, **values: float) -> None:
         connection.execute(update(rate_limits).where(rate_limits.c.channel == self.channel).values(values))
+
+
+_ROW = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(rate_limits.c.channel == bindparam("key"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import write_transaction
@@ -30,6 +30,19 @@ class PollReport:
     known_until: datetime | None = None
 
 
+_KNOWN = select(channels.c.orders_known_until, channels.c.cut_over_at).where(channels.c.name == bindparam("channel"))
+_SET_KNOWN = (
+    update(channels)
+    .where(channels.c.name == bindparam("channel"))
+    .values(orders_known_until=bindparam("known_until"))
+)
+_UNCLEAR = (
+    select(unclear_orders.c.order_id)
+    .where(unclear_orders.c.channel == bindparam("channel"))
+    .order_by(unclear_orders.c.since)
+)
+
+
 def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollReport:
     """List and apply what changed at a channel since it was last known, then the whole documents of unclear orders.
 
@@ -40,9 +53,7 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     report = PollReport()
     began = ws.clock.now()
     with ws.engine.connect() as connection:
-        row = connection.execute(
-            select(channels.c.orders_known_until, channels.c.cut_over_at).where(channels.c.name == name)
-        ).one()
+        row = connection.execute(_KNOWN, {"channel": name}).one()
     since = (row.orders_known_until or row.cut_over_at or began) - overlap
     cursor = ""
     while True:
@@ -56,15 +67,14 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
             break
     _ask_unclear(ws, name, calls, report, run_id=run_id)
     with write_transaction(ws.engine) as connection:
-        connection.execute(update(channels).where(channels.c.name == name).values(orders_known_until=began))
+        connection.execute(_SET_KNOWN, {"channel": name, "known_until": began})
     report.known_until = began
     return report
 
 
 def _ask_unclear(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
-    query = select(unclear_orders.c.order_id).where(unclear_orders.c.channel == name).order_by(unclear_orders.c.since)
     with ws.engine.connect() as connection:
-        order_ids = list(connection.execute(query).scalars())
+        order_ids = list(connection.execute(_UNCLEAR, {"channel": name}).scalars())
     for start in range(0, len(order_ids), UNCLEAR_PER_CALL):
         some = order_ids[start : start + UNCLEAR_PER_CALL]
         page = calls.ask(

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, not_, select, update
+from sqlalchemy import Row, and_, bindparam, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, ReadAnswer, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.sync import claims as claiming
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.claims import Due, any_due, claim_reads, claim_writes, count_changes, release, take_over
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
@@ -31,19 +32,15 @@ class _Push:
     channel: Channel
     calls: Calls
     run_id: str
-    skus: Collection[str] | None
+    skus: tuple[str, ...] | None
     report: PushReport
     orders_known_until: datetime | None = None
 
     def token(self) -> str:
         return f"{self.ws.rng.getrandbits(128):032x}"
 
-    def due(self) -> ColumnElement[bool]:
-        return claiming.due_changes(self.channel.name, self.ws.clock.now(), self.skus)
-
-    def any_due(self, kind: ColumnElement[bool]) -> bool:
-        with self.ws.engine.connect() as connection:
-            return bool(connection.execute(select(exists().where(and_(self.due(), kind)))).scalar())
+    def due(self) -> Due:
+        return Due(self.channel.name, self.ws.clock.now(), self.skus)
 
     def claim_until(self) -> datetime:
         return self.ws.clock.now() + timedelta(seconds=self.ws.configuration.settings.claim_seconds)
@@ -66,21 +63,22 @@ def push_channel(
     report = PushReport(channel=name)
     began = ws.clock.now()
     channel = ws.channel(name)
-    if not _may_push(ws, channel, report):
+    row = _row_of(ws, channel, report)
+    if row is None:
         return report
+    stopped = row.stopped_reason
     calls = calls_of(ws, channel, deadline)
-    push = _Push(ws, channel, calls, run_id, skus, report)
+    push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
     try:
-        if not _recovered(push):
+        if stopped and not _recovered(push):
             return report
         with write_transaction(ws.engine) as connection:
-            claiming.take_over(connection, name, ws.worker, calls.platform.limits, ws.clock.now())
+            take_over(connection, name, ws.worker, calls.platform.limits, ws.clock.now())
             if skus is not None:
                 chosen = and_(inventory_levels.c.channel == name, inventory_levels.c.central_sku.in_(skus))
                 connection.execute(update(inventory_levels).where(chosen).values(due_at=ws.clock.now()))
         _poll(push)
-        while _write_round(push) or _read_round(push):
-            pass
+        _bring_in_step(push)
     except OutOfTimeError:
         pass
     except PlatformError as error:
@@ -113,28 +111,25 @@ def stop_channel(ws: Workspace, name: str, reason: str) -> None:
         )
 
 
-def _may_push(ws: Workspace, channel: Channel, report: PushReport) -> bool:
+def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | None:
+    """Return the channel's row if it may be pushed to; else say why not in the report."""
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
-        return False
+        return None
     with ws.engine.connect() as connection:
-        row = connection.execute(select(channels).where(channels.c.name == channel.name)).one_or_none()
+        row = connection.execute(_CHANNEL, {"channel": channel.name}).one_or_none()
     if row is None:
         report.problem = f"configuration: channel {channel.name!r} is not registered yet; run `invsync channels sync`"
-        return False
-    if row.push_approved_at is None:
-        report.approval_missing = True
-        return False
-    return bool(row.status == "active")
+        return None
+    report.approval_missing = row.push_approved_at is None
+    return None if report.approval_missing or row.status != "active" else row
+
+
+_CHANNEL = select(channels).where(channels.c.name == bindparam("channel"))
 
 
 def _recovered(push: _Push) -> bool:
-    with push.ws.engine.connect() as connection:
-        stopped = connection.execute(
-            select(channels.c.stopped_reason).where(channels.c.name == push.channel.name)
-        ).scalar_one()
-    if not stopped:
-        return True
+    """Check the credentials of a stopped channel; it goes on once they work."""
     push.calls.wait(push.calls.platform.limits.read_cost)
     try:
         push.calls.platform.check_credentials()
@@ -161,23 +156,27 @@ def _poll(push: _Push) -> None:
     push.orders_known_until = polled.known_until
 
 
-def _write_round(push: _Push) -> bool:
-    """Write one batch; return whether there was one."""
-    return push.calls.retrying(lambda: _write_once(push))
+def _bring_in_step(push: _Push) -> None:
+    while True:
+        with push.ws.engine.connect() as connection:
+            writes, reads = any_due(connection, push.due())
+        if writes:
+            push.calls.retrying(lambda: _write_batch(push))
+        elif reads:
+            _read_batch(push)
+        else:
+            return
 
 
-def _write_once(push: _Push) -> bool:
+def _write_batch(push: _Push) -> None:
     ws, calls = push.ws, push.calls
-    if not push.any_due(claiming.goes_at_once()):
-        return False
     calls.wait(calls.platform.limits.write_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine) as connection:
-        claims = claiming.claim_writes(
-            connection, ws.worker, token, push.due(), calls.platform.limits.write_batch, push.claim_until(), began
-        )
+        batch = calls.platform.limits.write_batch
+        claims = claim_writes(connection, ws.worker, token, push.due(), batch, push.claim_until())
     if not claims:
-        return False
+        return  # another worker was faster
     rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims]
     answer = calls.platform.write(rows, key=token)
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
@@ -185,12 +184,10 @@ def _write_once(push: _Push) -> bool:
         record_writes(connection, attempted, claims, answer.outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
     failure = _failure_of_call(answer.outcomes)
-    if failure is None:
-        return True
-    if failure.recovery is Recovery.WAIT:
+    if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure.retry_after)
-        return True
-    raise failure
+    elif failure is not None:
+        raise failure
 
 
 def _failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
@@ -203,19 +200,15 @@ def _failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
     return PlatformError(first.recovery, first.code, first.message, first.retry_after)
 
 
-def _read_round(push: _Push) -> bool:
-    """Read one batch of uncertain levels and settle them; return whether there was one."""
+def _read_batch(push: _Push) -> None:
+    """Read one batch of uncertain levels and settle them."""
     ws, calls = push.ws, push.calls
     limits = calls.platform.limits
-    if not push.any_due(not_(claiming.goes_at_once())):
-        return False
     token = push.token()
     with write_transaction(ws.engine) as connection:
-        claims = claiming.claim_reads(
-            connection, ws.worker, token, push.due(), limits.read_batch, push.claim_until()
-        )
+        claims = claim_reads(connection, ws.worker, token, push.due(), limits.read_batch, push.claim_until())
     if not claims:
-        return False
+        return
     began = ws.clock.now()
 
     def read() -> ReadAnswer:
@@ -231,11 +224,10 @@ def _read_round(push: _Push) -> bool:
             _poll(push)
     except (PlatformError, OutOfTimeError):
         with write_transaction(ws.engine) as connection:
-            claiming.release(connection, claims, token)
+            release(connection, claims, token)
         raise
     with write_transaction(ws.engine) as connection:
         record_readings(connection, attempted, claims, answer.readings, push.orders_known_until, limits, push.report)
-    return True
 
 
 def _finish(push: _Push, began: datetime) -> None:
@@ -244,6 +236,6 @@ def _finish(push: _Push, began: datetime) -> None:
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
     report.seconds = (now - began).total_seconds()
     with write_transaction(ws.engine) as connection:
-        report.left, report.waiting = claiming.count_changes(connection, push.channel.name, now)
+        report.left, report.waiting = count_changes(connection, push.channel.name, now)
         values = {"last_push_at": now} if report.problem else {"last_push_at": now, "last_success_at": now}
         connection.execute(update(channels).where(channels.c.name == push.channel.name).values(values))

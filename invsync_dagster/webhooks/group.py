@@ -76,15 +76,16 @@ class GroupCommit:
 
     async def _write(self, group: Sequence[tuple[Delivery, asyncio.Future[None]]]) -> None:
         loop = asyncio.get_running_loop()
-        self.failure = "the writer broke"  # what stays for any error that isn't the disk's
+        failure = "the writer broke"  # what stays for any error that isn't the disk's
         try:
             await loop.run_in_executor(self._thread, self._writer.write, [delivery for delivery, _ in group])
-            self.failure = ""
+            failure = ""
         except OSError as error:
-            self.failure = error.strerror or type(error).__name__
-            log.error("%d deliveries could not be written: %s", len(group), self.failure)
+            failure = error.strerror or type(error).__name__
+            log.error("%d deliveries could not be written: %s", len(group), failure)
         finally:
-            self._answer(group, self.failure)
+            self.failure = failure
+            self._answer(group, failure)
 
     def _answer(self, group: Sequence[tuple[Delivery, asyncio.Future[None]]], failure: str) -> None:
         for _, written in group:

@@ -37,7 +37,7 @@ def opening_stock(skus: int) -> dict[str, int]:
     """Return on hand by SKU; the much wanted first tenth is scarce."""
     rng = random.Random(7)
     return {
-        f"SKU-{n:04d}": rng.randint(3, 14) if n < skus // 10 else rng.randint(0, 30) for n in range(skus)
+        f"SKU-{n:04d}": rng.randint(3, 30) if n < skus // 10 else rng.randint(0, 30) for n in range(skus)
     }
 
 

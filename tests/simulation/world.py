@@ -14,15 +14,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, func, select
 
 from invsync_dagster.channels import Channel, Configuration, Rules
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
-from invsync_dagster.platforms.shopify.sandbox_books import ShopError, SoldLine
+from invsync_dagster.platforms.shopify.sandbox_books import Order, ShopError, SoldLine
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Faults, Kind
@@ -106,7 +106,7 @@ class Tally:
 class World:
     """The whole: build it with a seed, `run` it, `settle` it, and ask for `differences`."""
 
-    def __init__(self, seed: int, *, skus: int = 300, orders: int = 330, days: float = 2.0) -> None:
+    def __init__(self, seed: int, *, skus: int = 300, orders: int = 420, days: float = 2.0) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
@@ -234,7 +234,7 @@ class World:
         seconds = span.total_seconds()
         for _ in range(orders):
             self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._buy)
-        for _ in range(orders // 8):
+        for _ in range(orders // 5):
             self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._erp_event)
         for _ in range(6):
             self.at(START + timedelta(seconds=self.rng.uniform(60, seconds)), self._foreign_edit)
@@ -250,10 +250,10 @@ class World:
 
     def _buy(self) -> None:
         name = self.rng.choice(list(SHOPS))
+        skus = [sku for sku in (self._sku() for _ in range(12)) if is_listed(name, sku)]
         wanted = {
             LevelReference(item_of(name, sku), LOCATION): self.rng.choice([1, 1, 1, 2])
-            for sku in (self._sku() for _ in range(self.rng.choice([1, 1, 2])))
-            if is_listed(name, sku)
+            for sku in skus[: self.rng.choice([1, 1, 2])]
         }
         try:
             order = self.shops[name].buy(wanted)
@@ -352,7 +352,7 @@ class World:
         self.inbox.append(Delivery(name, door.topic(lower, body), now, lower, body, f"seg:{self.receipts}"))
         if not self.cycle_planned:
             self.cycle_planned = True
-            self.after(90, self._cycle)
+            self.after(self.rng.choice([5, 300, 900]), self._cycle)
 
     # --- our processes ----------------------------------------------------------------------------------------------
 
@@ -434,10 +434,37 @@ class World:
             if row.attempt <= self.last_attempt.get(row.id, 0):
                 self._violation(channel, f"attempt {row.attempt} of {row.central_sku} sent after a later one")
             self.last_attempt[row.id] = row.attempt
+            if channel in self.shops:
+                self._check_rise(channel, row, quantity, written_compare(request, item))
             owner = self.in_flight.get(row.id)
             if owner is not None and owner in self.alive and owner != self.current:
                 self._two_in_flight(channel, row)
             self.in_flight[row.id] = self.current
+
+    def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
+        """A rise that will be taken must not put back units that the shop sold and we haven't heard of."""
+        shown = self.shops[channel].available(LevelReference(row.item_id, LOCATION))
+        if quantity <= shown or compare != shown:
+            return
+        line = order_lines.c
+        with self.engine.connect() as connection:
+            heard = connection.execute(
+                select(func.coalesce(func.sum(line.ordered - line.cancelled - line.restocked), 0)).where(
+                    line.channel == channel, line.sku == row.central_sku
+                )
+            ).scalar_one()
+        sold = sum(
+            line.quantity - line.released - self._came_back(order, line.line)
+            for order in self.shops[channel]._books.orders.values()
+            for line in order.lines.values()
+            if row.item_id.endswith(f"/{line.item}")
+        )
+        if sold > heard:
+            self._violation(channel, f"raised {row.central_sku} to {quantity} over {sold - heard} unheard sold units")
+
+    @staticmethod
+    def _came_back(order: Order, line: int) -> int:
+        return sum(part.units.get(line, 0) for part in order.refunds if part.restock_type == "return")
 
     def _two_in_flight(self, channel: str, row: Any) -> None:
         # Allowed only if the first one's claim ran out: then it counts as paused.
@@ -523,6 +550,12 @@ def written_key(request: Request) -> str | None:
     if b"inventorySetQuantities" in request.body:
         return str(json.loads(request.body)["variables"]["key"])
     return None
+
+
+def written_compare(request: Request, item: str) -> int | None:
+    """Return the compare-and-set value of one row of a writing request to a shop."""
+    rows = json.loads(request.body)["variables"]["input"]["quantities"]
+    return next(row["changeFromQuantity"] for row in rows if row["inventoryItemId"] == item)
 
 
 def written_rows(request: Request) -> dict[str, int]:

@@ -78,13 +78,12 @@ def test_secrets_come_from_the_environment_by_the_fields_that_name_them(home: Ho
     assert "secret of" not in repr(shop)
 
 
-def test_the_projects_own_file_describes_four_usable_channels() -> None:
+def test_the_projects_own_file_describes_four_usable_channels(home: Home) -> None:
     root = Path(__file__).parents[2]
     text = (root / "channels.yaml").read_text(encoding="utf-8")
     variables = [line.partition("=")[0] for line in (root / ".env.example").read_text(encoding="utf-8").splitlines()]
-    home = Home.from_environment({"INVSYNC_ROOT": str(root)})
     assert all(name in text for name in variables if name.endswith(("_TOKEN", "_SECRET", "_KEY")))
-    configuration = load(home, dict.fromkeys(variables, "x"))
+    configuration = loaded(home, text, dict.fromkeys(variables, "x"))
     assert configuration.problems == ()
     names = [channel.name for channel in configuration.channels]
     assert names == ["shopify_main", "shopify_outlet", "shopify_eu", "erp_main"]
@@ -112,6 +111,7 @@ def test_the_projects_own_file_describes_four_usable_channels() -> None:
         ("write_linger: 5", "write_linger: -5", "line 14: channel 'shop': limit write_linger is negative"),
         ("write_linger: 5", "rate: 0", "line 14: channel 'shop': limit rate must be more than 0"),
         ("write_linger: 5", "write_batch: 2.5", "line 14: channel 'shop': limit write_batch counts rows"),
+        ("write_linger: 5", "write_batch: 251", "line 13: channel 'shop': limits: write_batch must be from 1 to 250"),
         ("write_linger: 5", "write_linger: .inf", "line 14: channel 'shop': limits.write_linger should be a finite"),
         ("00:00:00Z", "00:00:00", "line 15: channel 'shop': cut_over_at should have timezone info"),
         ("2026-01-01T", "2026-13-01T", "line 15: channel 'shop': 2026-13-01T00:00:00Z is no value"),

@@ -39,8 +39,8 @@ def apply_inventory(
 ) -> Preview:
     """Apply rows in the caller's transaction; returns what changed and which limits that goes beyond.
 
-    Rows of SKUs whose count in force is as new as the declared as-of time, or newer, change nothing: a name or status of
-    then is no news either.
+    Rows of SKUs whose count in force is as new as the declared as-of time, or newer, change nothing: a name or status
+    of then is no news either.
     """
     as_of = declaration.as_of or basis.now
     before = _load(connection, [row.sku for row in rows])

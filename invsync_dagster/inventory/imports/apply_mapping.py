@@ -31,7 +31,7 @@ def known_skus(connection: Connection, skus: Collection[str]) -> set[str]:
 def contradicted(
     connection: Connection, file: str, rows: Sequence[MappingRow]
 ) -> tuple[list[MappingRow], list[Rejection]]:
-    """Part the rows into good ones and those whose level another listing, that the file doesn't name, gives another SKU."""
+    """Part off the rows whose level has another SKU by a listing that the file doesn't name."""
     named: set[Identity] = {row.identity for row in rows}
     others: dict[Level, str] = {}
     listing = platform_mapping.c

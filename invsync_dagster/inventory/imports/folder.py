@@ -61,7 +61,7 @@ def process_file(basis: Basis, path: Path) -> ImportResult:
         result = refuse(basis, path, str(error))
     if result.rejects_file is not None:
         result = replace(result, rejects_file=_beside_kept(basis, result, result.rejects_file))
-    path.unlink()
+    path.unlink(missing_ok=True)  # a second run may have taken the same file
     sidecar_of(path).unlink(missing_ok=True)
     return result
 

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.counts import approve_held, drop_held
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
@@ -27,6 +28,8 @@ from invsync_dagster.inventory.imports.results import ImportResult, Preview, wri
 from invsync_dagster.inventory.tables import imports
 
 NOTHING = "no row of the file can go in"
+
+COUNTS = "counts"  # the kind of counts that a channel sent and the breaker holds; they have no file
 
 
 class DecisionError(Exception):
@@ -65,10 +68,12 @@ def import_file(
 ) -> ImportResult:
     """Import `path`: applied, held beyond the limits, rejected as a whole, or known already.
 
-    One row in `imports` tells. `declaration.as_of` is the file's own time where it isn't given. Rows that can't go in are
-    written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is kept under `folder`/done, held or
-    rejected. An inventory file with the content of the last one applied is a new count only if a later `as_of` is
-    declared; without, it is the same file again, and changes nothing. Raises `FileError` if `path` can't be read at all.
+    One row in `imports` tells. `declaration.as_of` is the file's own time where it isn't given. Rows that can't go in
+    are written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is kept under `folder`/done,
+    held or rejected. An inventory file with the content of the last one applied is a new count only if a later `as_of`
+    is declared; without, it is the same file again, and changes nothing.
+
+    Raises `FileError` if `path` can't be read at all.
     """
     given = declaration or Declaration()
     sha256 = _sha256(path)
@@ -96,9 +101,15 @@ def import_file(
 
 
 def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
-    """Apply a held import as it was declared; sales since are kept. Raises `DecisionError`, `FileError`."""
+    """Apply a held import, or held counts, as declared; sales since are kept. Raises `DecisionError`, `FileError`."""
+    said = f"approved by {basis.actor}: {reason}"
     with basis.engine.connect() as connection:
         row = _held(connection, import_id)
+    if row.kind == COUNTS:
+        with write_transaction(basis.engine) as connection:
+            _held(connection, import_id)
+            approve_held(connection, import_id, actor=basis.actor, reason=reason, now=basis.now, run_id=basis.run_id)
+        return ImportResult(import_id, results.APPLIED, said)
     path = basis.folder / row.path
     if not path.is_file() or _sha256(path) != row.sha256:
         raise DecisionError(
@@ -111,21 +122,21 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
         found, _ = _attempt(connection, basis, parsed, import_id, keep=True, approved=True)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
     _move(path, basis.folder / target)
-    return ImportResult(
-        import_id, results.APPLIED, f"approved by {basis.actor}: {reason}", found, kept_file=basis.folder / target
-    )
+    return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
 
 
 def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
-    """Decide against a held import: nothing of it goes in. Raises `DecisionError`."""
+    """Decide against a held import, or held counts: nothing of it goes in. Raises `DecisionError`."""
+    said = f"dropped by {basis.actor}: {reason}"
     with write_transaction(basis.engine) as connection:
         row = _held(connection, import_id)
+        if row.kind == COUNTS:
+            drop_held(connection, import_id, actor=basis.actor, reason=reason, now=basis.now)
+            return ImportResult(import_id, results.DROPPED, said)
         target = f"rejected/{Path(row.path).name}"
         _decide(connection, basis, row, results.DROPPED, target, reason, row.summary, None)
     _move(basis.folder / row.path, basis.folder / target)
-    return ImportResult(
-        import_id, results.DROPPED, f"dropped by {basis.actor}: {reason}", kept_file=basis.folder / target
-    )
+    return ImportResult(import_id, results.DROPPED, said, kept_file=basis.folder / target)
 
 
 def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
@@ -197,8 +208,9 @@ def _same_again(connection: Connection, parsed: Parsed, sha256: str, given: Decl
         return ImportResult(row.id, results.HELD, f"it is held already, approve or drop it: {row.reason}")
     if parsed.kind != INVENTORY:
         return None
+    entered = func.coalesce(imports.c.decided_at, imports.c.created_at)
     applied = (imports.c.kind == INVENTORY) & (imports.c.state == results.APPLIED)
-    query = select(imports).where(applied).order_by(imports.c.created_at.desc(), imports.c.id.desc()).limit(1)
+    query = select(imports).where(applied).order_by(entered.desc(), imports.c.id.desc()).limit(1)
     last = connection.execute(query).first()
     if last is None or last.sha256 != sha256:
         return None

@@ -46,8 +46,8 @@ class Move:
 class Preview:
     """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
 
-    `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked` rows
-    could be sold before. `beyond` says in words which limits the file goes beyond: it is held if there is one.
+    `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
+    rows could be sold before. `beyond` says in words which limits the file goes beyond: it is held if there is one.
     """
 
     kind: str

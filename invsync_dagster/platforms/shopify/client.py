@@ -26,7 +26,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.shopify import documents, errors
-from invsync_dagster.platforms.shopify.orders import document_of_node, mapping, nodes, numeric_id, text
+from invsync_dagster.platforms.shopify.orders import document_of_node, mapping, nodes, numeric_id, objects, text
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.transport import Request, Transport, TransportError
 
@@ -180,9 +180,7 @@ class ShopifyPlatform:
         """Return if the token has the scopes that we need. Raises `PlatformError`."""
         data, _ = self._call(documents.CHECK_ACCESS, {}, writing=False)
         with _understanding():
-            scopes = mapping(data, "currentAppInstallation").get("accessScopes")
-            if not isinstance(scopes, list):
-                raise NotUnderstoodError("accessScopes is missing")
+            scopes = objects(mapping(data, "currentAppInstallation"), "accessScopes")
             granted = {text(scope, "handle") for scope in scopes}
         # A write scope holds the read scope of the same objects.
         granted |= {f"read_{scope.removeprefix('write_')}" for scope in granted if scope.startswith("write_")}
@@ -199,9 +197,7 @@ class ShopifyPlatform:
             ("fulfillments", "fulfillmentLineItems", documents.FULFILLMENT_LINES),
             ("refunds", "refundLineItems", documents.REFUND_LINES),
         ):
-            parts = order.get(name)
-            if not isinstance(parts, list):
-                raise NotUnderstoodError(f"{name} is missing")
+            parts = objects(order, name)
             if len(parts) >= documents.PARTS_A_CALL:
                 raise PlatformError(Recovery.REJECT, "order_too_large", f"an order has {len(parts)} or more {name}")
             order[name] = [
@@ -291,14 +287,12 @@ def _reading(node: Mapping[str, Any], location: str) -> Reading:
         return Reading(
             level, None, _review("untracked", "Shopify doesn't track this item's stock"), variant_id, platform_sku
         )
-    stock = node.get("inventoryLevel")
-    if stock is None:
+    if node.get("inventoryLevel") is None:
         return Reading(
             level, None, _review("not_stocked", "the item is not stocked at this location"), variant_id, platform_sku
         )
-    quantities = stock.get("quantities") if isinstance(stock, Mapping) else None
-    for entry in quantities if isinstance(quantities, list) else []:
-        if isinstance(entry, Mapping) and entry.get("name") == "available":
+    for entry in objects(mapping(node, "inventoryLevel"), "quantities"):
+        if entry.get("name") == "available":
             quantity = entry.get("quantity")
             # Shopify's own number may be negative: a shop that goes on selling when out of stock.
             if isinstance(quantity, int) and not isinstance(quantity, bool):
@@ -329,16 +323,13 @@ def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocumen
 
 
 def _is_whole(order: Mapping[str, Any]) -> bool:
-    connections = [order.get("lineItems")]
+    connections = [mapping(order, "lineItems")]
     for name, connection in (("fulfillments", "fulfillmentLineItems"), ("refunds", "refundLineItems")):
-        parts = order.get(name)
-        if not isinstance(parts, list) or len(parts) >= documents.PARTS_AN_ORDER:
+        parts = objects(order, name)
+        if len(parts) >= documents.PARTS_AN_ORDER:
             return False
-        connections += [part.get(connection) for part in parts if isinstance(part, Mapping)]
-    return not any(
-        isinstance(connection, Mapping) and mapping(connection, "pageInfo").get("hasNextPage")
-        for connection in connections
-    )
+        connections += [mapping(part, connection) for part in parts]
+    return not any(mapping(connection, "pageInfo").get("hasNextPage") for connection in connections)
 
 
 def _found_nodes(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -44,6 +44,8 @@ _USER_ERRORS: dict[str, tuple[Result, Recovery]] = {
     # "Retry with a new idempotency key", which every attempt has.
     "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED": (Result.NOT_SENT, Recovery.RETRY),
 }
+# No cost or bucket comes near it.
+_LARGEST_NUMBER = 1e12
 _OTHER_USER_ERROR = (Result.REJECTED, Recovery.REJECT)
 
 
@@ -158,7 +160,10 @@ def _cost(extensions: Any) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a finite number as a float; JSON as Python reads it may hold NaN, and integers too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= _LARGEST_NUMBER else None
 
 
 def _index(field: Any, rows: int) -> int | None:

@@ -104,19 +104,19 @@ def document_of_webhook(order: Mapping[str, Any]) -> OrderDocument:
     Test orders (`test: true`) count: they move Shopify's stock as others do. Raises `NotUnderstoodError`.
     """
     lines: dict[str, Line] = {}
-    for item in _list(order, "line_items"):
+    for item in objects(order, "line_items"):
         line = _line_of_webhook(item)
         if line is not None:
             lines[line.line_id] = line
-    for fulfilment in _list(order, "fulfillments", optional=True):
+    for fulfilment in objects(order, "fulfillments", optional=True):
         if str(fulfilment.get("status") or "success").lower() in _NOT_SHIPPED:
             continue
         at = moment(fulfilment, "created_at")
-        for item in _list(fulfilment, "line_items"):
+        for item in objects(fulfilment, "line_items"):
             _ship(lines, identity(item, "id"), integer(item, "quantity"), at)
-    for refund in _list(order, "refunds", optional=True):
+    for refund in objects(order, "refunds", optional=True):
         at = moment(refund, "created_at")
-        for item in _list(refund, "refund_line_items"):
+        for item in objects(refund, "refund_line_items"):
             _refund(lines, identity(item, "line_item_id"), integer(item, "quantity"), at, text(item, "restock_type"))
     return _document(
         identity(order, "id"),
@@ -137,14 +137,14 @@ def document_of_node(order: Mapping[str, Any]) -> OrderDocument:
         line = _line_of_node(item)
         if line is not None:
             lines[line.line_id] = line
-    for fulfilment in _list(order, "fulfillments"):
+    for fulfilment in objects(order, "fulfillments"):
         if text(fulfilment, "status").lower() in _NOT_SHIPPED:
             continue
         at = moment(fulfilment, "createdAt")
         for item in nodes(fulfilment, "fulfillmentLineItems"):
             _ship(lines, _line_id(item), integer(item, "quantity"), at)
     updated_at = moment(order, "updatedAt")
-    for refund in _list(order, "refunds"):
+    for refund in objects(order, "refunds"):
         # The schema lets a refund be without a time; then the order's last change is the latest that it can be.
         at = updated_at if refund.get("createdAt") is None else moment(refund, "createdAt")
         for item in nodes(refund, "refundLineItems"):
@@ -187,6 +187,7 @@ def _line_of_node(item: Mapping[str, Any]) -> Line | None:
             return None
         reference = LineReference(platform_sku=sku)
     else:
+        variant = mapping(item, "variant")
         stock = mapping(variant, "inventoryItem")
         if stock.get("tracked") is False:
             return None
@@ -281,7 +282,7 @@ def mapping(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def nodes(item: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     """Return the nodes of a connection. Raises `NotUnderstoodError` if it is missing."""
-    return _list(mapping(item, name), "nodes")
+    return objects(mapping(item, name), "nodes")
 
 
 def _optional_text(item: Mapping[str, Any], name: str) -> str:
@@ -289,7 +290,8 @@ def _optional_text(item: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _list(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
+def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
+    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
     value = item.get(name)
     if value is None and optional:
         return []

@@ -24,7 +24,8 @@ from invsync_dagster.platforms.transport import Request, Response
 __all__ = ["Delivery", "ShopError", "ShopifySandbox"]
 
 _OPERATION = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
-_WINDOW = re.compile(r"updated_at:>='([^']+)' updated_at:<'([^']+)'")
+_MOMENT = r"'(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)'"
+_WINDOW = re.compile(f"updated_at:>={_MOMENT} updated_at:<{_MOMENT}")
 _MAX_QUERY_COST = 1000
 _SCOPES = ("read_products", "write_inventory", "read_locations", "read_orders")
 
@@ -155,6 +156,16 @@ class ShopifySandbox:
         orders = self._books.orders.values()
         return [str(order.number) for order in orders if any(line.unfulfilled for line in order.lines.values())]
 
+    def promised(self, order_id: str = "") -> dict[LevelReference, int]:
+        """Return the units sold and not shipped yet per level, of all orders or one. Raises `ShopError`."""
+        units: dict[LevelReference, int] = {}
+        orders = [self._books.order(int(order_id))] if order_id else self._books.orders.values()
+        for line in (line for order in orders for line in order.lines.values()):
+            if line.unfulfilled:
+                level = _level(line.item, line.location)
+                units[level] = units.get(level, 0) + line.unfulfilled
+        return units
+
     def available(self, level: LevelReference) -> int:
         """Return what the level shows. Raises `ShopError`, `KeyError` if it isn't stocked there."""
         return self._books.article(_item(level)).available[_location(level)]
@@ -225,8 +236,10 @@ class ShopifySandbox:
             extensions = {"extensions": {"code": refusal.code}} if refusal.code else {}
             errors = [{"message": str(refusal), **extensions}]
             return _json(200, {"errors": errors, "extensions": self._told_cost(cost, None)})
-        self._points -= cost
-        return _json(200, {"data": data, "extensions": self._told_cost(cost, cost)})
+        # Shopify checks what a query may cost at most, and takes what it did cost.
+        actual = cost if operation == "SetQuantities" else min(cost, _objects(data))
+        self._points -= actual
+        return _json(200, {"data": data, "extensions": self._told_cost(cost, actual)})
 
     def _data(self, operation: str, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         match operation:
@@ -266,17 +279,18 @@ class ShopifySandbox:
         window = _WINDOW.fullmatch(variables["query"])
         if window is None:
             raise _Refusal("The search query is not one that this stand-in knows")
-        since, until = (datetime.fromisoformat(edge) for edge in window.groups())
+        # All times are written alike, in UTC and whole seconds, so they compare as texts.
+        since, until = window.groups()
         found = sorted(
-            (datetime.fromisoformat(order.updated_at), order.number)
+            (order.updated_at, order.number)
             for order in self._books.orders.values()
-            if since <= datetime.fromisoformat(order.updated_at) < until
+            if since <= order.updated_at < until
         )
         if after := variables["after"]:
             at, number = base64.b64decode(after).decode().split(",")
-            found = [entry for entry in found if entry > (datetime.fromisoformat(at), int(number))]
+            found = [entry for entry in found if entry > (at, int(number))]
         page = found[: variables["orders"]]
-        cursor = base64.b64encode(f"{page[-1][0].isoformat()},{page[-1][1]}".encode()).decode() if page else None
+        cursor = base64.b64encode(f"{page[-1][0]},{page[-1][1]}".encode()).decode() if page else None
         orders = [self._books.orders[number] for _, number in page]
         return {
             "nodes": [views.order_node(self._books, each, variables["lines"], variables["parts"]) for each in orders],
@@ -362,6 +376,14 @@ def _cost(operation: str, variables: Mapping[str, Any]) -> int:
         case "OrderParts":
             return 1 + 2 * parts
     return 1 + 3 * lines
+
+
+def _objects(value: Any) -> int:
+    """Return how many objects an answer holds; connections and their page information cost nothing."""
+    if isinstance(value, dict):
+        own = 0 if "nodes" in value or "hasNextPage" in value else 1
+        return own + sum(_objects(part) for part in value.values())
+    return sum(_objects(part) for part in value) if isinstance(value, list) else 0
 
 
 def _json(status: int, answer: Mapping[str, Any]) -> Response:

@@ -73,6 +73,7 @@ def totals(entry: OrderLine) -> tuple[int, int, int, int]:
             (4, 2, 2, 0),
         ),
         ("removed by an edit", line(3, 1, 1), False, (3, 2, 0, 0)),
+        ("removed after all was shipped", line(2, 0, 0, shipments=[Movement(2, T1)]), False, (2, 0, 2, 0)),
         (
             "legacy restock before shipping",
             line(2, 1, 1, refunds=[Refund(1, T1, "legacy_restock")]),

@@ -1,174 +1,17 @@
-"""The stand-ins over real loopback sockets: calls, faults, control endpoints, webhooks, and a second start."""
+"""The stand-ins over real loopback sockets: calls, faults, control endpoints, webhooks."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 import requests
 
-from invsync_dagster.channels import Channel
-from invsync_dagster.clock import SystemClock
-from invsync_dagster.platforms import erp, shopify
-from invsync_dagster.platforms.contract import LevelReference, Outcome, Result, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import RequestsTransport
-from invsync_dagster.sandbox.server import SandboxServer, loopback_socket, main
-from invsync_dagster.sandbox.standins import Article
-from invsync_dagster.sandbox.world import World, read_catalogue
-
-ENVIRON = {"KEY": "key-9f31aa", "SIGNING": "signing-77c2bd", "WEBHOOK": "webhook-51e0cc", "TOKEN": "shpat_51f3"}
-SOCKS = LevelReference("gid://shopify/InventoryItem/43000000589824", "gid://shopify/Location/70012345678")
-HATS = LevelReference("gid://shopify/InventoryItem/43000002850816", "gid://shopify/Location/70012345678")
-ARTICLES = {
-    "erp_main": [Article("A-1", 10), Article("B-2", 4), Article("C-3", 0)],
-    "shop": [
-        Article("SOCKS", 9, SOCKS.item_id, SOCKS.location_id, "gid://shopify/ProductVariant/41"),
-        Article("HATS", 0, HATS.item_id, HATS.location_id, "gid://shopify/ProductVariant/42"),
-    ],
-}
-
-
-def settings(port: int) -> erp.ErpSettings:
-    return erp.ErpSettings(
-        base_url=f"http://127.0.0.1:{port}/erp_main",
-        api_key_env="KEY",
-        signing_secret_env="SIGNING",
-        webhook_secret_env="WEBHOOK",
-    )
-
-
-def shop_settings(port: int) -> shopify.ShopifySettings:
-    return shopify.ShopifySettings(
-        shop_url=f"http://127.0.0.1:{port}/shop", access_token_env="TOKEN", webhook_secret_env="WEBHOOK"
-    )
-
-
-class Receiver:
-    """What the webhooks reach: it keeps them, and refuses the first `refusals` of them."""
-
-    def __init__(self) -> None:
-        self.refusals = 0
-        self.got: list[tuple[str, dict[str, str], bytes]] = []
-        self.arrived = threading.Condition()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                with receiver.arrived:
-                    refused = receiver.refusals > 0
-                    receiver.refusals -= refused
-                    if not refused:
-                        headers = {name.lower(): value for name, value in self.headers.items()}
-                        receiver.got.append((self.path, headers, body))
-                    receiver.arrived.notify_all()
-                self.send_response(503 if refused else 202)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def wait_for(self, number: int) -> list[tuple[str, dict[str, str], bytes]]:
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.got) >= number, timeout=20), self.got
-            return list(self.got)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class Stage:
-    """A served world with the real client and door in front of it."""
-
-    def __init__(self, server: SandboxServer) -> None:
-        self.url = f"http://127.0.0.1:{server.port}/_sandbox"
-        given = settings(server.port)
-        secrets = channel(0).secrets(ENVIRON)
-        self.platform = erp.connect(given, secrets, {"request_deadline": 5.0}, RequestsTransport(), SystemClock())
-        self.hasty = erp.connect(given, secrets, {"request_deadline": 0.3}, RequestsTransport(), SystemClock())
-        self.door = erp.door(given, secrets)
-        shop, shop_secrets = shop_settings(server.port), shop_channel(0).secrets(ENVIRON)
-        self.shop = shopify.connect(shop, shop_secrets, {}, RequestsTransport(), SystemClock())
-        self.shop_door = shopify.door(shop, shop_secrets)
-
-    def write(self, sku: str, quantity: int, key: str) -> Outcome:
-        return self.platform.write([WriteRow(LevelReference(sku), quantity)], key=key).outcomes[0]
-
-    def shown(self, sku: str) -> int | None:
-        return self.platform.read([LevelReference(sku)]).readings[0].quantity
-
-    def post(self, path: str, document: Any = None) -> Any:
-        answer = requests.post(f"{self.url}/{path}", json=document, timeout=10)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def get(self, path: str) -> Any:
-        return requests.get(f"{self.url}/{path}", timeout=10).json()
-
-    def fail_next(self, kind: str, seconds: float = 0.0) -> None:
-        self.post("erp_main/faults", {"script": [{"kind": kind, "seconds": seconds}]})
-
-
-def channel(port: int) -> Channel:
-    return Channel("erp_main", "erp", "sandbox", settings(port))
-
-
-def shop_channel(port: int) -> Channel:
-    return Channel("shop", "shopify", "sandbox", shop_settings(port))
-
-
-def a_world(tmp_path: Path, receiver: Receiver) -> World:
-    state_file = tmp_path / "sandbox" / "state.json"
-    return World([channel(0), shop_channel(0)], ENVIRON, ARTICLES, SystemClock(), Random(5), receiver.url, state_file)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
-
-
-@pytest.fixture
-def stage(tmp_path: Path, receiver: Receiver) -> Iterator[Stage]:
-    with SandboxServer(a_world(tmp_path, receiver)) as server:
-        yield Stage(server)
-
-
-@pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One server for the tests whose cases don't meet."""
-    receiver = Receiver()
-    with SandboxServer(a_world(tmp_path_factory.mktemp("standing"), receiver)) as server:
-        yield Stage(server)
-    receiver.close()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Ask again and again until it holds; 20 s is far more than anything here takes."""
-    ends_at = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < ends_at
+from tests.unit.sandbox.stage import HATS, SOCKS, Receiver, Stage, in_the_shop, until
 
 
 def test_the_real_client_writes_and_reads_over_a_socket(stage: Stage) -> None:
@@ -233,10 +76,6 @@ def test_a_late_write_lands_after_its_answer_was_lost(stage: Stage) -> None:
     assert stage.shown("A-1") == 7
 
 
-def in_the_shop(stage: Stage) -> dict[str, int]:
-    return {row["sku"]: row["quantity"] for row in stage.get("shop/books")}
-
-
 def test_the_real_client_writes_to_a_shop_and_its_books_name_the_level(stage: Stage) -> None:
     rows = [WriteRow(SOCKS, 6, expected=9), WriteRow(HATS, 2)]
     answer = stage.shop.write(rows, key="key-1")
@@ -270,15 +109,6 @@ def test_a_shop_sells_cancels_ships_and_takes_back_and_tells_of_each(stage: Stag
         stage.shop_door.verify(headers, body, datetime.now(UTC))
         told.add(stage.shop_door.topic(headers, body))
     assert told == {"orders/create", "orders/updated", "orders/cancelled", "refunds/create"}
-
-
-def test_a_shop_goes_on_where_it_stopped(tmp_path: Path, receiver: Receiver) -> None:
-    with SandboxServer(a_world(tmp_path, receiver)) as server:
-        order = Stage(server).post("shop/buy", {"lines": [{"sku": "SOCKS", "quantity": 2}]})["order"]
-    with SandboxServer(a_world(tmp_path, receiver)) as server:
-        stage = Stage(server)
-        assert in_the_shop(stage) == {"SOCKS": 7, "HATS": 0}
-        assert stage.post("shop/open_orders") == [order]
 
 
 def test_rates_hold_until_they_are_cleared(stage: Stage) -> None:
@@ -382,92 +212,3 @@ def test_many_callers_at_once_lose_no_unit(stage: Stage) -> None:
     assert stage.shown("A-1") == 10
     (row,) = [row for row in stage.get("erp_main/books") if row["sku"] == "A-1"]
     assert row["on_hand"] == 0
-
-
-def test_a_second_start_goes_on_with_the_books_and_the_undelivered_webhooks(tmp_path: Path, receiver: Receiver) -> None:
-    receiver.refusals = 1_000
-    with SandboxServer(a_world(tmp_path, receiver)) as server:
-        stage = Stage(server)
-        stage.write("A-1", 3, "key-1")
-        stage.post("erp_main/restock", {"sku": "A-1", "quantity": 5})
-        assert stage.post("save") == {"saved": True}
-    receiver.refusals = 0
-    with SandboxServer(a_world(tmp_path, receiver)) as server:
-        stage = Stage(server)
-        (row,) = [row for row in stage.get("erp_main/books") if row["sku"] == "A-1"]
-        assert (row["quantity"], row["on_hand"]) == (3, 15)
-        ((_, headers, body),) = receiver.wait_for(1)
-        assert stage.door.parse(headers, body).counts[0].quantity == 15
-
-
-def test_a_state_file_that_cannot_be_read_is_named(tmp_path: Path, receiver: Receiver) -> None:
-    (tmp_path / "sandbox").mkdir()
-    (tmp_path / "sandbox" / "state.json").write_text("{half")
-    with pytest.raises(ValueError, match=r"state\.json"):
-        a_world(tmp_path, receiver)
-
-
-def test_a_port_in_use_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    taken = loopback_socket(0)
-    try:
-        port = taken.getsockname()[1]
-        assert main(["--port", str(port)]) == 1
-    finally:
-        taken.close()
-    assert capsys.readouterr().err == f"sandbox: port {port} can't be used: Address already in use\n"
-
-
-def test_the_process_serves_the_sandbox_channels_and_keeps_the_books_when_ended(tmp_path: Path) -> None:
-    free = loopback_socket(0)
-    port = free.getsockname()[1]
-    free.close()
-    (tmp_path / "channels.yaml").write_text(
-        "channels:\n"
-        "  - {name: erp_main, platform: erp, environment: sandbox, settings: {base_url: 'http://127.0.0.1/erp_main',\n"
-        "      api_key_env: KEY, signing_secret_env: SIGNING, webhook_secret_env: WEBHOOK}}\n"
-        "  - {name: real, platform: erp, environment: production, settings: {base_url: 'https://erp.example.com',\n"
-        "      api_key_env: KEY, signing_secret_env: SIGNING, webhook_secret_env: WEBHOOK}}\n"
-    )
-    (tmp_path / "inventory.csv").write_text("sku,product_name,quantity\n007,Socks,12\n")
-    (tmp_path / "mapping.csv").write_text(
-        "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n007,erp_main,007,007,\n"
-    )
-    environ = {**os.environ, **ENVIRON, "INVSYNC_ROOT": str(tmp_path), "INVSYNC_DATA": "", "INVSYNC_CHANNELS": ""}
-    arguments = [sys.executable, "-m", "invsync_dagster.sandbox.server", "--port", str(port)]
-    url = f"http://127.0.0.1:{port}/_sandbox"
-    for units in (11, 10):
-        process = subprocess.Popen([*arguments, "--catalogue", str(tmp_path)], env=environ, stderr=subprocess.PIPE)
-        try:
-            until(lambda: is_up(f"{url}/health"))
-            assert requests.get(f"{url}/health", timeout=10).json()["names"] == ["erp_main"]
-            bought = {"lines": [{"sku": "007", "quantity": 1}]}
-            assert requests.post(f"{url}/erp_main/buy", json=bought, timeout=10).json()["lines"] == bought["lines"]
-            (row,) = requests.get(f"{url}/erp_main/books", timeout=10).json()
-            assert row["on_hand"] == units
-            process.terminate()
-            _, told = process.communicate(timeout=20)
-        finally:
-            process.kill()
-        assert (process.returncode, b"Traceback" in told) == (0, False)
-
-
-def is_up(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=10).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
-def test_the_catalogue_is_read_as_each_channel_lists_it(tmp_path: Path) -> None:
-    (tmp_path / "inventory.csv").write_text("sku,product_name,quantity\n007,Socks,12\n008,Hats,3\n")
-    (tmp_path / "mapping.csv").write_text(
-        "central_sku,channel,platform_sku,platform_item_id,platform_location_id,platform_variant_id\n"
-        "007,shop,S-7,item-7,place-1,variant-7\n008,shop,S-8,item-8,place-1,\n007,erp_main,007,007,,\n"
-    )
-    assert read_catalogue(tmp_path) == {
-        "shop": [Article("S-7", 12, "item-7", "place-1", "variant-7"), Article("S-8", 3, "item-8", "place-1", "")],
-        "erp_main": [Article("007", 12, "007", "", "")],
-    }

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 
 @contextmanager
-def served(app: Starlette) -> Iterator[int]:
+def served(app: ASGIApp) -> Iterator[int]:
     """Serve `app` as the receiver does, and yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(

@@ -101,6 +101,21 @@ def test_after_a_failure_the_check_tries_again_by_itself() -> None:
     assert asyncio.run(scenario()) == [[b"1"], [], []]
 
 
+def test_a_check_during_a_write_tries_nothing_by_itself() -> None:
+    async def scenario() -> list[list[bytes]]:
+        writer = HeldWriter()
+        commit = GroupCommit(writer)
+        kept = asyncio.create_task(commit.keep(delivery(b"1")))
+        await begun(writer)
+        assert await commit.check() == ""
+        writer.let.release()
+        await kept
+        await commit.close()
+        return writer.groups
+
+    assert asyncio.run(scenario()) == [[b"1"]]
+
+
 def test_a_writer_that_breaks_answers_its_group_and_goes_on_with_the_next() -> None:
     class Broken:
         calls = 0

@@ -28,7 +28,8 @@ def upgrade() -> None:
     sa.Column('last_updated', sa.DateTime(timezone=True), nullable=False),
     sa.Column('version', sa.BigInteger(), nullable=False),
     sa.Column('count_id', sa.BigInteger(), nullable=True),
-    sa.PrimaryKeyConstraint('sku', name=op.f('pk_central_inventory'))
+    sa.PrimaryKeyConstraint('sku', name=op.f('pk_central_inventory')),
+    sqlite_with_rowid=False
     )
     op.create_table('channels',
     sa.Column('name', sa.Text(), nullable=False),
@@ -72,7 +73,8 @@ def upgrade() -> None:
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('run_id', sa.Text(), nullable=False),
-    sa.PrimaryKeyConstraint('receipt_id', name=op.f('pk_deliveries'))
+    sa.PrimaryKeyConstraint('receipt_id', name=op.f('pk_deliveries')),
+    sqlite_with_rowid=False
     )
     op.create_index('ix_deliveries_received_at', 'deliveries', ['received_at'], unique=False)
     op.create_table('imports',
@@ -172,7 +174,8 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('ignored_reason', sa.Text(), nullable=False),
-    sa.PrimaryKeyConstraint('channel', 'order_id', 'line_id', name=op.f('pk_order_lines'))
+    sa.PrimaryKeyConstraint('channel', 'order_id', 'line_id', name=op.f('pk_order_lines')),
+    sqlite_with_rowid=False
     )
     op.create_index('ix_order_lines_sku', 'order_lines', ['sku'], unique=False)
     op.create_index('ix_order_lines_unresolved', 'order_lines', ['channel', 'platform_sku'], unique=False, sqlite_where=sa.text('sku IS NULL'), postgresql_where=sa.text('sku IS NULL'))

@@ -1,0 +1,146 @@
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from invsync_dagster.defs.names import CAUSE
+from invsync_dagster.defs.schedules import incremental_cron, previous_day
+from invsync_dagster.defs.sensors import (
+    INBOX_AGAIN_SECONDS,
+    WATCH_SECONDS,
+    Requested,
+    imports_sensor_function,
+    inbox_sensor_function,
+)
+from invsync_dagster.sandbox.clock import VirtualClock
+from invsync_dagster.settings import Home
+from tests.defs.conftest import Installation
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    made.inbox.mkdir(parents=True)
+    made.imports.mkdir(parents=True)
+    return made
+
+
+class Arrival(VirtualClock):
+    """A clock that drops a file into a folder once it reaches a time."""
+
+    def __init__(self, file: Path, after: float) -> None:
+        super().__init__(NOW)
+        self._file, self._at = file, NOW.timestamp() + after
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.now().timestamp() >= self._at and not self._file.exists():
+            self._file.touch()
+
+
+def evaluate(function: Callable[..., object], cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+    result = function(dg.build_sensor_context(cursor=cursor))
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_an_empty_inbox_is_watched_for_just_under_ten_seconds(home: Home) -> None:
+    clock = VirtualClock(NOW)
+    assert isinstance(evaluate(inbox_sensor_function(home, clock)), dg.SkipReason)
+    assert WATCH_SECONDS <= (clock.now() - NOW).total_seconds() < 10.0
+
+
+def test_a_file_that_arrives_while_it_watches_requests_a_run_at_once(home: Home) -> None:
+    clock = Arrival(home.inbox / "0001-a.segment", after=4.0)
+    result = evaluate(inbox_sensor_function(home, clock))
+    assert isinstance(result, dg.SensorResult)
+    [request] = result.run_requests or []
+    assert request.tags[CAUSE] == "webhook"
+    assert (clock.now() - NOW).total_seconds() < 4.1
+
+
+def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) -> None:
+    (home.inbox / "0001-a.segment").touch()
+    first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)))
+    assert isinstance(first, dg.SensorResult)
+    assert isinstance(evaluate(inbox_sensor_function(home, VirtualClock(NOW)), first.cursor), dg.SkipReason)
+    (home.inbox / "0002-a.segment").touch()
+    second = evaluate(inbox_sensor_function(home, VirtualClock(NOW)), first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    assert second.run_requests[0].run_key != first.run_requests[0].run_key  # type: ignore[index]
+
+
+def test_files_whose_run_failed_are_requested_again_under_a_new_key(home: Home) -> None:
+    (home.inbox / "0001-a.segment").touch()
+    first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)))
+    assert isinstance(first, dg.SensorResult)
+    later = VirtualClock(NOW)
+    later.advance(INBOX_AGAIN_SECONDS)
+    again = evaluate(inbox_sensor_function(home, later), first.cursor)
+    assert isinstance(again, dg.SensorResult)
+    assert again.run_requests[0].run_key != first.run_requests[0].run_key  # type: ignore[index]
+
+
+def test_a_part_file_is_no_delivery(home: Home) -> None:
+    (home.inbox / ".0001-a.segment.part").touch()
+    assert isinstance(evaluate(inbox_sensor_function(home, VirtualClock(NOW))), dg.SkipReason)
+
+
+@pytest.mark.parametrize(
+    "cursor", [None, "", "no json", "[]", "{}", '{"newest": 1}', '{"newest": "a", "at": "x"}', "null"]
+)
+def test_a_cursor_that_cannot_be_read_starts_afresh(cursor: str | None) -> None:
+    assert Requested.parse(cursor) == Requested()
+
+
+def test_a_cursor_survives_its_storing() -> None:
+    assert Requested.parse(Requested("0001-a.segment", 12.5).store()) == Requested("0001-a.segment", 12.5)
+    assert json.loads(Requested("a", 1.0).store()) == {"newest": "a", "at": 1.0}
+
+
+def test_a_settled_import_file_requests_its_import(home: Home) -> None:
+    clock = VirtualClock(datetime.now(UTC))
+    (home.imports / "stock.csv").write_text("sku,product_name,quantity,reserved_quantity,status\n")
+    assert isinstance(evaluate(imports_sensor_function(home, clock)), dg.SkipReason)
+    clock.advance(3600)
+    result = evaluate(imports_sensor_function(home, clock))
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests[0].tags[CAUSE] == "import"  # type: ignore[index]
+    assert isinstance(evaluate(imports_sensor_function(home, clock), result.cursor), dg.SkipReason)
+
+
+def schedule(home: Installation, name: str, moment: datetime) -> list[dg.RunRequest]:
+    definitions = home.definitions()
+    found = definitions.resolve_schedule_def(name) if hasattr(definitions, "resolve_schedule_def") else None
+    found = found or definitions.get_schedule_def(name)
+    context = dg.build_schedule_context(
+        instance=home.instance, scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
+    )
+    return list(found.evaluate_tick(context).run_requests or [])
+
+
+def test_the_full_run_is_one_run_a_channel_over_all_batches(install: Callable[..., Installation]) -> None:
+    requests = schedule(install("one", "two"), "full_sync_schedule", NOW)
+    assert {request.run_key for request in requests} == {"one", "two"}
+    for request in requests:
+        assert request.tags["dagster/asset_partition_range_start"] == "0"
+        assert request.tags["dagster/asset_partition_range_end"] == "3"
+        assert request.tags[CAUSE] == "schedule"
+        assert request.asset_selection == [dg.AssetKey(["full_sync", request.run_key or ""])]
+
+
+def test_the_daily_snapshot_is_of_yesterday(install: Callable[..., Installation]) -> None:
+    [request] = schedule(install("one"), "daily_snapshot_schedule", datetime(2026, 3, 2, 0, 15, tzinfo=UTC))
+    assert request.partition_key == "2026-03-01"
+    assert previous_day(datetime(2026, 3, 2, 22, 30, tzinfo=UTC), "Asia/Tokyo") == "2026-03-02"
+
+
+def test_the_incremental_schedule_follows_the_setting() -> None:
+    assert incremental_cron(5) == "*/5 * * * *"
+    assert incremental_cron(1) == "*/1 * * * *"
+    assert incremental_cron(60) == "0 * * * *"

@@ -1,0 +1,112 @@
+import threading
+from collections.abc import Callable
+
+import dagster as dg
+
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from tests.defs.conftest import SHOWN_BEFORE, Installation
+
+STOCK = {"A": 5, "B": 0, "C": 70}
+
+
+def checks(result: dg.ExecuteInProcessResult, name: str = "pushed") -> dict[str, bool]:
+    return {
+        one.asset_key.path[-1]: one.passed for one in result.get_asset_check_evaluations() if one.check_name == name
+    }
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
+
+
+def test_a_cycle_pushes_every_channel_and_says_so(install: Callable[..., Installation]) -> None:
+    home = install("one", "two")
+    home.stock(STOCK, ["one", "two"])
+    result = home.run("incremental")
+    assert result.success
+    assert home.platforms["one"].shown == STOCK
+    assert home.platforms["two"].shown == STOCK
+    assert {"stock_ledger", "inventory_snapshot", "inventory_changes", "push_results/one", "push_results/two"} <= (
+        materialized(result)
+    )
+    assert checks(result) == {"one": True, "two": True}
+    [event] = [
+        e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(["push_results", "one"])
+    ]
+    metadata = event.materialization.metadata
+    assert metadata["left"].value == 0
+    assert metadata["rejected"].value == 0
+    assert home.tags(result)["invsync/cause"] == "by_hand"
+
+
+def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Callable[..., Installation]) -> None:
+    home = install("good", "dead", "hung", settings="  push_deadline_seconds: 0.3\n")
+    home.stock(STOCK, ["good", "dead", "hung"])
+    release = threading.Event()
+    home.platforms["dead"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is refused")
+    home.platforms["hung"].hangs = release
+    home.grace_seconds = 1.0
+    result = home.run("incremental")
+    release.set()
+    assert not result.success
+    assert home.platforms["good"].shown == STOCK
+    assert "push_results/good" in materialized(result)
+    assert not {"push_results/dead", "push_results/hung"} & materialized(result)
+    assert checks(result) == {"good": True, "dead": False, "hung": False}
+    assert "sync_status" in materialized(result)
+    tags = home.tags(result)
+    assert tags["invsync/failed_channel/dead"] == "true"
+    assert tags["invsync/failed_channel/hung"] == "true"
+    assert "invsync/failed_channel/good" not in tags
+    reasons = {e.asset_key.path[-1]: e.description for e in result.get_asset_check_evaluations()}
+    assert "the key is refused" in (reasons["dead"] or "")
+    assert "no answer within" in (reasons["hung"] or "")
+
+
+def test_a_dry_run_calls_no_channel_and_shows_what_is_due(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock(STOCK, ["one"])
+    config = {"ops": {"push_results": {"config": {"dry_run": True, "skus": ["A"]}}}}
+    result = home.run("incremental", run_config=config)
+    assert result.success
+    assert home.platforms["one"].written == []
+    assert home.platforms["one"].shown == dict.fromkeys(STOCK, SHOWN_BEFORE)
+    [observed] = result.get_asset_observation_events()
+    assert observed.asset_observation_data.asset_observation.metadata["changes"].value == 1
+    report = home.home.reports / result.run_id / "dry_run_one.csv"
+    assert report.read_text().splitlines()[1].startswith("one,A,")
+
+
+def test_given_skus_are_pushed_alone(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock(STOCK, ["one"])
+    result = home.run("sync_skus", run_config={"ops": {"push_results": {"config": {"skus": ["C"], "reason": "asked"}}}})
+    assert result.success
+    assert home.platforms["one"].shown == {"A": SHOWN_BEFORE, "B": SHOWN_BEFORE, "C": 70}
+
+
+def test_the_job_for_given_skus_wants_at_least_one(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock(STOCK, ["one"])
+    tags = {"invsync/cause": "given_skus"}
+    result = home.run("incremental", selection=[dg.AssetKey(["push_results", "one"])], tags=tags)
+    assert not result.success
+    assert home.platforms["one"].written == []
+
+
+def test_nothing_is_written_before_the_first_push_is_approved(install: Callable[..., Installation]) -> None:
+    home = install("one", approved=False)
+    home.stock(STOCK, ["one"])
+    first = home.run("incremental")
+    assert first.success
+    assert home.platforms["one"].written == []
+    assert checks(first) == {"one": False}
+    preview = home.run("preview_channel", run_config={"ops": {"read_and_compare": {"config": {"channel": "one"}}}})
+    [observed] = preview.get_asset_observation_events()
+    assert observed.asset_observation_data.asset_observation.metadata["raised"].value == 2
+    assert home.platforms["one"].written == []
+    decision = {"channel": "one", "actor": "Ada", "reason": "looked at it"}
+    assert home.run("approve_first_push", run_config={"ops": {"approve": {"config": decision}}}).success
+    second = home.run("incremental")
+    assert checks(second) == {"one": True}
+    assert home.platforms["one"].shown == STOCK

@@ -1,0 +1,119 @@
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+
+from invsync_dagster.inventory.database import open_database
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.importing import import_file
+from invsync_dagster.sandbox.clock import VirtualClock
+from tests.defs.conftest import Installation
+
+
+def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, object]:
+    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(key)]
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def snapshot(home: Installation, day: str) -> dg.ExecuteInProcessResult:
+    return home.run("snapshot_day", partition_key=day)
+
+
+def imported_at(home: Installation, moment: datetime, quantities: dict[str, int]) -> None:
+    """Import quantities as if it were `moment`: Dagster offers the days before the machine's today alone."""
+    ws = home.open()
+    file = home.home.data / f"{moment:%H%M%S%f}.csv"
+    rows = "".join(f"{sku},Name,{units},0,active\n" for sku, units in quantities.items())
+    file.write_text(f"sku,product_name,quantity,reserved_quantity,status\n{rows}")
+    basis = Basis(ws.engine, home.home.imports, ws.configuration.settings.import_limits, moment, "test")
+    assert import_file(basis, file, Declaration(as_of=moment)).state == "applied"
+    ws.close()
+
+
+def test_a_past_day_gives_the_same_bytes_each_time(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    noon = datetime.now(UTC).replace(hour=12) - timedelta(days=3)
+    imported_at(home, noon, {"A": 5, "0012": 7})
+    imported_at(home, noon + timedelta(days=1), {"A": 6})
+    day = noon.date().isoformat()
+    file = home.home.data / "snapshots" / f"{day}.parquet"
+    first = snapshot(home, day)
+    assert first.success
+    content = file.read_bytes()
+    assert metadata(first, "daily_snapshot")["sha256"] == hashlib.sha256(content).hexdigest()
+    frame = pd.read_parquet(file)
+    assert dict(zip(frame["sku"], frame["quantity"], strict=True)) == {"0012": 7, "A": 5}
+    imported_at(home, noon + timedelta(days=2), {"A": 4, "NEW": 9})
+    file.unlink()
+    assert snapshot(home, day).success
+    assert file.read_bytes() == content
+
+
+def test_a_day_that_is_not_over_has_no_snapshot_yet(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    home.clock = VirtualClock(datetime.now(UTC) - timedelta(days=3))
+    assert not snapshot(home, yesterday).success
+    assert not (home.home.data / "snapshots" / f"{yesterday}.parquet").exists()
+
+
+def test_an_import_that_zeroes_too_much_is_held_and_red(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({f"S{number}": 50 for number in range(60)}, ["one"])
+    home.clock.advance(60)
+    rows = "\n".join(f"S{number},Name,0,0,active" for number in range(60))
+    (home.home.imports / "zeros.csv").write_text(f"sku,product_name,quantity,reserved_quantity,status\n{rows}\n")
+    result = home.run("import_files", selection=[dg.AssetKey("imports")])
+    assert result.success
+    assert metadata(result, "imports")["held_files"] == 1
+    checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert checks == {"nothing_held": False, "all_rows_taken": True}
+    assert metadata(home.run("incremental"), "inventory_snapshot")["units"] == 3000
+
+
+def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    (home.home.imports / "stock.csv").write_text(
+        "sku,product_name,quantity,reserved_quantity,status\nA,Good,5,0,active\nB,Bad,-1,0,active\n"
+    )
+    result = home.run("import_files", selection=[dg.AssetKey("imports")])
+    figures = metadata(result, "imports")
+    assert (figures["added"], figures["rejected_rows"]) == (1, 1)
+    checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert checks == {"nothing_held": True, "all_rows_taken": False}
+
+
+def test_more_promised_than_there_is_shows_in_the_snapshot(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    (home.home.imports / "stock.csv").write_text(
+        "sku,product_name,quantity,reserved_quantity,status\nA,Short,5,8,active\nB,Fine,5,0,active\n"
+    )
+    result = home.run("import_files")
+    assert metadata(result, "inventory_snapshot")["negative_skus"] == 1
+    [check] = [e for e in result.get_asset_check_evaluations() if e.check_name == "not_negative"]
+    assert not check.passed
+
+
+def test_the_backup_is_a_whole_database_and_only_the_latest_are_kept(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    folder = home.home.data / "backups"
+    folder.mkdir()
+    for hour in range(50):
+        (folder / f"invsync-20200101T{hour:06d}Z.db").touch()
+    result = home.run("backup")
+    assert result.success
+    path = Path(str(metadata(result, "database_backup")["path"]))
+    assert path.stat().st_mode & 0o777 == 0o600
+    engine = open_database(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT quantity FROM central_inventory WHERE sku = 'A'").scalar() == 5
+    engine.dispose()
+    assert len(list(folder.glob("invsync-*.db"))) == 48
+    assert metadata(result, "database_backup")["removed"] == 3

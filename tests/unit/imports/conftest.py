@@ -1,0 +1,32 @@
+"""The stock that the tests of imports start from: two channels, nothing in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from invsync_dagster.inventory import channels as stock_channels
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.rules import Rules
+from tests.unit.imports.stock import NOW, Stock
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(f"sqlite:///{tmp_path / 'stock.db'}")
+    migrate(engine)
+    with write_transaction(engine) as connection:
+        for name in ("shop", "erp"):
+            long_ago = NOW - timedelta(days=30)
+            stock_channels.register(connection, name, "shopify", "sandbox", name == "shop", Rules(), long_ago, NOW)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def stock(engine: Engine, tmp_path: Path) -> Stock:
+    return Stock(engine, tmp_path)

@@ -1,0 +1,81 @@
+"""Files dropped into the watched folder go in once, as their sidecars declare them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from invsync_dagster.inventory.imports.folder import waiting_files
+from invsync_dagster.inventory.tables import (
+    imports,
+)
+from tests.unit.imports.stock import MAPPING_HEADER, process_file
+
+
+def test_the_folder_shows_finished_files_only_inventories_first(stock):
+    folder = stock.basis.folder
+    stock.file(f"{MAPPING_HEADER}\n", "a-mapping.csv", folder=folder)
+    stock.file("sku,quantity\n", "z-inventory.csv", folder=folder)
+    for name in ("x.csv.part", ".hidden.csv", "~$book.xlsx", "z-inventory.csv.yaml", "old.csv.rejects.csv"):
+        stock.file("sku,quantity\n", name, folder=folder)
+    (folder / "done").mkdir()
+    written = max(path.stat().st_ctime for path in folder.iterdir())
+    late = datetime.fromtimestamp(written, UTC) + timedelta(seconds=3)
+    assert [path.name for path in waiting_files(folder, late)] == ["z-inventory.csv", "a-mapping.csv"]
+    assert waiting_files(folder, late - timedelta(seconds=2.5)) == []
+    assert waiting_files(folder / "nowhere", late) == []
+
+
+def test_a_processed_file_leaves_the_folder_with_its_sidecar_and_is_kept_with_its_rejects(stock):
+    folder = stock.basis.folder
+    path = stock.file("sku,quantity\nA,10\nB,x\n", folder=folder)
+    stock.file("as_of: 2026-07-01T08:00:00+02:00\n", "stock.csv.yaml", folder=folder)
+    result = process_file(stock.basis, path)
+    assert result.state == "applied"
+    assert [one.name for one in folder.iterdir() if one.is_file()] == []
+    assert result.rejects_file == result.kept_file.with_name(result.kept_file.name + ".rejects.csv")
+    assert result.rejects_file.exists()
+    (summary,) = stock.rows(imports.c.summary)[0]
+    assert summary["declaration"]["as_of"] == "2026-07-01T06:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "words"),
+    [
+        ("basis: onhand\n", "stock.csv.yaml line 1 column 'basis': unknown basis 'onhand'"),
+        ("basis: on_hand\nas_of: 2026-07-01T08:00:00\n", "line 2 column 'as_of': this is no time with a time zone"),
+        ("contain: [shop]\n", "column 'contain': unknown key"),
+        ("contains: shop\n", "column 'contains': this is no list"),
+        ("lag_seconds: -1\n", "column 'lag_seconds': this is no number of seconds"),
+        ("lag_seconds: 1\nlag_seconds: 2\n", "stock.csv.yaml line 2"),
+        ("[", "the file is no YAML"),
+        ("text", "no list of keys"),
+    ],
+)
+def test_a_wrong_sidecar_rejects_its_file(stock, sidecar, words):
+    path = stock.file("sku,quantity\nA,10\n", folder=stock.basis.folder)
+    stock.file(sidecar, "stock.csv.yaml", folder=stock.basis.folder)
+    result = process_file(stock.basis, path)
+    assert result.state == "rejected"
+    assert words in result.reason
+    assert not path.exists()
+    assert stock.quantities() == {}
+
+
+def test_a_process_that_died_before_the_file_left_is_made_good_by_the_next(stock, monkeypatch):
+    path = stock.file("sku,quantity\nA,10\n", folder=stock.basis.folder)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", _die)
+        process_file(stock.basis, path)
+    assert stock.quantities() == {"A": 10}
+    assert path.exists()
+    assert process_file(stock.at(minutes=1), path).state == "already_imported"
+    assert not path.exists()
+    assert stock.quantities() == {"A": 10}
+
+
+def _die(path: Path, missing_ok: bool = False) -> None:
+    if path.name == "stock.csv":
+        raise KeyboardInterrupt

@@ -1,0 +1,60 @@
+"""Mapping files become listings, and no level gets two SKUs."""
+
+from __future__ import annotations
+
+from invsync_dagster.inventory.imports.importing import preview
+from invsync_dagster.inventory.tables import (
+    inventory_levels,
+    platform_mapping,
+)
+from tests.unit.imports.stock import MAPPING_HEADER, import_file
+
+
+def test_a_mapping_becomes_listings_with_their_rules_and_desired_quantities(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    header = MAPPING_HEADER + ",platform_variant_id,status,buffer,percent,minimum,maximum,dead_band"
+    text = f"{header}\nA,shop,a-1,i1,l1,v1,,2,,,,\nB,erp,B,B,,,paused,,50,,3,\n"
+    result = import_file(stock.basis, stock.file(text, "mapping.csv"))
+    assert (result.state, result.preview.kind, result.preview.added) == ("applied", "mapping", 2)
+    listing = platform_mapping.c
+    assert stock.rows(listing.central_sku, listing.platform_name, listing.platform_sku, listing.platform_item_id,
+                      listing.platform_location_id, listing.platform_variant_id, listing.status, listing.buffer,
+                      listing.percent, listing.maximum) == [
+        ("A", "shop", "a-1", "i1", "l1", "v1", "active", 2, None, None),
+        ("B", "erp", "B", "B", "", "", "paused", None, 50, 3),
+    ]  # fmt: skip
+    assert stock.desired()["A"] == 8
+    again = import_file(stock.basis, stock.file(text, "mapping.csv"))
+    assert (again.state, again.preview.added, again.preview.changed, again.preview.unchanged) == ("applied", 0, 0, 2)
+
+
+def test_a_mapping_that_came_before_its_skus_can_be_imported_again(stock):
+    path = stock.file(f"{MAPPING_HEADER}\nA,shop,A,i1,\n", "mapping.csv")
+    assert import_file(stock.basis, path).state == "rejected"
+    stock.load("sku,quantity\nA,10\n")
+    assert import_file(stock.basis, path).state == "applied"
+    assert stock.desired() == {"A": 10}
+
+
+def test_a_level_of_another_listing_keeps_its_sku(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,a,i1,l1\n", "mapping.csv"))
+    result = import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nB,shop,b,i1,l1\nB,shop,b,i2,l1\n", "mapping.csv"))
+    (rejection,) = result.rejections
+    assert (rejection.line, rejection.column) == (2, "central_sku")
+    assert "another listing maps it to 'A'" in rejection.reason
+    assert stock.rows(platform_mapping.c.platform_item_id, platform_mapping.c.central_sku) == [("i1", "A"), ("i2", "B")]
+
+
+def test_a_listing_can_be_mapped_to_another_sku(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,x,i1,l1\n", "mapping.csv"))
+    result = import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nB,shop,x,i1,l1\n", "mapping.csv"))
+    assert (result.state, result.preview.changed) == ("applied", 1)
+    assert stock.desired() == {"B": 8}
+
+
+def test_a_previewed_mapping_leaves_no_listing(stock):
+    stock.load("sku,quantity\nA,10\n")
+    found = preview(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,A,i1,\n", "mapping.csv"))
+    assert (found.added, stock.rows(platform_mapping.c.id), stock.rows(inventory_levels.c.id)) == (1, [], [])
