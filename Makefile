@@ -10,7 +10,6 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Without cached bytecode every run of Dagster would compile the project and its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
-WITH_ENV := set -a && source ./.env && set +a &&
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench lint format
@@ -32,7 +31,7 @@ setup: $(INSTALLED)
 	@$(BIN)/python -m invsync_dagster.setup
 
 demo: setup
-	@$(WITH_ENV) exec $(BIN)/python -m invsync_dagster.demo $(ARGS)
+	@exec $(BIN)/python -m invsync_dagster.demo $(ARGS)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n auto $(ARGS)
@@ -42,7 +41,7 @@ bench: $(INSTALLED)
 	  $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); done
 
 lint: $(INSTALLED)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check --output-format=concise . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

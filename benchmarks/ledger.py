@@ -62,11 +62,11 @@ def _fill(connection: Connection, skus: int) -> None:
         connection.execute(
             text(
                 "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, pushable, stopped_reason,"
-                " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity, attempt,"
+                " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity, attempt, shared,"
                 " touched, due_at, failures, last_error, held_reason) "
                 + numbers
                 + "SELECT :first + i, :channel, :item || (:first + i), '', printf('SKU-%07d', i), 1, '', :shown, i, 0, :shown,"
-                " :shown, :shown, 1, 1, :now, 0, '', '' FROM n"
+                " :shown, :shown, 1, 0, 1, :now, 0, '', '' FROM n"
             ),
             values | {"first": number * skus, "channel": name, "shown": shown},
         )

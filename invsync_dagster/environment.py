@@ -51,7 +51,7 @@ def _name_of(line: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote for the shell and for dotenv alike, which agree on single quotes around anything but a single quote."""
-    if "'" in value or "\n" in value:
-        raise ValueError("a value for .env can hold neither a single quote nor a line break")
+    """Quote for the shell and for dotenv alike; they agree on single quotes around anything but these characters."""
+    if any(character in value for character in "'\\\r\n"):
+        raise ValueError("a value for .env can hold no single quote, no backslash and no line break")
     return f"'{value}'"

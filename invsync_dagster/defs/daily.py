@@ -45,9 +45,8 @@ def build_daily(configuration: Configuration) -> list[dg.AssetsDefinition]:
         metadata={"dagster/column_schema": COLUMNS},
         description=(
             "The stock at the end of a day as Parquet under data/snapshots/, one file a day: the ledger up to the "
-            "day's closing "
-            "sequence, which is fixed once, when the day has ended. A backfill of any past range gives the same "
-            "bytes.\n\n"
+            "day's closing sequence, which is fixed once, when the day has ended. A backfill of any past range gives "
+            "the same bytes.\n\n"
             "*Red* means that the day isn't over yet, or that the disk is full."
         ),
     )

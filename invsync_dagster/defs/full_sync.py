@@ -14,7 +14,7 @@ import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
-from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key
+from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_labels
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
@@ -57,20 +57,17 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         pool=f"full_sync_{name}",
         group_name=RECONCILIATION,
         owners=OWNERS,
-        kinds={channel.platform} if channel.platform else set(),
-        tags={"platform": channel.platform, "environment": channel.environment},
+        **platform_labels(channel),
         check_specs=[
             dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than acknowledged.")
         ],
         description=(
             f"What **{name}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
-            f"and "
-            "repaired by the same rules as a push.\n\n"
+            "and repaired by the same rules as a push.\n\n"
             "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
-            "(Materialize, that "
-            "partition), or all failed ones with the job `retry_failed_batches`. *A red check* means drift: somebody "
-            "else "
-            "changed numbers there, or we missed an order; the report lists each level with its likely cause."
+            "(Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "
+            "means drift: somebody else changed numbers there, or we missed an order; the report lists each level "
+            "with its likely cause."
         ),
     )
     def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
@@ -147,7 +144,7 @@ def _check(key: dg.AssetKey, outcome: Outcome) -> dg.AssetCheckResult:
         passed=not (outcome.drift or outcome.missing),
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{outcome.drift} of {outcome.levels} levels had drifted and are repaired; {outcome.missing} show "
-        f"no number "
+        "no number "
         "and are in review.",
         metadata={"drift": outcome.drift, "drift_share": round(share, 5), "missing": outcome.missing},
     )

@@ -45,13 +45,10 @@ class FileRow:
     ],
     description=(
         "Inventory and mapping files from data/imports/. Good rows go in; bad ones are written to a rejects file with "
-        "line, column, "
-        "reason and mend. Rows that are absent change nothing.\n\n"
+        "line, column, reason and mend. Rows that are absent change nothing.\n\n"
         "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in. Look at "
-        "it with "
-        "`invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the file "
-        "again. *A red "
-        "asset* means that a file could not be read at all; it stays in the folder."
+        "it with `invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the "
+        "file again. *A red asset* means that a file could not be read at all; it stays in the folder."
     ),
 )
 def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:

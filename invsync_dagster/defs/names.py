@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
+
+from invsync_dagster.channels import Channel
+from invsync_dagster.platforms.registry import VENDORS
 
 # Also in workspace.yaml and pyproject.toml: a different name orphans the state of schedules and sensors.
 LOCATION: Final = "invsync"
@@ -32,6 +35,13 @@ SCHEDULE: Final = "schedule"
 IMPORT: Final = "import"
 GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"
+
+
+def platform_labels(channel: Channel) -> dict[str, Any]:
+    """The kinds and tags of a channel's assets. A platform that we don't know is no label: it may be any text."""
+    platform = channel.platform if channel.platform in VENDORS else ""
+    tags = {"environment": channel.environment, **({"platform": platform} if platform else {})}
+    return {"kinds": {platform} if platform else set(), "tags": tags}
 
 
 def push_key(channel: str) -> dg.AssetKey:

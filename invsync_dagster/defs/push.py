@@ -27,6 +27,7 @@ from invsync_dagster.defs.names import (
     SYNC_STATUS,
     WEBHOOK,
     failed_channel_tag,
+    platform_labels,
     push_key,
 )
 from invsync_dagster.defs.resources import Invsync
@@ -113,18 +114,14 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
         skippable=True,
         group_name=PUSH,
         owners=OWNERS,
-        kinds={channel.platform} if channel.platform else set(),
-        tags={"platform": channel.platform, "environment": channel.environment},
+        **platform_labels(channel),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=6 * usual, warn_window=3 * usual),
         description=(
             f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read "
-            f"and "
-            "settled.\n\n"
+            "and settled.\n\n"
             "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the "
-            "deadline); the "
-            "other channels went on. The check `pushed` says why and what to do. Nothing is lost: what is left stays "
-            "a change, "
-            "and the next cycle attempts it anew.\n\n"
+            "deadline); the other channels went on. The check `pushed` says why and what to do. Nothing is lost: what "
+            "is left stays a change, and the next cycle attempts it anew.\n\n"
             + (f"**Disabled:** {channel.disabled_reason}" if channel.disabled_reason else "")
         ).rstrip(),
     )
@@ -233,7 +230,7 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
         passed=bad == 0,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{bad} rows failed; they stay changes and are tried again. The table `worst` has the platform's "
-        f"words."
+        "words."
         if bad
         else "All rows were taken.",
         metadata={"failed_rows": bad, "failed_share": round(bad / report.pushed, 4) if report.pushed else 0.0},

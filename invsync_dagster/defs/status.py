@@ -22,10 +22,8 @@ def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
         kinds={"table"},
         description=(
             "How things stand, per channel: listings active, in step, held and in review, the oldest change, the "
-            "success rate of "
-            "the last hour. The push step writes it with every scheduled cycle and whenever a channel failed; "
-            "materialise it to "
-            "see the present.\n\n"
+            "success rate of the last hour. The push step writes it with every scheduled cycle and whenever a channel "
+            "failed; materialise it to see the present.\n\n"
             "*Red* means that the database could not be read. What needs a person stands under `notes`."
         ),
     )

@@ -59,10 +59,8 @@ def build_stock(configuration: Configuration) -> list[Any]:
         "The append-only ledger of the stock. Each run applies the waiting webhook deliveries exactly once, in one "
         "transaction with the balances and every listing's desired quantity.\n\n"
         "*Red* means that nothing was applied (database or disk): the files wait in data/inbox/ and nothing is lost. "
-        "A red check "
-        "`understood` means deliveries in data/inbox/quarantine/, each with its reason; `configuration` names the "
-        "line of "
-        "channels.yaml and the mend."
+        "A red check `understood` means deliveries in data/inbox/quarantine/, each with its reason; `configuration` "
+        "names the line of channels.yaml and the mend."
     ),
 )
 def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -116,8 +114,7 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
     description=(
         "The balance of every SKU as of one ledger sequence: what every number below derives from.\n\n"
         "*A red check* `not_negative`: more is promised than there is. Such SKUs show 0 everywhere; count them, or "
-        "cancel an "
-        "order. `invsync explain SKU` shows how it came about."
+        "cancel an order. `invsync explain SKU` shows how it came about."
     ),
 )
 def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
@@ -176,12 +173,10 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
     ],
     description=(
         "The levels whose number is to be brought in step, per channel: those whose desired quantity differs from "
-        "what is on "
-        "its way, or that are uncertain. The database keeps them in an index, so finding them costs as much as there "
-        "is work.\n\n"
+        "what is on its way, or that are uncertain. The database keeps them in an index, so finding them costs as "
+        "much as there is work.\n\n"
         "*A red check* `oldest_change`: a level has been out of step for long; the table `worst` says why. `breaker`: "
-        "levels are "
-        "held until a person approves or drops the change that would have moved them too far."
+        "levels are held until a person approves or drops the change that would have moved them too far."
     ),
 )
 def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:

@@ -31,8 +31,7 @@ def build_upkeep(home: Home) -> list[dg.AssetsDefinition]:
         "A checked copy of the stock's database under data/backups/, taken while it is in use; the latest 48 are "
         "kept.\n\n"
         "*Red* means that there is no new backup: the disk is full, or the copy fails SQLite's own check. Then look "
-        "at the "
-        "database at once, and don't delete older backups."
+        "at the database at once, and don't delete older backups."
     ),
 )
 def database_backup(invsync: Invsync) -> dg.MaterializeResult:

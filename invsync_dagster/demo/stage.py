@@ -33,8 +33,8 @@ from invsync_dagster.sync.workspace import Workspace
 
 ACTOR = "demo"
 RUN_ID = "demo-history"
-# What became known within an hour is applied together, as an hourly run would have done.
-BATCH = timedelta(hours=1)
+# What became known within so long is applied together, as one run of a quiet shop would have done.
+BATCH = timedelta(hours=2)
 
 Say = Callable[[str], None]
 

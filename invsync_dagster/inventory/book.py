@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -258,10 +258,9 @@ def _move_level() -> Update:
 _MOVE_LEVEL = _move_level()
 
 
-def event_id(parts: Sequence[object]) -> str:
+def event_id(*parts: str) -> str:
     """Join the parts of an event id so that different parts never give the same id."""
-    return "/".join(_escaped(str(part)) for part in parts)
-
-
-def _escaped(part: str) -> str:
-    return part.replace("%", "%25").replace("/", "%2F") if "/" in part or "%" in part else part
+    joined = "/".join(parts)
+    if "%" in joined or joined.count("/") >= len(parts):
+        return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+    return joined

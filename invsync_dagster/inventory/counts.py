@@ -250,7 +250,7 @@ def _apply(
                 kind,
                 moved,
                 promised,
-                event_id=event_id(("count", source.name, count_id)),
+                event_id=event_id("count", source.name, str(count_id)),
                 occurred_at=count.as_of,
                 received_at=received_at,
                 channel=source.name if kind == "count" else "",

@@ -11,9 +11,11 @@ from sqlalchemy import (
     Connection,
     Engine,
     Text,
+    Update,
     and_,
     bindparam,
     case,
+    false,
     func,
     literal,
     or_,
@@ -38,8 +40,8 @@ SKUS_AT_ONCE = 20_000
 # Levels that one transaction of a chunked job recomputes, so that sales wait for it no longer than about 50 ms.
 LEVELS_A_CHUNK = 2_000
 
-# Why a level is stopped, in the order in which the reasons outweigh each other.
-_STOPPING = ("needs_review", "excluded", "paused")
+# Statuses of a listing that stop its level; of several, the highest gives the reason.
+_RANKS = {"paused": 1, "excluded": 2, "needs_review": 3}
 
 
 def waits_for_nothing(now: Any) -> ColumnElement[bool]:
@@ -60,7 +62,9 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime) -> N
       what is expected doesn't wait for that either.
     """
     for part in chunks(skus, SKUS_AT_ONCE):
-        connection.execute(_RECOMPUTE, {"now": now, "skus": as_parameter(part)})
+        parameters = {"now": now, "skus": as_parameter(part)}
+        for statement in _RECOMPUTE:
+            connection.execute(statement, parameters)
 
 
 def catch_up(engine: Engine, now: datetime) -> int:
@@ -101,29 +105,33 @@ def _catch_up_channel(engine: Engine, name: str, revision: int, now: datetime) -
         total += len(rows)
 
 
-def _recompute() -> Any:
+def _recompute(*, shared: bool) -> Update:
+    """Build the statement for levels with several listings (`shared`), or for those with one: no sorting, a third faster."""
     level, listing, channel = inventory_levels.c, platform_mapping.c, channels.c
     central, entry = central_inventory.c, stock_ledger.c
     now = bindparam("now", type_=level.due_at.type)
-
     skus = texts("skus")
 
-    # One row a listing: what its rules make of the stock.
+    # One row a listing: what its rules make of the stock. Made once, as the targets below: SQLite would work each
+    # expression out wherever it is used.
     shelf = greatest(central.quantity - central.reserved_quantity, 0)
     rules = RuleColumns.of(listing, channel)
-    ranks = {status: rank for rank, status in enumerate(reversed(_STOPPING), start=1)}
     offers = (
         select(
             level.id,
+            level.acknowledged_quantity,
+            level.desired,
+            level.desired_sequence,
+            level.held_quantity,
+            level.held_sequence,
+            central.sku,
             central.version,
             shelf.label("shelf"),
             channel.status.label("channel_status"),
-            result_sql(shelf, rules, central.status == "active").label("result"),
+            case((listing.status != "retired", result_sql(shelf, rules, central.status == "active"))).label("result"),
             rules.dead_band.label("dead_band"),
             channel.low_stock,
-            level.acknowledged_quantity,
-            (listing.status != "retired").label("offered"),
-            case(ranks, value=listing.status, else_=0).label("rank"),
+            case(_RANKS, value=listing.status, else_=0).label("rank"),
             greatest(listing.rules_revision, channel.rules_revision).label("revision"),
         )
         .select_from(skus)
@@ -131,62 +139,54 @@ def _recompute() -> Any:
         .join(central_inventory, central.sku == level.central_sku)
         .join(channels, channel.name == level.channel)
         .join(platform_mapping, listing.level_id == level.id)
-        .subquery("offers")
+        .where(level.shared.is_(shared))
+        .cte("offers")
+        .prefix_with("MATERIALIZED")
     )
-    offer = offers.c
+    offer: Any = offers.c
+    source: Any = offers
     banded = dead_band_sql(offer.result, offer.shelf, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
+    if shared:
+        merging = [func.min(banded).label("result")]
+        merging += [func.max(column).label(column.name) for column in offer if column.name not in ("id", "result")]
+        source = select(offer.id, *merging).group_by(offer.id).subquery("merged")
+        offer = source.c
+        banded = offer.result
 
     # One row a level.
-    merged = (
-        select(
-            offer.id,
-            func.max(offer.version).label("version"),
-            func.max(offer.shelf).label("shelf"),
-            func.max(offer.channel_status).label("channel_status"),
-            func.min(case((offer.offered, banded))).label("result"),
-            func.max(offer.rank).label("rank"),
-            func.max(offer.revision).label("revision"),
-        )
-        .group_by(offer.id)
-        .subquery("merged")
-    )
-    new = merged.c
     sold = (
         select(func.coalesce(func.sum(entry.reserved_delta - entry.quantity_delta), 0))
-        .where(entry.sku == level.central_sku, entry.sequence > level.held_sequence, entry.order_id != "")
+        .where(entry.sku == offer.sku, entry.sequence > offer.held_sequence, entry.order_id != "")
         .scalar_subquery()
     )
-    held = least(new.shelf, greatest(level.held_quantity - greatest(sold, 0), 0))
-    stopped = case(
-        (new.channel_status != "active", literal("channel ", Text) + new.channel_status),
-        *((new.rank == ranks[status], status) for status in _STOPPING),
-        (new.result.is_(None), "retired"),
+    held = least(offer.shelf, greatest(offer.held_quantity - greatest(sold, 0), 0))
+    stops = or_(offer.channel_status != "active", offer.rank > 0, offer.result.is_(None))
+    reason = case(
+        (offer.channel_status != "active", literal("channel ", Text) + offer.channel_status),
+        *((offer.rank == rank, status) for status, rank in _RANKS.items()),
+        (offer.result.is_(None), "retired"),
         else_="",
     )
-    targets = (
+    target = (
         select(
-            level.id,
-            stopped.label("stopped_reason"),
-            case(
-                (stopped != "", level.desired), (level.held_quantity.is_not(None), held), else_=new.result
-            ).label("desired"),
-            case((stopped != "", level.desired_sequence), else_=new.version).label("sequence"),
-            new.revision,
+            offer.id,
+            reason.label("stopped_reason"),
+            case((stops, offer.desired), (offer.held_quantity.is_not(None), held), else_=banded).label("desired"),
+            case((stops, offer.desired_sequence), else_=offer.version).label("sequence"),
+            offer.revision,
         )
-        .select_from(merged)
-        .join(inventory_levels, level.id == new.id)
-        .subquery("targets")
+        .select_from(source)
+        .cte("targets")
+        .prefix_with("MATERIALIZED")
+        .c
     )
-
-    target = targets.c
     pushable = target.stopped_reason == ""
-    resumes = and_(pushable, level.pushable.is_(False))
+    resumes = and_(level.pushable.is_(False), pushable)
     nothing_known = and_(level.acknowledged_quantity.is_(None), level.observed_quantity.is_(None))
     doubt = case((nothing_known, "never_read"), else_="resumed")
-    uncertain = case((resumes, func.coalesce(level.uncertain, doubt)), else_=level.uncertain)
-    is_change = and_(pushable, or_(target.desired != level.effective_quantity, uncertain.is_not(None)))
+    is_change = and_(pushable, or_(target.desired != level.effective_quantity, level.uncertain.is_not(None), resumes))
     news = or_(target.desired != level.desired, resumes)
-    may_go = or_(func.coalesce(target.desired < level.expected, False), waits_for_nothing(now))
+    may_go = or_(func.coalesce(target.desired < level.expected, false()), waits_for_nothing(now))
     return (
         update(inventory_levels)
         .where(level.id == target.id)
@@ -196,14 +196,14 @@ def _recompute() -> Any:
             desired=target.desired,
             desired_sequence=target.sequence,
             rules_revision=target.revision,
-            uncertain=uncertain,
+            uncertain=case((resumes, func.coalesce(level.uncertain, doubt)), else_=level.uncertain),
             uncertain_since=case((resumes, func.coalesce(level.uncertain_since, now)), else_=level.uncertain_since),
             expected=case((resumes, None), else_=level.expected),
-            touched=level.touched + case((resumes, 1), else_=0),
+            touched=case((resumes, level.touched + 1), else_=level.touched),
             out_of_step_since=case((is_change, func.coalesce(level.out_of_step_since, now)), else_=None),
-            due_at=case((and_(news, level.due_at > now, may_go), now), else_=level.due_at),
+            due_at=case((and_(level.due_at > now, news, may_go), now), else_=level.due_at),
         )
     )
 
 
-_RECOMPUTE = _recompute()
+_RECOMPUTE = (_recompute(shared=False), _recompute(shared=True))

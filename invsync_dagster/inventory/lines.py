@@ -76,7 +76,7 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
-    changed: list[tuple[Line, Document, int, int]] = []
+    changed: list[tuple[Line, Document, int, int]] = []  # with what was promised, and moved at its channel, before
     for key, document in documents.items():
         line = stored.get(key)
         if line is None:
@@ -93,9 +93,9 @@ def book_documents(
             result.unchanged += 1
         else:
             unclear.add(key[:2])
-    targets = _targets(book, (line for line, *_ in changed))
+    targets = _targets(book, ((line, document.line.reference) for line, document, *_ in changed))
     for line, document, promised, own in changed:
-        target = targets.get((line.channel, _reference(line)))
+        target = targets[line.channel].get(document.line.reference)
         assigned = _assign(book, line, target)
         if assigned is not Assigned.BOOKABLE:
             result.ignored += assigned is Assigned.IGNORED
@@ -139,10 +139,10 @@ def apply_open_lines(book: Book, channel: str, names: Collection[LineReference])
         lines = [Line(*row) for row in rows]
         for line in lines:
             line.shipments, line.restocks = frozen(line.shipments), frozen(line.restocks)
-        targets = _targets(book, lines)
+        targets = _targets(book, ((line, _reference(line)) for line in lines))
         resolved = []
         for line in lines:
-            target = targets.get((channel, _reference(line)))
+            target = targets[channel].get(_reference(line))
             if target is None:
                 continue
             if _assign(book, line, target) is Assigned.BOOKABLE:
@@ -214,20 +214,19 @@ def _reference(line: Line) -> LineReference:
     return LineReference(line.platform_sku, line.item_id, line.variant_id)
 
 
-def _targets(book: Book, lines: Iterable[Line]) -> dict[tuple[str, LineReference], Target]:
+def _targets(book: Book, lines: Iterable[tuple[Line, LineReference]]) -> dict[str, dict[LineReference, Target]]:
     """Resolve the lines that have no SKU or no level yet, and load the balances of all SKUs concerned."""
     wanted: dict[str, set[LineReference]] = defaultdict(set)
     skus = set()
-    for line in lines:
+    for line, reference in lines:
         if line.sku is not None:
             skus.add(line.sku)
         if not line.ignored_reason and line.level_id is None:
-            wanted[line.channel].add(_reference(line))
-    targets = {}
+            wanted[line.channel].add(reference)
+    targets: dict[str, dict[LineReference, Target]] = defaultdict(dict)
     for channel, references in wanted.items():
-        for reference, target in resolve(book.connection, channel, references).items():
-            targets[channel, reference] = target
-            skus.add(target.sku)
+        targets[channel] = resolve(book.connection, channel, references)
+        skus.update(target.sku for target in targets[channel].values())
     book.load(skus)
     return targets
 
@@ -252,6 +251,7 @@ def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, 
     count = book.balance(line.sku).count
     entries = bookings(line, promised_before)
     line.bookings += 1
+    prefix = event_id("order", line.channel, line.order_id, line.line_id)
     for index, entry in enumerate(entries):
         quantity = entry.moved
         if count is not None:
@@ -262,9 +262,7 @@ def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, 
             quantity,
             entry.reserved,
             moved=entry.moved,
-            event_id=event_id(
-                ("order", line.channel, line.order_id, line.line_id, line.bookings, index, entry.kind, entry.cumulative)
-            ),
+            event_id=f"{prefix}/{line.bookings}.{index}/{entry.kind}={entry.cumulative}",
             occurred_at=entry.occurred_at,
             received_at=received_at,
             channel=line.channel,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -246,7 +246,9 @@ def _join(connection: Connection, level_ids: Collection[int], revision: int, now
     Returns the SKUs whose levels are to be recomputed, and how many listings went to review.
     """
     offered: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    listed: Counter[int] = Counter()
     for row in _rows(connection, platform_mapping.c.level_id, level_ids):
+        listed[row["level_id"]] += 1
         if row["status"] != "retired":
             offered[row["level_id"]].append(row)
     level = inventory_levels.c
@@ -256,6 +258,8 @@ def _join(connection: Connection, level_ids: Collection[int], revision: int, now
             row.id: row.central_sku
             for row in connection.execute(select(level.id, level.central_sku).where(level.id.in_(part)))
         }
+    for part in chunks(level_id for level_id, number in listed.items() if number > 1):
+        connection.execute(update(inventory_levels).where(level.id.in_(part)).values(shared=True))
     skus = set(owners.values())
     moved: list[dict[str, Any]] = []
     review: list[dict[str, Any]] = []

@@ -92,7 +92,7 @@ def stand_in(
     if isinstance(channel.settings, ErpSettings):
         return ErpStandIn(secrets, articles, clock, random)
     if isinstance(channel.settings, ShopifySettings):
-        return ShopifyStandIn(channel.settings, secrets, articles, clock, random)
+        return ShopifyStandIn(channel.settings, channel.limits, secrets, articles, clock, random)
     raise ValueError(f"channel {channel.name!r}: there is no stand-in for platform {channel.platform!r}")
 
 
@@ -151,6 +151,7 @@ class ShopifyStandIn:
     def __init__(
         self,
         settings: ShopifySettings,
+        limits: Mapping[str, float],
         secrets: Mapping[str, str],
         articles: Sequence[Article],
         clock: Clock,
@@ -163,6 +164,9 @@ class ShopifyStandIn:
             random=random,
             api_version=settings.api_version,
             domain=urlsplit(settings.shop_url).hostname or "",
+            # The shop is on the plan that the channel says it has, else on the Standard one.
+            restore_rate=limits.get("rate", 100.0),
+            burst=limits.get("burst", 2000.0),
         )
         self._levels: dict[str, LevelReference] = {}
         for article in articles:

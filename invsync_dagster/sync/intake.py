@@ -83,7 +83,11 @@ def apply_deliveries(
     for delivery in batch:
         try:
             if delivery.channel not in doors:
-                doors[delivery.channel] = ws.door(ws.channel(delivery.channel))
+                channel = ws.channel(delivery.channel)
+                if channel.disabled_reason:
+                    refused.append((delivery, f"the channel is disabled; replay once mended: {channel.disabled_reason}"))
+                    continue
+                doors[delivery.channel] = ws.door(channel)
             content = doors[delivery.channel].parse(delivery.headers, delivery.body)
         except NotUnderstoodError as error:
             refused.append((delivery, str(error)))

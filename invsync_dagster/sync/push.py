@@ -66,19 +66,13 @@ def push_channel(
     row = _row_of(ws, channel, report)
     if row is None:
         return report
-    stopped = row.stopped_reason
     calls = calls_of(ws, channel, deadline)
     push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
     try:
-        if stopped and not _recovered(push):
-            return report
-        with write_transaction(ws.engine) as connection:
-            take_over(connection, name, ws.worker, calls.platform.limits, ws.clock.now())
-            if skus is not None:
-                chosen = and_(inventory_levels.c.channel == name, inventory_levels.c.central_sku.in_(skus))
-                connection.execute(update(inventory_levels).where(chosen).values(due_at=ws.clock.now()))
-        _poll(push)
-        _bring_in_step(push)
+        if not row.stopped_reason or _recovered(push):
+            _take_over(push)
+            _poll(push)
+            _bring_in_step(push)
     except OutOfTimeError:
         pass
     except PlatformError as error:
@@ -141,6 +135,17 @@ def _recovered(push: _Push) -> bool:
             update(channels).where(channels.c.name == push.channel.name).values(stopped_reason="", stopped_at=None)
         )
     return True
+
+
+def _take_over(push: _Push) -> None:
+    """Take over what dead workers left, and make given SKUs due whatever they wait for."""
+    ws, level = push.ws, inventory_levels.c
+    now = ws.clock.now()
+    with write_transaction(ws.engine) as connection:
+        take_over(connection, push.channel.name, ws.worker, push.calls.platform.limits, now)
+        if push.skus is not None:
+            chosen = and_(level.channel == push.channel.name, level.central_sku.in_(push.skus))
+            connection.execute(update(inventory_levels).where(chosen).values(due_at=now))
 
 
 def _poll(push: _Push) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
 from invsync_dagster.channels import load
@@ -107,6 +108,16 @@ def test_a_broken_entry_is_a_disabled_channel_with_a_red_check(install: Callable
     assert checks["push_results/one", "pushed"].passed
     assert not checks["push_results/two", "pushed"].passed
     assert "unknown platform" in (checks["push_results/two", "pushed"].description or "")
+
+
+@pytest.mark.parametrize("platform", ["'e bay!?'", "''", "42", "[a, b]", "'x{}'"])
+def test_whatever_stands_as_a_platform_the_location_loads(install: Callable[..., Installation], platform: str) -> None:
+    home = install("one")
+    text = home.home.channels_file.read_text()
+    home.home.channels_file.write_text(text.replace("platform: erp", f"platform: {platform}"))
+    definitions = home.definitions()
+    dg.Definitions.validate_loadable(definitions)
+    assert "push_results/one" in keys(definitions)
 
 
 def test_a_file_that_is_no_yaml_keeps_the_last_good_channels(install: Callable[..., Installation]) -> None:

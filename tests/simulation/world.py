@@ -17,6 +17,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine, event, func, select
 
 from invsync_dagster.channels import Channel, Configuration, Rules
+from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
@@ -30,6 +31,7 @@ from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.settings import Home, Settings
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.books import ShopRules
@@ -505,6 +507,16 @@ class World:
             self.run_process(0)
             if not self.out_of_step():
                 return
+
+    def reconcile(self, name: str) -> None:
+        """Run all batches of a channel's full run."""
+        for batch in range(self.configuration.settings.sku_batches):
+            full_sync(self.processes[0], name, batch, run_id="full")
+
+    def audit(self) -> list[str]:
+        """Return what doesn't add up in our own books."""
+        with self.engine.connect() as connection:
+            return [str(problem) for problem in audit(connection)]
 
     def _work_agenda(self, until: datetime | None) -> None:
         while self.agenda and (until is None or self.agenda[0][0] <= until):

@@ -101,6 +101,7 @@ def upgrade() -> None:
     sa.Column('item_id', sa.Text(), nullable=False),
     sa.Column('location_id', sa.Text(), nullable=False),
     sa.Column('central_sku', sa.Text(), nullable=False),
+    sa.Column('shared', sa.Boolean(), nullable=False),
     sa.Column('pushable', sa.Boolean(), nullable=False),
     sa.Column('stopped_reason', sa.Text(), nullable=False),
     sa.Column('desired', sa.BigInteger(), nullable=False),
@@ -140,6 +141,7 @@ def upgrade() -> None:
     )
     op.create_index('ix_inventory_levels_central_sku', 'inventory_levels', ['central_sku'], unique=False)
     op.create_index('ix_inventory_levels_changes', 'inventory_levels', ['channel', 'desired', 'due_at'], unique=False, sqlite_where=sa.text('pushable IS 1 AND (desired != effective_quantity OR uncertain IS NOT NULL)'), postgresql_where=sa.text('pushable IS true AND (desired != effective_quantity OR uncertain IS NOT NULL)'))
+    op.create_index('ix_inventory_levels_shared', 'inventory_levels', ['central_sku'], unique=False, sqlite_where=sa.text('shared IS 1'), postgresql_where=sa.text('shared IS true'))
     op.create_table('operator_actions',
     sa.Column('id', IDENTITY, nullable=False),
     sa.Column('at', sa.DateTime(timezone=True), nullable=False),

@@ -1,0 +1,40 @@
+"""Lives through many seeds, or replays one: `python -m tests.simulation --seeds 1000`, `… --seed 17`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.seeds import Verdict, live
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default: 100)")
+    parser.add_argument("--first", type=int, default=1, help="the first of them (default: 1)")
+    parser.add_argument("--seed", type=int, help="replay this one and show what happened")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
+    options = parser.parse_args()
+    if options.seed is not None:
+        verdict = live(options.seed)
+        print(verdict.render())
+        print(verdict.tally)
+        return 1 if verdict.faults else 0
+    began = time.monotonic()
+    failed: list[Verdict] = []
+    with ProcessPoolExecutor(options.processes) as pool:
+        for verdict in pool.map(live, range(options.first, options.first + options.seeds)):
+            if verdict.faults:
+                failed.append(verdict)
+                print(verdict.render(), flush=True)
+    seconds = time.monotonic() - began
+    each = seconds * options.processes / options.seeds
+    print(f"{options.seeds} seeds in {seconds:.0f} s ({each:.1f} s a seed on one core), {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

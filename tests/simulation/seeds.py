@@ -1,0 +1,36 @@
+"""One seed lived through and judged: what was stale or wrong, and whether enough happened to mean something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.simulation.world import CHANNELS, Tally, World
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a seed showed; `faults` is empty for a good one."""
+
+    seed: int
+    tally: Tally
+    faults: list[str]
+
+    def render(self) -> str:
+        head = f"seed {self.seed}: {len(self.faults)} faults; replay with: python -m tests.simulation --seed {self.seed}"
+        return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
+
+
+def live(seed: int) -> Verdict:
+    """Run one seed: no stale write while it lasts, in step by incremental cycles alone, and by a full run all over."""
+    world = World(seed)
+    world.run()
+    world.settle()
+    faults = [f"stale write: {text}" for text in world.tally.violations]
+    faults += [f"left out of step: {world.out_of_step()} levels"] if world.out_of_step() else []
+    faults += [f"after incremental cycles: {text}" for text in world.differences(edited_too=False)]
+    for name in CHANNELS:
+        world.reconcile(name)
+    world.settle()
+    faults += [f"after the full run: {text}" for text in world.differences(edited_too=True)]
+    faults += [f"audit: {text}" for text in world.audit()]
+    return Verdict(seed, world.tally, faults)

@@ -1,0 +1,67 @@
+"""A quiet little world for the sync tests: three shops and an ERP in step, twenty SKUs, a good network."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.report import PushReport
+from tests.simulation.stock import LOCATION, item_of
+from tests.simulation.world import World
+
+
+class LittleWorld(World):
+    """`World` without an agenda, with the handles that tests want."""
+
+    def push(self, channel: str, process: int = 0, *, seconds: float = 300, skus: list[str] | None = None) -> PushReport:
+        deadline = self.clock.now() + timedelta(seconds=seconds)
+        return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
+
+    def level(self, channel: str, sku: str) -> object:
+        item = sku if channel == "erp_main" else item_of(channel, sku)
+        query = select(inventory_levels).where(inventory_levels.c.channel == channel, inventory_levels.c.item_id == item)
+        with self.engine.connect() as connection:
+            return connection.execute(query).one()
+
+    def shown(self, channel: str, sku: str) -> int:
+        if channel == "erp_main":
+            return self.erp.book(sku).available_quantity
+        return self.shops[channel].available(self.reference(channel, sku))
+
+    @staticmethod
+    def reference(channel: str, sku: str) -> LevelReference:
+        return LevelReference(item_of(channel, sku), LOCATION)
+
+    def sell(self, channel: str, sku: str, units: int = 1) -> str:
+        """Sell at a shop; its webhooks wait in `take_outgoing`."""
+        return self.shops[channel].buy({self.reference(channel, sku): units})
+
+    def deliver(self, channel: str) -> int:
+        """Deliver the channel's waiting webhooks into the inbox list."""
+        standin = self.erp if channel == "erp_main" else self.shops[channel]
+        waiting = standin.take_outgoing()
+        for delivery in waiting:
+            self._deliver(channel, dict(delivery.headers), delivery.body)
+        self.agenda.clear()
+        self.cycle_planned = False
+        return len(waiting)
+
+    def changes(self, channel: str) -> int:
+        query = select(inventory_levels.c.id).where(inventory_levels.c.channel == channel, is_change())
+        with self.engine.connect() as connection:
+            return len(connection.execute(query).all())
+
+
+@pytest.fixture
+def world() -> LittleWorld:
+    world = LittleWorld(1, skus=20, orders=0, days=0)
+    world.agenda.clear()
+    for channel in ("shop_main", "shop_outlet", "shop_eu", "erp_main"):
+        assert not world.push(channel).problem
+        assert world.changes(channel) == 0
+    return world

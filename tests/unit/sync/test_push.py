@@ -1,0 +1,271 @@
+"""The push of one channel against the stand-ins: what is sent when, what stays a change, who may claim."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.platforms.transport import Request
+from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
+from tests.simulation.stock import item_of
+from tests.simulation.world import SimulatedDeathError, SimulatedWorker, written_rows
+from tests.unit.sync.conftest import LittleWorld
+
+SKU = "SKU-0001"
+
+
+def restock(world: LittleWorld, sku: str = SKU, units: int = 5) -> None:
+    world.erp.restock(sku, units)
+    world.deliver("erp_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    world.inbox.clear()
+
+
+def logged(world: LittleWorld, channel: str, action: str = "push") -> list[object]:
+    query = select(sync_logs).where(sync_logs.c.platform == channel, sync_logs.c.action == action).order_by(sync_logs.c.id)
+    with world.engine.connect() as connection:
+        return list(connection.execute(query).all())
+
+
+def test_a_sale_on_one_shop_lowers_the_others_and_is_only_read_on_its_own(world: LittleWorld) -> None:
+    before = world.shown("shop_main", SKU)
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    reports = {name: world.push(name) for name in ("shop_main", "shop_outlet", "erp_main")}
+    assert world.shown("shop_main", SKU) == before - 1
+    assert world.shown("erp_main", SKU) == before - 1
+    assert (reports["shop_main"].pushed, reports["shop_main"].settled) == (0, 1)
+    assert (reports["erp_main"].pushed, reports["erp_main"].acknowledged) == (1, 1)
+
+
+def test_a_throttled_write_waits_uses_no_retry_and_sends_the_number_of_after_the_wait(world: LittleWorld) -> None:
+    restock(world, units=5)
+    sent: list[dict[str, int]] = []
+
+    def meanwhile(when: str, request: Request) -> None:
+        if when == "before" and b"inventorySetQuantities" in request.body:
+            sent.append(written_rows(request))
+            if len(sent) == 1:
+                restock(world, units=2)  # while the first attempt is refused
+
+    world.transports["shop_main"]._on_send = meanwhile
+    world.faults["shop_main"].script([None, Fault(Kind.THROTTLE, 7.0)])
+    began = world.clock.now()
+    report = world.push("shop_main")
+    item = item_of("shop_main", SKU)
+    assert [rows[item] for rows in sent] == [world.shown("shop_main", SKU) - 2, world.shown("shop_main", SKU)]
+    assert world.clock.now() - began >= timedelta(seconds=7)
+    assert (report.not_sent, report.acknowledged, report.problem) == (1, 1, "")
+    assert world.level("shop_main", SKU).failures == 0
+
+
+def test_zeros_and_low_stock_go_first(world: LittleWorld) -> None:
+    sent: list[int] = []
+
+    def watch(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock"):
+            sent.extend(written_rows(request).values())
+
+    with write_transaction(world.engine) as connection:
+        level = inventory_levels.c
+        connection.execute(
+            update(inventory_levels)
+            .where(level.channel == "erp_main")
+            .values(effective_quantity=99, expected=99)
+        )
+    for sku in world.skus:
+        world.erp.edit_available(sku, 99)
+    world.transports["erp_main"]._on_send = watch
+    world.push("erp_main")
+    assert len(sent) == 20
+    assert sent == sorted(sent)
+
+
+def test_a_lost_answer_is_settled_by_a_reading_after_the_write_can_no_longer_land(world: LittleWorld) -> None:
+    restock(world)
+    world.faults["shop_main"].script([None, Fault(Kind.TIMEOUT_AFTER)])
+    report = world.push("shop_main", seconds=35)
+    assert report.unknown == 1
+    level = world.level("shop_main", SKU)
+    assert level.uncertain == "answer_lost"
+    assert level.linger_until > world.clock.now()
+    assert world.push("shop_main").waiting == 1
+    world.clock.advance(120)
+    report = world.push("shop_main")
+    assert (report.read, report.settled, report.pushed) == (1, 1, 0)
+    assert world.changes("shop_main") == 0
+
+
+def test_a_refused_connection_is_tried_again_within_bounds_and_then_stays_a_change(world: LittleWorld) -> None:
+    restock(world)
+    world.faults["erp_main"].script([None, *[Fault(Kind.REFUSE)] * 4])
+    report = world.push("erp_main")
+    assert "connection" in report.problem
+    assert report.not_sent == 4
+    assert (report.left, world.changes("erp_main")) == (1, 1)
+    assert world.push("erp_main").acknowledged == 1
+
+
+def test_dead_credentials_stop_the_channel_and_it_goes_on_once_they_work(world: LittleWorld) -> None:
+    restock(world)
+    token = world.shops["shop_main"].access_token
+    world.shops["shop_main"].access_token = "revoked"
+    report = world.push("shop_main")
+    assert report.problem
+    with world.engine.connect() as connection:
+        reason = connection.execute(
+            select(channels.c.stopped_reason).where(channels.c.name == "shop_main")
+        ).scalar_one()
+    assert reason == report.problem
+    assert token not in reason
+    assert world.push("shop_main").api_calls == 1  # only the credentials are checked
+    world.shops["shop_main"].access_token = token
+    report = world.push("shop_main")
+    assert (report.problem, report.acknowledged) == ("", 1)
+
+
+def test_a_listing_that_the_platform_does_not_know_goes_to_review_and_the_rest_goes_on(world: LittleWorld) -> None:
+    del world.erp._articles["SKU-0003"]
+    for sku in ("SKU-0003", "SKU-0004"):
+        with write_transaction(world.engine) as connection:
+            connection.execute(
+                update(inventory_levels)
+                .where(inventory_levels.c.channel == "erp_main", inventory_levels.c.item_id == sku)
+                .values(effective_quantity=77, expected=77)
+            )
+    world.erp.edit_available("SKU-0004", 77)
+    report = world.push("erp_main")
+    assert (report.acknowledged, report.review) == (1, 1)
+    assert [failure.sku for failure in report.failures] == ["SKU-0003"]
+    with world.engine.connect() as connection:
+        status = connection.execute(
+            select(platform_mapping.c.status).where(
+                platform_mapping.c.platform_name == "erp_main", platform_mapping.c.central_sku == "SKU-0003"
+            )
+        ).scalar_one()
+    assert status == "needs_review"
+    assert world.changes("erp_main") == 0
+
+
+def test_a_compare_and_set_refusal_is_read_the_unheard_sale_is_polled_and_the_right_number_is_written(
+    world: LittleWorld,
+) -> None:
+    before = world.shown("shop_main", SKU)
+    restock(world, units=5)
+    world.sell("shop_main", SKU)
+    world.shops["shop_main"].take_outgoing()  # both webhooks are lost
+    restock_time = world.clock.now()
+    with write_transaction(world.engine) as connection:  # the poll before the write does not see it either
+        connection.execute(
+            update(channels).where(channels.c.name == "shop_main").values(orders_known_until=restock_time)
+        )
+    world.faults["shop_main"].script([Fault(Kind.ERROR_500)] * 4)  # the first poll fails altogether
+    report = world.push("shop_main")
+    assert report.rejected == 1
+    assert world.shown("shop_main", SKU) == before + 5 - 1
+    assert [row.code for row in logged(world, "shop_main")][-2:-1] == ["change_from_quantity_stale"]
+
+
+def test_two_processes_never_claim_the_same_level(world: LittleWorld) -> None:
+    for sku in world.skus[:6]:
+        restock(world, sku, 3)
+    seen: list[set[str]] = []
+
+    def other_process(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock"):
+            seen.append(set(written_rows(request)))
+            if len(seen) == 1:
+                restock(world, "SKU-0010", 3)
+                world.push("erp_main", process=1)
+
+    world.transports["erp_main"]._on_send = other_process
+    world.push("erp_main")
+    assert seen == [set(world.skus[:6]), {"SKU-0010"}]
+
+
+def test_the_claims_of_a_dead_worker_are_taken_over_at_once_and_their_levels_doubted(world: LittleWorld) -> None:
+    restock(world)
+
+    def die(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock"):
+            raise SimulatedDeathError
+
+    world.transports["erp_main"]._on_send = die
+    with pytest.raises(SimulatedDeathError):
+        world.push("erp_main")
+    world.transports["erp_main"]._on_send = None
+    assert world.level("erp_main", SKU).claim is not None
+    alive = world.push("erp_main", process=1)
+    assert (alive.pushed, alive.read) == (0, 0)  # its owner lives: its claim is respected
+    world.alive.discard(world.processes[0].worker.name)
+    report = world.push("erp_main", process=1)
+    assert report.acknowledged == 0
+    assert world.level("erp_main", SKU).uncertain == "claim_taken_over"
+    world.clock.advance(200)
+    report = world.push("erp_main", process=1)
+    assert (report.read, report.acknowledged) == (1, 1)
+    assert world.changes("erp_main") == 0
+
+
+def test_a_claim_that_ran_out_is_taken_over_and_its_late_answer_changes_nothing_but_the_doubt(world: LittleWorld) -> None:
+    restock(world)
+    level = world.level("erp_main", SKU)
+    steps: list[str] = []
+
+    def paused(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock") and not steps:
+            steps.append("paused")
+            world.clock.advance(200)
+            world.push("erp_main", process=1)
+            steps.append(str(world.level("erp_main", SKU).uncertain))
+
+    world.transports["erp_main"]._on_send = paused
+    world.push("erp_main", seconds=1000)
+    assert steps == ["paused", "claim_taken_over"]
+    assert any("taken over" in row.error_message for row in logged(world, "erp_main"))
+    assert world.level("erp_main", SKU).attempt > level.attempt
+    world.clock.advance(200)
+    world.push("erp_main")
+    assert world.changes("erp_main") == 0
+    assert world.shown("erp_main", SKU) == world.level("erp_main", SKU).desired
+
+
+def test_given_skus_go_now_though_they_wait_and_the_others_stay(world: LittleWorld) -> None:
+    restock(world, "SKU-0001")
+    restock(world, "SKU-0002")
+    later = world.clock.now() + timedelta(hours=1)
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels).where(inventory_levels.c.channel == "erp_main").values(due_at=later, failures=3)
+        )
+    assert world.push("erp_main").pushed == 0
+    report = world.push("erp_main", skus=["SKU-0001"])
+    assert (report.acknowledged, report.waiting) == (1, 1)
+
+
+def test_before_the_first_push_is_approved_nothing_is_asked_or_written(world: LittleWorld) -> None:
+    restock(world)
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(channels).where(channels.c.name == "erp_main").values(push_approved_at=None))
+    report = world.push("erp_main")
+    assert report.approval_missing
+    assert report.api_calls == 0
+
+
+def test_the_deadline_stops_new_claims_and_what_is_left_stays_a_change(world: LittleWorld) -> None:
+    restock(world)
+    report = world.push("erp_main", seconds=0)
+    assert (report.pushed, report.left, report.problem) == (0, 1, "")
+
+
+def test_a_worker_of_the_same_name_as_a_dead_one_is_another(world: LittleWorld) -> None:
+    worker = SimulatedWorker("process-x", world.alive)
+    assert worker.is_alive("process-x")
+    world.alive.discard("process-x")
+    assert not worker.is_alive("process-x")

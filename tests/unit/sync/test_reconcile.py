@@ -1,0 +1,91 @@
+"""The full run: what the shops really show, compared, named, and repaired by the settling rules."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
+from tests.simulation.stock import item_of
+from tests.unit.sync.conftest import LittleWorld
+
+SKU = "SKU-0001"
+
+
+def run_all(world: LittleWorld, channel: str) -> list[FullSyncReport]:
+    batches = world.configuration.settings.sku_batches
+    return [full_sync(world.processes[0], channel, batch, run_id="full") for batch in range(batches)]
+
+
+def differences(reports: list[FullSyncReport]) -> list[Difference]:
+    return [difference for report in reports for difference in report.differences]
+
+
+def test_a_channel_in_step_shows_every_level_equal_once_over_all_batches(world: LittleWorld) -> None:
+    reports = run_all(world, "erp_main")
+    assert sum(report.levels for report in reports) == 20
+    assert sum(report.equal for report in reports) == 20
+    assert differences(reports) == []
+
+
+def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
+    right = world.shown("shop_main", SKU)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), right + 4)
+    reports = run_all(world, "shop_main")
+    (found,) = differences(reports)
+    assert (found.sku, found.acknowledged, found.observed, found.desired) == (SKU, right, right + 4, right)
+    assert "foreign edit" in found.cause
+    assert sum(report.repaired for report in reports) == 1
+    assert world.shown("shop_main", SKU) == right
+    with world.engine.connect() as connection:
+        rows = connection.execute(select(sync_logs).where(sync_logs.c.action == "drift")).all()
+    assert [(row.sku, row.old_quantity, row.new_quantity) for row in rows] == [(SKU, right, right + 4)]
+
+
+def test_a_sale_that_nobody_told_is_booked_not_overwritten(world: LittleWorld) -> None:
+    right = world.shown("shop_main", SKU)
+    world.sell("shop_main", SKU, 2)
+    world.shops["shop_main"].take_outgoing()
+    (found,) = differences(run_all(world, "shop_main"))
+    assert (found.observed, found.acknowledged) == (right - 2, right)
+    assert world.shown("shop_main", SKU) == right - 2
+    assert world.level("shop_main", SKU).desired == right - 2
+
+
+def test_an_item_that_is_gone_goes_to_review_with_the_platforms_words(world: LittleWorld) -> None:
+    del world.erp._articles[SKU]
+    (found,) = differences(run_all(world, "erp_main"))
+    assert (found.sku, found.observed) == (SKU, None)
+    with world.engine.connect() as connection:
+        row = connection.execute(
+            select(platform_mapping).where(
+                platform_mapping.c.platform_name == "erp_main", platform_mapping.c.central_sku == SKU
+            )
+        ).one()
+    assert row.status == "needs_review"
+    assert row.status_reason == found.cause
+
+
+def test_a_batch_that_fails_says_so_alone_and_can_be_run_again(world: LittleWorld) -> None:
+    level = world.level("shop_main", SKU)
+    batch = level.id % world.configuration.settings.sku_batches
+    world.faults["shop_main"].script([Fault(Kind.ERROR_500)] * 4)
+    failed = full_sync(world.processes[0], "shop_main", batch, run_id="full")
+    assert failed.problem
+    assert failed.levels == 0
+    again = full_sync(world.processes[0], "shop_main", batch, run_id="full")
+    assert (again.problem, again.equal) == ("", again.levels)
+    assert again.levels >= 1
+
+
+def test_a_level_that_a_push_has_claimed_is_left_to_it(world: LittleWorld) -> None:
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels)
+            .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
+            .values(claim="somebody", claim_worker=world.processes[1].worker.name)
+        )
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), 99)
+    assert differences(run_all(world, "shop_main")) == []

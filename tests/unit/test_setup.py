@@ -1,0 +1,152 @@
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import inspect
+
+from invsync_dagster import setup
+from invsync_dagster.channels import load
+from invsync_dagster.environment import load_env_file, read_env_file, write_env_file
+from invsync_dagster.inventory.database import open_database
+from invsync_dagster.settings import Home
+
+CHANNELS = """\
+channels:
+  - name: erp_demo
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:9
+      api_key_env: DEMO_KEY
+      signing_secret_env: DEMO_SIGNING
+      webhook_secret_env: DEMO_WEBHOOK
+  - name: erp_real
+    platform: erp
+    environment: production
+    settings:
+      base_url: https://erp.example.com
+      api_key_env: REAL_KEY
+      signing_secret_env: REAL_SIGNING
+      webhook_secret_env: REAL_WEBHOOK
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone whose Dagster storage is taken as initialised: that takes seconds, and a test of its own does it."""
+    (tmp_path / "channels.yaml").write_text(CHANNELS)
+    monkeypatch.setattr(setup, "initialise_dagster", lambda home, environ: False)
+    return tmp_path
+
+
+def test_the_set_up_writes_absolute_paths_and_sandbox_secrets_for_the_owner_only(root: Path) -> None:
+    done = setup.set_up(root, {})
+    assert len(done) == 1
+    variables = read_env_file(root)
+    for name in ("INVSYNC_ROOT", "DAGSTER_HOME", "INVSYNC_DAGSTER_STATE", "INVSYNC_DAGSTER_LOGS"):
+        assert Path(variables[name]).is_absolute()
+        assert Path(variables[name]).is_relative_to(root)
+    assert variables["DAGSTER_HOME"] == str(root)
+    secrets = {name: variables[name] for name in ("DEMO_KEY", "DEMO_SIGNING", "DEMO_WEBHOOK")}
+    assert len(set(secrets.values())) == 3
+    assert all(len(value) >= 32 for value in secrets.values())
+    assert stat.S_IMODE((root / ".env").stat().st_mode) == 0o600
+
+
+def test_secrets_of_production_channels_are_never_invented(root: Path) -> None:
+    setup.set_up(root, {})
+    assert not {"REAL_KEY", "REAL_SIGNING", "REAL_WEBHOOK"} & read_env_file(root).keys()
+
+
+def test_a_second_set_up_changes_nothing(root: Path) -> None:
+    setup.set_up(root, {})
+    before = (root / ".env").read_bytes()
+    assert setup.set_up(root, {}) == []
+    assert (root / ".env").read_bytes() == before
+
+
+def test_what_people_wrote_into_the_file_stays_and_wins(root: Path) -> None:
+    (root / ".env").write_text("# mine\nDEMO_KEY='chosen by me'\nOTHER=1\n")
+    setup.set_up(root, {})
+    lines = (root / ".env").read_text().splitlines()
+    assert lines[:3] == ["# mine", "DEMO_KEY='chosen by me'", "OTHER=1"]
+    assert read_env_file(root)["DEMO_KEY"] == "chosen by me"
+
+
+def test_a_secret_of_the_environment_is_not_written_down(root: Path) -> None:
+    setup.set_up(root, {"DEMO_KEY": "from outside"})
+    assert "DEMO_KEY" not in read_env_file(root)
+    assert "from outside" not in (root / ".env").read_text()
+
+
+def test_a_clone_that_was_moved_gets_its_new_paths_and_keeps_its_secrets(root: Path) -> None:
+    write_env_file(root, {"DAGSTER_HOME": "/somewhere/else", "DEMO_KEY": "kept"})
+    setup.set_up(root, {})
+    assert read_env_file(root)["DAGSTER_HOME"] == str(root)
+    assert read_env_file(root)["DEMO_KEY"] == "kept"
+
+
+def test_the_set_up_makes_the_folders_and_the_tables(root: Path) -> None:
+    setup.set_up(root, {})
+    home = Home.from_environment(read_env_file(root))
+    assert all(folder.is_dir() for folder in (home.inbox, home.imports, home.reports, home.locks))
+    engine = open_database(home.database_url)
+    assert {"stock_ledger", "central_inventory", "inventory_levels"} <= set(inspect(engine).get_table_names())
+    engine.dispose()
+
+
+def test_after_the_set_up_the_sandbox_channel_is_usable_and_the_real_one_asks_for_its_secrets(root: Path) -> None:
+    setup.set_up(root, {})
+    variables = read_env_file(root)
+    channels = {one.name: one for one in load(Home.from_environment(variables), variables).channels}
+    assert channels["erp_demo"].disabled_reason == ""
+    assert "REAL_KEY" in channels["erp_real"].disabled_reason
+
+
+def test_the_storage_of_dagster_is_initialised_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Mapping[str, str]] = []
+
+    def run(command: list[str], *, env: Mapping[str, str], **_: object) -> None:
+        assert command[1:] == ["-m", "dagster", "instance", "migrate"]
+        calls.append(env)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    assert setup.initialise_dagster(home, {"A": "1"})
+    assert not setup.initialise_dagster(home, {"A": "1"})
+    (home.data / "dagster" / "initialised-by").write_text("dagster 0.0.1\n")
+    assert setup.initialise_dagster(home, {"A": "1"})
+    assert calls == [{"A": "1"}, {"A": "1"}]
+
+
+def test_variables_that_are_set_win_over_the_file(tmp_path: Path) -> None:
+    write_env_file(tmp_path, {"A": "file", "B": "file"})
+    environ = {"A": "set"}
+    load_env_file(tmp_path, environ)
+    assert environ == {"A": "set", "B": "file"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("env")
+
+
+PRINTABLE = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="'\\")
+
+
+@given(value=st.text(PRINTABLE))
+def test_every_value_comes_back_as_it_was_written(folder: Path, value: str) -> None:
+    (folder / ".env").unlink(missing_ok=True)
+    write_env_file(folder, {"VALUE": value})
+    assert read_env_file(folder) == {"VALUE": value}
+
+
+@pytest.mark.parametrize("value", ["it's", "a\\b", "two\nlines"])
+def test_a_value_that_would_break_the_file_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ValueError, match="single quote"):
+        write_env_file(tmp_path, {"A": value})
+    assert not (tmp_path / ".env").exists()
