@@ -14,7 +14,7 @@ import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
-from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_labels
+from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
@@ -57,7 +57,8 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         pool=f"full_sync_{name}",
         group_name=RECONCILIATION,
         owners=OWNERS,
-        **platform_labels(channel),
+        kinds=platform_kinds(channel),
+        tags=platform_tags(channel),
         check_specs=[
             dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than acknowledged.")
         ],

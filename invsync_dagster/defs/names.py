@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
@@ -37,11 +37,17 @@ GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"
 
 
-def platform_labels(channel: Channel) -> dict[str, Any]:
-    """The kinds and tags of a channel's assets. A platform that we don't know is no label: it may be any text."""
-    platform = channel.platform if channel.platform in VENDORS else ""
-    tags = {"environment": channel.environment, **({"platform": platform} if platform else {})}
-    return {"kinds": {platform} if platform else set(), "tags": tags}
+def platform_kinds(channel: Channel) -> set[str]:
+    """The kinds of a channel's assets. A platform that we don't know is none: it may be any text."""
+    return {channel.platform} & VENDORS.keys()
+
+
+def platform_tags(channel: Channel) -> dict[str, str]:
+    """The tags of a channel's assets, for selections such as `tag:platform=shopify`."""
+    tags = {"environment": str(channel.environment)}
+    if channel.platform in VENDORS:
+        tags["platform"] = channel.platform
+    return tags
 
 
 def push_key(channel: str) -> dg.AssetKey:

@@ -27,7 +27,8 @@ from invsync_dagster.defs.names import (
     SYNC_STATUS,
     WEBHOOK,
     failed_channel_tag,
-    platform_labels,
+    platform_kinds,
+    platform_tags,
     push_key,
 )
 from invsync_dagster.defs.resources import Invsync
@@ -114,7 +115,8 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
         skippable=True,
         group_name=PUSH,
         owners=OWNERS,
-        **platform_labels(channel),
+        kinds=platform_kinds(channel),
+        tags=platform_tags(channel),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=6 * usual, warn_window=3 * usual),
         description=(
             f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read "

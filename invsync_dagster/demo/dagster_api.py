@@ -1,8 +1,8 @@
-"""What the demo asks of Dagster, over the webserver's GraphQL: automation switched on, jobs launched, runs looked at."""
+"""What the demo asks of Dagster over the webserver's GraphQL: automation switched on, jobs launched, runs looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import requests
@@ -41,27 +41,26 @@ class Dagster:
         self._session = requests.Session()
         self._session.trust_env = False  # on loopback: no proxy
 
-    def is_ready(self) -> bool:
-        """Say whether the webserver answers and has loaded our code location."""
+    def is_ready(self, locations: Collection[str]) -> bool:
+        """Say whether the webserver answers and has loaded these code locations."""
         try:
-            return self._repository() is not None
+            return {node["location"]["name"] for node in self._repositories()} >= set(locations)
         except (requests.RequestException, DemoError):
             return False
 
     def switch_on(self) -> list[str]:
         """Start every sensor and schedule that is stopped, and return their names."""
-        repository = self._repository()
-        if repository is None:
-            raise DemoError("Dagster has not loaded the code location; look into the code server's log")
         switched = []
-        for sensor in repository["sensors"]:
-            if sensor["sensorState"]["status"] != "RUNNING":
-                self._start(_START_SENSOR, "startSensor", {"sensorName": sensor["name"]})
-                switched.append(sensor["name"])
-        for schedule in repository["schedules"]:
-            if schedule["scheduleState"]["status"] != "RUNNING":
-                self._start(_START_SCHEDULE, "startSchedule", {"scheduleName": schedule["name"]})
-                switched.append(schedule["name"])
+        for repository in self._repositories():
+            place = {"repositoryLocationName": repository["location"]["name"], "repositoryName": repository["name"]}
+            for sensor in repository["sensors"]:
+                if sensor["sensorState"]["status"] != "RUNNING":
+                    self._start(_START_SENSOR, "startSensor", {**place, "sensorName": sensor["name"]})
+                    switched.append(sensor["name"])
+            for schedule in repository["schedules"]:
+                if schedule["scheduleState"]["status"] != "RUNNING":
+                    self._start(_START_SCHEDULE, "startSchedule", {**place, "scheduleName": schedule["name"]})
+                    switched.append(schedule["name"])
         return switched
 
     def launch(self, job: str, tags: Mapping[str, str]) -> str:
@@ -83,18 +82,13 @@ class Dagster:
         answer = self._ask(_RUNS, {"filter": {"statuses": list(GOING)}})["runsOrError"]
         return [run["runId"] for run in answer.get("results", [])]
 
-    def _repository(self) -> dict[str, Any] | None:
-        answer = self._ask(_AUTOMATION, {})["repositoriesOrError"]
-        for node in answer.get("nodes", []):
-            if node["location"]["name"] == LOCATION:
-                return dict(node)
-        return None
+    def _repositories(self) -> list[dict[str, Any]]:
+        return list(self._ask(_AUTOMATION, {})["repositoriesOrError"].get("nodes", []))
 
-    def _start(self, mutation: str, field: str, name: Mapping[str, str]) -> None:
-        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, **name}
-        answer = self._ask(mutation, {"selector": selector})[field]
+    def _start(self, mutation: str, field: str, selector: Mapping[str, str]) -> None:
+        answer = self._ask(mutation, {"selector": dict(selector)})[field]
         if answer["__typename"] not in ("Sensor", "ScheduleStateResult"):
-            raise DemoError(f"Dagster can't switch on {next(iter(name.values()))}: {answer.get('message', answer)}")
+            raise DemoError(f"Dagster can't switch on {dict(selector)}: {answer.get('message', answer['__typename'])}")
 
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         answer = self._session.post(

@@ -1,4 +1,4 @@
-"""The running demo: all services started in the order that is ready soonest, Dagster switched on, everything ended in order."""
+"""The running demo: services started in the order that is ready soonest, Dagster switched on, all of it ended in order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+
+import requests
 
 from invsync_dagster.demo.dagster_api import LOCATION, Dagster
 from invsync_dagster.demo.services import DemoError, Services, child_environment, free_port, listens
@@ -22,7 +24,10 @@ START_SECONDS = 90.0
 # Runs that are under way when the demo ends get so long to come to their end.
 LAST_RUNS_SECONDS = 15.0
 
-SANDBOX, RECEIVER, CODE, DAEMON, WEBSERVER = "sandbox", "receiver", "code-server", "daemon", "webserver"
+SANDBOX, RECEIVER, DAEMON, WEBSERVER = "sandbox", "receiver", "daemon", "webserver"
+
+# What Dagster loads: modules by the name of their location.
+LOCATIONS: Mapping[str, str] = {LOCATION: "invsync_dagster.definitions"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Ports:
 
 @dataclass
 class House:
-    """The demo once everything runs."""
+    """The demo once everything runs; `approved` channels have their first push before them."""
 
     stage: Stage
     ws: Workspace
@@ -48,77 +53,91 @@ class House:
 
 @contextmanager
 def running(
-    home: Home, stage: Stage, ports: Ports, environ: Mapping[str, str], random: Random, say: Say
+    home: Home,
+    stage: Stage,
+    ports: Ports,
+    environ: Mapping[str, str],
+    random: Random,
+    say: Say,
+    locations: Mapping[str, str] = LOCATIONS,
 ) -> Iterator[House]:
     """Start everything, and end everything on leaving, whatever happened. Raises `DemoError`.
 
-    Dagster's code server loads while the stock is filled; daemon and webserver start once it answers, since they would
-    keep an error for a minute if they came first.
+    The code servers load while the stock is filled; daemon and webserver start once they answer, since they would keep
+    an error for a minute if they came first.
     """
     stock_shops(home, stage)
     ws = Workspace.open(home, environ)
     try:
         with Services(child_environment(environ), home.root, home.data / "demo" / "logs") as services:
-            yield from _play(home, stage, ports, random, say, ws, services)
+            _start_outside(home, ports, services)
+            code_ports = {name: _start_code_server(home, services, name, module) for name, module in locations.items()}
+            fill_stock(ws, stage, random, say)
+            shops = Shops(f"http://127.0.0.1:{ports.sandbox}")
+            services.wait_for(SANDBOX, shops.is_ready, START_SECONDS)
+            services.wait_for(RECEIVER, lambda: listens(ports.receiver), START_SECONDS)
+            approved = approve_channels(ws, stage, lambda preview: _say_preview(preview, say), say)
+            dagster = _start_dagster(home, ports, services, code_ports)
+            switched = dagster.switch_on()
+            say(f"switched on: {', '.join(switched)}" if switched else "schedules and sensors are on")
+            try:
+                yield House(stage, ws, services, shops, dagster, approved)
+            finally:
+                say("ending: the daemon, the runs under way, then the rest")
+                services.stop(DAEMON)
+                _let_runs_end(dagster)
     finally:
         ws.close()
 
 
-def _play(
-    home: Home, stage: Stage, ports: Ports, random: Random, say: Say, ws: Workspace, services: Services
-) -> Iterator[House]:
-    code_port = free_port()
-    receiver = f"http://127.0.0.1:{ports.receiver}"
+def _start_outside(home: Home, ports: Ports, services: Services) -> None:
     state = home.data / "sandbox" / "state.json"
-    services.start(
-        SANDBOX,
-        ["invsync_dagster.sandbox.server", "--port", str(ports.sandbox), "--state", str(state)]
-        + ["--receiver", receiver, "--catalogue", str(shops_folder(home))],
-    )
+    arguments = {
+        "--port": str(ports.sandbox),
+        "--state": str(state),
+        "--receiver": f"http://127.0.0.1:{ports.receiver}",
+        "--catalogue": str(shops_folder(home)),
+    }
+    services.start(SANDBOX, ["invsync_dagster.sandbox.server", *_flat(arguments)])
     services.start(RECEIVER, ["invsync_dagster.webhooks.receiver"])
-    services.start(
-        CODE,
-        [
-            "dagster",
-            "code-server",
-            "start",
-            "-m",
-            "invsync_dagster.definitions",
-            "-d",
-            str(home.root),
-            "-h",
-            "127.0.0.1",
-        ]
-        + ["-p", str(code_port), "--location-name", LOCATION],
-    )
-    fill_stock(ws, stage, random, say)
-    shops = Shops(f"http://127.0.0.1:{ports.sandbox}")
-    services.wait_for(SANDBOX, shops.is_ready, START_SECONDS)
-    services.wait_for(RECEIVER, lambda: listens(ports.receiver), START_SECONDS)
-    approved = approve_channels(ws, stage, lambda preview: _say_preview(preview, say), say)
-    services.wait_for(CODE, lambda: listens(code_port), START_SECONDS)
-    workspace = _workspace_file(home, code_port)
+
+
+def _start_code_server(home: Home, services: Services, location: str, module: str) -> int:
+    port = free_port()
+    arguments = {
+        "--module-name": module,
+        "--working-directory": str(home.root),
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--location-name": location,
+    }
+    services.start(_code_server(location), ["dagster", "code-server", "start", *_flat(arguments)])
+    return port
+
+
+def _start_dagster(home: Home, ports: Ports, services: Services, code_ports: Mapping[str, int]) -> Dagster:
+    for location, port in code_ports.items():
+        services.wait_for(_code_server(location), lambda port=port: listens(port), START_SECONDS)  # type: ignore[misc]
+    workspace = home.data / "demo" / "workspace.yaml"
+    lines = [
+        f"  - grpc_server: {{ host: 127.0.0.1, port: {port}, location_name: {location} }}\n"
+        for location, port in code_ports.items()
+    ]
+    workspace.write_text("load_from:\n" + "".join(lines), encoding="utf-8")
     dagster = Dagster(f"http://127.0.0.1:{ports.webserver}")
-    services.start(DAEMON, ["dagster._daemon", "run", "-w", str(workspace)])
-    services.start(
-        WEBSERVER, ["dagster_webserver", "-h", "127.0.0.1", "-p", str(ports.webserver), "-w", str(workspace)]
-    )
-    services.wait_for(WEBSERVER, dagster.is_ready, START_SECONDS)
-    switched = dagster.switch_on()
-    say(f"switched on: {', '.join(switched)}" if switched else "schedules and sensors are on")
-    try:
-        yield House(stage, ws, services, shops, dagster, approved)
-    finally:
-        say("ending: the daemon, the runs under way, then the rest")
-        services.stop(*[name for name in (DAEMON,) if name in services.running])
-        _let_runs_end(dagster)
+    services.start(DAEMON, ["dagster._daemon", "run", "--workspace", str(workspace)])
+    web = {"--host": "127.0.0.1", "--port": str(ports.webserver), "--workspace": str(workspace)}
+    services.start(WEBSERVER, ["dagster_webserver", *_flat(web)])
+    services.wait_for(WEBSERVER, lambda: dagster.is_ready(code_ports), START_SECONDS)
+    return dagster
 
 
-def _workspace_file(home: Home, port: int) -> Path:
-    path = home.data / "demo" / "workspace.yaml"
-    server = f"{{ host: 127.0.0.1, port: {port}, location_name: {LOCATION} }}"
-    path.write_text(f"load_from:\n  - grpc_server: {server}\n", encoding="utf-8")
-    return path
+def _code_server(location: str) -> str:
+    return f"code-server-{location}"
+
+
+def _flat(arguments: Mapping[str, str]) -> list[str]:
+    return [word for pair in arguments.items() for word in pair]
 
 
 def _let_runs_end(dagster: Dagster) -> None:
@@ -126,15 +145,17 @@ def _let_runs_end(dagster: Dagster) -> None:
     try:
         while dagster.runs_under_way() and time.monotonic() < until:
             time.sleep(0.3)
-    except (OSError, DemoError):
+    except (requests.RequestException, DemoError):
         return  # the webserver has gone first: then the runs end with the code server
 
 
 def _say_preview(preview: Preview, say: Say) -> None:
     totals = preview.totals()
     say(
-        "{channel}: preview of {levels} listings: {equal} as they should be, {raised} to raise, {lowered} to lower, {zeroed} of "
-        "them to 0; units on show {units_shown} -> {units_desired}".format(channel=preview.channel, **totals)
+        "{channel}: preview of {levels} listings: {equal} as they should be, {raised} to raise, {lowered} to lower, "
+        "{zeroed} of them to 0; units on show {units_shown} -> {units_desired}".format(
+            channel=preview.channel, **totals
+        )
     )
     for row in preview.changes[:3]:
         say(f"    largest: {row.sku} {row.shown} -> {row.desired}  {row.product_name}")

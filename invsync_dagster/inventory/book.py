@@ -195,7 +195,7 @@ class Book:
         """Write what was added."""
         insert_rows(self.connection, stock_ledger, _ENTRY, self._pending)
         self._pending = []
-        balances = [(sku, self._balances[sku]) for sku in self._unwritten]
+        balances = [(sku, self._balances[sku]) for sku in sorted(self._unwritten)]
         update_rows(
             self.connection,
             _STORE_BALANCE,
@@ -211,7 +211,7 @@ class Book:
             self.connection,
             _MOVE_LEVEL,
             _MOVEMENT,
-            [(level_id, movement, self.now) for level_id, movement in self._own.items()],
+            [(level_id, movement, self.now) for level_id, movement in sorted(self._own.items())],
         )
         self._own = {}
 

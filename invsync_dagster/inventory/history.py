@@ -40,13 +40,14 @@ def close_day(connection: Connection, day: date, time_zone: str, now: datetime) 
     end = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(time_zone))
     if now < end:
         raise DayNotOverError(f"{day.isoformat()} ends at {end.isoformat()}; it can be closed then")
-    entry = stock_ledger.c
-    sequence = connection.execute(select(func.max(entry.sequence)).where(entry.applied_at < end)).scalar() or 0
     before = connection.execute(select(func.max(closing.sequence)).where(closing.day < day.isoformat())).scalar() or 0
     after = connection.execute(select(func.min(closing.sequence)).where(closing.day > day.isoformat())).scalar()
-    sequence = max(sequence, before)
+    # From the newest entry backwards: for the day that has just ended these are the few of today.
+    entry = stock_ledger.c
+    query = select(entry.sequence).where(entry.applied_at < end).order_by(entry.sequence.desc()).limit(1)
     if after is not None:
-        sequence = min(sequence, after)
+        query = query.where(entry.sequence <= after)
+    sequence = max(connection.execute(query).scalar() or 0, before)
     connection.execute(
         insert(daily_closings).values({"day": day.isoformat(), "sequence": sequence, "closed_at": now})
     )

@@ -148,7 +148,8 @@ def _recompute(*, shared: bool) -> Update:
     banded = dead_band_sql(offer.result, offer.shelf, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
     if shared:
         merging = [func.min(banded).label("result")]
-        merging += [func.max(column).label(column.name) for column in offer if column.name not in ("id", "result")]
+        kept = ("desired", "desired_sequence", "held_quantity", "held_sequence", "sku", "version", "shelf")
+        merging += [func.max(offer[name]).label(name) for name in (*kept, "channel_status", "rank", "revision")]
         source = select(offer.id, *merging).group_by(offer.id).subquery("merged")
         offer = source.c
         banded = offer.result

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from sqlalchemy import Connection, or_, select
 
@@ -288,4 +288,5 @@ _as_row = attrgetter(*Line.__dataclass_fields__)
 
 
 def _store(connection: Connection, lines: list[Line]) -> None:
-    upsert_rows(connection, order_lines, ("channel", "order_id", "line_id"), _COLUMNS, [_as_row(line) for line in lines])
+    rows = sorted(map(_as_row, lines), key=itemgetter(0, 1, 2))
+    upsert_rows(connection, order_lines, ("channel", "order_id", "line_id"), _COLUMNS, rows)

@@ -128,10 +128,12 @@ def bookings(line: Line, promised_before: int) -> list[Booking]:
     first = line.bookings == 0
     reserved = line.booked_reserved
     promised = max(0, line.ordered - line.cancelled)
-    if promised > promised_before:
-        reserved += promised - promised_before
+    # An order that is first seen with cancelled units was promised in full until then: a count in between has seen that.
+    top = line.ordered if first else promised
+    if top > promised_before:
+        reserved += top - promised_before
         at = line.created_at if first else line.updated_at
-        result.append(Booking("reserve", 0, promised - promised_before, promised, at))
+        result.append(Booking("reserve", 0, top - promised_before, top, at))
     shipped = line.booked_shipped
     for units, at in _not_yet_booked(line.shipments, shipped, line.shipped, line.updated_at):
         released = min(units, reserved)
@@ -170,6 +172,8 @@ def _not_yet_booked(
 
 def as_stored(movements: Sequence[Movement]) -> StoredMovements:
     """Return movements as the JSON column holds them."""
+    if not movements:
+        return ()
     return tuple((movement.quantity, movement.at.astimezone(UTC).isoformat()) for movement in movements)
 
 

@@ -61,7 +61,7 @@ def _to_utc(value: datetime | None) -> datetime | None:
         return None
     if value.tzinfo is None:
         raise ValueError(f"a time without a time zone can't be stored: {value.isoformat()}")
-    return value.astimezone(UTC)
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def _to_sqlite(value: datetime | None) -> str | None:
@@ -119,7 +119,6 @@ stock_ledger = Table(
     Column("applied_at", UtcDateTime, nullable=False),
     Column("run_id", Text, nullable=False, default=""),
     Index("ix_stock_ledger_sku_sequence", "sku", "sequence"),
-    Index("ix_stock_ledger_applied_at", "applied_at"),
 )
 
 # The totals of each order line and what of them is booked; `sku` is NULL while the line resolves to no listing

@@ -85,7 +85,9 @@ def apply_deliveries(
             if delivery.channel not in doors:
                 channel = ws.channel(delivery.channel)
                 if channel.disabled_reason:
-                    refused.append((delivery, f"the channel is disabled; replay once mended: {channel.disabled_reason}"))
+                    refused.append(
+                        (delivery, f"the channel is disabled; replay once mended: {channel.disabled_reason}")
+                    )
                     continue
                 doors[delivery.channel] = ws.door(channel)
             content = doors[delivery.channel].parse(delivery.headers, delivery.body)
@@ -124,9 +126,7 @@ def apply_deliveries(
     return refused
 
 
-def _enter_refused(
-    connection: Connection, refused: Sequence[tuple[Delivery, str]], now: datetime, run_id: str
-) -> None:
+def _enter_refused(connection: Connection, refused: Sequence[tuple[Delivery, str]], now: datetime, run_id: str) -> None:
     ids = [delivery.receipt_id for delivery, _ in refused]
     known = set(connection.execute(select(receipts.c.receipt_id).where(receipts.c.receipt_id.in_(ids))).scalars())
     rows = [

@@ -94,7 +94,9 @@ def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelSta
 def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:
     """Write states back, their claims released, and note since when each has been out of step."""
     if states:
-        connection.execute(_SAVE, [{**asdict(_stepped(state, now)), "claim": None, "key": state.id} for state in states])
+        connection.execute(
+            _SAVE, [{**asdict(_stepped(state, now)), "claim": None, "key": state.id} for state in states]
+        )
 
 
 def _stepped(state: LevelState, now: datetime) -> LevelState:

@@ -32,9 +32,7 @@ class PollReport:
 
 _KNOWN = select(channels.c.orders_known_until, channels.c.cut_over_at).where(channels.c.name == bindparam("channel"))
 _SET_KNOWN = (
-    update(channels)
-    .where(channels.c.name == bindparam("channel"))
-    .values(orders_known_until=bindparam("known_until"))
+    update(channels).where(channels.c.name == bindparam("channel")).values(orders_known_until=bindparam("known_until"))
 )
 _UNCLEAR = (
     select(unclear_orders.c.order_id)
@@ -88,7 +86,9 @@ def _ask_unclear(ws: Workspace, name: str, calls: Calls, report: PollReport, *, 
             )
 
 
-def _apply(ws: Workspace, name: str, page: OrdersPage, report: PollReport, *, source: Literal["poll", "order"], run_id: str) -> None:
+def _apply(
+    ws: Workspace, name: str, page: OrdersPage, report: PollReport, *, source: Literal["poll", "order"], run_id: str
+) -> None:
     content = page.content
     report.documents += len(content.documents)
     report.counts += len(content.counts)

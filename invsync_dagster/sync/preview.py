@@ -70,7 +70,14 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
     calls = calls_of(ws, channel, ws.clock.now() + LONGEST_PREVIEW)
     level, limits = inventory_levels.c, calls.platform.limits
     query = (
-        select(level.id, level.central_sku, central_inventory.c.product_name, level.item_id, level.location_id, level.desired)
+        select(
+            level.id,
+            level.central_sku,
+            central_inventory.c.product_name,
+            level.item_id,
+            level.location_id,
+            level.desired,
+        )
         .join(central_inventory, central_inventory.c.sku == level.central_sku)
         .where(level.channel == name, level.pushable.is_(True))
         .order_by(level.id)

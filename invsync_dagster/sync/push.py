@@ -19,7 +19,16 @@ from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, ReadAnswer, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
-from invsync_dagster.sync.claims import Due, any_due, claim_reads, claim_writes, count_changes, release, take_over
+from invsync_dagster.sync.claims import (
+    Due,
+    any_read_due,
+    any_write_due,
+    claim_reads,
+    claim_writes,
+    count_changes,
+    release,
+    take_over,
+)
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
@@ -99,9 +108,7 @@ def stop_channel(ws: Workspace, name: str, reason: str) -> None:
     """Stop a channel whose credentials are dead: each later push checks them first, and goes on once they work."""
     with write_transaction(ws.engine) as connection:
         connection.execute(
-            update(channels)
-            .where(channels.c.name == name)
-            .values(stopped_reason=reason, stopped_at=ws.clock.now())
+            update(channels).where(channels.c.name == name).values(stopped_reason=reason, stopped_at=ws.clock.now())
         )
 
 
@@ -163,8 +170,10 @@ def _poll(push: _Push) -> None:
 
 def _bring_in_step(push: _Push) -> None:
     while True:
+        due = push.due()
         with push.ws.engine.connect() as connection:
-            writes, reads = any_due(connection, push.due())
+            writes = any_write_due(connection, due)
+            reads = not writes and any_read_due(connection, due)
         if writes:
             push.calls.retrying(lambda: _write_batch(push))
         elif reads:

@@ -165,7 +165,9 @@ def _cause(state: LevelState, observed: int) -> str:
         return "never acknowledged by us"
     if observed < acknowledged:
         return f"{acknowledged - observed} fewer than acknowledged: an order that we haven't seen, or a foreign edit"
-    return f"{observed - acknowledged} more than acknowledged: a foreign edit, or a restock or cancel that we haven't seen"
+    return (
+        f"{observed - acknowledged} more than acknowledged: a foreign edit, or a restock or cancel that we haven't seen"
+    )
 
 
 def _difference(state: LevelState, observed: int | None, cause: str) -> Difference:

@@ -110,13 +110,13 @@ def _count(report: PushReport, claim: Claim, outcome: Outcome, now: datetime) ->
     if outcome.result in (Result.REJECTED, Result.UNKNOWN):
         reference = claim.reference
         report.failures.append(
-            RowFailure(claim.sku, reference.item_id, reference.location_id, claim.quantity, outcome.code, outcome.message)
+            RowFailure(
+                claim.sku, reference.item_id, reference.location_id, claim.quantity, outcome.code, outcome.message
+            )
         )
 
 
-def _log(
-    attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome, note: str = ""
-) -> dict[str, Any]:
+def _log(attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome, note: str = "") -> dict[str, Any]:
     return {
         "timestamp": attempted.ended,
         "platform": attempted.channel,

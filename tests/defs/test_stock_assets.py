@@ -53,6 +53,25 @@ def test_a_past_day_gives_the_same_bytes_each_time(install: Callable[..., Instal
     assert file.read_bytes() == content
 
 
+def test_a_week_in_one_run_is_seven_files_and_one_open_day_spoils_no_other(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("one")
+    today = datetime.now(UTC).replace(hour=12)
+    imported_at(home, today - timedelta(days=9), {"A": 5})
+    days = [(today - timedelta(days=back)).date().isoformat() for back in range(7, 0, -1)]
+    home.clock = VirtualClock(today - timedelta(days=1))
+    result = home.run(
+        "snapshot_day",
+        tags={"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]},
+    )
+    assert not result.success
+    assert [event.partition for event in result.get_asset_materialization_events()] == days[:-1]
+    files = {path.stem: path.read_bytes() for path in (home.home.data / "snapshots").glob("*.parquet")}
+    assert sorted(files) == days[:-1]
+    assert len(set(files.values())) == 1
+
+
 def test_a_day_that_is_not_over_has_no_snapshot_yet(install: Callable[..., Installation]) -> None:
     home = install("one")
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
@@ -117,3 +136,15 @@ def test_the_backup_is_a_whole_database_and_only_the_latest_are_kept(install: Ca
     engine.dispose()
     assert len(list(folder.glob("invsync-*.db"))) == 48
     assert metadata(result, "database_backup")["removed"] == 3
+
+
+def test_a_sku_that_no_channel_lists_shows_in_the_audit(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    clear = {e.check_name: e for e in home.run("audit").get_asset_check_evaluations()}
+    assert clear["mappings_clear"].passed
+    imported_at(home, home.clock.now(), {"B": 1})
+    after = {e.check_name: e for e in home.run("audit").get_asset_check_evaluations()}
+    assert not after["mappings_clear"].passed
+    assert after["mappings_clear"].metadata["unmapped_skus"].value == 1
+    assert after["adds_up"].passed

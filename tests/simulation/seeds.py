@@ -16,7 +16,9 @@ class Verdict:
     faults: list[str]
 
     def render(self) -> str:
-        head = f"seed {self.seed}: {len(self.faults)} faults; replay with: python -m tests.simulation --seed {self.seed}"
+        head = (
+            f"seed {self.seed}: {len(self.faults)} faults; replay with: python -m tests.simulation --seed {self.seed}"
+        )
         return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
 
 

@@ -36,9 +36,7 @@ def is_listed(shop: str, sku: str) -> bool:
 def opening_stock(skus: int) -> dict[str, int]:
     """Return on hand by SKU; the much wanted first tenth is scarce."""
     rng = random.Random(7)
-    return {
-        f"SKU-{n:04d}": rng.randint(3, 30) if n < skus // 10 else rng.randint(0, 30) for n in range(skus)
-    }
+    return {f"SKU-{n:04d}": rng.randint(3, 30) if n < skus // 10 else rng.randint(0, 30) for n in range(skus)}
 
 
 def fresh_stock(skus: int, shops: dict[str, ShopRules], erp: str, now: datetime) -> Engine:
@@ -61,9 +59,7 @@ def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now
         for name, rules in shops:
             registry.register(connection, name, "shopify", "sandbox", True, Rules(**vars(rules)), now, now)
         contained = (*(name for name, _ in shops), erp)
-        registry.register(
-            connection, erp, "erp", "sandbox", False, Rules(), now, now, contains_orders_of=contained
-        )
+        registry.register(connection, erp, "erp", "sandbox", False, Rules(), now, now, contains_orders_of=contained)
         set_skus(connection, [Sku(sku) for sku in stock], **by)
         apply_counts(
             connection,

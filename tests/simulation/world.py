@@ -133,7 +133,9 @@ class World:
         self.opening = opening_stock(skus)
         self.shops = {name: self._shop(name) for name in SHOPS}
         self.erp = self._erp()
-        self.faults = {name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in CHANNELS}
+        self.faults = {
+            name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in CHANNELS
+        }
         self.transports = {
             name: InProcessTransport(
                 self.erp.handle if name == ERP else self.shops[name].handle,
@@ -191,9 +193,7 @@ class World:
         )
         for sku, quantity in self.opening.items():
             if is_listed(name, sku):
-                shop.add_article(
-                    sku, SHOPS[name].shows(quantity), item_id=item_of(name, sku), location_id=LOCATION
-                )
+                shop.add_article(sku, SHOPS[name].shows(quantity), item_id=item_of(name, sku), location_id=LOCATION)
         return shop
 
     def _erp(self) -> ErpSandbox:
@@ -413,7 +413,14 @@ class World:
     def _check_write(self, channel: str, key: str, request: Request) -> None:
         level = inventory_levels.c
         query = (
-            select(level.id, level.item_id, level.attempt, level.central_sku, central_inventory.c.quantity, central_inventory.c.reserved_quantity)
+            select(
+                level.id,
+                level.item_id,
+                level.attempt,
+                level.central_sku,
+                central_inventory.c.quantity,
+                central_inventory.c.reserved_quantity,
+            )
             .join(central_inventory, central_inventory.c.sku == level.central_sku)
             .where(level.claim == key)
         )
@@ -430,7 +437,9 @@ class World:
             row = claimed[item]
             available = row.quantity - row.reserved_quantity
             if quantity != rules.shows(available):
-                self._violation(channel, f"stale: {row.central_sku} sent {quantity}, the ledger says {available} available")
+                self._violation(
+                    channel, f"stale: {row.central_sku} sent {quantity}, the ledger says {available} available"
+                )
             if quantity > max(0, available):
                 self._violation(channel, f"more than available: {row.central_sku} sent {quantity} of {available}")
             if row.attempt <= self.last_attempt.get(row.id, 0):

@@ -18,13 +18,17 @@ from tests.simulation.world import World
 class LittleWorld(World):
     """`World` without an agenda, with the handles that tests want."""
 
-    def push(self, channel: str, process: int = 0, *, seconds: float = 300, skus: list[str] | None = None) -> PushReport:
+    def push(
+        self, channel: str, process: int = 0, *, seconds: float = 300, skus: list[str] | None = None
+    ) -> PushReport:
         deadline = self.clock.now() + timedelta(seconds=seconds)
         return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
 
     def level(self, channel: str, sku: str) -> object:
         item = sku if channel == "erp_main" else item_of(channel, sku)
-        query = select(inventory_levels).where(inventory_levels.c.channel == channel, inventory_levels.c.item_id == item)
+        query = select(inventory_levels).where(
+            inventory_levels.c.channel == channel, inventory_levels.c.item_id == item
+        )
         with self.engine.connect() as connection:
             return connection.execute(query).one()
 

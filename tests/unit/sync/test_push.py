@@ -27,7 +27,9 @@ def restock(world: LittleWorld, sku: str = SKU, units: int = 5) -> None:
 
 
 def logged(world: LittleWorld, channel: str, action: str = "push") -> list[object]:
-    query = select(sync_logs).where(sync_logs.c.platform == channel, sync_logs.c.action == action).order_by(sync_logs.c.id)
+    query = (
+        select(sync_logs).where(sync_logs.c.platform == channel, sync_logs.c.action == action).order_by(sync_logs.c.id)
+    )
     with world.engine.connect() as connection:
         return list(connection.execute(query).all())
 
@@ -75,9 +77,7 @@ def test_zeros_and_low_stock_go_first(world: LittleWorld) -> None:
     with write_transaction(world.engine) as connection:
         level = inventory_levels.c
         connection.execute(
-            update(inventory_levels)
-            .where(level.channel == "erp_main")
-            .values(effective_quantity=99, expected=99)
+            update(inventory_levels).where(level.channel == "erp_main").values(effective_quantity=99, expected=99)
         )
     for sku in world.skus:
         world.erp.edit_available(sku, 99)
@@ -213,7 +213,9 @@ def test_the_claims_of_a_dead_worker_are_taken_over_at_once_and_their_levels_dou
     assert world.changes("erp_main") == 0
 
 
-def test_a_claim_that_ran_out_is_taken_over_and_its_late_answer_changes_nothing_but_the_doubt(world: LittleWorld) -> None:
+def test_a_claim_that_ran_out_is_taken_over_and_its_late_answer_changes_nothing_but_the_doubt(
+    world: LittleWorld,
+) -> None:
     restock(world)
     level = world.level("erp_main", SKU)
     steps: list[str] = []

@@ -223,7 +223,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('sequence', name=op.f('pk_stock_ledger')),
     sa.UniqueConstraint('event_id', name=op.f('uq_stock_ledger_event_id'))
     )
-    op.create_index('ix_stock_ledger_applied_at', 'stock_ledger', ['applied_at'], unique=False)
     op.create_index('ix_stock_ledger_sku_sequence', 'stock_ledger', ['sku', 'sequence'], unique=False)
     op.create_table('sync_logs',
     sa.Column('id', IDENTITY, nullable=False),

@@ -1,0 +1,190 @@
+"""From a webhook in the inbox to the acknowledged push on all other channels, beside the bare floor of Dagster.
+
+Everything is real but the shops: the receiver, the daemon, the waiting sensor and the runs of an installation of its own in
+a temporary folder. A delivery is a change of stock at the ERP; it is timed from when the receiver has it, which is some
+milliseconds before the answer, to the acknowledgement of the last of the three shops. The floor is an empty run
+of an empty job, requested by the same kind of sensor, from the file's appearance to the op. Blocks of both take
+turns, so that what else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from sqlalchemy import and_, func, select
+
+from benchmarks._floor import floor_inbox
+from benchmarks._report import figure
+from invsync_dagster.channels import load
+from invsync_dagster.demo.__main__ import move_shops
+from invsync_dagster.demo.catalogue import ShownBy
+from invsync_dagster.demo.house import LOCATIONS, House, Ports, running
+from invsync_dagster.demo.services import free_port
+from invsync_dagster.demo.smoke import bring_in_step
+from invsync_dagster.demo.stage import Stage, set_stage
+from invsync_dagster.demo.watch import Watch, percentile
+from invsync_dagster.environment import read_env_file
+from invsync_dagster.inventory.tables import deliveries, stock_ledger, sync_logs
+from invsync_dagster.settings import Home
+from invsync_dagster.setup import set_up
+from invsync_dagster.webhooks.inbox import SUFFIX
+
+DELIVERIES = 30
+BLOCK = 5
+GAP_SECONDS = (6.0, 15.0)
+LONGEST_SECONDS = 60.0
+GOALS = {"p50": 2.5, "p95": 5.5, "ratio": 1.8}
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Measure about eleven minutes and print three figures."""
+    random = Random(7)
+    with tempfile.TemporaryDirectory(prefix="invsync-latency-") as folder:
+        home, stage, ports, environ = _installation(Path(folder))
+        locations = {**LOCATIONS, "floor": "benchmarks._floor"}
+        with running(home, stage, ports, environ, random, _say, locations) as house:
+            watch = Watch.open(home, stage.channels)
+            try:
+                bring_in_step(house, watch, _say, "the first pushes")
+                pushes, floors = _measure(house, random)
+            finally:
+                watch.close()
+    _report(pushes, floors)
+
+
+def _installation(root: Path) -> tuple[Home, Stage, Ports, dict[str, str]]:
+    """Set up an installation in `root` with ports of its own."""
+    for name in ("channels.yaml", "dagster.yaml"):
+        shutil.copy(PROJECT / name, root / name)
+    shutil.copytree(PROJECT / "data" / "sample", root / "data" / "sample")
+    ours = ("INVSYNC_", "DAGSTER_", "SHOPIFY_", "ERP_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    set_up(root, kept)
+    ports = Ports(free_port(), free_port(), free_port())
+    environ = {
+        **kept,
+        **read_env_file(root),
+        "INVSYNC_DATA": str(root / "data"),
+        "INVSYNC_RECEIVER_HOST": "127.0.0.1",
+        "INVSYNC_RECEIVER_PORT": str(ports.receiver),
+        "PYTHONPATH": str(PROJECT),
+    }
+    home = Home.from_environment(environ)
+    stage = set_stage(home, load(home, environ))
+    home = replace(home, channels_file=move_shops(home, stage.sandbox_port, ports.sandbox))
+    environ["INVSYNC_CHANNELS"] = str(home.channels_file)
+    return home, set_stage(home, load(home, environ)), ports, environ
+
+
+def _measure(house: House, random: Random) -> tuple[list[float], list[float]]:
+    skus = _skus_that_move_every_shop(house, random)
+    inbox = floor_inbox(house.ws.home.data)
+    inbox.mkdir(parents=True)
+    pushes: list[float] = []
+    floors: list[float] = []
+    while len(pushes) < DELIVERIES:
+        pushes += [_after_a_gap(random, lambda: _delivery(house, next(skus))) for _ in range(BLOCK)]
+        floors += [_after_a_gap(random, lambda: _empty_run(inbox)) for _ in range(BLOCK)]
+        _say(
+            f"{len(pushes)} deliveries: median {statistics.median(pushes):.2f} s, floor {statistics.median(floors):.2f} s"
+        )
+    return pushes, floors
+
+
+def _after_a_gap(random: Random, measure: Callable[[], float]) -> float:
+    """Measure, and wait until a random gap since its beginning has passed."""
+    until = time.monotonic() + random.uniform(*GAP_SECONDS)
+    seconds = measure()
+    time.sleep(max(0.0, until - time.monotonic()))
+    return seconds
+
+
+def _skus_that_move_every_shop(house: House, random: Random) -> Iterator[tuple[str, int]]:
+    """Return SKUs and units of goods coming in, each of which changes what every shop shows."""
+    stage = house.stage
+    rules: dict[str, list[ShownBy]] = {}
+    for listing in stage.catalogue.listings:
+        if listing.active and listing.shop in stage.shops:
+            rules.setdefault(listing.sku, []).append(listing.rules.over(stage.rules[listing.shop]))
+    everywhere = sorted(sku for sku, found in rules.items() if len(found) == len(stage.shops))
+    random.shuffle(everywhere)
+    for sku in everywhere:
+        article = stage.catalogue.articles[sku]
+        available, units = article.quantity - article.reserved, 2
+        if article.active and all(
+            not rule.dead_band and rule.of(available) != rule.of(available + units) for rule in rules[sku]
+        ):
+            yield sku, units
+
+
+def _delivery(house: House, given: tuple[str, int]) -> float:
+    """Let goods come in, and return the seconds until the last shop has acknowledged what it should show now."""
+    sku, units = given
+    ledger, log, receipt = stock_ledger.c, sync_logs.c, deliveries.c
+    with house.ws.engine.connect() as connection:
+        before = connection.execute(select(func.coalesce(func.max(ledger.sequence), 0))).scalar_one()
+    at_erp = next(one.shop_sku for one in house.stage.catalogue.of_shop(house.stage.erp) if one.sku == sku)
+    house.shops.move(house.stage.erp, "restock", at_erp, units)
+    done = (
+        select(receipt.received_at, func.max(log.timestamp), func.count(log.platform.distinct()))
+        .join(stock_ledger, ledger.reference == receipt.receipt_id)
+        .join(sync_logs, and_(log.sku == ledger.sku, log.ledger_sequence >= ledger.sequence))
+        .where(
+            ledger.sku == sku,
+            ledger.sequence > before,
+            log.status == "acknowledged",
+            log.platform.in_(house.stage.shops),
+        )
+        .group_by(receipt.received_at)
+    )
+    until = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        with house.ws.engine.connect() as connection:
+            row = connection.execute(done).one_or_none()
+        if row is not None and row[2] == len(house.stage.shops):
+            return float((row[1] - row[0]).total_seconds())
+    raise SystemExit(f"latency: {sku} was not acknowledged everywhere within {LONGEST_SECONDS:.0f} s")
+
+
+def _empty_run(inbox: Path) -> float:
+    """Put a file into the floor's inbox, and return the seconds until its run has taken it away."""
+    part, path = inbox / ".part", inbox / f"{time.time_ns()}{SUFFIX}"
+    part.touch()
+    began = time.monotonic()
+    part.replace(path)
+    while path.exists():
+        if time.monotonic() > began + LONGEST_SECONDS:
+            raise SystemExit(f"latency: the empty run did not come within {LONGEST_SECONDS:.0f} s")
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def _report(pushes: list[float], floors: list[float]) -> None:
+    half, most = statistics.median(pushes), percentile(pushes, 0.95)
+    floor, floor_most = statistics.median(floors), percentile(floors, 0.95)
+    ratio = half / floor
+    assert most is not None and floor_most is not None
+    common = {"deliveries": len(pushes)}
+    figure("webhook_to_push_p50", half, "s", GOALS["p50"], half <= GOALS["p50"], floor=floor, ratio=ratio, **common)
+    figure("webhook_to_push_p95", most, "s", GOALS["p95"], most <= GOALS["p95"], floor=floor_most, **common)
+    figure("webhook_to_push_over_empty_run", ratio, "x", GOALS["ratio"], ratio <= GOALS["ratio"], **common)
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

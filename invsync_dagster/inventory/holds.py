@@ -1,0 +1,69 @@
+"""Levels that the breaker holds until a person decides: stopped at the number they had, less what is sold since."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select, update
+
+from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.tables import inventory_levels, stock_ledger
+
+
+def hold(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
+    """Hold levels, in the caller's `write_transaction`; return how many were not held already.
+
+    A level whose number isn't known (never written, never read) has none to be held at, and is left out.
+    """
+    level = inventory_levels.c
+    shown = func.coalesce(level.expected, level.acknowledged_quantity, level.observed_quantity)
+    sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
+    held = []
+    for part in chunks(level_ids):
+        statement = (
+            update(inventory_levels)
+            .where(level.id.in_(part), level.held_quantity.is_(None), shown.is_not(None))
+            .values(held_quantity=shown, held_sequence=sequence, held_desired=level.desired, held_reason=reason)
+            .returning(level.id, level.central_sku)
+        )
+        held += connection.execute(statement).all()
+    if held:
+        _record(connection, "levels held", [row.id for row in held], actor, reason, now)
+        levels.recompute(connection, {row.central_sku for row in held}, now)
+    return len(held)
+
+
+def approve(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
+    """Let held levels show what their rules say again, in the caller's `write_transaction`; return how many were held."""
+    level = inventory_levels.c
+    freed = []
+    for part in chunks(level_ids):
+        statement = (
+            update(inventory_levels)
+            .where(level.id.in_(part), level.held_quantity.is_not(None))
+            .values(held_quantity=None, held_sequence=None, held_desired=None, held_reason="")
+            .returning(level.id, level.central_sku)
+        )
+        freed += connection.execute(statement).all()
+    if freed:
+        _record(connection, "levels approved", [row.id for row in freed], actor, reason, now)
+        levels.recompute(connection, {row.central_sku for row in freed}, now)
+    return len(freed)
+
+
+def _record(
+    connection: Connection, action: str, level_ids: list[int], actor: str, reason: str, now: datetime
+) -> None:
+    record_action(
+        connection,
+        at=now,
+        actor=actor,
+        action=action,
+        subject=f"{len(level_ids)} levels",
+        before=None,
+        after=level_ids,
+        reason=reason,
+    )
