@@ -45,15 +45,14 @@ def record_writes(
     now = attempted.ended
     before = levels.load(connection, [claim.level_id for claim in claims])
     after: list[LevelState] = []
+    late: list[int] = []
     logs: list[dict[str, Any]] = []
     reviews: list[tuple[int, str]] = []
     for claim, outcome in zip(claims, outcomes, strict=True):
         state = before[claim.level_id]
         if state.claim != attempted.token or state.attempt != claim.attempt:
-            if outcome.result is not Result.NOT_SENT and outcome.result is not Result.REJECTED:
-                # Ours landed after somebody else took the level over: what it shows is known only by reading.
-                late = levels.doubted(state, Doubt.LATE_ANSWER, now)
-                after.append(replace(late, claim=state.claim))
+            if outcome.result not in (Result.NOT_SENT, Result.REJECTED):
+                late.append(claim.level_id)
             logs.append(_log(attempted, claim, state, outcome, "claim was taken over; "))
             continue
         after.append(_after(state, claim, outcome, now, limits, rng.random()))
@@ -62,6 +61,8 @@ def record_writes(
             reviews.append((claim.level_id, f"{outcome.code}: {outcome.message}"))
         _count(report, claim, outcome, now)
     levels.save(connection, after, now)
+    if late:
+        levels.note_late_answers(connection, late, now)
     connection.execute(insert(sync_logs), logs)
     for level_id, reason in reviews:
         send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)

@@ -67,7 +67,7 @@ def test_a_preview_shows_per_level_what_a_push_would_change_and_writes_nothing(w
     world.erp.edit_available(SKU, right + 50)
     world.erp.edit_available("SKU-0002", 0)
     preview = preview_channel(world.processes[0], "erp_main")
-    assert [(row.sku, row.move) for row in preview.changes][0] == (SKU, -50)
+    assert next((row.sku, row.move) for row in preview.changes) == (SKU, -50)
     totals = preview.totals()
     assert (totals["levels"], totals["equal"], totals["raised"], totals["lowered"]) == (20, 18, 1, 1)
     assert world.shown("erp_main", SKU) == right + 50
