@@ -1,17 +1,13 @@
-"""Many seeds of the small world: no stale write, no final difference. INVSYNC_SEEDS says how many (CI: 100)."""
+"""A few seeds of the small world: no stale write, no final difference. `python -m tests.simulation` runs as many as asked."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
 from tests.simulation.seeds import live
 
-SEEDS = int(os.environ.get("INVSYNC_SEEDS", "6"))
 
-
-@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_a_world_with_a_bad_network_and_deaths_ends_in_step_without_a_stale_write(seed: int) -> None:
     verdict = live(seed)
     assert not verdict.faults, verdict.render()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -24,7 +25,7 @@ class LittleWorld(World):
         deadline = self.clock.now() + timedelta(seconds=seconds)
         return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
 
-    def level(self, channel: str, sku: str) -> object:
+    def level(self, channel: str, sku: str) -> Any:
         item = sku if channel == "erp_main" else item_of(channel, sku)
         query = select(inventory_levels).where(
             inventory_levels.c.channel == channel, inventory_levels.c.item_id == item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -26,7 +27,7 @@ def restock(world: LittleWorld, sku: str = SKU, units: int = 5) -> None:
     world.inbox.clear()
 
 
-def logged(world: LittleWorld, channel: str, action: str = "push") -> list[object]:
+def logged(world: LittleWorld, channel: str, action: str = "push") -> list[Any]:
     query = (
         select(sync_logs).where(sync_logs.c.platform == channel, sync_logs.c.action == action).order_by(sync_logs.c.id)
     )

@@ -1,0 +1,175 @@
+"""Orders end in the balance of their newest document, whatever came when, how often, and in which batches."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
+from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.orders import Totals, Verdict, judge
+from invsync_dagster.inventory.tables import order_lines, unclear_orders
+from tests.unit.inventory.stock import SHOP, START, Stock, at, order
+
+
+@pytest.mark.parametrize(
+    ("revision", "totals", "asked", "verdict"),
+    [
+        (6, (1, 0, 0, 0), False, Verdict.NEWER),
+        (4, (9, 9, 9, 9), True, Verdict.OLDER),
+        (5, (3, 1, 1, 0), False, Verdict.SAME),
+        (5, (3, 1, 2, 0), False, Verdict.NEWER),
+        (5, (3, 0, 1, 0), False, Verdict.OLDER),
+        (5, (3, 0, 2, 0), False, Verdict.UNCLEAR),
+        (5, (3, 0, 2, 0), True, Verdict.NEWER),
+    ],
+)
+def test_a_document_is_judged_by_its_revision_then_by_its_totals(revision, totals, asked, verdict):
+    assert judge(revision, Totals(*totals), asked, 5, Totals(3, 1, 1, 0)) is verdict
+
+
+def test_an_order_reserves_ships_and_restocks():
+    stock = Stock({"A": 10})
+    stock.apply(order(ordered=3))
+    assert stock.balance() == (10, 3)
+    stock.apply(order(revision=2, ordered=3, shipped=[(2, 5)], updated=5))
+    assert stock.balance() == (8, 1)
+    stock.apply(order(revision=3, ordered=3, cancelled=1, shipped=[(2, 5)], updated=6))
+    assert stock.balance() == (8, 0)
+    stock.apply(order(revision=4, ordered=3, cancelled=1, shipped=[(2, 5)], restocked=[(1, 9)], updated=9))
+    assert stock.balance() == (9, 0)
+    assert [(e.kind, e.quantity_delta, e.reserved_delta, e.quantity_after, e.reserved_after) for e in stock.entries()] == [
+        ("reserve", 0, 3, 10, 3),
+        ("ship", -2, -2, 8, 1),
+        ("release", 0, -1, 8, 0),
+        ("restock", 1, 0, 9, 0),
+    ]
+    stock.prove()
+
+
+def test_each_movement_keeps_its_own_time():
+    stock = Stock({"A": 10})
+    stock.apply(order(revision=2, ordered=3, shipped=[(1, 5), (1, 7)], updated=7))
+    stock.apply(order(revision=3, ordered=3, shipped=[(1, 5), (2, 7)], updated=8))
+    ships = [(e.quantity_delta, e.occurred_at) for e in stock.entries() if e.kind == "ship"]
+    assert ships == [(-1, at(5)), (-1, at(7)), (-1, at(7))]
+
+
+def test_a_newer_document_books_down_as_well():
+    stock = Stock({"A": 10})
+    stock.apply(order(revision=1, ordered=3, shipped=[(3, 1)], restocked=[(1, 2)], updated=2))
+    assert stock.balance() == (8, 0)
+    stock.apply(order(revision=2, ordered=3, shipped=[(1, 1)], updated=3))
+    assert stock.balance() == (9, 2)
+    stock.apply(order(revision=3, ordered=3, shipped=[(3, 1)], restocked=[(1, 4)], updated=4))
+    assert stock.balance() == (8, 0)
+    stock.prove()
+
+
+def test_an_order_edited_up_down_and_shipped_in_excess_never_reserves_below_nothing():
+    stock = Stock({"A": 10})
+    for revision, ordered, cancelled, shipped in [(1, 2, 0, 3), (2, 4, 0, 3), (3, 4, 4, 3), (4, 9, 4, 3), (5, 9, 0, 0)]:
+        movements = [(shipped, 1)] if shipped else []
+        stock.apply(order(revision=revision, ordered=ordered, cancelled=cancelled, shipped=movements, updated=revision))
+        assert stock.balance() == (10 - shipped, max(0, ordered - cancelled - shipped))
+    stock.prove()
+
+
+def test_documents_of_one_revision_that_contradict_each_other_are_asked_for():
+    stock = Stock({"A": 10})
+    stock.apply(order(revision=5, ordered=2, cancelled=1))
+    applied = stock.apply(order(revision=5, ordered=2, shipped=[(1, 1)]))
+    assert (applied.unclear, applied.entries) == (1, 0)
+    (asked,) = stock.rows(unclear_orders)
+    assert (asked.channel, asked.order_id) == (SHOP, "1")
+    assert "contradict" in asked.reason
+    assert stock.balance() == (10, 1)
+    stock.apply(order(revision=5, ordered=2, shipped=[(1, 1)]), source="order")
+    assert stock.balance() == (9, 1)
+    stock.prove()
+
+
+def test_contradicting_documents_in_one_batch_are_asked_for_too():
+    stock = Stock({"A": 10})
+    documents = [order(revision=5, ordered=2, cancelled=1), order(revision=5, ordered=2, shipped=[(1, 1)])]
+    assert stock.apply(*documents).unclear == 1
+    assert len(stock.rows(unclear_orders)) == 1
+
+
+def test_an_order_named_without_its_document_is_asked_for_and_changes_nothing():
+    stock = Stock({"A": 10})
+    applied = stock.apply_batch([Inbound(SHOP, Content(unclear_orders=("77",)), START, "r1")])
+    assert (applied.unclear, applied.entries) == (1, 0)
+    assert [(row.order_id, row.since) for row in stock.rows(unclear_orders)] == [("77", START)]
+
+
+LINES = ("1", "2")
+
+
+@st.composite
+def histories(draw):
+    """Documents of two orders as a platform would show them: totals only grow, revisions as well."""
+    documents = []
+    for number in range(draw(st.integers(1, 2))):
+        totals = {line: [draw(st.integers(1, 4)), 0, 0, 0] for line in LINES}
+        for revision in range(1, draw(st.integers(1, 5)) + 1):
+            for units in totals.values():
+                ordered, cancelled, shipped, restocked = units
+                what = draw(st.integers(0, 4))
+                if what == 1 and cancelled + shipped < ordered:
+                    units[1] += 1
+                elif what == 2 and cancelled + shipped < ordered:
+                    units[2] += 1
+                elif what == 3 and restocked < shipped:
+                    units[3] += 1
+                elif what == 4:
+                    units[0] += 1
+            lines = tuple(
+                OrderLine(
+                    line,
+                    LineReference(item_id=f"shop-{'AB'[index]}"),
+                    units[0],
+                    units[1],
+                    order(shipped=[(1, n) for n in range(units[2])]).lines[0].shipments,
+                    order(restocked=[(1, n) for n in range(units[3])]).lines[0].restocks,
+                )
+                for index, (line, units) in enumerate(totals.items())
+            )
+            # Now and then two states share a revision, as with platforms that tell their time in whole seconds.
+            shown = revision - draw(st.integers(0, 1))
+            documents.append(OrderDocument(str(number), max(1, shown), START, at(revision), lines))
+    return documents
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), documents=histories())
+def test_any_order_duplication_and_batching_ends_in_the_balance_of_the_final_documents(data, documents):
+    final = Stock({"A": 20, "B": 20})
+    last = {document.order_id: document for document in documents}
+    final.apply(*last.values())
+
+    stock = Stock({"A": 20, "B": 20})
+    stock.in_step()
+    twice = documents + data.draw(st.lists(st.sampled_from(documents), max_size=6), label="duplicates")
+    deliveries = data.draw(st.permutations(twice), label="order of arrival")
+    while deliveries:
+        size = data.draw(st.integers(1, len(deliveries)), label="batch")
+        batch = [Inbound(SHOP, Content((one,)), START) for one in deliveries[:size]]
+        stock.apply_batch(batch)
+        deliveries = deliveries[size:]
+
+    for number, sku in enumerate("AB"):
+        assert stock.balance(sku) == final.balance(sku)
+        lines = [one.lines[number] for one in last.values()]
+        promised = sum(max(0, line.ordered - line.cancelled - line.shipped) for line in lines)
+        moved = sum(line.restocked - line.shipped for line in lines)
+        assert stock.balance(sku) == (20 + moved, promised)
+        # What the shop itself shows by now: sold, less cancelled, plus restocked.
+        own = sum(line.restocked - max(0, line.ordered - line.cancelled) for line in lines)
+        assert stock.level(SHOP, sku).expected == 20 + own
+    assert stock.rows(unclear_orders) == []
+    assert len(stock.rows(order_lines)) == len(last) * len(LINES)
+    stock.prove()
+    for one in (final, stock):
+        one.engine.dispose()
