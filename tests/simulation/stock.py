@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -54,7 +55,7 @@ def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now
     engine = open_database("sqlite://")
     migrate(engine)
     stock = opening_stock(skus)
-    by = {"actor": "simulation", "reason": "opening stock", "now": now}
+    by: dict[str, Any] = {"actor": "simulation", "reason": "opening stock", "now": now}
     with write_transaction(engine) as connection:
         for name, rules in shops:
             registry.register(connection, name, "shopify", "sandbox", True, Rules(**vars(rules)), now, now)
@@ -80,4 +81,4 @@ def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
-        return driver.serialize()  # type: ignore[no-any-return]
+        return bytes(driver.serialize())

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,7 +142,7 @@ class World:
                 self.erp.handle if name == ERP else self.shops[name].handle,
                 self.clock,
                 self.faults[name],
-                on_send=lambda when, request, channel=name: self._on_send(channel, when, request),
+                on_send=partial(self._on_send, name),
             )
             for name in CHANNELS
         }

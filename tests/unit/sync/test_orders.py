@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from invsync_dagster.channels import NoSettings
 from invsync_dagster.inventory.tables import central_inventory, channels, deliveries, stock_ledger
-from invsync_dagster.sync import intake as intake_module
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries, apply_inbox
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from tests.simulation.world import SimulatedDeathError
@@ -134,7 +133,7 @@ def test_a_death_between_the_ledger_and_the_move_applies_nothing_twice(
         raise SimulatedDeathError
 
     with monkeypatch.context() as patched:
-        patched.setattr(intake_module.Inbox, "finish", die)
+        patched.setattr(Inbox, "finish", die)
         with pytest.raises(SimulatedDeathError):
             apply_inbox(ws, run_id="one")
     before = entries(world)
