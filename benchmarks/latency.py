@@ -1,7 +1,7 @@
 """From a webhook in the inbox to the acknowledged push on all other channels, beside the bare floor of Dagster.
 
-Everything is real but the shops: the receiver, the daemon, the waiting sensor and the runs of an installation of its own in
-a temporary folder. A delivery is a change of stock at the ERP; it is timed from when the receiver has it, which is some
+Everything is real but the shops: the receiver, the daemon, the waiting sensor and the runs of an installation of its
+own in a temporary folder. A delivery is a change of stock at the ERP; it is timed from when the receiver has it, which is some
 milliseconds before the answer, to the acknowledgement of the last of the three shops. The floor is an empty run
 of an empty job, requested by the same kind of sensor, from the file's appearance to the op. Blocks of both take
 turns, so that what else the machine does falls on both.

@@ -1,1 +1,1 @@
-"""The demo: stand-in shops, receiver and Dagster on this machine, buyers in the shops, and what happens in the terminal."""
+"""The demo: stand-in shops, receiver and Dagster on this machine, buyers in the shops, all shown in the terminal."""

@@ -15,6 +15,7 @@ from random import Random, SystemRandom
 
 import requests
 from rich.console import Console
+from rich.text import Text
 
 from invsync_dagster.channels import load
 from invsync_dagster.demo.house import House, Ports, running
@@ -37,18 +38,17 @@ REFUSED = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo. Returns 0, 1 if a book differs from the stock at the end of --once, 2 with one line if it can't run."""
+    """Run the demo. Returns 0; 1 if a book differs from the stock after --once; 2, with one line, if it can't run."""
     given = _parser().parse_args(arguments)
     console = Console()
     root = Path.cwd().resolve()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT as well: a shell starts what it puts into the background with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()
 
     def say(words: str) -> None:
-        console.print(
-            f"[dim]{time.monotonic() - began:6.1f} s[/]  {words}", highlight=False, soft_wrap=True, markup=True
-        )
+        console.print(Text.assemble((f"{time.monotonic() - began:6.1f} s  ", "dim"), words), soft_wrap=True)
 
     try:
         home, stage, environ, ports = prepare(root, given, say)
@@ -160,6 +160,9 @@ def _random(seed: int | None) -> Random:
 
 
 def _interrupt(number: int, frame: object) -> None:
+    """Begin to end, once: a second Ctrl-C must not leave processes behind."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

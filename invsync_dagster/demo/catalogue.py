@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of a hundred listings, this many show another number than the rules ask for when the demo begins: what its preview shows.
+# Of a hundred listings, so many show another number than the rules ask for when the demo begins: its preview has them.
 DIFFERENT_PERCENT = 6
 
 

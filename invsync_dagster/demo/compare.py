@@ -1,7 +1,7 @@
 """Holds every stand-in's own books against the stock, row by row, with arithmetic of its own.
 
-What is on the shelf is what the ERP's books say, what is promised is what the shops' own open orders say, and the rules are
-those of the files: nothing here comes from the code under test, except the balances that are compared.
+What is on the shelf is what the ERP's books say, what is promised is what the shops' own open orders say, and the rules
+are those of the files: nothing here comes from the code under test, except the balances that are compared.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ LOCATION = "invsync"
 REPOSITORY = "__repository__"
 TIMEOUT_SECONDS = 30.0
 
-GOING = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+# A queued run is not waited for: the next start of the daemon takes it up.
+GOING = ("STARTING", "STARTED", "CANCELING")
 
 _AUTOMATION = """query {
   repositoriesOrError { __typename ... on RepositoryConnection { nodes {
@@ -78,7 +79,7 @@ class Dagster:
         return str(self._ask(_RUN, {"id": run_id})["runOrError"].get("status", "UNKNOWN"))
 
     def runs_under_way(self) -> list[str]:
-        """Return the ids of runs that are queued or running."""
+        """Return the ids of runs that have a process."""
         answer = self._ask(_RUNS, {"filter": {"statuses": list(GOING)}})["runsOrError"]
         return [run["runId"] for run in answer.get("results", [])]
 

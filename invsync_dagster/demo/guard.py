@@ -1,7 +1,7 @@
 """Ends the demo's process groups when the demo itself is gone, also after kill -9: a process that waits for its end.
 
-Its standard input is a pipe whose other end only the demo holds. Each line names a group that was started (`+123`) or has
-ended (`-123`); the end of the pipe means that the demo is gone. Imports nothing of the project, so that it starts at once.
+Its standard input is a pipe whose other end only the demo holds. Each line names a group that was started (`+123`) or
+has ended (`-123`); the end of the pipe means that the demo is gone. Imports nothing of the project, to start at once.
 """
 
 from __future__ import annotations

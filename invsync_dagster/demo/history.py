@@ -1,6 +1,6 @@
-"""Two weeks of business before the demo begins: orders, shipments, returns, desk sales and deliveries of goods, invented.
+"""Two weeks of business before the demo begins, invented: orders, shipments, returns, desk sales, goods that came in.
 
-Everything has ended by now: no order is open, and what is on the shelf is what inventory.csv says, so that the shops' own
+Everything has ended by now: no order is open, and what is on the shelf is what inventory.csv says. So the shops' own
 books, which know nothing of these weeks, fit the stock.
 """
 

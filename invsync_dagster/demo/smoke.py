@@ -1,4 +1,4 @@
-"""The demo that checks itself (`--once`): orders amid faults, everything back in step, then every book held against the stock."""
+"""The demo that checks itself (`--once`): orders amid faults, all back in step, then every book held against the stock."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WEBHOOKS = {"duplicate": 0.4, "delay": 0.3, "delay_seconds": 4.0}
 
 
 def smoke(house: House, watch: Watch, sales: int, random: Random, say: Say) -> bool:
-    """Run `sales` sales amid faults, wait until all is in step, and compare; say whether every row is as it should be."""
+    """Run sales amid faults, wait until all is in step, and compare; tell whether every row is as it should be."""
     bring_in_step(house, watch, say, "the first pushes")
     street = Street(house.stage, house.shops, random)
     before = house.shops.health()
@@ -55,6 +55,7 @@ def smoke(house: House, watch: Watch, sales: int, random: Random, say: Say) -> b
         house.shops.set_faults(shop, {})
     bring_in_step(house, watch, say, "after the sales")
     _say_faults(before, house.shops.health(), say)
+    _say_latencies(watch, say)
     compared = compare(house.stage, house.shops, house.ws.engine)
     say_compared(compared, say)
     return not any(one.differences for one in compared)
@@ -70,13 +71,14 @@ def _sell(street: Street, sales: int, house: House, say: Say) -> None:
 
 
 def bring_in_step(house: House, watch: Watch, say: Say, when: str) -> None:
-    """Wait until nothing is out of step, with a cycle whenever something may be tried again. Raises `DemoError` at the bound.
+    """Wait until nothing is out of step, with a cycle whenever something may be tried again. Raises `DemoError`.
 
-    The schedule would start these cycles every few minutes. The last one begins after all webhooks have come, so that it
-    has asked every channel for its orders.
+    The schedule would start these cycles every few minutes. The last one begins after all webhooks have come, so that
+    it has asked every channel for its orders.
     """
     began = time.monotonic()
     asked_after_quiet = False
+    last = "no cycle was run"
     while True:
         quiet = house.shops.is_quiet() and not Inbox(house.ws.home.inbox).segments(1)
         left = watch.out_of_step(house.ws.clock.now()) + watch.unclear_orders()
@@ -84,16 +86,17 @@ def bring_in_step(house: House, watch: Watch, say: Say, when: str) -> None:
             say(f"in step {when}: {time.monotonic() - began:.0f} s")
             return
         if time.monotonic() - began > IN_STEP_SECONDS:
-            raise DemoError(f"{left} levels or orders are still out of step {when}, after {IN_STEP_SECONDS:.0f} s")
+            what = f"{left} levels or orders are out of step" if left else "webhooks are still on their way"
+            raise DemoError(f"{what} {when}, after {IN_STEP_SECONDS:.0f} s ({last})")
         if quiet or left:
-            run_cycle(house)
+            last = run_cycle(house)
             asked_after_quiet = quiet
         house.services.check()
         time.sleep(0.5)
 
 
 def run_cycle(house: House) -> str:
-    """Run one incremental cycle as a person would, and return how it ended."""
+    """Run one incremental cycle as a person would, and say how it ended."""
     run = house.dagster.launch("incremental", {"invsync/cause": "by_hand"})
     until = time.monotonic() + RUN_SECONDS
     while (status := house.dagster.run_status(run)) not in ("SUCCESS", "FAILURE", "CANCELED"):
@@ -101,7 +104,7 @@ def run_cycle(house: House) -> str:
             raise DemoError(f"run {run} is still {status} after {RUN_SECONDS:.0f} s")
         house.services.check()
         time.sleep(0.3)
-    return status
+    return f"the last cycle was run {run}: {status}"
 
 
 def _say_faults(before: dict[str, Any], after: dict[str, Any], say: Say) -> None:
@@ -113,6 +116,14 @@ def _say_faults(before: dict[str, Any], after: dict[str, Any], say: Say) -> None
     say(
         f"  webhooks: {counts['taken']} sent, {counts['doubled']} of them twice, {counts['delivered']} deliveries taken"
     )
+
+
+def _say_latencies(watch: Watch, say: Say) -> None:
+    watch.new_pushes()
+    for name, figures in watch.figures.items():
+        half, most = figures.latency(0.5), figures.latency(0.95)
+        if half is not None and most is not None:
+            say(f"  {name:<15} webhook to acknowledged push, faults included: half {half:.1f} s, 95 % {most:.1f} s")
 
 
 def say_compared(compared: Sequence[Compared], say: Say) -> None:

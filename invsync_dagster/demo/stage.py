@@ -1,4 +1,4 @@
-"""Sets the scene: what the demo needs to be allowed to run, the stock with two weeks behind it, and the first pushes approved."""
+"""Sets the stage: may the demo run here, the stock with two weeks behind it, and the first pushes approved."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Stage:
 
 
 def set_stage(home: Home, configuration: Configuration) -> Stage:
-    """Check that the demo may and can run with this configuration. Raises `DemoError` with one line for what stops it."""
+    """Check that the demo may run with this configuration. Raises `DemoError` with one line for what stops it."""
     if configuration.problems:
         raise DemoError(configuration.problems[0] + _and_more(configuration.problems))
     real = [channel.name for channel in configuration.channels if channel.environment != "sandbox"]

@@ -1,4 +1,4 @@
-"""What people do: buyers buy, orders are shipped, cancelled and sent back, and goods come in; one thing after the other.
+"""What people do: buyers buy, orders are shipped, cancelled and sent back, goods come in; one thing after the other.
 
 The shelf is the ERP's: what a shop ships leaves it a moment later, as when the warehouse books what it packed.
 """

@@ -20,7 +20,7 @@ _STYLES = {"sale": "bold green", "shipped": "blue", "cancelled": "yellow", "sent
 
 
 class View:
-    """Prints what happens. On a terminal the figures stay below the lines; into a file they are printed now and then."""
+    """Prints what happens. On a terminal the figures stay below the lines; in a file they are printed now and then."""
 
     def __init__(self, console: Console, address: str) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""What the demo shows of the stock's database: pushes as they happen, how long they took, and what is out of step. Only reads."""
+"""What the demo reads of the stock's database: pushes as they happen, how long they took, and what is out of step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = 500  # latencies a channel that the percentiles are of
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One attempt at a level; `seconds` from the webhook in the inbox to the acknowledgement, None where there was none."""
+    """One attempt at a level; `seconds` from the webhook in the inbox to the acknowledgement, None without one."""
 
     at: datetime
     channel: str

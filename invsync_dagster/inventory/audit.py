@@ -97,7 +97,11 @@ def _lines(connection: Connection) -> list[Difference]:
         return case((counts, total), else_=0)
 
     pairs = (
-        ("booked as reserved", line.booked_reserved, wanted(greatest(greatest(line.ordered - line.cancelled, 0) - line.shipped, 0))),
+        (
+            "booked as reserved",
+            line.booked_reserved,
+            wanted(greatest(greatest(line.ordered - line.cancelled, 0) - line.shipped, 0)),
+        ),
         ("booked as shipped", line.booked_shipped, wanted(line.shipped)),
         ("booked as restocked", line.booked_restocked, wanted(line.restocked)),
     )

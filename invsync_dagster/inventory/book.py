@@ -221,14 +221,36 @@ class Book:
         levels.recompute(self.connection, self.touched, self.now)
 
 
-_ENTRY = tuple(stock_ledger.c[name] for name in (
-    "sequence", "event_id", "sku", "kind", "quantity_delta", "reserved_delta", "moved_delta", "quantity_after",
-    "reserved_after", "channel", "order_id", "line_id", "reference", "reason", "occurred_at", "received_at", "applied_at",
-    "run_id",
-))
-_BALANCE = (*(central_inventory.c[name] for name in (
-    "quantity", "reserved_quantity", "reserved_external", "last_updated", "version", "count_id"
-)), Column("key", Text))
+_ENTRY = tuple(
+    stock_ledger.c[name]
+    for name in (
+        "sequence",
+        "event_id",
+        "sku",
+        "kind",
+        "quantity_delta",
+        "reserved_delta",
+        "moved_delta",
+        "quantity_after",
+        "reserved_after",
+        "channel",
+        "order_id",
+        "line_id",
+        "reference",
+        "reason",
+        "occurred_at",
+        "received_at",
+        "applied_at",
+        "run_id",
+    )
+)
+_BALANCE = (
+    *(
+        central_inventory.c[name]
+        for name in ("quantity", "reserved_quantity", "reserved_external", "last_updated", "version", "count_id")
+    ),
+    Column("key", Text),
+)
 _STORE_BALANCE = (
     update(central_inventory)
     .where(central_inventory.c.sku == bindparam("key"))

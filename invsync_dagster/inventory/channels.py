@@ -56,7 +56,9 @@ def register(
         values = wanted | {"cut_over_at": cut_over_at or now}
         revision = _record(connection, name, "channel registered", None, values, CONFIGURATION, "", now)
         connection.execute(
-            insert(channels).values(values | {"name": name, "rules_revision": revision, "recomputed_revision": revision})
+            insert(channels).values(
+                values | {"name": name, "rules_revision": revision, "recomputed_revision": revision}
+            )
         )
         return False
     if cut_over_at is not None:

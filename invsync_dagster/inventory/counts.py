@@ -102,7 +102,9 @@ def apply_counts(
     move more are held as a whole. `reference` goes into the entries (import id, receipt).
     """
     book = Book(connection, now=now, run_id=run_id)
-    result = _apply(book, counts, source, kind, dict.fromkeys((c.sku for c in counts), (received_at or now, reference)), limits)
+    result = _apply(
+        book, counts, source, kind, dict.fromkeys((c.sku for c in counts), (received_at or now, reference)), limits
+    )
     book.close()
     return result
 
@@ -122,9 +124,7 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
             result.troubles[one.receipt_id] = ("quarantined", f"no listing of {source.name} for {count.platform_sku!r}")
             continue
         reason = f"{count.change_type} {count.event_id}".strip()
-        counts.append(
-            Count(target.sku, count.quantity, count.occurred_at, version=count.version, reason=reason)
-        )
+        counts.append(Count(target.sku, count.quantity, count.occurred_at, version=count.version, reason=reason))
         origins[target.sku] = (one.received_at, one.receipt_id or "poll")
         receipts.add(one.receipt_id)
     applied = _apply(book, counts, source, "count", origins, limits)
@@ -135,7 +135,9 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
     return result
 
 
-def approve_held(connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime, run_id: str) -> CountsApplied:
+def approve_held(
+    connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime, run_id: str
+) -> CountsApplied:
     """Apply counts that were held; those that newer ones have overtaken change nothing. Raises LookupError."""
     row = _decide(connection, held_id, "applied", actor, reason, now)
     summary = row["summary"]
@@ -354,9 +356,7 @@ def _beyond(book: Book, wanted: Mapping[str, tuple[int, int]], limits: ImportLim
 
 
 def _hold(book: Book, counts: Sequence[Count], source: CountSource, kind: str, reason: str) -> str:
-    payload = [
-        [c.sku, c.quantity, c.as_of.isoformat(), c.basis, c.version, c.reserved, c.reason] for c in counts
-    ]
+    payload = [[c.sku, c.quantity, c.as_of.isoformat(), c.basis, c.version, c.reserved, c.reason] for c in counts]
     digest = hashlib.sha256(json.dumps([source.name, payload]).encode()).hexdigest()
     held_id = f"counts-{digest[:16]}"
     known = book.connection.execute(select(imports.c.id).where(imports.c.id == held_id)).scalar()

@@ -48,9 +48,7 @@ def close_day(connection: Connection, day: date, time_zone: str, now: datetime) 
     if after is not None:
         query = query.where(entry.sequence <= after)
     sequence = max(connection.execute(query).scalar() or 0, before)
-    connection.execute(
-        insert(daily_closings).values({"day": day.isoformat(), "sequence": sequence, "closed_at": now})
-    )
+    connection.execute(insert(daily_closings).values({"day": day.isoformat(), "sequence": sequence, "closed_at": now}))
     return int(sequence)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
@@ -21,7 +21,7 @@ def hold(connection: Connection, level_ids: Collection[int], *, reason: str, act
     level = inventory_levels.c
     shown = func.coalesce(level.expected, level.acknowledged_quantity, level.observed_quantity)
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    held = []
+    held: list[Row[tuple[int, str]]] = []
     for part in chunks(level_ids):
         statement = (
             update(inventory_levels)
@@ -39,7 +39,7 @@ def hold(connection: Connection, level_ids: Collection[int], *, reason: str, act
 def approve(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
     """Let held levels show what their rules say again, in the caller's `write_transaction`; return how many were held."""
     level = inventory_levels.c
-    freed = []
+    freed: list[Row[tuple[int, str]]] = []
     for part in chunks(level_ids):
         statement = (
             update(inventory_levels)
@@ -54,9 +54,7 @@ def approve(connection: Connection, level_ids: Collection[int], *, reason: str, 
     return len(freed)
 
 
-def _record(
-    connection: Connection, action: str, level_ids: list[int], actor: str, reason: str, now: datetime
-) -> None:
+def _record(connection: Connection, action: str, level_ids: list[int], actor: str, reason: str, now: datetime) -> None:
     record_action(
         connection,
         at=now,

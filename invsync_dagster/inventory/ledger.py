@@ -127,9 +127,7 @@ def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
     return fresh
 
 
-def _fold(
-    batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Applied
-) -> dict[lines.Key, Document]:
+def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Applied) -> dict[lines.Key, Document]:
     """Return the newest document of each line in the batch."""
     newest: dict[lines.Key, Document] = {}
     for inbound in batch:

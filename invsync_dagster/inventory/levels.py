@@ -96,9 +96,7 @@ def _catch_up_channel(engine: Engine, name: str, revision: int, now: datetime) -
                 .limit(LEVELS_A_CHUNK)
             ).all()
             if not rows:
-                connection.execute(
-                    update(channels).where(channels.c.name == name).values(recomputed_revision=revision)
-                )
+                connection.execute(update(channels).where(channels.c.name == name).values(recomputed_revision=revision))
                 return total
             recompute(connection, {row.central_sku for row in rows}, now)
         after = rows[-1].id

@@ -118,7 +118,9 @@ def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None
         ("SKU", central_inventory.c.sku, {listing.sku for listing in listings}),
     ):
         known = {
-            value for part in chunks(wanted) for value in connection.execute(select(column).where(column.in_(part))).scalars()
+            value
+            for part in chunks(wanted)
+            for value in connection.execute(select(column).where(column.in_(part))).scalars()
         }
         if wanted - known:
             raise LookupError(f"unknown {what}: {', '.join(sorted(wanted - known)[:10])}")
@@ -168,7 +170,8 @@ def _set(
         action="listings set",
         subject=f"channel {channel}",
         before=[{"id": row["id"]} | {column: row[column] for column in changed} for row, changed in changes],
-        after=[[*one.key, _values(one, "retired")] for one in new] + [{"id": row["id"]} | changed for row, changed in changes],
+        after=[[*one.key, _values(one, "retired")] for one in new]
+        + [{"id": row["id"]} | changed for row, changed in changes],
         reason=reason,
     )
     level_ids = _levels_for(connection, channel, new, now)

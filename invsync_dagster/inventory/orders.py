@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from invsync_dagster.events import Movement, OrderLine
 
-
 # [[units, ISO time in UTC], …] in the database.
 StoredMovements = tuple[tuple[int, str], ...]
 

@@ -36,9 +36,7 @@ class _Offer(NamedTuple):
     platform_sku: str
 
 
-def resolve(
-    connection: Connection, channel: str, references: Collection[LineReference]
-) -> dict[LineReference, Target]:
+def resolve(connection: Connection, channel: str, references: Collection[LineReference]) -> dict[LineReference, Target]:
     """Return the targets of a channel's references; those that fit no listing, or two SKUs, are left out.
 
     The first of item id, variant id and platform SKU that is given and known decides.

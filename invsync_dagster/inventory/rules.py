@@ -108,7 +108,7 @@ def desired(
     return result, Trace(available, tuple(steps))
 
 
-class greatest(FunctionElement[int]):  # noqa: N801 - named as the SQL function
+class greatest(FunctionElement[int]):
     """The greater of two numbers; SQLite calls its scalar form max."""
 
     type = BigInteger()
@@ -116,7 +116,7 @@ class greatest(FunctionElement[int]):  # noqa: N801 - named as the SQL function
     inherit_cache = True
 
 
-class least(FunctionElement[int]):  # noqa: N801 - named as the SQL function
+class least(FunctionElement[int]):
     """The lesser of two numbers; SQLite calls its scalar form min."""
 
     type = BigInteger()

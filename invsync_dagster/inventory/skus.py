@@ -41,7 +41,9 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
     result = SkusSet()
     central = central_inventory.c
     for part in chunks({one.sku: one for one in skus}.values()):
-        query = select(central.sku, central.product_name, central.status).where(central.sku.in_([one.sku for one in part]))
+        query = select(central.sku, central.product_name, central.status).where(
+            central.sku.in_([one.sku for one in part])
+        )
         known = {row.sku: row for row in connection.execute(query)}
         new, changed, status = [], [], []
         for one in part:

@@ -141,7 +141,9 @@ order_lines = Table(
     Column("restocked", BigInteger, nullable=False),
     Column("shipments", JSON, nullable=False),  # [[units, ISO time], …] for a line that is booked later
     Column("restocks", JSON, nullable=False),
-    Column("bookings", BigInteger, nullable=False, default=0),  # documents that were booked: part of the entries' event ids
+    Column(
+        "bookings", BigInteger, nullable=False, default=0
+    ),  # documents that were booked: part of the entries' event ids
     Column("booked_reserved", BigInteger, nullable=False, default=0),
     Column("booked_shipped", BigInteger, nullable=False, default=0),
     Column("booked_restocked", BigInteger, nullable=False, default=0),
@@ -193,8 +195,12 @@ channels = Table(
     Column("dead_band", BigInteger, nullable=False, default=0),
     Column("low_stock", BigInteger, nullable=False, default=5),  # at or below it no dead band holds
     Column("rules_revision", BigInteger, nullable=False, default=0),
-    Column("recomputed_revision", BigInteger, nullable=False, default=0),  # below rules_revision: levels are still to be recomputed
-    Column("contains_orders_of", JSON, nullable=False, default=list),  # of a channel that sends counts: see stock_counts
+    Column(
+        "recomputed_revision", BigInteger, nullable=False, default=0
+    ),  # below rules_revision: levels are still to be recomputed
+    Column(
+        "contains_orders_of", JSON, nullable=False, default=list
+    ),  # of a channel that sends counts: see stock_counts
     Column("count_lag_seconds", Float, nullable=False, default=0.0),
     Column("push_approved_at", UtcDateTime),  # nothing is written before the first push is approved
     Column("push_approved_by", Text),
@@ -305,17 +311,22 @@ Index(
 def is_change() -> Any:
     """The condition of the work queue: a pushable level that is out of step or uncertain."""
     level = inventory_levels.c
-    return level.pushable.is_(True) & or_(
-        level.desired != level.effective_quantity, level.uncertain.is_not(None)
-    )
+    return level.pushable.is_(True) & or_(level.desired != level.effective_quantity, level.uncertain.is_not(None))
 
 
-# Zeros and low stock go first, so the queue is ordered by what the level should show.
+# Zeros and low stock go first, so the queue is ordered by what the level should show. The columns behind are what decides
+# whether and how a change is attempted: with them, finding 2,500 changes reads no row of a table of millions.
 Index(
     "ix_inventory_levels_changes",
     inventory_levels.c.channel,
     inventory_levels.c.desired,
     inventory_levels.c.due_at,
+    inventory_levels.c.claim,
+    inventory_levels.c.uncertain,
+    inventory_levels.c.expected,
+    inventory_levels.c.effective_quantity,
+    inventory_levels.c.pushable,
+    inventory_levels.c.central_sku,
     sqlite_where=is_change(),
     postgresql_where=is_change(),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 
 from invsync_dagster.inventory import ledger
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.platforms.contract import WebhookDoor
@@ -76,9 +76,12 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
 def apply_deliveries(
     ws: Workspace, batch: Sequence[Delivery], report: IntakeReport, *, run_id: str
 ) -> list[tuple[Delivery, str]]:
-    """Apply deliveries in one transaction, receipts included; return those for quarantine with their reasons."""
+    """Apply deliveries in one transaction, receipts included; return those for quarantine with their reasons.
+
+    Where one of them can't be stored, the others are applied in several transactions.
+    """
     doors: dict[str, WebhookDoor] = {}
-    understood: list[Inbound] = []
+    understood: list[tuple[Delivery, Inbound]] = []
     refused: list[tuple[Delivery, str]] = []
     for delivery in batch:
         try:
@@ -97,33 +100,52 @@ def apply_deliveries(
         except KeyError as error:  # the channel, or a secret of it, is gone since the delivery was taken
             refused.append((delivery, f"channel {delivery.channel!r} can't be read: {error.args[0]}"))
             continue
-        understood.append(
-            Inbound(
-                channel=delivery.channel,
-                content=content,
-                received_at=delivery.received_at,
-                receipt_id=delivery.receipt_id,
-                topic=delivery.topic,
-                source="webhook",
-            )
+        inbound = Inbound(
+            channel=delivery.channel,
+            content=content,
+            received_at=delivery.received_at,
+            receipt_id=delivery.receipt_id,
+            topic=delivery.topic,
+            source="webhook",
         )
+        understood.append((delivery, inbound))
+    refused += _apply(ws, understood, report, run_id)
     now = ws.clock.now()
-    with write_transaction(ws.engine) as connection:
-        applied = ledger.apply(connection, understood, now=now, run_id=run_id)
-        _enter_refused(connection, refused, now, run_id)
+    if refused:
+        with write_transaction(ws.engine) as connection:
+            _enter_refused(connection, refused, now, run_id)
     report.deliveries += len(batch)
+    report.quarantined += len(refused)
+    report.reasons.extend(reason for _, reason in refused)
+    if understood:
+        oldest = min(inbound.received_at for _, inbound in understood)
+        report.oldest_seconds = max(report.oldest_seconds, (now - oldest).total_seconds())
+    return refused
+
+
+def _apply(
+    ws: Workspace, understood: Sequence[tuple[Delivery, Inbound]], report: IntakeReport, run_id: str
+) -> list[tuple[Delivery, str]]:
+    """Apply deliveries together; where a value of one can't be stored, each half alone, so that it stops no other."""
+    if not understood:
+        return []
+    try:
+        with write_transaction(ws.engine) as connection:
+            batch = [inbound for _, inbound in understood]
+            applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id)
+    except NOT_STORABLE as error:
+        if len(understood) == 1:
+            # The error's own text may hold the whole delivery.
+            return [(understood[0][0], f"it holds a value that can't be stored ({type(error).__name__})")]
+        half = len(understood) // 2
+        return _apply(ws, understood[:half], report, run_id) + _apply(ws, understood[half:], report, run_id)
     report.entries += applied.entries
     report.duplicates += applied.duplicates
     report.unresolved += applied.unresolved
     report.ignored += applied.ignored
     report.held += applied.held
     report.skus += applied.skus
-    report.quarantined += len(refused)
-    report.reasons.extend(reason for _, reason in refused)
-    if understood:
-        oldest = min(inbound.received_at for inbound in understood)
-        report.oldest_seconds = max(report.oldest_seconds, (now - oldest).total_seconds())
-    return refused
+    return []
 
 
 def _enter_refused(connection: Connection, refused: Sequence[tuple[Delivery, str]], now: datetime, run_id: str) -> None:

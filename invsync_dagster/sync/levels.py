@@ -6,13 +6,13 @@ what the platform should show if nothing unknown happened; a level with an `unce
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import Limits
@@ -110,17 +110,24 @@ def save(connection: Connection, states: Sequence[LevelState], now: datetime) ->
         connection.execute(_SAVE, rows)
 
 
-def note_late_answers(connection: Connection, level_ids: Sequence[int], now: datetime) -> None:
-    """Doubt levels on which a write landed after its claim was taken over, and leave the claim of whoever has it now."""
+def note_late_answers(connection: Connection, until: Mapping[int, datetime], now: datetime) -> None:
+    """Doubt levels whose claim was taken over before its write was answered, and leave the claim of whoever has it now.
+
+    `until` says by level id when that write has landed at the latest.
+    """
     level = inventory_levels.c
+    moment, end = bindparam("moment", type_=level.due_at.type), bindparam("end", type_=level.due_at.type)
     connection.execute(
         update(inventory_levels)
-        .where(level.id.in_(level_ids))
+        .where(level.id == bindparam("key"))
         .values(
             uncertain=func.coalesce(level.uncertain, str(Doubt.LATE_ANSWER)),
-            uncertain_since=func.coalesce(level.uncertain_since, bindparam("now", now, level.due_at.type)),
+            uncertain_since=func.coalesce(level.uncertain_since, moment),
+            out_of_step_since=func.coalesce(level.out_of_step_since, moment),
+            linger_until=case((level.linger_until > end, level.linger_until), else_=end),
             touched=level.touched + 1,
-        )
+        ),
+        [{"key": level_id, "moment": now, "end": when} for level_id, when in until.items()],
     )
 
 
@@ -248,6 +255,11 @@ class ReadingBasis:
     touched: int
     orders_known_until: datetime | None
 
+    @property
+    def orders_known(self) -> bool:
+        """Whether the channel's orders are known past the reading."""
+        return self.orders_known_until is not None and self.orders_known_until >= self.ended
+
 
 def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits) -> LevelState:
     """Apply the settling rules of DESIGN 4 to an uncertain level and a reading of it.
@@ -271,6 +283,6 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
 
 
 def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:
-    if basis.orders_known_until is not None and basis.orders_known_until >= basis.ended:
+    if basis.orders_known:
         return True
     return state.uncertain_since is not None and basis.ended - state.uncertain_since >= LONGEST_RISE_WAIT

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Row, bindparam, delete, select, update
 
 from invsync_dagster.inventory import ledger
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import channels, unclear_orders
 from invsync_dagster.platforms.contract import OrdersPage
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.workspace import Workspace
 
@@ -22,12 +24,16 @@ UNCLEAR_PER_CALL = 10
 
 @dataclass
 class PollReport:
-    """Documents seen and ledger entries booked (duplicates of webhooks book nothing)."""
+    """Documents seen and ledger entries booked (duplicates of webhooks book nothing).
+
+    `refused` are unclear orders that the platform refused to tell, with its words; they are asked for again.
+    """
 
     documents: int = 0
     counts: int = 0
     entries: int = 0
     known_until: datetime | None = None
+    refused: list[str] = field(default_factory=list)
 
 
 _KNOWN = select(channels.c.orders_known_until, channels.c.cut_over_at).where(channels.c.name == bindparam("channel"))
@@ -35,9 +41,20 @@ _SET_KNOWN = (
     update(channels).where(channels.c.name == bindparam("channel")).values(orders_known_until=bindparam("known_until"))
 )
 _UNCLEAR = (
-    select(unclear_orders.c.order_id)
+    select(unclear_orders.c.order_id, unclear_orders.c.since)
     .where(unclear_orders.c.channel == bindparam("channel"))
     .order_by(unclear_orders.c.since)
+)
+# One that was named again while it was asked for is asked for again: the answer may be from before.
+_ANSWERED = delete(unclear_orders).where(
+    unclear_orders.c.channel == bindparam("channel"),
+    unclear_orders.c.order_id == bindparam("order"),
+    unclear_orders.c.since == bindparam("named"),
+)
+_REFUSED = (
+    update(unclear_orders)
+    .where(unclear_orders.c.channel == bindparam("named_at"), unclear_orders.c.order_id == bindparam("order"))
+    .values(reason=bindparam("why"))
 )
 
 
@@ -72,18 +89,34 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
 
 def _ask_unclear(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
     with ws.engine.connect() as connection:
-        order_ids = list(connection.execute(_UNCLEAR, {"channel": name}).scalars())
-    for start in range(0, len(order_ids), UNCLEAR_PER_CALL):
-        some = order_ids[start : start + UNCLEAR_PER_CALL]
+        named = connection.execute(_UNCLEAR, {"channel": name}).all()
+    for start in range(0, len(named), UNCLEAR_PER_CALL):
+        _ask_some(ws, name, calls, named[start : start + UNCLEAR_PER_CALL], report, run_id=run_id)
+
+
+def _ask_some(
+    ws: Workspace, name: str, calls: Calls, some: Sequence[Row[Any, Any]], report: PollReport, *, run_id: str
+) -> None:
+    """Ask for whole orders; where the platform refuses the call for good, for each alone, so that one stops no other."""
+    try:
         page = calls.ask(
-            calls.platform.limits.orders_cost,
-            lambda ids=some: calls.platform.orders(ids),  # type: ignore[misc]
+            calls.platform.limits.orders_cost, lambda: calls.platform.orders([row.order_id for row in some])
         )
         _apply(ws, name, page, report, source="order", run_id=run_id)
-        with write_transaction(ws.engine) as connection:
-            connection.execute(
-                delete(unclear_orders).where(unclear_orders.c.channel == name, unclear_orders.c.order_id.in_(some))
-            )
+    except PlatformError as error:
+        if error.recovery not in (Recovery.REJECT, Recovery.REVIEW):
+            raise
+        if len(some) > 1:
+            for row in some:
+                _ask_some(ws, name, calls, [row], report, run_id=run_id)
+        else:
+            why = f"{error.code}: {error.message}"
+            report.refused.append(f"order {some[0].order_id} can't be asked for: {why}")
+            with write_transaction(ws.engine) as connection:
+                connection.execute(_REFUSED, {"named_at": name, "order": some[0].order_id, "why": why})
+        return
+    with write_transaction(ws.engine) as connection:
+        connection.execute(_ANSWERED, [{"channel": name, "order": row.order_id, "named": row.since} for row in some])
 
 
 def _apply(
@@ -95,8 +128,12 @@ def _apply(
     if not (content.documents or content.counts or content.unclear_orders):
         return
     now = ws.clock.now()
-    with write_transaction(ws.engine) as connection:
-        applied = ledger.apply(
-            connection, [Inbound(channel=name, content=content, received_at=now, source=source)], now=now, run_id=run_id
-        )
+    inbound = Inbound(channel=name, content=content, received_at=now, source=source)
+    try:
+        with write_transaction(ws.engine) as connection:
+            applied = ledger.apply(connection, [inbound], now=now, run_id=run_id)
+    except NOT_STORABLE as error:
+        # The error's own text may hold the whole page.
+        words = f"the answer holds a value that can't be stored ({type(error).__name__})"
+        raise PlatformError(Recovery.REJECT, "not_storable", words) from error
     report.entries += applied.entries

@@ -66,8 +66,8 @@ def push_channel(
     """Bring what is due at channel `name` in step, of all its SKUs or of `skus` alone.
 
     Takes over dead claims, asks for the orders changed since the last time, writes what goes at once, reads and settles
-    what is uncertain, and repeats until nothing is due or `deadline` forbids new claims. Never raises for the platform's
-    failures: they stand in the report, and what failed stays a change.
+    what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
+    new claims. Never raises for the platform's failures: they stand in the report, and what failed stays a change.
     """
     report = PushReport(channel=name)
     began = ws.clock.now()
@@ -80,7 +80,7 @@ def push_channel(
     try:
         if not row.stopped_reason or _recovered(push):
             _take_over(push)
-            _poll(push)
+            _poll_first(push)
             _bring_in_step(push)
     except OutOfTimeError:
         pass
@@ -155,6 +155,20 @@ def _take_over(push: _Push) -> None:
             connection.execute(update(inventory_levels).where(chosen).values(due_at=now))
 
 
+def _poll_first(push: _Push) -> None:
+    """Hear of the orders first; the writes keep the time that there was before it.
+
+    Otherwise a list that is slower than the deadline would starve them in every push.
+    """
+    left = push.calls.deadline - push.ws.clock.now()
+    try:
+        _poll(push)
+    except OutOfTimeError:
+        if left > timedelta(0):
+            push.report.problem = "orders could not be listed in time"
+    push.calls.deadline = push.ws.clock.now() + left
+
+
 def _poll(push: _Push) -> None:
     # Without the list, decreases and certain levels still go; only increases of uncertain levels wait for it.
     try:
@@ -164,6 +178,7 @@ def _poll(push: _Push) -> None:
             raise
         push.report.problem = f"orders could not be listed: {error.code}: {error.message}"
         return
+    push.report.problem = push.report.problem or "; ".join(polled.refused[:3])
     push.report.orders += polled.documents
     push.orders_known_until = polled.known_until
 

@@ -17,7 +17,7 @@ from invsync_dagster.sync import levels
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.push import calls_of, push_channel
-from invsync_dagster.sync.record import Attempted, reading_log
+from invsync_dagster.sync.record import Attempted, reading_log, settled_how
 from invsync_dagster.sync.workspace import Workspace
 
 LONGEST_BATCH = timedelta(minutes=30)
@@ -73,11 +73,13 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     level = inventory_levels.c
     in_batch = (level.channel == name) & (level.id % ws.configuration.settings.sku_batches == batch)
     with ws.engine.connect() as connection:
-        ids = list(connection.execute(select(level.id).where(in_batch, level.pushable.is_(True))).scalars())
+        # Read longest ago first: a batch that did not finish goes on where it was.
+        oldest = (level.observed_at.asc().nulls_first(), level.id)
+        query = select(level.id).where(in_batch, level.pushable.is_(True)).order_by(*oldest)
+        ids = list(connection.execute(query).scalars())
     try:
         for start in range(0, len(ids), calls.platform.limits.read_batch):
             _compare(ws, name, ids[start : start + calls.platform.limits.read_batch], calls, report, run_id)
-        report.api_calls = calls.made
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
             report.problem = pushed.problem
@@ -87,6 +89,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
         report.problem = f"{error.code}: {error.message}"
+    report.api_calls += calls.made
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 
@@ -137,6 +140,7 @@ def _record(
             report.to_repair.add(state.central_sku)
             basis = ReadingBasis(attempted.began, now, was.touched, orders_known_until=None)
             seen = levels.settle(state, reading.quantity, basis, limits)
+            logs.append(reading_log(attempted, state, reading.quantity, settled_how(seen, basis)))
         elif reading.quantity == state.acknowledged_quantity:
             report.equal += 1
         elif _comparable(state, was, began=attempted.began, limits=limits):

@@ -45,14 +45,15 @@ def record_writes(
     now = attempted.ended
     before = levels.load(connection, [claim.level_id for claim in claims])
     after: list[LevelState] = []
-    late: list[int] = []
+    late: dict[int, datetime] = {}
     logs: list[dict[str, Any]] = []
     reviews: list[tuple[int, str]] = []
     for claim, outcome in zip(claims, outcomes, strict=True):
         state = before[claim.level_id]
         if state.claim != attempted.token or state.attempt != claim.attempt:
             if outcome.result not in (Result.NOT_SENT, Result.REJECTED):
-                late.append(claim.level_id)
+                lost = outcome.result is Result.UNKNOWN
+                late[claim.level_id] = now + timedelta(seconds=limits.write_linger if lost else 0.0)
             logs.append(_log(attempted, claim, state, outcome, "claim was taken over; "))
             continue
         after.append(_after(state, claim, outcome, now, limits, rng.random()))
@@ -73,7 +74,9 @@ def _after(
 ) -> LevelState:
     message = f"{outcome.code}: {outcome.message}"
     if outcome.result is Result.ACKNOWLEDGED:
-        moved = (state.expected or 0) - (claim.expected or 0)
+        moved = 0
+        if state.expected is not None and claim.expected is not None:  # a pause or a new mapping meanwhile forgets it
+            moved = state.expected - claim.expected
         raced = state.touched != claim.touched
         return levels.acknowledged(state, claim.quantity, now, raced=raced, own_movement=moved)
     if outcome.result is Result.ACCEPTED:
@@ -168,7 +171,7 @@ def record_readings(
             new = levels.settle(state, reading.quantity, basis, limits)
             after.append(new)
             report.settled += new.uncertain is None
-            reason = "settled" if new.uncertain is None else f"still uncertain: {new.uncertain}"
+            reason = settled_how(new, basis)
         report.read += 1
         logs.append(reading_log(attempted, state, reading.quantity, reason))
     levels.save(connection, after, now)
@@ -176,6 +179,15 @@ def record_readings(
         connection.execute(insert(sync_logs), logs)
     for level_id, reason in reviews:
         send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+
+
+def settled_how(new: LevelState, basis: ReadingBasis) -> str:
+    """Say in a word what a reading made of a level, for the log."""
+    if new.uncertain is not None:
+        return f"still uncertain: {new.uncertain}"
+    if new.effective_quantity < new.desired and not basis.orders_known:
+        return "settled at the bound: it may rise though the channel's orders are not known past this reading"
+    return "settled"
 
 
 def reading_log(

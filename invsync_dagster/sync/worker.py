@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import random
 from pathlib import Path
 from typing import Protocol
@@ -21,12 +22,16 @@ class Worker(Protocol):
 
 
 class LockedWorker:
-    """A worker on this host: alive as long as its lock file under `folder` is locked (POSIX `flock`)."""
+    """A worker whose lock file under `folder` is locked as long as it lives (POSIX `flock`).
+
+    A name without a file is dead if it is of this host; of another host nothing is known, and its claims run out.
+    """
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._name = f"{os.getpid()}-{rng.getrandbits(48):012x}"
+        self._host = platform.node().replace("/", "-")
+        self._name = f"{self._host}:{os.getpid()}-{rng.getrandbits(48):012x}"
         self._descriptor = os.open(self._path(self._name), os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
@@ -40,7 +45,7 @@ class LockedWorker:
         try:
             descriptor = os.open(self._path(name), os.O_RDWR)
         except FileNotFoundError:
-            return False
+            return name.rpartition(":")[0] != self._host
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -17,11 +17,12 @@ from invsync_dagster.inventory.counts import Count, CountsApplied, CountSource, 
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.ledger import Applied, Inbound
 from invsync_dagster.inventory.listings import Listing
-from invsync_dagster.inventory.rules import RuleValues, Rules
+from invsync_dagster.inventory.rules import Rules, RuleValues
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
 from invsync_dagster.settings import ImportLimits
 
+IMPORT = CountSource("import-1")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHOP, OTHER, ERP = "shop", "other", "erp"
 
@@ -57,22 +58,29 @@ def order(
     return OrderDocument(order_id, revision, at(created), at(created if updated is None else updated), (line,))
 
 
+_free: list[Engine] = []  # engines with their compiled statements, for the next stock
+
+
 @lru_cache(maxsize=1)
 def _template() -> sqlite3.Connection:
     engine = open_database("sqlite://")
     migrate(engine)
     copy = sqlite3.connect(":memory:")
-    raw = engine.raw_connection()
-    assert raw.driver_connection is not None
-    raw.driver_connection.backup(copy)
-    raw.close()
+    _copy(engine, copy)
     engine.dispose()
     return copy
 
 
+def _copy(engine: Engine, target: sqlite3.Connection) -> None:
+    raw = engine.raw_connection()
+    assert raw.driver_connection is not None
+    raw.driver_connection.backup(target)
+    raw.close()
+
+
 def memory_database() -> Engine:
     """A migrated database in memory, copied from one that was migrated once."""
-    engine = open_database("sqlite://")
+    engine = _free.pop() if _free else open_database("sqlite://")
     raw = engine.raw_connection()
     assert raw.driver_connection is not None
     _template().backup(raw.driver_connection)
@@ -90,13 +98,30 @@ class Stock:
         with write_transaction(self.engine) as connection:
             for name in (SHOP, OTHER, ERP):
                 channels.register(
-                    connection, name, "erp" if name == ERP else "shopify", "sandbox", name != ERP, Rules(), at(-60), START
+                    connection,
+                    name,
+                    "erp" if name == ERP else "shopify",
+                    "sandbox",
+                    name != ERP,
+                    Rules(),
+                    at(-60),
+                    START,
                 )
             set_skus(connection, [Sku(sku) for sku in self.skus], actor="test", reason="", now=START)
-        self.map(*(Listing(name, sku, f"{name}-{sku}", platform_sku=f"{sku}@{name}") for name in (SHOP, OTHER) for sku in self.skus))
+        self.map(
+            *(
+                Listing(name, sku, f"{name}-{sku}", platform_sku=f"{sku}@{name}")
+                for name in (SHOP, OTHER)
+                for sku in self.skus
+            )
+        )
         self.map(*(Listing(ERP, sku, sku, platform_sku=sku) for sku in self.skus))
         if quantities:
             self.count(quantities, as_of=-30)
+
+    def close(self) -> None:
+        """Give the database back; for tests that open many."""
+        _free.append(self.engine)
 
     def map(self, *wanted: Listing, reason: str = "test") -> listings.ListingsSet:
         with write_transaction(self.engine) as connection:
@@ -107,14 +132,21 @@ class Stock:
         quantities: dict[str, int],
         *,
         as_of: float,
-        source: CountSource = CountSource("import-1"),
+        source: CountSource = IMPORT,
         limits: ImportLimits | None = None,
         **more: Any,
     ) -> CountsApplied:
         counts = [Count(sku, quantity, at(as_of), **more) for sku, quantity in quantities.items()]
         with write_transaction(self.engine) as connection:
             return apply_counts(
-                connection, counts, source, now=self.now, run_id="run", reference=source.name, kind="import", limits=limits
+                connection,
+                counts,
+                source,
+                now=self.now,
+                run_id="run",
+                reference=source.name,
+                kind="import",
+                limits=limits,
             )
 
     def apply(
@@ -179,7 +211,7 @@ class Stock:
 
     def rows(self, table: Table) -> list[Row[Any]]:
         with self.engine.connect() as connection:
-            return list(connection.execute(select(table)))
+            return list(connection.execute(select(table).order_by(*table.primary_key.columns)))
 
     def prove(self) -> None:
         """The self-audit finds nothing."""

@@ -24,7 +24,10 @@ def test_a_delivery_is_applied_once_whatever_run_brings_it_again():
     assert (again.entries, again.duplicates, again.documents) == (0, 1, 0)
     assert (other.entries, other.duplicates, other.unchanged) == (0, 0, 1)
     assert stock.balance() == (10, 2)
-    assert [(row.receipt_id, row.state) for row in stock.rows(deliveries)] == [("segment:0", "applied"), ("segment:1", "applied")]
+    assert [(row.receipt_id, row.state) for row in stock.rows(deliveries)] == [
+        ("segment:0", "applied"),
+        ("segment:1", "applied"),
+    ]
 
 
 def test_the_same_receipt_twice_in_a_batch_counts_once():
@@ -36,7 +39,14 @@ def test_the_same_receipt_twice_in_a_batch_counts_once():
 
 def test_a_quarantined_delivery_can_be_applied_later():
     stock = Stock({"A": 10})
-    row = {"receipt_id": "r", "channel": SHOP, "received_at": START, "applied_at": START, "state": "quarantined", "reason": "?"}
+    row = {
+        "receipt_id": "r",
+        "channel": SHOP,
+        "received_at": START,
+        "applied_at": START,
+        "state": "quarantined",
+        "reason": "?",
+    }
     with write_transaction(stock.engine) as connection:
         connection.execute(insert(deliveries), row)
     assert stock.apply(order(ordered=2), receipt="r").entries == 1

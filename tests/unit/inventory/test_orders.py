@@ -39,7 +39,9 @@ def test_an_order_reserves_ships_and_restocks():
     assert stock.balance() == (8, 0)
     stock.apply(order(revision=4, ordered=3, cancelled=1, shipped=[(2, 5)], restocked=[(1, 9)], updated=9))
     assert stock.balance() == (9, 0)
-    assert [(e.kind, e.quantity_delta, e.reserved_delta, e.quantity_after, e.reserved_after) for e in stock.entries()] == [
+    assert [
+        (e.kind, e.quantity_delta, e.reserved_delta, e.quantity_after, e.reserved_after) for e in stock.entries()
+    ] == [
         ("reserve", 0, 3, 10, 3),
         ("ship", -2, -2, 8, 1),
         ("release", 0, -1, 8, 0),
@@ -172,4 +174,4 @@ def test_any_order_duplication_and_batching_ends_in_the_balance_of_the_final_doc
     assert len(stock.rows(order_lines)) == len(last) * len(LINES)
     stock.prove()
     for one in (final, stock):
-        one.engine.dispose()
+        one.close()

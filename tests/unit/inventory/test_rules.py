@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,7 +77,9 @@ def test_the_trace_names_every_rule_that_took_part():
     assert str(trace) == "available 57 -> buffer 5: 52 -> percent 50: 26 -> maximum 20: 20 -> dead band 2: 19"
 
 
-@given(available=st.integers(-50, 200), rules=rule_sets, active=st.booleans(), acknowledged=st.none() | st.integers(0, 200))
+@given(
+    available=st.integers(-50, 200), rules=rule_sets, active=st.booleans(), acknowledged=st.none() | st.integers(0, 200)
+)
 def test_nothing_ever_shows_more_than_is_available(available, rules, active, acknowledged):
     result, trace = desired(available, rules, active=active, acknowledged=acknowledged)
     assert 0 <= result <= max(0, available)
@@ -117,7 +121,11 @@ def test_sql_and_python_agree_with_the_listings_rules_over_the_channels(cases, o
         own_values = {name: getattr(own, name) for name in given_rules}
         stock.map(Listing(SHOP, sku, f"shop-{sku}", **own_values))
         names = ("buffer", "percent", "minimum", "maximum", "dead_band")
-        merged = {name: own_values.get(name) if own_values.get(name) is not None else getattr(of_channel, name) for name in names}
+        merged: dict[str, Any]
+        merged = {
+            name: own_values.get(name) if own_values.get(name) is not None else getattr(of_channel, name)
+            for name in names
+        }
         wanted[sku] = desired(quantity - reserved, Rules(**merged), active=active, acknowledged=acknowledged)[0]
         stock.change_levels(inventory_levels.c.central_sku == sku, acknowledged_quantity=acknowledged)
         with write_transaction(stock.engine) as connection:
@@ -129,4 +137,4 @@ def test_sql_and_python_agree_with_the_listings_rules_over_the_channels(cases, o
     with write_transaction(stock.engine) as connection:
         levels.recompute(connection, list(wanted), START)
     assert {row.central_sku: row.desired for row in stock.rows(inventory_levels)} == wanted
-    stock.engine.dispose()
+    stock.close()

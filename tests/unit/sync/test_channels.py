@@ -109,3 +109,10 @@ def test_a_worker_is_alive_as_long_as_its_process_and_dead_after_a_kill(tmp_path
     assert me.is_alive(me.name)
     me.close()
     assert not LockedWorker(tmp_path, random.Random(3)).is_alive(me.name)
+
+
+def test_of_a_worker_on_another_host_nothing_is_known_so_its_claims_run_out(tmp_path: Path) -> None:
+    me = LockedWorker(tmp_path, random.Random(1))
+    assert me.is_alive("elsewhere:17-00aa")
+    assert not me.is_alive(me.name.rpartition(":")[0] + ":17-00aa")
+    me.close()

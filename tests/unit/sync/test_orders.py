@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from invsync_dagster.channels import NoSettings
-from invsync_dagster.inventory.tables import central_inventory, channels, deliveries, stock_ledger
+from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
+from invsync_dagster.inventory import ledger
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.tables import central_inventory, channels, deliveries, stock_ledger, unclear_orders
+from invsync_dagster.platforms.contract import OrdersPage
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries, apply_inbox
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
-from tests.simulation.world import SimulatedDeathError
+from tests.simulation.stock import is_listed
+from tests.simulation.world import SECRETS, SimulatedDeathError
 from tests.unit.sync.conftest import LittleWorld
 
 SKU = "SKU-0001"
@@ -179,3 +191,129 @@ def test_a_delivery_of_a_channel_that_is_disabled_is_kept_and_the_others_go_on(w
     assert report.quarantined == 2
     assert "line 4: no address" in report.reasons[0]
     assert reserved(world) == 1
+
+
+def signed_anew(world: LittleWorld, headers: dict[str, str], body: bytes) -> dict[str, str]:
+    digest = hmac.new(SECRETS["HOOK"].encode(), body, hashlib.sha256).digest()
+    return headers | {"X-Shopify-Hmac-Sha256": base64.b64encode(digest).decode()}
+
+
+@pytest.mark.parametrize("bad", [{"quantity": 10**20}, {"sku": "\ud800"}])
+def test_a_delivery_that_no_database_can_store_is_kept_and_stops_no_other(
+    world: LittleWorld, bad: dict[str, object]
+) -> None:
+    world.sell("shop_main", next(sku for sku in world.skus if sku != SKU and is_listed("shop_main", sku)))
+    (first, *_) = world.shops["shop_main"].take_outgoing()
+    order = json.loads(first.body)
+    order["line_items"][0] |= bad
+    body = json.dumps(order).encode()
+    for _ in range(3):
+        world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    world._deliver("shop_main", signed_anew(world, dict(first.headers), body), body)
+    world.inbox.insert(2, world.inbox.pop())
+    report = take(world)
+    assert (report.deliveries, report.quarantined, report.entries) == (7, 1, 3)
+    assert "can't be stored" in report.reasons[0]
+    assert reserved(world) == 3
+    with world.engine.connect() as connection:
+        query = select(deliveries.c.receipt_id).where(deliveries.c.state == "quarantined")
+        assert list(connection.execute(query).scalars()) == [world.inbox[2].receipt_id]
+    assert take(world).duplicates == 6
+
+
+def name_as_unclear(world: LittleWorld, *orders: str) -> None:
+    content = Content(unclear_orders=orders)
+    with write_transaction(world.engine) as connection:
+        inbound = Inbound("shop_main", content, world.clock.now())
+        ledger.apply(connection, [inbound], now=world.clock.now(), run_id="")
+
+
+def unclear(world: LittleWorld) -> dict[str, str]:
+    with world.engine.connect() as connection:
+        query = select(unclear_orders.c.order_id, unclear_orders.c.reason)
+        return {row.order_id: row.reason for row in connection.execute(query)}
+
+
+def test_an_order_named_again_while_it_is_asked_for_is_asked_for_again(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_as_unclear(world, "1")
+    platform = world.processes[0].platform(world.processes[0].channel("shop_main"))
+    ask = platform.orders
+
+    def meanwhile(order_ids: Sequence[str]) -> OrdersPage:
+        answer = ask(order_ids)
+        world.clock.advance(1)
+        name_as_unclear(world, *order_ids)
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(platform, "orders", meanwhile)
+        world.push("shop_main")
+    assert list(unclear(world)) == ["1"]
+    world.push("shop_main")
+    assert unclear(world) == {}
+
+
+def test_an_order_that_can_not_be_asked_for_stops_neither_the_others_nor_the_poll(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_as_unclear(world, "1", "2", "3")
+    platform = world.processes[0].platform(world.processes[0].channel("shop_main"))
+    ask = platform.orders
+
+    def refuse(order_ids: Sequence[str]) -> OrdersPage:
+        if "2" in order_ids:
+            raise PlatformError(Recovery.REJECT, "order_too_large", "an order has 250 or more refunds")
+        return ask(order_ids)
+
+    monkeypatch.setattr(platform, "orders", refuse)
+    began = world.clock.now()
+    report = world.push("shop_main")
+    assert unclear(world) == {"2": "order_too_large: an order has 250 or more refunds"}
+    assert "order 2" in report.problem
+    with world.engine.connect() as connection:
+        known = select(channels.c.orders_known_until).where(channels.c.name == "shop_main")
+        assert connection.execute(known).scalar_one() >= began
+
+
+def test_a_poll_whose_answer_no_database_can_store_fails_alone_and_the_writes_go_on(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_as_unclear(world, "1")
+    moment = world.clock.now()
+    line = OrderLine("1", LineReference(platform_sku=SKU), ordered=10**20)
+    page = OrdersPage(Content(documents=(OrderDocument("1", 1, moment, moment, (line,)),)))
+    platform = world.processes[0].platform(world.processes[0].channel("shop_main"))
+    monkeypatch.setattr(platform, "orders_changed", lambda since, until, cursor="": page)
+    world.erp.restock(SKU, 5)
+    world.deliver("erp_main")
+    take(world)
+    report = world.push("shop_main")
+    assert report.problem.startswith("orders could not be listed: not_storable")
+    assert report.acknowledged == 1
+
+
+def test_a_poll_reaches_back_and_ahead_by_the_overlap_and_knows_until_it_began(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.push("shop_main")
+    last = world.clock.now()
+    world.clock.advance(1000)
+    began = world.clock.now()
+    windows: list[tuple[datetime, datetime]] = []
+    platform = world.processes[0].platform(world.processes[0].channel("shop_main"))
+
+    def slow(since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        windows.append((since, until))
+        world.clock.advance(5)
+        return OrdersPage(Content())
+
+    monkeypatch.setattr(platform, "orders_changed", slow)
+    world.push("shop_main")
+    overlap = timedelta(seconds=world.configuration.settings.order_overlap_seconds)
+    assert windows == [(last - overlap, began + overlap)]
+    with world.engine.connect() as connection:
+        known = select(channels.c.orders_known_until).where(channels.c.name == "shop_main")
+        assert connection.execute(known).scalar_one() == began

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
@@ -272,3 +273,117 @@ def test_a_worker_of_the_same_name_as_a_dead_one_is_another(world: LittleWorld) 
     assert worker.is_alive("process-x")
     world.alive.discard("process-x")
     assert not worker.is_alive("process-x")
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"), [(None, ""), (Fault(Kind.TIMEOUT_BEFORE), "orders could not be listed in time")]
+)
+def test_a_list_of_orders_slower_than_the_deadline_does_not_starve_the_writes(
+    world: LittleWorld, fault: Fault | None, problem: str
+) -> None:
+    restock(world)
+
+    def hang(when: str, request: Request) -> None:
+        if when == "before" and b"updated_at" in request.body:
+            world.clock.advance(30)
+
+    world.faults["shop_main"].script([fault])
+    world.transports["shop_main"]._on_send = hang
+    report = world.push("shop_main", seconds=20)
+    assert (report.acknowledged, report.problem) == (1, problem)
+
+
+def test_a_sale_booked_while_our_write_is_answered_is_settled_by_reading_not_written_again(world: LittleWorld) -> None:
+    restock(world)
+    sold: list[str] = []
+
+    def sale(when: str, request: Request) -> None:
+        if when == "after" and b"inventorySetQuantities" in request.body and not sold:
+            sold.append(world.sell("shop_main", SKU))
+            world.deliver("shop_main")
+            apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+
+    world.transports["shop_main"]._on_send = sale
+    report = world.push("shop_main")
+    assert (report.pushed, report.acknowledged, report.settled) == (1, 1, 1)
+    assert world.shown("shop_main", SKU) == world.level("shop_main", SKU).desired
+    assert world.changes("shop_main") == 0
+
+
+def test_a_listing_resumed_while_its_write_is_under_way_is_expected_to_show_what_was_acknowledged(
+    world: LittleWorld,
+) -> None:
+    restock(world)
+    done: list[int] = []
+
+    def pause_and_resume(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock") and not done:
+            query = select(platform_mapping.c.id).where(
+                platform_mapping.c.platform_name == "erp_main", platform_mapping.c.central_sku == SKU
+            )
+            with write_transaction(world.engine) as connection:
+                done.extend(connection.execute(query).scalars())
+                for status in ("paused", "active"):
+                    set_status(connection, done, status, actor="ann", reason="", now=world.clock.now())
+            world.faults["erp_main"].script([Fault(Kind.REFUSE)] * 9)  # it can't be read yet
+
+    world.transports["erp_main"]._on_send = pause_and_resume
+    world.push("erp_main")
+    level = world.level("erp_main", SKU)
+    assert level.uncertain == "resumed"
+    assert level.expected == level.acknowledged_quantity == world.shown("erp_main", SKU)
+
+
+def test_a_late_answer_that_was_lost_is_not_settled_before_its_write_can_no_longer_land(world: LittleWorld) -> None:
+    restock(world)
+    linger = world.processes[0].platform(world.configuration.channels[-1]).limits.write_linger
+    paused: list[str] = []
+
+    def pause(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/stock") and not paused:
+            paused.append("a long sleep of the machine")
+            for _ in range(2):  # the claim runs out, is taken over, and all is settled
+                world.clock.advance(400)
+                world.push("erp_main", process=1)
+            assert world.changes("erp_main") == 0
+
+    world.faults["erp_main"].script([None, Fault(Kind.TIMEOUT_AFTER)])
+    world.transports["erp_main"]._on_send = pause
+    world.push("erp_main", seconds=2000)
+    level = world.level("erp_main", SKU)
+    assert level.uncertain == "late_answer"
+    assert level.linger_until >= world.clock.now() + timedelta(seconds=linger - 1)
+    world.clock.advance(linger + 1)
+    world.push("erp_main")
+    assert world.level("erp_main", SKU).uncertain is None
+
+
+def test_a_rise_at_the_bound_says_so_in_the_log(world: LittleWorld) -> None:
+    restock(world)
+    long_ago = world.clock.now() - timedelta(hours=1)
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels)
+            .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
+            .values(uncertain="own_sale", uncertain_since=long_ago)
+        )
+    world.faults["shop_main"].script([*[Fault(Kind.ERROR_500)] * 4, None, *[Fault(Kind.ERROR_500)] * 4])
+    assert world.push("shop_main").acknowledged == 1
+    told = [row.error_message for row in logged(world, "shop_main", "read") if row.sku == SKU]
+    assert told[-1].startswith("settled at the bound")
+
+
+def test_a_decrease_goes_at_once_though_the_level_waits_after_failures_and_a_rise_waits_on(world: LittleWorld) -> None:
+    later = world.clock.now() + timedelta(hours=1)
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels).where(inventory_levels.c.channel == "erp_main").values(due_at=later, failures=3)
+        )
+    restock(world, "SKU-0002")
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    report = world.push("erp_main")
+    assert (report.acknowledged, report.waiting) == (1, 1)
+    assert world.shown("erp_main", SKU) == world.level("erp_main", SKU).desired
+    assert world.level("erp_main", "SKU-0002").due_at == later

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
 from tests.simulation.stock import item_of
@@ -89,3 +94,45 @@ def test_a_level_that_a_push_has_claimed_is_left_to_it(world: LittleWorld) -> No
         )
     world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), 99)
     assert differences(run_all(world, "shop_main")) == []
+
+
+def test_an_uncertain_level_that_the_full_run_settles_leaves_its_reading_in_the_log(world: LittleWorld) -> None:
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels)
+            .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
+            .values(uncertain="own_sale", uncertain_since=world.clock.now())
+        )
+    reports = run_all(world, "shop_main")
+    assert sum(report.uncertain for report in reports) == 1
+    assert world.level("shop_main", SKU).uncertain is None
+    query = select(sync_logs).where(sync_logs.c.platform == "shop_main", sync_logs.c.run_id == "full")
+    with world.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    assert [(row.action, row.sku, row.new_quantity, row.error_message) for row in rows] == [
+        ("read", SKU, world.shown("shop_main", SKU), "settled")
+    ]
+
+
+def test_a_batch_that_did_not_finish_goes_on_with_what_was_read_longest_ago(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = world.configuration.settings.model_copy(update={"sku_batches": 1})
+    world.processes[0].configuration = replace(world.configuration, settings=settings)
+    platform = world.processes[0].platform(world.processes[0].channel("erp_main"))
+    few = replace(platform.limits, read_batch=5)
+    monkeypatch.setattr(platform, "_limits", few)
+    asked: list[list[str]] = []
+    read = platform.read
+
+    def slow(references: Sequence[LevelReference]) -> ReadAnswer:
+        asked.append([reference.item_id for reference in references])
+        world.clock.advance(1000)
+        return read(references)
+
+    monkeypatch.setattr(platform, "read", slow)
+    for _ in range(2):
+        report = full_sync(world.processes[0], "erp_main", 0, run_id="full")
+        assert "did not finish" in report.problem
+        assert report.api_calls == 2
+    assert sorted(item for batch in asked for item in batch) == sorted(world.skus)

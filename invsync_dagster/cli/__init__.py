@@ -1,0 +1,35 @@
+"""The `invsync` command: what people look at and decide in a terminal, in words, or with --json as data.
+
+Exit codes: 0 done; 1 done but not as hoped (an import was held, a channel failed); 2 it could not be done, then one
+line says why and what to do.
+"""
+
+from __future__ import annotations
+
+import click
+
+from invsync_dagster.cli.channels import channels_group
+from invsync_dagster.cli.common import Commands
+from invsync_dagster.cli.importing import import_command, imports_group
+from invsync_dagster.cli.inbox import inbox_group
+from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
+from invsync_dagster.cli.seeing import explain_command, status_command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """One central stock that keeps every shop in step."""
+
+
+for command in (
+    status_command,
+    explain_command,
+    import_command,
+    imports_group,
+    sync_command,
+    preview_command,
+    approve_command,
+    channels_group,
+    inbox_group,
+):
+    main.add_command(command)

@@ -1,0 +1,114 @@
+"""`invsync channels`: registered, listed, paused, resumed, retired."""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import select
+
+from invsync_dagster.cli.common import (
+    NOT_AS_HOPED,
+    RefusedError,
+    as_json_option,
+    decided,
+    print_json,
+    print_table,
+    workspace,
+)
+from invsync_dagster.inventory import channels as channel_rows
+from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import channels as channels_table
+from invsync_dagster.sync.registration import register_channels
+
+
+@click.group("channels")
+def channels_group() -> None:
+    """The channels of channels.yaml in the database: registered, paused, retired."""
+
+
+@channels_group.command("sync")
+@as_json_option
+def channels_sync(as_json: bool) -> None:
+    """Bring the database in line with channels.yaml, and recompute the listings whose rules changed."""
+    with workspace() as ws:
+        register_channels(ws)
+        problems = list(ws.configuration.problems)
+        names = [channel.name for channel in ws.configuration.channels if not channel.disabled_reason]
+    if as_json:
+        print_json({"channels": names, "problems": problems})
+    else:
+        click.echo(f"registered: {', '.join(names) or 'no channel'}")
+        for problem in problems:
+            click.echo(f"! {problem}")
+    if problems:
+        click.get_current_context().exit(NOT_AS_HOPED)
+
+
+@channels_group.command("list")
+@as_json_option
+def channels_list(as_json: bool) -> None:
+    """All channels, those of the database and those of the file."""
+    with workspace() as ws:
+        with ws.engine.connect() as connection:
+            known = {
+                row.name: row for row in connection.execute(select(channels_table).order_by(channels_table.c.name))
+            }
+        configured = {channel.name: channel for channel in ws.configuration.channels}
+    rows = []
+    for name in [*known, *(name for name in configured if name not in known)]:
+        row, channel = known.get(name), configured.get(name)
+        approved = row.push_approved_at if row is not None else None
+        reason = channel.disabled_reason if channel else "not in channels.yaml"
+        rows.append(
+            {
+                "channel": name,
+                "platform": row.platform if row is not None else channel.platform if channel else "",
+                "environment": row.environment if row is not None else channel.environment if channel else "",
+                "status": row.status if row is not None else "not registered",
+                "first_push": f"approved by {row.push_approved_by}" if row is not None and approved else "not approved",
+                "reason": "; ".join(
+                    filter(None, (row.status_reason or row.stopped_reason if row is not None else "", reason))
+                ),
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("Channels", ("channel", "platform", "environment", "status", "first push", "reason"),
+                     [tuple(row.values()) for row in rows])  # fmt: skip
+
+
+def _set_status(name: str, state: str, actor: str, reason: str) -> None:
+    with workspace() as ws:
+        now = ws.clock.now()
+        try:
+            with write_transaction(ws.engine) as connection:
+                channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
+        except LookupError as error:
+            raise RefusedError(str(error)) from error
+        levels.catch_up(ws.engine, now)
+    click.echo(f"{name}: {state}")
+
+
+@channels_group.command("pause")
+@click.argument("channel")
+@decided
+def channels_pause(channel: str, actor: str, reason: str) -> None:
+    """Stop pushing to CHANNEL and leave its numbers as they are; its orders still count."""
+    _set_status(channel, "paused", actor, reason)
+
+
+@channels_group.command("resume")
+@click.argument("channel")
+@decided
+def channels_resume(channel: str, actor: str, reason: str) -> None:
+    """Push to CHANNEL again; what it shows is read before it is written."""
+    _set_status(channel, "active", actor, reason)
+
+
+@channels_group.command("retire")
+@click.argument("channel")
+@decided
+def channels_retire(channel: str, actor: str, reason: str) -> None:
+    """Give CHANNEL up: nothing is pushed there and its webhooks are not taken any more."""
+    _set_status(channel, "retired", actor, reason)

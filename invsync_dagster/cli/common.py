@@ -1,0 +1,132 @@
+"""What all commands share: the installation they open, who decides, what is printed, and how a refusal looks."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from invsync_dagster.channels import Channel
+from invsync_dagster.environment import load_env_file
+from invsync_dagster.inventory.explain import UnknownError
+from invsync_dagster.inventory.imports.importing import DecisionError
+from invsync_dagster.inventory.imports.reading import FileError
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.settings import Home
+from invsync_dagster.sync.calls import OutOfTimeError
+from invsync_dagster.sync.workspace import Workspace
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+LARGEST = 20  # moves of a preview that the terminal shows; --json has all
+
+NOT_AS_HOPED = 1
+REFUSED = 2
+
+
+class RefusedError(click.ClickException):
+    """Something that could not be done: one line for the person, exit code 2."""
+
+    exit_code = REFUSED
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"invsync: {' '.join(self.message.split())}", err=True)
+
+
+class Commands(click.Group):
+    """Loads the `.env` of the root, and turns what stops a command into one line; anything else is our fault: it raises."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        load_env_file(Home.from_environment().root)
+        try:
+            return super().invoke(ctx)
+        except (FileError, UnknownError, DecisionError, OutOfTimeError) as error:
+            raise RefusedError(str(error)) from error
+        except PlatformError as error:
+            raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
+        except DBAPIError as error:
+            raise RefusedError(
+                f"the database can't be used: {error.orig}; `make setup` creates and migrates it"
+            ) from error
+
+
+@contextmanager
+def workspace() -> Iterator[Workspace]:
+    """Open the installation. The database must be there: SQLite would silently make an empty one."""
+    home = Home.from_environment()
+    url = make_url(home.database_url)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise RefusedError(f"there is no database {url.database} yet; run `make setup` in the root of the project")
+    ws = Workspace.open(home)
+    try:
+        yield ws
+    finally:
+        ws.close()
+
+
+def configured(ws: Workspace, name: str) -> Channel:
+    """Return a channel that can be used. Raises `RefusedError` for one that isn't there, or whose entry is to be mended."""
+    try:
+        channel = ws.channel(name)
+    except KeyError as error:
+        raise RefusedError(str(error.args[0])) from error
+    if channel.disabled_reason:
+        raise RefusedError(channel.disabled_reason)
+    return channel
+
+
+def as_json_option(command: _Command) -> _Command:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print data instead of words.")(command)
+
+
+def decided(command: _Command) -> _Command:
+    """Add who decides and why; both are kept with the decision."""
+    by = click.option("--actor", default=user, show_default="your user name", help="Who decides.")
+    return by(click.option("--reason", required=True, help="Why, for whoever asks later.")(command))
+
+
+def user() -> str:
+    """Return who runs the command, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no user database, as in a bare container
+        return "unknown"
+
+
+def print_json(document: Any) -> None:
+    """Print plain values as data."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under their columns; a column of numbers only is set right."""
+    # Imported here: 0.1 s that no --json call has to wait for.
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        numbers = bool(rows) and all(_is_number(row[index]) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console().print(table)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or str(value).lstrip("+-").isdigit()
+
+
+def run_id() -> str:
+    """Return what stands for the run in the logs of what a command does."""
+    rng = random.SystemRandom()
+    return f"cli-{rng.getrandbits(48):012x}"

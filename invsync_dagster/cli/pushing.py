@@ -1,0 +1,117 @@
+"""`invsync sync`, `preview` and `approve`: given SKUs pushed now, a first push looked at and allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
+
+import click
+from sqlalchemy import Connection, select
+
+from invsync_dagster.cli.common import (
+    LARGEST,
+    NOT_AS_HOPED,
+    as_json_option,
+    configured,
+    decided,
+    print_json,
+    print_table,
+    run_id,
+    workspace,
+)
+from invsync_dagster.inventory import channels as channel_rows
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.explain import explain
+from invsync_dagster.inventory.tables import central_inventory
+from invsync_dagster.sync.preview import Preview, preview_channel
+from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.report import PushReport
+
+
+@click.command("sync")
+@click.argument("skus", nargs=-1, required=True, metavar="SKU…")
+@click.option("--channel", "names", multiple=True, help="Only this channel; may be repeated.")
+@as_json_option
+def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+    """Push the given SKUs now, to all channels side by side; waits after earlier failures are skipped."""
+    with workspace() as ws:
+        usable = [channel for channel in ws.configuration.channels if not channel.disabled_reason]
+        chosen = [configured(ws, name) for name in names] or usable
+        with ws.engine.connect() as connection:
+            _check_skus(connection, skus)
+        deadline = ws.clock.now() + timedelta(seconds=ws.configuration.settings.push_deadline_seconds)
+        push = partial(push_channel, ws, run_id=run_id(), deadline=deadline, skus=set(skus))
+        with ThreadPoolExecutor(max(1, len(chosen))) as pool:
+            reports = list(pool.map(push, [channel.name for channel in chosen]))
+    if as_json:
+        print_json([asdict(report) for report in reports])
+    else:
+        columns = ("channel", "pushed", "acknowledged", "read", "failed", "left", "waiting", "seconds", "problem")
+        print_table("Pushed", columns, [_push_row(report) for report in reports])
+        for report in reports:
+            for failure in report.failures:
+                click.echo(f"! {report.channel} {failure.sku}: {failure.code}: {failure.message}")
+    if any(report.problem or report.failures or report.approval_missing for report in reports):
+        click.get_current_context().exit(NOT_AS_HOPED)
+
+
+def _check_skus(connection: Connection, skus: Sequence[str]) -> None:
+    known = set(connection.execute(select(central_inventory.c.sku).where(central_inventory.c.sku.in_(skus))).scalars())
+    for sku in skus:
+        if sku not in known:
+            explain(connection, sku)  # raises UnknownError naming near ones
+
+
+def _push_row(report: PushReport) -> tuple[object, ...]:
+    problem = report.problem
+    if report.approval_missing:
+        problem = (
+            f"its first push isn't approved: invsync preview {report.channel}, then invsync approve {report.channel}"
+        )
+    failed = report.rejected + report.unknown + report.not_sent
+    counts = (report.pushed, report.acknowledged, report.read, failed, report.left, report.waiting)
+    return (report.channel, *counts, f"{report.seconds:.1f}", problem)
+
+
+@click.command("preview")
+@click.argument("channel")
+@as_json_option
+def preview_command(channel: str, as_json: bool) -> None:
+    """What a push would change at CHANNEL: reads every listing there, and writes nothing."""
+    with workspace() as ws:
+        configured(ws, channel)
+        preview = preview_channel(ws, channel)
+    if as_json:
+        rows = [{**asdict(row), "move": row.move} for row in preview.changes]
+        print_json({"channel": channel, "totals": preview.totals(), "changes": rows})
+    else:
+        show_preview(preview)
+
+
+def show_preview(preview: Preview, largest: int = LARGEST) -> None:
+    """Print the totals and the largest moves of a preview."""
+    rows = [(row.sku, row.product_name, row.shown, row.desired, f"{row.move:+d}") for row in preview.changes[:largest]]
+    if rows:
+        print_table(f"{preview.channel}: largest moves", ("sku", "product", "shows", "should show", "move"), rows)
+    totals = preview.totals()
+    click.echo(
+        "{channel}: {levels} listings, {equal} as they should be, {raised} raised, {lowered} lowered, of these {zeroed} to 0, "
+        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(
+            channel=preview.channel, **totals
+        )
+    )
+
+
+@click.command("approve")
+@click.argument("channel")
+@decided
+def approve_command(channel: str, actor: str, reason: str) -> None:
+    """Allow the first push of CHANNEL; nothing is written there before. Look at its preview first."""
+    with workspace() as ws:
+        configured(ws, channel)
+        with write_transaction(ws.engine) as connection:
+            channel_rows.approve_first_push(connection, channel, actor=actor, reason=reason, now=ws.clock.now())
+    click.echo(f"{channel}: its pushes are approved by {actor}")

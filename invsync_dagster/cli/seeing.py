@@ -1,0 +1,43 @@
+"""`invsync status` and `invsync explain`: how things stand, and why."""
+
+from __future__ import annotations
+
+import click
+
+from invsync_dagster.cli.common import as_json_option, print_json, print_table, workspace
+from invsync_dagster.inventory.explain import explain
+from invsync_dagster.inventory.status import COLUMNS, status
+
+
+@click.command("status")
+@as_json_option
+def status_command(as_json: bool) -> None:
+    """How things stand: what is in step per channel, and what waits for a person."""
+    with workspace() as ws:
+        with ws.engine.connect() as connection:
+            found = status(connection, ws.clock.now())
+        problems = list(ws.configuration.problems)
+    if as_json:
+        print_json({**found.to_dict(), "configuration_problems": problems})
+        return
+    print_table("Channels (listings)", COLUMNS, found.rows())
+    click.echo(
+        f"{found.skus} SKUs ({found.inactive} inactive), {found.units} units on hand, {found.reserved} reserved; "
+        f"{found.out_of_step} listings out of step; ledger at {found.ledger_sequence}"
+    )
+    for line in [*problems, *found.notes()]:
+        click.echo(f"! {line}")
+
+
+@click.command("explain")
+@click.argument("sku")
+@click.option("--channel", help="One channel alone.")
+@as_json_option
+def explain_command(sku: str, channel: str | None, as_json: bool) -> None:
+    """Why each channel shows what it shows for SKU: reading, answer, attempt, rules, ledger, delivery."""
+    with workspace() as ws, ws.engine.connect() as connection:
+        explanation = explain(connection, sku, channel)
+    if as_json:
+        print_json(explanation.to_dict())
+    else:
+        click.echo(explanation.render())

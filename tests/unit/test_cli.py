@@ -1,0 +1,256 @@
+"""The command in the terminal: what it prints, what it decides, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select
+
+from invsync_dagster.channels import load
+from invsync_dagster.cli import main
+from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.tables import central_inventory, operator_actions
+from invsync_dagster.sandbox.server import SandboxServer
+from invsync_dagster.sandbox.standins import Article
+from invsync_dagster.sandbox.world import World
+from invsync_dagster.settings import Home
+
+CHANNELS = """\
+channels:
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}/erp_main
+      api_key_env: CLI_KEY
+      signing_secret_env: CLI_SIGNING
+      webhook_secret_env: CLI_WEBHOOK
+    rules:
+      buffer: 2
+"""
+
+INVENTORY = """\
+sku,product_name,quantity,reserved_quantity,status
+0071,Tea towel,10,0,active
+A-1,Mug,5,1,active
+"""
+
+MAPPING = """\
+central_sku,channel,platform_sku,platform_item_id,platform_location_id
+0071,erp_main,0071,0071,
+A-1,erp_main,A-1,A-1,
+"""
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An installation in a folder of its own, migrated, with one ERP channel and nothing in stock."""
+    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    for name in ("CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK"):
+        monkeypatch.setenv(name, f"secret of {name}")
+    (tmp_path / "channels.yaml").write_text(CHANNELS.format(port=9))
+    (tmp_path / "inventory.csv").write_text(INVENTORY)
+    (tmp_path / "mapping.csv").write_text(MAPPING)
+    home = Home.from_environment()
+    engine = open_database(home.database_url)
+    migrate(engine)
+    engine.dispose()
+    return home
+
+
+@pytest.fixture
+def invoke(home: Home) -> Invoke:
+    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def stocked(home: Home, invoke: Invoke) -> Home:
+    """The installation with two SKUs in stock, both listed at the ERP."""
+    assert invoke("channels", "sync").exit_code == 0
+    assert invoke("import", home.root / "inventory.csv").exit_code == 0
+    assert invoke("import", home.root / "mapping.csv").exit_code == 0
+    return home
+
+
+@pytest.fixture
+def erp(stocked: Home) -> Iterator[World]:
+    """The stand-in ERP behind the channel; it shows 10 and 5, where 8 and 2 are wanted."""
+    articles = [Article("0071", 10), Article("A-1", 5)]
+    channels = load(stocked).channels
+    world = World(
+        channels,
+        os.environ,
+        {"erp_main": articles},
+        SystemClock(),
+        random.Random(1),
+        "http://127.0.0.1:9",
+        stocked.data / "sandbox.json",
+    )
+    with SandboxServer(world) as server:
+        stocked.channels_file.write_text(CHANNELS.format(port=server.port))
+        yield world
+
+
+def shown(world: World) -> dict[str, int]:
+    return {row.sku: row.quantity for row in world.books("erp_main")}
+
+
+def test_a_database_that_is_not_there_is_refused_in_one_line_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("invsync: there is no database")
+    assert "make setup" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_counts_listings_and_says_what_waits_for_a_person(stocked: Home, invoke: Invoke) -> None:
+    words = invoke("status").stdout
+    assert "2 SKUs (0 inactive), 15 units on hand, 1 reserved" in words
+    assert "! erp_main: not approved, its first push waits for a preview and an approval" in words
+
+
+def test_status_as_json_has_the_channels_and_the_configuration_problems(stocked: Home, invoke: Invoke) -> None:
+    stocked.channels_file.write_text(CHANNELS.format(port=9) + "  - name: shop\n    platform: none\n")
+    document = json.loads(invoke("status", "--json").stdout)
+    assert document["channels"][0]["channel"] == "erp_main"
+    assert document["channels"][0]["active"] == 2
+    assert any("shop" in problem for problem in document["configuration_problems"])
+
+
+def test_explain_walks_the_rules_in_words_and_as_json(stocked: Home, invoke: Invoke) -> None:
+    assert "0071" in invoke("explain", "0071").stdout
+    document = json.loads(invoke("explain", "0071", "--channel", "erp_main", "--json").stdout)
+    assert document["quantity"] == 10
+    assert [listing["desired"] for listing in document["listings"]] == [8]
+
+
+def test_an_unknown_sku_is_refused_with_near_ones(stocked: Home, invoke: Invoke) -> None:
+    result = invoke("explain", "a-1")
+    assert result.exit_code == 2
+    assert result.stderr == "invsync: there is no SKU 'a-1' in the stock; did you mean 'A-1'?\n"
+
+
+def test_a_preview_of_an_import_changes_nothing(home: Home, invoke: Invoke) -> None:
+    document = json.loads(invoke("import", home.root / "inventory.csv", "--preview", "--json").stdout)
+    assert (document["added"], document["units_after"]) == (2, 15)
+    assert json.loads(invoke("status", "--json").stdout)["skus"] == 0
+
+
+def test_an_import_beyond_the_limits_is_held_and_goes_in_once_approved(stocked: Home, invoke: Invoke) -> None:
+    settings = "settings:\n  import_limits: { zeroed_minimum: 0, zeroed_share: 0.1 }\n"
+    stocked.channels_file.write_text(settings + CHANNELS.format(port=9))
+    (stocked.root / "empty.csv").write_text(INVENTORY.replace(",10,", ",0,").replace(",5,1,", ",0,0,"))
+    now = SystemClock().now().isoformat()
+
+    held = invoke("import", stocked.root / "empty.csv", "--as-of", now, "--json")
+    assert held.exit_code == 1
+    document = json.loads(held.stdout)
+    assert document["state"] == "held"
+    assert quantities(stocked) == {"0071": 10, "A-1": 5}
+
+    listed = json.loads(invoke("imports", "list", "--held", "--json").stdout)
+    assert [one["id"] for one in listed] == [document["import_id"]]
+    approved = invoke("imports", "approve", document["import_id"], "--actor", "ada", "--reason", "sold up")
+    assert approved.exit_code == 0
+    assert quantities(stocked) == {"0071": 0, "A-1": 0}
+    assert json.loads(invoke("imports", "list", "--held", "--json").stdout) == []
+
+
+def test_a_held_import_that_is_dropped_changes_nothing_and_cannot_be_approved_any_more(
+    stocked: Home, invoke: Invoke
+) -> None:
+    settings = "settings:\n  import_limits: { zeroed_minimum: 0, zeroed_share: 0.1 }\n"
+    stocked.channels_file.write_text(settings + CHANNELS.format(port=9))
+    (stocked.root / "empty.csv").write_text(INVENTORY.replace(",10,", ",0,"))
+    now = SystemClock().now().isoformat()
+    import_id = json.loads(invoke("import", stocked.root / "empty.csv", "--as-of", now, "--json").stdout)["import_id"]
+    assert invoke("imports", "drop", import_id, "--reason", "wrong export").exit_code == 0
+    assert quantities(stocked) == {"0071": 10, "A-1": 5}
+    again = invoke("imports", "approve", import_id, "--reason", "after all")
+    assert (again.exit_code, "not held" in again.stderr) == (2, True)
+
+
+def test_a_time_without_a_zone_is_refused_with_the_mend(home: Home, invoke: Invoke) -> None:
+    result = invoke("import", home.root / "inventory.csv", "--as-of", "2026-07-01T06:00:00")
+    assert result.exit_code == 2
+    assert "2026-07-01T06:00:00+00:00" in result.stderr
+
+
+def test_nothing_is_written_before_the_first_push_is_approved(erp: World, invoke: Invoke) -> None:
+    result = invoke("sync", "0071", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[0]["approval_missing"] is True
+    assert shown(erp) == {"0071": 10, "A-1": 5}
+
+
+def test_a_channel_is_previewed_approved_and_then_given_skus_are_pushed_alone(erp: World, invoke: Invoke) -> None:
+    preview = json.loads(invoke("preview", "erp_main", "--json").stdout)
+    assert preview["totals"]["lowered"] == 2
+    assert {row["sku"]: row["move"] for row in preview["changes"]} == {"0071": -2, "A-1": -3}
+    assert shown(erp) == {"0071": 10, "A-1": 5}
+
+    assert invoke("approve", "erp_main", "--actor", "ada", "--reason", "looks right").exit_code == 0
+    result = invoke("sync", "0071", "--json")
+    assert result.exit_code == 0
+    assert shown(erp) == {"0071": 8, "A-1": 5}
+
+
+def test_unknown_skus_and_channels_are_not_pushed_to(erp: World, invoke: Invoke) -> None:
+    assert invoke("sync", "nothing").exit_code == 2
+    other = invoke("sync", "0071", "--channel", "shop")
+    assert (other.exit_code, "there are: erp_main" in other.stderr) == (2, True)
+
+
+def test_a_dead_channel_is_reported_in_one_line_without_its_secrets(stocked: Home, invoke: Invoke) -> None:
+    result = invoke("preview", "erp_main")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "secret of" not in result.output
+
+
+def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home, invoke: Invoke) -> None:
+    for command, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
+        assert invoke("channels", command, "erp_main", "--actor", "ada", "--reason", "stocktaking").exit_code == 0
+        (row,) = json.loads(invoke("channels", "list", "--json").stdout)
+        assert row["status"] == state
+    engine = open_database(stocked.database_url)
+    with engine.connect() as connection:
+        query = (
+            select(operator_actions.c.action).where(operator_actions.c.actor == "ada").order_by(operator_actions.c.id)
+        )
+        actions = list(connection.execute(query).scalars())
+    engine.dispose()
+    assert actions == ["channel paused", "channel active", "channel retired"]
+
+
+def test_an_unknown_channel_cannot_be_paused(stocked: Home, invoke: Invoke) -> None:
+    result = invoke("channels", "pause", "shop", "--reason", "none")
+    assert (result.exit_code, result.stderr) == (2, "invsync: no channel 'shop' in the stock's database\n")
+
+
+def test_a_file_that_is_not_in_quarantine_cannot_be_replayed(home: Home, invoke: Invoke) -> None:
+    result = invoke("inbox", "replay", "123-0.json")
+    assert (result.exit_code, "there is no such file" in result.stderr) == (2, True)
+
+
+def quantities(home: Home) -> dict[str, int]:
+    engine = open_database(home.database_url)
+    with engine.connect() as connection:
+        rows = connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all()
+    engine.dispose()
+    return dict(rows)
