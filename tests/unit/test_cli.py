@@ -254,3 +254,16 @@ def quantities(home: Home) -> dict[str, int]:
         rows = connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all()
     engine.dispose()
     return dict(rows)
+
+
+def test_a_narrow_terminal_gets_a_line_a_column(
+    stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = invoke("status").stdout.splitlines()[2]
+    assert "channel" in header and "out of step" in header
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what rich takes for a terminal
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = invoke("status").stdout.splitlines()
+    assert any("channel" in line and "erp_main" in line for line in lines)
+    assert any("out of step" in line and "2" in line and "held" not in line for line in lines)
