@@ -194,7 +194,6 @@ def _figures(report: PushReport) -> dict[str, int | float]:
         "unknown": report.unknown,
         "read": report.read,
         "settled": report.settled,
-        "drift": report.drift,
         "review": report.review,
         "left": report.left,
         "waiting": report.waiting,

@@ -118,7 +118,7 @@ class Book:
         missing = [sku for sku in skus if sku not in self._balances]
         if not missing:
             return
-        for row in self.connection.execute(query.where(among(central.sku, missing))):
+        for row in self.connection.execute(query.where(among(central.sku, missing))).all():
             sku, quantity, reserved, external, version, count_id, as_of, count_version, basis, contains, lag = row
             in_force = None
             if count_id is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, Text, bindparam, select
@@ -124,12 +126,16 @@ def _write(
     """
     if not rows:
         return
-    given = zip(columns, zip(*rows, strict=True), strict=True)
-    values: dict[str, Sequence[Any]] = {column.name: _converted(connection, column, each) for column, each in given}
+    values: dict[str, Iterable[Any]] = {
+        column.name: _converted(connection, column, map(itemgetter(position), rows))
+        for position, column in enumerate(columns)
+    }
     for name, constant in compiled.params.items():
         if name not in values:
-            values[name] = [constant] * len(rows)
+            values[name] = repeat(constant, len(rows))
     if compiled.positional:
+        again = {name for name, times in Counter(compiled.positiontup).items() if times > 1}
+        values |= {name: list(values[name]) for name in again}
         ordered = [values[name] for name in compiled.positiontup or ()]
         connection.exec_driver_sql(str(compiled), list(zip(*ordered, strict=True)))
     else:
@@ -138,14 +144,16 @@ def _write(
         connection.exec_driver_sql(str(compiled), [dict(zip(names, each, strict=True)) for each in sets])
 
 
-def _converted(connection: Connection, column: Column[Any], values: Sequence[Any]) -> Sequence[Any]:
+def _converted(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:
     dialect = connection.dialect
     convert: Callable[[Any], Any] | None = column.type.dialect_impl(dialect).bind_processor(dialect)
-    if convert is None:
-        return values
-    result, last, text = [], values[0], convert(values[0])
+    return values if convert is None else _each(convert, values)
+
+
+def _each(convert: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
+    """Convert values; most columns hold one for many rows: now, or no movements."""
+    last = text = None
     for value in values:
-        if value is not last:  # most columns of this kind hold one value: now, or no movements
+        if value is not last:
             last, text = value, convert(value)
-        result.append(text)
-    return result
+        yield text

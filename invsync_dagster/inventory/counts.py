@@ -116,6 +116,7 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
     book.load({target.sku for target in targets.values()})
     counts: list[Count] = []
     origins: dict[str, tuple[datetime, str]] = {}
+    newest: dict[str, tuple[datetime, int]] = {}
     receipts: set[str] = set()
     for one in stated:
         count, target = one.count, targets.get(_names(one.count))
@@ -125,7 +126,9 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
             continue
         reason = f"{count.change_type} {count.event_id}".strip()
         counts.append(Count(target.sku, count.quantity, count.occurred_at, version=count.version, reason=reason))
-        origins[target.sku] = (one.received_at, one.receipt_id or "poll")
+        if (count.occurred_at, count.version) >= newest.get(target.sku, (count.occurred_at, count.version)):
+            newest[target.sku] = (count.occurred_at, count.version)
+            origins[target.sku] = (one.received_at, one.receipt_id or "poll")
         receipts.add(one.receipt_id)
     applied = _apply(book, counts, source, "count", origins, limits)
     result.applied, result.older, result.held = applied.applied, applied.older, applied.held

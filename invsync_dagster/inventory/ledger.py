@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -40,7 +40,7 @@ class Applied:
 
     `duplicates` are deliveries that had been applied before, `unchanged` and `older` documents of lines that say nothing
     new, `unresolved` lines and counts that fit no listing, `ignored` lines without effect, `held` counts that wait for a
-    person, `unclear` orders to be asked for.
+    person, `unclear` orders to be asked for, `quarantined` reasons by the receipts of deliveries that fit no listing.
     """
 
     entries: int = 0
@@ -54,6 +54,7 @@ class Applied:
     ignored: int = 0
     held: int = 0
     unclear: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
 
 
 def apply(
@@ -104,6 +105,7 @@ def apply(
         troubles |= outcome.troubles
     book.close()
 
+    applied.quarantined = {receipt: reason for receipt, (state, reason) in troubles.items() if state == "quarantined"}
     _enter_unclear(connection, unclear, fresh, now)
     applied.unclear = len(unclear)
     _enter_receipts(connection, fresh, troubles, now, run_id)

@@ -163,7 +163,7 @@ def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, Line]:
     found = {}
     for channel, order_ids in orders.items():
         query = select(*_COLUMNS).where(order_lines.c.channel == channel, among(order_lines.c.order_id, order_ids))
-        for row in connection.execute(query):
+        for row in connection.execute(query).all():
             found[row[0], row[1], row[2]] = Line(*row)
     return found
 

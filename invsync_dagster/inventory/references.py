@@ -54,7 +54,7 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
             query = select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
                 listing.platform_name == channel, among(column, wanted)
             )
-            for key, sku, level_id, status, platform_sku in connection.execute(query):
+            for key, sku, level_id, status, platform_sku in connection.execute(query).all():
                 found[key].append(_Offer(sku, level_id, status, platform_sku))
         offers[name] = found
     targets = {}

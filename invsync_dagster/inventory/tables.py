@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -65,9 +66,15 @@ def _to_utc(value: datetime | None) -> datetime | None:
 
 
 def _to_sqlite(value: datetime | None) -> str | None:
-    # The text that SQLAlchemy's own type stores, in a quarter of its time: a ledger entry has three of them.
     utc = _to_utc(value)
-    return None if utc is None else utc.isoformat(" ", "microseconds").removesuffix("+00:00")
+    return None if utc is None else _text_of_utc(utc)
+
+
+# The text that SQLAlchemy's own type stores. Made once for the several places of a time: a ledger entry has three times, and
+# its order line and delivery repeat them. Only for UTC: elsewhere equal times can be an hour apart (end of summer time).
+@lru_cache(maxsize=32_768)
+def _text_of_utc(value: datetime) -> str:
+    return value.isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
 def _from_sqlite(value: str | None) -> datetime | None:
@@ -308,6 +315,15 @@ Index(
 )
 
 
+# Each push looks for claims that were left behind: few among millions.
+Index(
+    "ix_inventory_levels_claims",
+    inventory_levels.c.channel,
+    sqlite_where=inventory_levels.c.claim.is_not(None),
+    postgresql_where=inventory_levels.c.claim.is_not(None),
+)
+
+
 def is_change() -> Any:
     """The condition of the work queue: a pushable level that is out of step or uncertain."""
     level = inventory_levels.c
@@ -369,7 +385,6 @@ deliveries = Table(
     Column("state", Text, nullable=False),  # applied | quarantined | held
     Column("reason", Text, nullable=False, default=""),
     Column("run_id", Text, nullable=False, default=""),
-    Index("ix_deliveries_received_at", "received_at"),
     sqlite_with_rowid=False,
 )
 

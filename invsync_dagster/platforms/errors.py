@@ -25,9 +25,7 @@ class PlatformError(Exception):
     `retry_after` the seconds that the platform asked us to wait, if it did.
     """
 
-    def __init__(
-        self, recovery: Recovery, code: str, message: str, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, recovery: Recovery, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.recovery = recovery
         self.code = code

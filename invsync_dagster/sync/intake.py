@@ -145,7 +145,8 @@ def _apply(
     report.ignored += applied.ignored
     report.held += applied.held
     report.skus += applied.skus
-    return []
+    reasons = applied.quarantined
+    return [(each, reasons[each.receipt_id]) for each, _ in understood if each.receipt_id in reasons]
 
 
 def _enter_refused(connection: Connection, refused: Sequence[tuple[Delivery, str]], now: datetime, run_id: str) -> None:

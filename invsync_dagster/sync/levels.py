@@ -26,6 +26,9 @@ LONGEST_WAIT = timedelta(hours=1)
 # refusals in a row something else writes all the time, and it waits like any failure.
 REFUSALS_AT_ONCE = 3
 
+# But no longer than this: nothing is expected of such a level, so a decrease waits with it.
+LONGEST_REFUSAL_WAIT = timedelta(minutes=1)
+
 # An increase of an uncertain level waits at most so long for the channel's orders to be known (DESIGN 2.4: bounded).
 LONGEST_RISE_WAIT = timedelta(minutes=15)
 
@@ -207,7 +210,7 @@ def refused(state: LevelState, message: str, now: datetime, jitter: float) -> Le
         expected=None,
         uncertain=Doubt.COMPARE_AND_SET_REFUSED,
         uncertain_since=state.uncertain_since or now,
-        due_at=now if failures <= REFUSALS_AT_ONCE else now + wait_after(failures, jitter),
+        due_at=now if failures <= REFUSALS_AT_ONCE else now + min(LONGEST_REFUSAL_WAIT, wait_after(failures, jitter)),
         failures=failures,
         last_error=message,
     )

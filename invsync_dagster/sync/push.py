@@ -16,7 +16,7 @@ from sqlalchemy import Row, and_, bindparam, select, update
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import Outcome, ReadAnswer, Result, WriteRow
+from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
@@ -52,7 +52,10 @@ class _Push:
         return Due(self.channel.name, self.ws.clock.now(), self.skus)
 
     def claim_until(self) -> datetime:
-        return self.ws.clock.now() + timedelta(seconds=self.ws.configuration.settings.claim_seconds)
+        # A request must end well before its claim does, whatever the channel's deadline for requests is.
+        least = 2 * self.calls.platform.limits.request_deadline
+        seconds = max(self.ws.configuration.settings.claim_seconds, least)
+        return self.ws.clock.now() + timedelta(seconds=seconds)
 
 
 def push_channel(
@@ -81,7 +84,10 @@ def push_channel(
         if not row.stopped_reason or _recovered(push):
             _take_over(push)
             _poll_first(push)
-            _bring_in_step(push)
+            # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
+            # for the others too.
+            if row.status == "active" and not report.approval_missing:
+                _bring_in_step(push)
     except OutOfTimeError:
         pass
     except PlatformError as error:
@@ -113,7 +119,7 @@ def stop_channel(ws: Workspace, name: str, reason: str) -> None:
 
 
 def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | None:
-    """Return the channel's row if it may be pushed to; else say why not in the report."""
+    """Return the row of a channel that lives; else say why not in the report."""
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
         return None
@@ -123,7 +129,7 @@ def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | N
         report.problem = f"configuration: channel {channel.name!r} is not registered yet; run `invsync channels sync`"
         return None
     report.approval_missing = row.push_approved_at is None
-    return None if report.approval_missing or row.status != "active" else row
+    return None if row.status == "retired" else row
 
 
 _CHANNEL = select(channels).where(channels.c.name == bindparam("channel"))
@@ -192,7 +198,7 @@ def _bring_in_step(push: _Push) -> None:
         if writes:
             push.calls.retrying(lambda: _write_batch(push))
         elif reads:
-            _read_batch(push)
+            push.calls.retrying(lambda: _read_batch(push))
         else:
             return
 
@@ -233,27 +239,25 @@ def _read_batch(push: _Push) -> None:
     """Read one batch of uncertain levels and settle them."""
     ws, calls = push.ws, push.calls
     limits = calls.platform.limits
-    token = push.token()
+    calls.wait(limits.read_cost)
+    token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine) as connection:
         claims = claim_reads(connection, ws.worker, token, push.due(), limits.read_batch, push.claim_until())
     if not claims:
         return
-    began = ws.clock.now()
-
-    def read() -> ReadAnswer:
-        nonlocal began
-        began = ws.clock.now()
-        return calls.platform.read([claim.reference for claim in claims])
-
     try:
-        answer = calls.ask(limits.read_cost, read)
+        answer = calls.platform.read([claim.reference for claim in claims])
+        calls.learn(answer.budget, limits.read_cost)
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, answer.readings, strict=True)
         if any(reading.quantity is not None and reading.quantity < claim.quantity for claim, reading in pairs):
             _poll(push)
-    except (PlatformError, OutOfTimeError):
+    except (PlatformError, OutOfTimeError) as error:
         with write_transaction(ws.engine) as connection:
             release(connection, claims, token)
+        if isinstance(error, PlatformError) and error.recovery is Recovery.WAIT:
+            calls.throttled(error.retry_after)
+            return
         raise
     with write_transaction(ws.engine) as connection:
         record_readings(connection, attempted, claims, answer.readings, push.orders_known_until, limits, push.report)

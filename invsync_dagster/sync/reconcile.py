@@ -84,6 +84,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
             report.problem = pushed.problem
             report.repaired = pushed.acknowledged
+            report.left = pushed.left + pushed.waiting
             report.api_calls += pushed.api_calls
     except OutOfTimeError:
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"

@@ -33,7 +33,6 @@ class PushReport:
     unknown: int = 0
     read: int = 0
     settled: int = 0
-    drift: int = 0
     review: int = 0
     left: int = 0
     waiting: int = 0

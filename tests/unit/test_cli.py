@@ -256,9 +256,7 @@ def quantities(home: Home) -> dict[str, int]:
     return dict(rows)
 
 
-def test_a_narrow_terminal_gets_a_line_a_column(
-    stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     header = invoke("status").stdout.splitlines()[2]
     assert "channel" in header and "out of step" in header
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what rich takes for a terminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ _LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
 # GraphQL's Int has 32 bits, and Shopify takes quantities up to a thousand million.
 _MAX_QUANTITY = 1_000_000_000
 _SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
+
+
+_log = logging.getLogger(__name__)
 
 
 class ShopifyPlatform:
@@ -312,14 +316,18 @@ def _review(code: str, words: str) -> Outcome:
 
 
 def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:
-    """Return the documents of the orders that came whole, and the ids of those with more parts than were asked for."""
-    whole, large = [], []
+    """Return the documents of the orders that came whole, and the ids of those to be asked for one by one: with more
+    parts than were asked for, or not understood (one of them must not hide the rest of its page)."""
+    whole, others = [], []
     for order in orders:
-        if _is_whole(order):
-            whole.append(document_of_node(order))
-        else:
-            large.append(numeric_id(text(order, "id")))
-    return whole, large
+        try:
+            if _is_whole(order):
+                whole.append(document_of_node(order))
+                continue
+        except NotUnderstoodError as error:
+            _log.warning("an order of the list is not understood: %s", error)
+        others.append(numeric_id(text(order, "id")))
+    return whole, others
 
 
 def _is_whole(order: Mapping[str, Any]) -> bool:

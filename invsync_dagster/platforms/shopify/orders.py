@@ -10,6 +10,9 @@ from typing import Any
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.errors import NotUnderstoodError
 
+# Above it Shopify itself refuses a quantity (INVALID_QUANTITY_TOO_HIGH).
+MOST_UNITS = 1_000_000_000
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A fulfilment in one of these states moved nothing, or no longer does.
@@ -246,10 +249,10 @@ def numeric_id(gid: str) -> str:
 
 
 def integer(item: Mapping[str, Any], name: str) -> int:
-    """Return a number of units. Raises `NotUnderstoodError` unless it is a whole number of at least 0."""
+    """Return a number of units. Raises `NotUnderstoodError` unless it is a whole number from 0 to Shopify's limit."""
     value = item.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise NotUnderstoodError(f"{name} is not a whole number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_UNITS:
+        raise NotUnderstoodError(f"{name} is not a whole number of at least 0 and at most {MOST_UNITS}")
     return value
 
 

@@ -159,6 +159,11 @@ def test_a_refused_compare_and_set_is_read_again_at_once_and_waits_after_three_i
     assert not goes_at_once(state)
 
 
+def test_a_refused_compare_and_set_never_waits_longer_than_a_minute() -> None:
+    state = levels.refused(a_level(uncertain=None, failures=20), "stale", NOW, 0.9)
+    assert state.due_at - NOW == levels.LONGEST_REFUSAL_WAIT
+
+
 def test_the_wait_after_failures_grows_and_is_bounded() -> None:
     waits = [levels.wait_after(n, 0.0) for n in range(1, 40)]
     assert waits[:3] == [timedelta(seconds=5), timedelta(seconds=10), timedelta(seconds=20)]

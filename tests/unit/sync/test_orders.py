@@ -157,6 +157,31 @@ def test_a_death_between_the_ledger_and_the_move_applies_nothing_twice(
     assert reserved(world) == 1
 
 
+def test_a_count_without_a_listing_is_kept_in_quarantine_under_its_receipt(world: LittleWorld) -> None:
+    world.erp.add("NOT-MAPPED", 5)
+    world.erp.restock("NOT-MAPPED", 1)
+    world.deliver("erp_main")
+    report = IntakeReport()
+    refused = apply_deliveries(world.processes[0], world.inbox, report, run_id="intake")
+    assert report.quarantined == 1
+    assert [delivery.receipt_id for delivery, _ in refused] == [world.inbox[0].receipt_id]
+    assert "NOT-MAPPED" in refused[0][1]
+
+
+def test_the_entry_of_a_count_names_the_delivery_that_brought_it_whatever_order_they_came_in(
+    world: LittleWorld,
+) -> None:
+    world.erp.restock(SKU, 1)
+    world.clock.advance(5)
+    world.erp.restock(SKU, 1)
+    world.deliver("erp_main")
+    older, newer = world.inbox
+    apply_deliveries(world.processes[0], [newer, older], IntakeReport(), run_id="intake")
+    with world.engine.connect() as connection:
+        entry = connection.execute(select(stock_ledger).order_by(stock_ledger.c.sequence.desc()).limit(1)).one()
+    assert (entry.kind, entry.reference) == ("count", newer.receipt_id)
+
+
 def test_a_delivery_of_a_channel_that_is_gone_is_kept(world: LittleWorld) -> None:
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
@@ -198,9 +223,11 @@ def signed_anew(world: LittleWorld, headers: dict[str, str], body: bytes) -> dic
     return headers | {"X-Shopify-Hmac-Sha256": base64.b64encode(digest).decode()}
 
 
-@pytest.mark.parametrize("bad", [{"quantity": 10**20}, {"sku": "\ud800"}])
+@pytest.mark.parametrize(
+    ("bad", "words"), [({"quantity": 10**20}, "quantity is not"), ({"sku": "\ud800"}, "can't be stored")]
+)
 def test_a_delivery_that_no_database_can_store_is_kept_and_stops_no_other(
-    world: LittleWorld, bad: dict[str, object]
+    world: LittleWorld, bad: dict[str, object], words: str
 ) -> None:
     world.sell("shop_main", next(sku for sku in world.skus if sku != SKU and is_listed("shop_main", sku)))
     (first, *_) = world.shops["shop_main"].take_outgoing()
@@ -214,7 +241,7 @@ def test_a_delivery_that_no_database_can_store_is_kept_and_stops_no_other(
     world.inbox.insert(2, world.inbox.pop())
     report = take(world)
     assert (report.deliveries, report.quarantined, report.entries) == (7, 1, 3)
-    assert "can't be stored" in report.reasons[0]
+    assert words in report.reasons[0]
     assert reserved(world) == 3
     with world.engine.connect() as connection:
         query = select(deliveries.c.receipt_id).where(deliveries.c.state == "quarantined")

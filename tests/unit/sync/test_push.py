@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
-from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
@@ -253,13 +253,43 @@ def test_given_skus_go_now_though_they_wait_and_the_others_stay(world: LittleWor
     assert (report.acknowledged, report.waiting) == (1, 1)
 
 
-def test_before_the_first_push_is_approved_nothing_is_asked_or_written(world: LittleWorld) -> None:
+@pytest.mark.parametrize("closed", [{"push_approved_at": None}, {"status": "paused"}])
+def test_a_channel_that_is_paused_or_not_approved_is_heard_and_not_written_to(
+    world: LittleWorld, closed: dict[str, object]
+) -> None:
+    shown = world.shown("erp_main", SKU)
     restock(world)
     with write_transaction(world.engine) as connection:
-        connection.execute(update(channels).where(channels.c.name == "erp_main").values(push_approved_at=None))
-    report = world.push("erp_main")
-    assert report.approval_missing
-    assert report.api_calls == 0
+        connection.execute(update(channels).where(channels.c.name == "erp_main").values(closed))
+        connection.execute(update(channels).where(channels.c.name == "shop_main").values(closed))
+    assert world.push("erp_main").approval_missing == ("push_approved_at" in closed)
+    assert world.shown("erp_main", SKU) == shown
+    world.sell("shop_main", SKU)
+    world.shops["shop_main"].take_outgoing()
+    assert world.push("shop_main").orders == 1
+    with world.engine.connect() as connection:
+        booked = select(central_inventory.c.reserved_quantity).where(central_inventory.c.sku == SKU)
+        assert connection.execute(booked).scalar_one() == 1
+
+
+def test_the_claims_of_a_reading_that_failed_are_given_back_at_once(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    world.faults["shop_main"].script([None, *[Fault(Kind.ERROR_500)] * 4])
+    report = world.push("shop_main")
+    assert report.problem
+    assert world.level("shop_main", SKU).claim is None
+    assert world.push("shop_main", process=1).settled == 1
+
+
+def test_a_throttled_reading_waits_and_is_made_again_without_a_retry(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    world.faults["shop_main"].script([None, *[Fault(Kind.THROTTLE, 3.0)] * 6])
+    report = world.push("shop_main")
+    assert (report.settled, report.problem) == (1, "")
 
 
 def test_the_deadline_stops_new_claims_and_what_is_left_stays_a_change(world: LittleWorld) -> None:

@@ -11,7 +11,9 @@ from sqlalchemy import select, update
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
+from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
 from tests.simulation.stock import item_of
 from tests.unit.sync.conftest import LittleWorld
@@ -71,6 +73,22 @@ def test_an_item_that_is_gone_goes_to_review_with_the_platforms_words(world: Lit
         ).one()
     assert row.status == "needs_review"
     assert row.status_reason == found.cause
+
+
+def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> None:
+    def sell_meanwhile(when: str, request: Request) -> None:
+        if when == "before" and b"nodes" in request.body:
+            world.transports["shop_main"]._on_send = None
+            world.sell("shop_main", SKU)
+            world.deliver("shop_main")
+            apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+
+    level = world.level("shop_main", SKU)
+    world.transports["shop_main"]._on_send = sell_meanwhile
+    batch = level.id % world.configuration.settings.sku_batches
+    report = full_sync(world.processes[0], "shop_main", batch, run_id="full")
+    assert (report.drift, report.uncertain) == (0, 1)
+    assert world.level("shop_main", SKU).uncertain is None  # the push that follows has settled it
 
 
 def test_a_batch_that_fails_says_so_alone_and_can_be_run_again(world: LittleWorld) -> None:

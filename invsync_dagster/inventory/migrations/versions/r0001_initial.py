@@ -80,7 +80,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_deliveries")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_deliveries_received_at", "deliveries", ["received_at"], unique=False)
     op.create_table(
         "imports",
         sa.Column("id", sa.Text(), nullable=False),
@@ -165,6 +164,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("pushable IS 1 AND (desired != effective_quantity OR uncertain IS NOT NULL)"),
         postgresql_where=sa.text("pushable IS true AND (desired != effective_quantity OR uncertain IS NOT NULL)"),
+    )
+    op.create_index(
+        "ix_inventory_levels_claims",
+        "inventory_levels",
+        ["channel"],
+        unique=False,
+        sqlite_where=sa.text("claim IS NOT NULL"),
+        postgresql_where=sa.text("claim IS NOT NULL"),
     )
     op.create_index(
         "ix_inventory_levels_shared",
