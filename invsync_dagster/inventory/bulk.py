@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice, repeat
 from operator import itemgetter
@@ -31,6 +33,19 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python from looking for reference cycles in a batch that makes a million objects and none of them: it would cost
+    a sixth of the time. What other threads leave behind meanwhile is collected after it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Texts(FunctionElement[Any]):

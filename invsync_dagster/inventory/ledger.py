@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from invsync_dagster.events import Content
 from invsync_dagster.inventory import counts, lines
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import among, upsert_rows
+from invsync_dagster.inventory.bulk import among, collector_paused, upsert_rows
 from invsync_dagster.inventory.counts import DEFAULT_LIMITS
 from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
 from invsync_dagster.inventory.tables import deliveries, unclear_orders
@@ -70,6 +70,13 @@ def apply(
     A delivery whose receipt was applied or held before is skipped; a quarantined one is applied now. Documents are
     applied before counts, whatever their order. Counts of one channel beyond `limits` are held, and the rest goes on.
     """
+    with collector_paused():
+        return _apply(connection, batch, now, run_id, limits)
+
+
+def _apply(
+    connection: Connection, batch: Sequence[Inbound], now: datetime, run_id: str, limits: ImportLimits
+) -> Applied:
     applied = Applied()
     fresh = _fresh(connection, batch)
     applied.duplicates = len(batch) - len(fresh)

@@ -270,7 +270,7 @@ def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, 
             line_id=line.line_id,
             reference=reference,
         )
-    line.booked_reserved += sum(entry.reserved for entry in entries)
+        line.booked_reserved += entry.reserved
     line.booked_shipped, line.booked_restocked = line.shipped, line.restocked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -155,18 +155,20 @@ def bookings(line: Line, promised_before: int) -> list[Booking]:
 
 def _not_yet_booked(
     movements: StoredMovements, booked: int, total: int, otherwise: datetime
-) -> Iterator[tuple[int, datetime]]:
-    """Yield (units, time) of the movements after the first `booked` units; units without a movement have `otherwise`."""
+) -> list[tuple[int, datetime]]:
+    """Return (units, time) of the movements after the first `booked` units; units without a movement have `otherwise`."""
     if total <= booked:
-        return
+        return []
+    fresh = []
     seen = 0
     for units, at in sorted(movements, key=itemgetter(1)):
-        fresh = min(seen + units, total) - max(seen, booked)
+        left = min(seen + units, total) - max(seen, booked)
         seen += units
-        if fresh > 0:
-            yield fresh, datetime.fromisoformat(at)
-    if seen < total and max(seen, booked) < total:
-        yield total - max(seen, booked), otherwise
+        if left > 0:
+            fresh.append((left, datetime.fromisoformat(at)))
+    if max(seen, booked) < total:
+        fresh.append((total - max(seen, booked), otherwise))
+    return fresh
 
 
 def as_stored(movements: Sequence[Movement]) -> StoredMovements:

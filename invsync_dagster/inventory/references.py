@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.bulk import among
@@ -29,11 +29,8 @@ class Target(NamedTuple):
         return self.level_ids[0] if len(self.level_ids) == 1 else None
 
 
-class _Offer(NamedTuple):
-    sku: str
-    level_id: int
-    status: str
-    platform_sku: str
+# (the name that was looked up, SKU, level id, status, platform SKU)
+_Offer = Row[str, str, int, str, str]
 
 
 def resolve(connection: Connection, channel: str, references: Collection[LineReference]) -> dict[LineReference, Target]:
@@ -54,15 +51,16 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
             query = select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
                 listing.platform_name == channel, among(column, wanted)
             )
-            for key, sku, level_id, status, platform_sku in connection.execute(query).all():
-                found[key].append(_Offer(sku, level_id, status, platform_sku))
+            for offer in connection.execute(query).all():
+                found[offer[0]].append(offer)
         offers[name] = found
+    items, variants, platform_skus = offers.values()
     targets = {}
     for reference in references:
         candidates = (
-            offers["item_id"].get(reference.item_id)
-            or offers["variant_id"].get(reference.variant_id)
-            or offers["platform_sku"].get(reference.platform_sku)
+            items.get(reference.item_id)
+            or variants.get(reference.variant_id)
+            or platform_skus.get(reference.platform_sku)
         )
         target = _choose(candidates, reference.platform_sku) if candidates else None
         if target is not None:
@@ -72,13 +70,13 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
 
 def _choose(candidates: list[_Offer], platform_sku: str) -> Target | None:
     if len(candidates) == 1:
-        only = candidates[0]
-        return Target(only.sku, (only.level_id,), only.status == "excluded")
+        _, sku, level_id, status, _ = candidates[0]
+        return Target(sku, (level_id,), status == "excluded")
     best = min(_RANKS[offer.status] for offer in candidates)
     chosen = [offer for offer in candidates if _RANKS[offer.status] == best]
-    if len({offer.sku for offer in chosen}) > 1:
+    if len({offer.central_sku for offer in chosen}) > 1:
         chosen = [offer for offer in chosen if offer.platform_sku == platform_sku]
-    skus = {offer.sku for offer in chosen}
+    skus = {offer.central_sku for offer in chosen}
     if len(skus) != 1:
         return None
     return Target(skus.pop(), tuple(sorted({offer.level_id for offer in chosen})), chosen[0].status == "excluded")

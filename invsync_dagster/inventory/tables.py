@@ -66,6 +66,8 @@ def _to_utc(value: datetime | None) -> datetime | None:
 
 
 def _to_sqlite(value: datetime | None) -> str | None:
+    if value is not None and value.tzinfo is UTC:
+        return _text_of_utc(value)
     utc = _to_utc(value)
     return None if utc is None else _text_of_utc(utc)
 

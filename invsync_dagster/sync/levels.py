@@ -204,7 +204,8 @@ def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = 
 
 def refused(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
     """A compare-and-set was refused: nothing was written, and the platform's number is not what we thought."""
-    failures = state.failures + 1
+    # Lost answers before it are no refusals: the first one is read at once.
+    failures = state.failures + 1 if state.uncertain is None else 1
     return replace(
         state,
         expected=None,

@@ -153,8 +153,15 @@ def test_a_refused_compare_and_set_is_read_again_at_once_and_waits_after_three_i
     for _ in range(4):
         state = levels.refused(state, "stale", NOW, 0.0)
         dues.append(state.due_at - NOW)
+        assert state.uncertain == Doubt.COMPARE_AND_SET_REFUSED
+        state = replace(levels.settled(state, 9, NOW), claim="token")
     assert dues[:3] == [timedelta(0)] * 3
     assert dues[3] > timedelta(0)
+
+
+def test_a_refusal_after_lost_answers_is_read_at_once_all_the_same() -> None:
+    state = levels.refused(a_level(uncertain=Doubt.ANSWER_LOST, failures=5), "stale", NOW, 0.5)
+    assert state.due_at == NOW
     assert state.expected is None
     assert not goes_at_once(state)
 
