@@ -22,6 +22,7 @@ from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
 from invsync_dagster.defs.names import (
     CHANGES,
     GIVEN_SKUS,
+    LEDGER,
     OWNERS,
     PUSH,
     SYNC_STATUS,
@@ -111,7 +112,8 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
     usual = timedelta(minutes=settings.incremental_every_minutes)
     return dg.AssetSpec(
         push_key(channel.name),
-        deps=[CHANGES],
+        # The ledger itself too: a webhook's run leaves the changes out, and must apply before it pushes all the same.
+        deps=[CHANGES, LEDGER],
         skippable=True,
         group_name=PUSH,
         owners=OWNERS,

@@ -30,7 +30,7 @@ class DailyBalance:
 def close_day(connection: Connection, day: date, time_zone: str, now: datetime) -> int:
     """Return the last ledger sequence of `day`, fixed for good the first time, in a `write_transaction`.
 
-    A later day never closes below an earlier one, and what is applied after a day was closed belongs to a later one,
+    An earlier day never closes above a later one, and what is applied after a day was closed belongs to a later one,
     whatever the clock says. Raises `DayNotOverError`.
     """
     closing = daily_closings.c
@@ -40,14 +40,13 @@ def close_day(connection: Connection, day: date, time_zone: str, now: datetime) 
     end = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(time_zone))
     if now < end:
         raise DayNotOverError(f"{day.isoformat()} ends at {end.isoformat()}; it can be closed then")
-    before = connection.execute(select(func.max(closing.sequence)).where(closing.day < day.isoformat())).scalar() or 0
     after = connection.execute(select(func.min(closing.sequence)).where(closing.day > day.isoformat())).scalar()
     # From the newest entry backwards: for the day that has just ended these are the few of today.
     entry = stock_ledger.c
     query = select(entry.sequence).where(entry.applied_at < end).order_by(entry.sequence.desc()).limit(1)
     if after is not None:
         query = query.where(entry.sequence <= after)
-    sequence = max(connection.execute(query).scalar() or 0, before)
+    sequence = connection.execute(query).scalar() or 0
     connection.execute(insert(daily_closings).values({"day": day.isoformat(), "sequence": sequence, "closed_at": now}))
     return int(sequence)
 

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from invsync_dagster.defs.names import LEDGER, push_key
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests.defs.conftest import SHOWN_BEFORE, Installation
 
@@ -37,6 +38,15 @@ def test_a_cycle_pushes_every_channel_and_says_so(install: Callable[..., Install
     assert metadata["left"].value == 0
     assert metadata["rejected"].value == 0
     assert home.tags(result)["invsync/cause"] == "by_hand"
+
+
+def test_a_run_that_leaves_the_changes_out_applies_before_it_pushes(install: Callable[..., Installation]) -> None:
+    home = install("one", "two")
+    home.stock(STOCK, ["one", "two"])
+    result = home.run("incremental", selection=[LEDGER, push_key("one"), push_key("two")])
+    assert result.success
+    ended = [event.step_key for event in result.all_events if event.is_step_success]
+    assert ended == ["stock_ledger", "push_results"]
 
 
 def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Callable[..., Installation]) -> None:

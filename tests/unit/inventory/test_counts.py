@@ -238,3 +238,19 @@ def test_late_restocks_from_before_an_available_count_change_nothing():
     stock.apply(order(revision=3, ordered=3, shipped=[(3, 1)], restocked=[(1, 3), (1, 5)], updated=5))
     assert stock.balance() == (9, 0)
     stock.prove()
+
+
+def test_an_order_that_an_available_count_contains_counts_once_even_if_first_seen_shipped():
+    stock = Stock({"A": 10})
+    stock.count({"A": 8}, as_of=4, source=CountSource("import-2", contains=(SHOP,)), basis="available")
+    stock.apply(order(revision=2, ordered=2, shipped=[(2, 6)], created=1, updated=6))
+    assert stock.balance() == (8, 0)
+    stock.prove()
+
+
+def test_an_order_that_an_available_count_contains_counts_once_even_if_first_seen_cancelled():
+    stock = Stock({"A": 10})
+    stock.count({"A": 8}, as_of=4, source=CountSource("import-2", contains=(SHOP,)), basis="available")
+    stock.apply(order(revision=2, ordered=2, cancelled=2, created=1, updated=6))
+    assert stock.balance() == (10, 0)
+    stock.prove()

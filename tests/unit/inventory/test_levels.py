@@ -372,3 +372,17 @@ def test_an_unknown_status_of_a_channel_is_refused():
     stock = Stock()
     with pytest.raises(ValueError, match="asleep"), write_transaction(stock.engine) as connection:
         channels.set_status(connection, SHOP, "asleep", actor="ann", reason="", now=START)
+
+
+def test_a_dead_band_keeps_the_acknowledged_number_but_never_more_than_is_available():
+    stock = Stock({"A": 20})
+    stock.rules(SHOP, Rules(dead_band=3))
+    levels.catch_up(stock.engine, START)
+    stock.in_step()
+    stock.count({"A": 22}, as_of=1)
+    assert stock.desired() == {SHOP: 20, OTHER: 22, ERP: 22}
+    stock.count({"A": 24}, as_of=2)
+    assert stock.desired() == {SHOP: 24, OTHER: 24, ERP: 24}
+    stock.in_step()
+    stock.count({"A": 23}, as_of=3)
+    assert stock.desired() == {SHOP: 23, OTHER: 23, ERP: 23}

@@ -175,3 +175,13 @@ def test_any_order_duplication_and_batching_ends_in_the_balance_of_the_final_doc
     stock.prove()
     for one in (final, stock):
         one.close()
+
+
+def test_shipping_more_than_was_promised_releases_only_what_was_promised():
+    stock = Stock({"A": 10})
+    stock.apply(order(ordered=2, shipped=[(3, 1)], updated=1))
+    assert [(e.kind, e.quantity_delta, e.reserved_delta) for e in stock.entries()] == [
+        ("reserve", 0, 2),
+        ("ship", -3, -2),
+    ]
+    assert stock.balance() == (7, 0)
