@@ -28,6 +28,9 @@ DAILY_SNAPSHOT: Final = dg.AssetKey("daily_snapshot")
 SYNC_STATUS: Final = dg.AssetKey("sync_status")
 DATABASE_BACKUP: Final = dg.AssetKey("database_backup")
 
+# The check that each channel's pushes carry.
+PUSHED: Final = "pushed"
+
 # Run tags. The Runs page filters by them.
 CAUSE: Final = "invsync/cause"
 WEBHOOK: Final = "webhook"

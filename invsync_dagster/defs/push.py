@@ -25,6 +25,7 @@ from invsync_dagster.defs.names import (
     LEDGER,
     OWNERS,
     PUSH,
+    PUSHED,
     SYNC_STATUS,
     WEBHOOK,
     failed_channel_tag,
@@ -39,8 +40,6 @@ from invsync_dagster.settings import Settings
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
-
-CHECK = "pushed"
 
 # What a channel's thread hands back: its report, or the words of what broke it.
 Answer = tuple[str, PushReport | str]
@@ -219,7 +218,7 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
     if report.approval_missing:
         return dg.AssetCheckResult(
             asset_key=key,
-            check_name=CHECK,
+            check_name=PUSHED,
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
             description="Nothing is written before the first push is approved: run the job preview_channel, look, "
@@ -229,7 +228,7 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
     bad = report.rejected + report.unknown
     return dg.AssetCheckResult(
         asset_key=key,
-        check_name=CHECK,
+        check_name=PUSHED,
         passed=bad == 0,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{bad} rows failed; they stay changes and are tried again. The table `worst` has the platform's "
@@ -245,7 +244,7 @@ def _red(name: str, answer: PushReport | str) -> dg.AssetCheckResult:
     figures: dict[str, Any] = _figures(answer) if isinstance(answer, PushReport) else {}
     return dg.AssetCheckResult(
         asset_key=push_key(name),
-        check_name=CHECK,
+        check_name=PUSHED,
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{reason}. What is left stays a change, and the next run attempts it anew.",

@@ -70,7 +70,9 @@ def test_a_webhooks_run_applies_and_pushes_and_nothing_else(home: Home) -> None:
     clock = Arrival(home.inbox / "0001-a.segment", after=0.1)
     result = evaluate(inbox_sensor_function(home, clock, assets))
     assert isinstance(result, dg.SensorResult)
-    assert [request.asset_selection for request in result.run_requests or []] == [assets]
+    [request] = result.run_requests or []
+    assert request.asset_selection == assets
+    assert request.asset_check_keys == [dg.AssetCheckKey(dg.AssetKey(["push_results", "shop"]), "pushed")]
 
 
 def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) -> None:

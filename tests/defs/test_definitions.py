@@ -85,7 +85,7 @@ def test_the_lineage_leads_from_the_files_to_the_status(install: Callable[..., I
     assert parents["inventory_snapshot"] == {"stock_ledger"}
     assert parents["daily_snapshot"] == {"stock_ledger"}
     assert parents["inventory_changes"] == {"inventory_snapshot"}
-    assert parents["push_results/one"] == {"inventory_changes"}
+    assert parents["push_results/one"] == {"stock_ledger", "inventory_changes"}
     assert parents["sync_status"] == {"push_results/one"}
 
 

@@ -46,7 +46,7 @@ def test_a_run_that_leaves_the_changes_out_applies_before_it_pushes(install: Cal
     result = home.run("incremental", selection=[LEDGER, push_key("one"), push_key("two")])
     assert result.success
     ended = [event.step_key for event in result.all_events if event.is_step_success]
-    assert ended == ["stock_ledger", "push_results"]
+    assert ended.index("stock_ledger") < ended.index("push_results")
 
 
 def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Callable[..., Installation]) -> None:
