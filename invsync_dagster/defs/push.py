@@ -68,7 +68,7 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
         specs=[_spec(channel, configuration.settings) for channel in channels],
         check_specs=[
             dg.AssetCheckSpec(
-                CHECK,
+                PUSHED,
                 asset=push_key(channel.name),
                 description="The channel answered, and took each row that was sent.",
             )
