@@ -109,7 +109,7 @@ class Tally:
 class World:
     """The whole: build it with a seed, `run` it, `settle` it, and ask for `differences`."""
 
-    def __init__(self, seed: int, *, skus: int = 300, orders: int = 450, days: float = 2.0) -> None:
+    def __init__(self, seed: int, *, skus: int = 300, orders: int = 430, days: float = 2.0) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
@@ -244,7 +244,7 @@ class World:
         moment = START + timedelta(minutes=1)
         while moment < self.end:
             self.at(moment, self._cycle)
-            moment += timedelta(minutes=60)
+            moment += timedelta(minutes=90)
 
     def _sku(self) -> str:
         # A tenth of the goods gets most of the demand, so that some run out.
@@ -355,7 +355,7 @@ class World:
         self.inbox.append(Delivery(name, door.topic(lower, body), now, lower, body, f"seg:{self.receipts}"))
         if not self.cycle_planned:
             self.cycle_planned = True
-            self.after(self.rng.choice([5, 900, 2400]), self._cycle)
+            self.after(self.rng.choice([5, 1800, 5400]), self._cycle)
 
     # --- our processes ----------------------------------------------------------------------------------------------
 
