@@ -109,7 +109,7 @@ class Tally:
 class World:
     """The whole: build it with a seed, `run` it, `settle` it, and ask for `differences`."""
 
-    def __init__(self, seed: int, *, skus: int = 300, orders: int = 430, days: float = 2.0) -> None:
+    def __init__(self, seed: int, *, skus: int = 300, orders: int = 480, days: float = 2.0) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
