@@ -12,7 +12,7 @@ import dagster as dg
 
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock, SystemClock
-from invsync_dagster.defs.names import CAUSE, IMPORT, LEDGER, PUSHED, WEBHOOK, push_key
+from invsync_dagster.defs.names import CAUSE, IMPORT, LEDGER, WEBHOOK, push_key
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.inbox import SUFFIX
@@ -118,14 +118,7 @@ def imports_sensor_function(home: Home, clock: Clock) -> SensorFunction:
 def _result(request: Requested, cause: str, assets: Sequence[dg.AssetKey] = ()) -> dg.SensorResult:
     # The time makes the key of a second attempt a new one: Dagster never runs a key twice, also not after a failure.
     key = f"{request.newest}@{request.at:.3f}"
-    # The checks are named too, else those that look at everything would come back in.
-    checks = [dg.AssetCheckKey(asset, PUSHED) for asset in assets if asset != LEDGER]
-    run_request = dg.RunRequest(
-        run_key=key,
-        tags={CAUSE: cause},
-        asset_selection=list(assets) or None,
-        asset_check_keys=checks if assets else None,
-    )
+    run_request = dg.RunRequest(run_key=key, tags={CAUSE: cause}, asset_selection=list(assets) or None)
     return dg.SensorResult(run_requests=[run_request], cursor=request.store())
 
 

@@ -72,7 +72,6 @@ def test_a_webhooks_run_applies_and_pushes_and_nothing_else(home: Home) -> None:
     assert isinstance(result, dg.SensorResult)
     [request] = result.run_requests or []
     assert request.asset_selection == assets
-    assert request.asset_check_keys == [dg.AssetCheckKey(dg.AssetKey(["push_results", "shop"]), "pushed")]
 
 
 def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) -> None:
