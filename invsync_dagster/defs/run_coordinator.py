@@ -1,0 +1,33 @@
+"""How a requested run gets its process: a webhook's run at once, every other run through Dagster's queue."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dagster import DagsterInstance, DagsterRun, QueuedRunCoordinator, RunsFilter
+from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from invsync_dagster.defs.names import CAUSE, WEBHOOK
+
+# While one run pushes what was sold, a second may take what is sold meanwhile. More would only share the processor.
+AT_ONCE: Final = 2
+
+
+class WebhooksFirst(QueuedRunCoordinator[DagsterInstance]):
+    """Dagster's queue, past which a webhook's run is launched while fewer than `AT_ONCE` of them are in progress.
+
+    The queue is looked at once a second: every sale would wait for that. Limits of the queue count such a run as any
+    other. Raises what launching a run raises; the inbox sensor requests anew what no run has taken.
+    """
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Launch or enqueue the run, and return it as stored then."""
+        run = context.dagster_run
+        if run.tags.get(CAUSE) != WEBHOOK or self._webhook_runs_in_progress() >= AT_ONCE:
+            return super().submit_run(context)
+        self._instance.launch_run(run.run_id, context.workspace)
+        return self._instance.get_run_by_id(run.run_id) or run
+
+    def _webhook_runs_in_progress(self) -> int:
+        return self._instance.get_runs_count(RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES, tags={CAUSE: WEBHOOK}))

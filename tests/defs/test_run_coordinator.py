@@ -1,0 +1,62 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.test_utils import MockedRunLauncher, create_run_for_test, instance_for_test
+
+from invsync_dagster.defs.names import CAUSE, SCHEDULE, WEBHOOK
+from invsync_dagster.defs.run_coordinator import AT_ONCE
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    overrides = {
+        "run_coordinator": {"module": "invsync_dagster.defs.run_coordinator", "class": "WebhooksFirst"},
+        "run_launcher": {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"},
+    }
+    with instance_for_test(overrides=overrides) as made:
+        yield made
+
+
+def submit(instance: DagsterInstance, cause: str) -> str:
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("invsync"), "repository").get_job_origin("incremental")
+    run = create_run_for_test(
+        instance, status=DagsterRunStatus.NOT_STARTED, tags={CAUSE: cause}, remote_job_origin=origin
+    )
+    anything: Any = None
+    return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=anything)).run_id
+
+
+def launched(instance: DagsterInstance) -> list[str]:
+    launcher = instance.run_launcher
+    assert isinstance(launcher, MockedRunLauncher)
+    return [run.run_id for run in launcher.queue()]
+
+
+def status(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def test_a_webhooks_run_is_launched_at_once_and_any_other_is_queued(instance: DagsterInstance) -> None:
+    by_webhook, by_schedule = submit(instance, WEBHOOK), submit(instance, SCHEDULE)
+    assert launched(instance) == [by_webhook]
+    assert status(instance, by_webhook) == DagsterRunStatus.STARTING
+    assert status(instance, by_schedule) == DagsterRunStatus.QUEUED
+
+
+def test_beyond_the_runs_at_once_a_webhooks_run_is_queued_until_one_ends(instance: DagsterInstance) -> None:
+    first, *_ = at_once = [submit(instance, WEBHOOK) for _ in range(AT_ONCE)]
+    one_more = submit(instance, WEBHOOK)
+    assert launched(instance) == at_once
+    assert status(instance, one_more) == DagsterRunStatus.QUEUED
+    run = instance.get_run_by_id(first)
+    assert run is not None
+    instance.report_run_failed(run)
+    assert launched(instance) == at_once
+    after = submit(instance, WEBHOOK)
+    assert launched(instance) == [*at_once, after]
