@@ -104,6 +104,22 @@ class ImportLimits(BaseModel):
     )
 
 
+class ChangeLimits(BaseModel):
+    """The breaker before the wire: what one change of rules, mapping or status moves beyond these is held per listing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    zeroed_share: float = Field(
+        default=0.2, ge=0, le=1, description="Share of a channel's active listings that one change may set to 0."
+    )
+    raised_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of a channel's active listings that one change may raise."
+    )
+    minimum: int = Field(
+        default=20, ge=0, description="Listings that a change may always move so, however large their share is."
+    )
+
+
 class Settings(BaseModel):
     """The settings of an installation, each with the default that sellers expect."""
 
@@ -146,6 +162,9 @@ class Settings(BaseModel):
     )
     import_limits: ImportLimits = Field(
         default=ImportLimits(), description="What a source may change without a person's approval."
+    )
+    change_limits: ChangeLimits = Field(
+        default=ChangeLimits(), description="What a change of rules, mapping or status may move without approval."
     )
     max_webhook_bytes: int = Field(
         default=1_048_576,

@@ -15,7 +15,7 @@ from invsync_dagster.cli.common import (
     workspace,
 )
 from invsync_dagster.inventory import channels as channel_rows
-from invsync_dagster.inventory import levels
+from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as channels_table
 from invsync_dagster.sync.registration import register_channels
@@ -86,7 +86,7 @@ def _set_status(name: str, state: str, actor: str, reason: str) -> None:
                 channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
         except LookupError as error:
             raise RefusedError(str(error)) from error
-        levels.catch_up(ws.engine, now)
+        catch_up(ws.engine, now)
     click.echo(f"{name}: {state}")
 
 

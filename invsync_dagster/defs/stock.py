@@ -176,7 +176,8 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
         "what is on its way, or that are uncertain. The database keeps them in an index, so finding them costs as "
         "much as there is work.\n\n"
         "*A red check* `oldest_change`: a level has been out of step for long; the table `worst` says why. `breaker`: "
-        "levels are held until a person approves or drops the change that would have moved them too far."
+        "a change of rules, mapping or status would have moved too many listings; they go on selling down from the number "
+        "that they had. Look at `invsync held list`; approve with `invsync held approve CHANNEL`, or take the change back."
     ),
 )
 def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -215,7 +216,9 @@ def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg
                 check_name="breaker",
                 passed=held == 0,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"The breaker holds {held} levels.",
+                description=f"The breaker holds {held} levels: `invsync held list` says why."
+                if held
+                else "Nothing is held.",
                 metadata={"held": held},
             ),
         ],

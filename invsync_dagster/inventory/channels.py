@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.rules import LOW_STOCK, RuleValues
 from invsync_dagster.inventory.tables import channels
+from invsync_dagster.settings import ChangeLimits
 
 CONFIGURATION = "channels.yaml"  # the actor of what the file changed
 MISSING = "missing from channels.yaml"
@@ -32,8 +33,9 @@ def register(
     contains_orders_of: Sequence[str] = (),
     count_lag_seconds: float = 0.0,
     low_stock: int = LOW_STOCK,
+    change_limits: ChangeLimits = ChangeLimits(),  # noqa: B008 - frozen
 ) -> bool:
-    """Bring the channel's row in line with the configuration; say whether `levels.catch_up` has levels to recompute.
+    """Bring the channel's row in line with the configuration; say whether `catch_up` has levels to recompute.
 
     A channel that was paused because the file had lost it becomes active again. A new channel waits for the approval of
     its first push. `cut_over_at` None: the moment of its first registration, so that older orders have no effect.
@@ -48,6 +50,9 @@ def register(
         "maximum": rules.maximum,
         "dead_band": rules.dead_band,
         "low_stock": low_stock,
+        "zeroed_share": change_limits.zeroed_share,
+        "raised_share": change_limits.raised_share,
+        "moved_minimum": change_limits.minimum,
         "contains_orders_of": list(contains_orders_of),
         "count_lag_seconds": count_lag_seconds,
     }
@@ -81,7 +86,7 @@ def pause_missing(connection: Connection, configured: Collection[str], now: date
 
 
 def set_status(connection: Connection, name: str, status: str, *, actor: str, reason: str, now: datetime) -> bool:
-    """Make a channel `active`, `paused` or `retired`; say whether `levels.catch_up` has levels to recompute.
+    """Make a channel `active`, `paused` or `retired`; say whether `catch_up` has levels to recompute.
 
     Raises LookupError for an unknown channel, ValueError for another status.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select, update
 
@@ -12,6 +13,11 @@ from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.tables import inventory_levels, stock_ledger
 
+# What the channel shows, as far as we know; NULL for a level that was neither written nor read.
+NUMBER: Final[Any] = func.coalesce(
+    inventory_levels.c.expected, inventory_levels.c.acknowledged_quantity, inventory_levels.c.observed_quantity
+)
+
 
 def hold(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
     """Hold levels, in the caller's `write_transaction`; return how many were not held already.
@@ -19,14 +25,13 @@ def hold(connection: Connection, level_ids: Collection[int], *, reason: str, act
     A level whose number isn't known (never written, never read) has none to be held at, and is left out.
     """
     level = inventory_levels.c
-    shown = func.coalesce(level.expected, level.acknowledged_quantity, level.observed_quantity)
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
     held: list[Row[tuple[int, str]]] = []
     for part in chunks(level_ids):
         statement = (
             update(inventory_levels)
-            .where(level.id.in_(part), level.held_quantity.is_(None), shown.is_not(None))
-            .values(held_quantity=shown, held_sequence=sequence, held_desired=level.desired, held_reason=reason)
+            .where(level.id.in_(part), level.held_quantity.is_(None), NUMBER.is_not(None))
+            .values(held_quantity=NUMBER, held_sequence=sequence, held_desired=level.desired, held_reason=reason)
             .returning(level.id, level.central_sku)
         )
         held += connection.execute(statement).all()

@@ -1,4 +1,4 @@
-"""What every level should show: desired quantities recomputed set-wise in SQL, by SKU or in chunks by channel."""
+"""What every level should show: desired quantities, recomputed set-wise in SQL by SKU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Engine,
     Text,
     Update,
     and_,
@@ -24,7 +23,6 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory.bulk import as_parameter, chunks, texts
-from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.rules import RuleColumns, dead_band_sql, greatest, least, result_sql
 from invsync_dagster.inventory.tables import (
     central_inventory,
@@ -36,9 +34,6 @@ from invsync_dagster.inventory.tables import (
 
 # SKUs that one statement recomputes: with five listings each about 0.1 s, in which no other writer gets its turn.
 SKUS_AT_ONCE = 20_000
-
-# Levels that one transaction of a chunked job recomputes, so that sales wait for it no longer than about 50 ms.
-LEVELS_A_CHUNK = 2_000
 
 # Statuses of a listing that stop its level; of several, the highest gives the reason.
 _RANKS = {"paused": 1, "excluded": 2, "needs_review": 3}
@@ -65,42 +60,6 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime) -> N
         parameters = {"now": now, "skus": as_parameter(part)}
         for statement in _RECOMPUTE:
             connection.execute(statement, parameters)
-
-
-def catch_up(engine: Engine, now: datetime) -> int:
-    """Recompute the levels of channels whose rules or status changed, in short transactions; return how many levels.
-
-    Until it has come by, a level goes on with what it had. It may die anywhere and be called again: what is recomputed
-    carries the revision, and the channel is marked done at the end.
-    """
-    channel = channels.c
-    with engine.connect() as connection:
-        waiting = connection.execute(
-            select(channel.name, channel.rules_revision).where(channel.rules_revision > channel.recomputed_revision)
-        ).all()
-    total = 0
-    for name, revision in waiting:
-        total += _catch_up_channel(engine, name, revision, now)
-    return total
-
-
-def _catch_up_channel(engine: Engine, name: str, revision: int, now: datetime) -> int:
-    level = inventory_levels.c
-    after, total = 0, 0
-    while True:
-        with write_transaction(engine) as connection:
-            rows = connection.execute(
-                select(level.id, level.central_sku)
-                .where(level.channel == name, level.id > after, level.rules_revision < revision)
-                .order_by(level.id)
-                .limit(LEVELS_A_CHUNK)
-            ).all()
-            if not rows:
-                connection.execute(update(channels).where(channels.c.name == name).values(recomputed_revision=revision))
-                return total
-            recompute(connection, {row.central_sku for row in rows}, now)
-        after = rows[-1].id
-        total += len(rows)
 
 
 def _recompute(*, shared: bool) -> Update:

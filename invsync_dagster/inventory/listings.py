@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory import levels
+from invsync_dagster.inventory import breaker, levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import chunks
@@ -54,13 +54,14 @@ class Listing:
 @dataclass(slots=True)
 class ListingsSet:
     """What `set_listings` did, in listings; `review` are those on levels with several SKUs, `lines` open order lines that
-    could be booked now."""
+    could be booked now, `held` levels that the breaker holds."""
 
     created: int = 0
     changed: int = 0
     unchanged: int = 0
     review: int = 0
     lines: int = 0
+    held: int = 0
 
 
 def set_listings(
@@ -69,7 +70,8 @@ def set_listings(
     """Create or change listings in the caller's `write_transaction`, with their levels and desired quantities.
 
     A listing is known by its channel, item, location and platform SKU; the last one given of a key holds. Order lines that
-    waited for a mapping are booked. Raises LookupError, and changes nothing, if a channel or SKU doesn't exist.
+    waited for a mapping are booked; levels that the change moves beyond a channel's limits are held. Raises LookupError,
+    and changes nothing, if a channel or SKU doesn't exist.
     """
     _refuse_unknown(connection, listings)
     result = ListingsSet()
@@ -77,12 +79,17 @@ def set_listings(
     by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
     for listing in listings:
         by_channel[listing.channel][listing.key] = listing
+    before: dict[int, breaker.Shown] = {}
     for channel, wanted in by_channel.items():
+        items = {one.item_id for one in wanted.values()}
+        level = inventory_levels.c
+        before |= breaker.shown(connection, level.item_id, items, level.channel == channel)
         for part in chunks(wanted.values()):
             _set(connection, channel, part, result, actor, reason, now)
             names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
             result.lines += apply_open_lines(book, channel, names)
     book.close()
+    result.held = breaker.hold_excess(connection, before, reason, now)
     return result
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from invsync_dagster.inventory import levels
+from invsync_dagster.inventory import breaker, levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.tables import central_inventory
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,23 @@ class Sku:
 
 @dataclass(slots=True)
 class SkusSet:
-    """What `set_skus` did, in SKUs."""
+    """What `set_skus` did, in SKUs; `held` are the levels that the breaker holds."""
 
     created: int = 0
     changed: int = 0
     unchanged: int = 0
+    held: int = 0
 
 
 def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason: str, now: datetime) -> SkusSet:
     """Create SKUs (with nothing in stock), or change their name and status, in the caller's `write_transaction`.
 
-    An inactive SKU desires 0 on every channel. A change of status is a recorded action.
+    An inactive SKU desires 0 on every channel. A change of status is a recorded action; levels that it moves beyond a
+    channel's limits are held.
     """
     result = SkusSet()
+    before: dict[int, breaker.Shown] = {}
+    cause = ""
     central = central_inventory.c
     for part in chunks({one.sku: one for one in skus}.values()):
         query = select(central.sku, central.product_name, central.status).where(
@@ -69,7 +73,9 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
         if changed:
             connection.execute(_CHANGE, changed)
         if status:
-            record_action(
+            changing = [sku for sku, *_ in status]
+            before |= breaker.shown(connection, inventory_levels.c.central_sku, changing)
+            revision = record_action(
                 connection,
                 at=now,
                 actor=actor,
@@ -79,10 +85,12 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
                 after=[[sku, after] for sku, _, after in status],
                 reason=reason,
             )
-            levels.recompute(connection, [sku for sku, *_ in status], now)
+            cause = cause or f"change {revision} of SKUs' status"
+            levels.recompute(connection, changing, now)
         result.created += len(new)
         result.changed += len(changed)
         result.unchanged += len(part) - len(new) - len(changed)
+    result.held = breaker.hold_excess(connection, before, cause, now)
     return result
 
 

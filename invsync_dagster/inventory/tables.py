@@ -203,6 +203,9 @@ channels = Table(
     Column("maximum", BigInteger),
     Column("dead_band", BigInteger, nullable=False, default=0),
     Column("low_stock", BigInteger, nullable=False, default=5),  # at or below it no dead band holds
+    Column("zeroed_share", Float, nullable=False, default=0.2),  # limits of a change: see settings.ChangeLimits
+    Column("raised_share", Float, nullable=False, default=0.5),
+    Column("moved_minimum", BigInteger, nullable=False, default=20),
     Column("rules_revision", BigInteger, nullable=False, default=0),
     Column(
         "recomputed_revision", BigInteger, nullable=False, default=0
@@ -323,6 +326,15 @@ Index(
     inventory_levels.c.channel,
     sqlite_where=inventory_levels.c.claim.is_not(None),
     postgresql_where=inventory_levels.c.claim.is_not(None),
+)
+
+
+# What the breaker holds: none on most days, and each cycle counts it.
+Index(
+    "ix_inventory_levels_held",
+    inventory_levels.c.channel,
+    sqlite_where=inventory_levels.c.held_quantity.is_not(None),
+    postgresql_where=inventory_levels.c.held_quantity.is_not(None),
 )
 
 

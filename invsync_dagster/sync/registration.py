@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from invsync_dagster.inventory import channels, levels
+from invsync_dagster.inventory import channels
+from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as registered
 from invsync_dagster.platforms.registry import VENDORS
@@ -35,9 +36,10 @@ def register_channels(ws: Workspace) -> int:
                 contains_orders_of=channel.contains_orders_of,
                 count_lag_seconds=channel.count_lag_seconds,
                 low_stock=ws.configuration.settings.low_stock,
+                change_limits=ws.configuration.settings.change_limits,
             )
         channels.pause_missing(connection, [channel.name for channel in configured], ws.clock.now())
-    return levels.catch_up(ws.engine, ws.clock.now())
+    return catch_up(ws.engine, ws.clock.now())
 
 
 def missing_channels(ws: Workspace) -> list[str]:

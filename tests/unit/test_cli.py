@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import migrate, open_database
-from invsync_dagster.inventory.tables import central_inventory, operator_actions
+from invsync_dagster.inventory import holds
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, operator_actions
 from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import World
@@ -265,3 +266,22 @@ def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, m
     lines = invoke("status").stdout.splitlines()
     assert any("channel" in line and "erp_main" in line for line in lines)
     assert any("out of step" in line and "2" in line and "held" not in line for line in lines)
+
+
+def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stocked: Home, invoke: Invoke) -> None:
+    engine = open_database(stocked.database_url)
+    with write_transaction(engine) as connection:
+        level = inventory_levels.c
+        connection.execute(update(inventory_levels).values(acknowledged_quantity=level.desired))
+        ids = list(connection.execute(select(level.id)).scalars())
+        now = SystemClock().now()
+        holds.hold(connection, ids, reason="change 9 would set to 0 2 of 2 listings", actor="breaker", now=now)
+    engine.dispose()
+    words = invoke("held", "list").stdout
+    assert "change 9 would set to 0 2 of 2 listings" in words
+    assert "Held: 2" in words
+    assert [row["central_sku"] for row in json.loads(invoke("held", "list", "--json").stdout)] == ["0071", "A-1"]
+    assert "1 listings approved" in invoke("held", "approve", "erp_main", "A-1", "--reason", "right").stdout
+    assert [row["central_sku"] for row in json.loads(invoke("held", "list", "--json").stdout)] == ["0071"]
+    refused = invoke("held", "approve", "erp_main", "A-1", "--reason", "again")
+    assert (refused.exit_code, refused.stderr) == (2, "invsync: nothing is held on 'erp_main' of A-1\n")

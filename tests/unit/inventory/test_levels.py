@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from invsync_dagster.inventory import channels, holds, levels, listings
+from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules
@@ -280,25 +281,25 @@ def test_a_change_of_rules_spreads_in_chunks_and_can_die_in_between(monkeypatch)
     stock.in_step()
     assert stock.rules(SHOP, Rules(buffer=7)) is True
     assert {stock.level(SHOP, sku).desired for sku in skus} == {100}
-    monkeypatch.setattr(levels, "LEVELS_A_CHUNK", 10)
+    monkeypatch.setattr("invsync_dagster.inventory.catch_up.LEVELS_A_CHUNK", 10)
     calls = []
 
     def dying(connection, part, now):
         calls.append(len(part))
-        if len(calls) == 2:
+        if len(calls) == 5:  # the change was tried, in three chunks; the second that is made dies
             raise RuntimeError("killed")
         return recompute(connection, part, now)
 
     recompute = levels.recompute
     monkeypatch.setattr(levels, "recompute", dying)
     with pytest.raises(RuntimeError, match="killed"):
-        levels.catch_up(stock.engine, at(1))
+        catch_up(stock.engine, at(1))
     assert sorted(stock.level(SHOP, sku).desired for sku in skus) == [93] * 10 + [100] * 15
-    assert levels.catch_up(stock.engine, at(2)) == 15
-    assert calls == [10, 10, 10, 5]
+    assert catch_up(stock.engine, at(2)) == 15
+    assert calls == [10, 10, 5, 10, 10, 10, 5, 10, 5]
     assert {stock.level(SHOP, sku).desired for sku in skus} == {93}
     assert {stock.level(OTHER, sku).desired for sku in skus} == {100}
-    assert levels.catch_up(stock.engine, at(3)) == 0
+    assert catch_up(stock.engine, at(3)) == 0
     assert stock.rules(SHOP, Rules(buffer=7)) is False
 
 
@@ -316,7 +317,7 @@ def test_a_paused_channel_keeps_its_numbers_and_is_read_when_it_resumes():
     stock.in_step()
     with write_transaction(stock.engine) as connection:
         assert channels.set_status(connection, SHOP, "paused", actor="ann", reason="moving", now=START)
-    assert levels.catch_up(stock.engine, START) == 2
+    assert catch_up(stock.engine, START) == 2
     stock.apply(order(item="other-A", ordered=1), channel=OTHER)
     assert (stock.level().pushable, stock.level().stopped_reason, stock.level().desired) == (
         False,
@@ -325,7 +326,7 @@ def test_a_paused_channel_keeps_its_numbers_and_is_read_when_it_resumes():
     )
     with write_transaction(stock.engine) as connection:
         assert channels.set_status(connection, SHOP, "active", actor="ann", reason="", now=at(1))
-    levels.catch_up(stock.engine, at(1))
+    catch_up(stock.engine, at(1))
     assert (stock.level().desired, stock.level().uncertain, stock.level().expected) == (9, "resumed", None)
 
 
@@ -334,10 +335,10 @@ def test_a_channel_that_the_file_lost_is_paused_and_active_again_once_it_is_back
     with write_transaction(stock.engine) as connection:
         assert channels.pause_missing(connection, [OTHER, ERP], START) == [SHOP]
         assert channels.pause_missing(connection, [OTHER, ERP], START) == []
-    levels.catch_up(stock.engine, START)
+    catch_up(stock.engine, START)
     assert stock.level().pushable is False
     assert stock.rules(SHOP, Rules()) is True
-    levels.catch_up(stock.engine, START)
+    catch_up(stock.engine, START)
     assert stock.level().pushable is True
 
 
@@ -377,7 +378,7 @@ def test_an_unknown_status_of_a_channel_is_refused():
 def test_a_dead_band_keeps_the_acknowledged_number_but_never_more_than_is_available():
     stock = Stock({"A": 20})
     stock.rules(SHOP, Rules(dead_band=3))
-    levels.catch_up(stock.engine, START)
+    catch_up(stock.engine, START)
     stock.in_step()
     stock.count({"A": 22}, as_of=1)
     assert stock.desired() == {SHOP: 20, OTHER: 22, ERP: 22}

@@ -46,6 +46,9 @@ def upgrade() -> None:
         sa.Column("maximum", sa.BigInteger(), nullable=True),
         sa.Column("dead_band", sa.BigInteger(), nullable=False),
         sa.Column("low_stock", sa.BigInteger(), nullable=False),
+        sa.Column("zeroed_share", sa.Float(), nullable=False),
+        sa.Column("raised_share", sa.Float(), nullable=False),
+        sa.Column("moved_minimum", sa.BigInteger(), nullable=False),
         sa.Column("rules_revision", sa.BigInteger(), nullable=False),
         sa.Column("recomputed_revision", sa.BigInteger(), nullable=False),
         sa.Column("contains_orders_of", sa.JSON(), nullable=False),
@@ -172,6 +175,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("claim IS NOT NULL"),
         postgresql_where=sa.text("claim IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_inventory_levels_held",
+        "inventory_levels",
+        ["channel"],
+        unique=False,
+        sqlite_where=sa.text("held_quantity IS NOT NULL"),
+        postgresql_where=sa.text("held_quantity IS NOT NULL"),
     )
     op.create_index(
         "ix_inventory_levels_shared",

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from invsync_dagster.inventory import breaker, channels, holds
+from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.listings import Listing
+from invsync_dagster.inventory.rules import Rules
+from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.inventory.tables import operator_actions
+from invsync_dagster.settings import ChangeLimits
+from tests.unit.inventory.stock import OTHER, SHOP, START, Stock, at, order
+
+SKUS = [f"S{number:02}" for number in range(40)]
+
+
+@pytest.fixture
+def stock() -> Stock:
+    """Forty SKUs of ten units, each on two shops and in the ERP, all in step; a change may zero 8 and raise 20 of a shop."""
+    made = Stock(dict.fromkeys(SKUS, 10), skus=SKUS)
+    for name in (SHOP, OTHER):
+        set_rules(made, name, Rules())
+    made.in_step()
+    return made
+
+
+def set_rules(stock: Stock, channel: str, rules: Rules) -> None:
+    limits = ChangeLimits(zeroed_share=0.2, raised_share=0.5, minimum=5)
+    with write_transaction(stock.engine) as connection:
+        channels.register(connection, channel, "shopify", "sandbox", True, rules, None, START, change_limits=limits)
+
+
+def approve(stock: Stock, skus: Iterable[str], reason: str = "it is right") -> int:
+    held = [stock.level(SHOP, sku).id for sku in skus]
+    with write_transaction(stock.engine) as connection:
+        return holds.approve(connection, held, reason=reason, actor="ann", now=at(3))
+
+
+def desired(stock: Stock, channel: str, skus: Iterable[str] = SKUS) -> set[int]:
+    return {stock.level(channel, sku).desired for sku in skus}
+
+
+def set_inactive(stock: Stock, skus: Iterable[str]) -> int:
+    with write_transaction(stock.engine) as connection:
+        return set_skus(
+            connection, [Sku(sku, status="inactive") for sku in skus], actor="ann", reason="season", now=at(1)
+        ).held
+
+
+def test_skus_made_inactive_within_the_limit_go_to_zero(stock: Stock) -> None:
+    assert set_inactive(stock, SKUS[:8]) == 0
+    assert desired(stock, SHOP, SKUS[:8]) == {0}
+    assert desired(stock, SHOP, SKUS[8:]) == {10}
+
+
+def test_one_sku_more_than_the_limit_holds_all_of_the_change_with_its_reason(stock: Stock) -> None:
+    assert set_inactive(stock, SKUS[:9]) == 9 * 2  # the ERP's own limit is the default: 20
+    for channel in (SHOP, OTHER):
+        level = stock.level(channel, SKUS[0])
+        assert (level.desired, level.held_quantity, level.held_desired) == (10, 10, 0)
+        assert level.held_reason.endswith(
+            f"of SKUs' status would set to 0 9 of 40 listings on {channel}; 8 may pass unseen"
+        )
+    assert stock.level("erp", SKUS[0]).desired == 0
+
+
+def test_a_held_level_goes_on_falling_by_what_is_sold_and_shows_the_rules_once_approved(stock: Stock) -> None:
+    set_inactive(stock, SKUS[:9])
+    stock.apply(order(item=f"{OTHER}-{SKUS[0]}", ordered=3), channel=OTHER)
+    assert stock.level(SHOP, SKUS[0]).desired == 7
+    assert approve(stock, SKUS[:9]) == 9
+    assert desired(stock, SHOP, SKUS[:9]) == {0}
+    assert desired(stock, OTHER, SKUS[1:9]) == {10}
+
+
+def test_rules_that_would_zero_a_channel_are_held_there_as_a_whole_and_nowhere_else(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=10))
+    assert catch_up(stock.engine, at(1)) == 40
+    assert desired(stock, SHOP) == {10}
+    reason = stock.level(SHOP, SKUS[0]).held_reason
+    assert "would set to 0 40 of 40 listings on shop; 8 may pass unseen" in reason
+    assert desired(stock, OTHER) == {10}
+    assert all(stock.level(OTHER, sku).held_quantity is None for sku in SKUS)
+
+
+def test_rules_that_only_lower_pass_and_rules_that_raise_too_many_are_held(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=4))
+    catch_up(stock.engine, at(1))
+    assert desired(stock, SHOP) == {6}
+    stock.in_step()
+    set_rules(stock, SHOP, Rules(buffer=0))
+    catch_up(stock.engine, at(2))
+    assert desired(stock, SHOP) == {6}
+    assert "would raise 40 of 40 listings" in stock.level(SHOP, SKUS[0]).held_reason
+
+
+def test_rules_that_are_taken_back_before_an_approval_leave_the_number_as_it_was(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=10))
+    catch_up(stock.engine, at(1))
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    assert desired(stock, SHOP) == {10}
+    assert approve(stock, SKUS) == 40
+    assert desired(stock, SHOP) == {10}
+
+
+def test_a_mapping_that_would_zero_too_many_listings_is_held(stock: Stock) -> None:
+    wanted = [Listing(SHOP, sku, f"{SHOP}-{sku}", platform_sku=f"{sku}@{SHOP}", percent=0) for sku in SKUS[:9]]
+    assert stock.map(*wanted, reason="import 7").held == 9
+    assert desired(stock, SHOP, SKUS[:9]) == {10}
+    assert stock.level(SHOP, SKUS[0]).held_reason.startswith("import 7 would set to 0 9 of 40 listings")
+    assert stock.map(*wanted[:8], reason="import 8").held == 0
+
+
+def test_a_job_that_dies_amid_a_held_change_goes_on_with_its_verdict(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.inventory.catch_up.LEVELS_A_CHUNK", 35)
+    set_rules(stock, SHOP, Rules(buffer=10))
+    hold_moves = breaker.hold_moves
+    calls: list[int] = []
+
+    def dying(*arguments: Any) -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return int(hold_moves(*arguments))
+
+    monkeypatch.setattr("invsync_dagster.inventory.breaker.hold_moves", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        catch_up(stock.engine, at(1))
+    assert sum(stock.level(SHOP, sku).held_quantity is not None for sku in SKUS) == 35
+    catch_up(stock.engine, at(2))  # five are left, fewer than the limit
+    assert desired(stock, SHOP) == {10}
+    assert all(stock.level(SHOP, sku).held_quantity == 10 for sku in SKUS)
+
+
+def test_a_level_that_shows_no_number_yet_is_not_held(stock: Stock) -> None:
+    stock.change_levels(acknowledged_quantity=None, expected=None, observed_quantity=None)
+    assert set_inactive(stock, SKUS) == 0
+    assert desired(stock, SHOP) == {0}
+
+
+def test_holding_and_approving_are_recorded_with_who_and_why(stock: Stock) -> None:
+    set_inactive(stock, SKUS[:9])
+    approve(stock, SKUS[:1])
+    done = [(row.action, row.actor, row.reason) for row in stock.rows(operator_actions)[-3:]]
+    assert [(action, actor) for action, actor, _ in done] == [
+        ("levels held", "breaker"),
+        ("levels held", "breaker"),
+        ("levels approved", "ann"),
+    ]
+    assert done[-1][2] == "it is right"
