@@ -120,6 +120,21 @@ class ChangeLimits(BaseModel):
     )
 
 
+class Retention(BaseModel):
+    """How long records are kept. The ledger, orders and decisions stay for good."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runs_days: int = Field(
+        default=14, ge=1, description="Days of Dagster runs; one that made the latest of anything stays longer."
+    )
+    logs_days: int = Field(
+        default=90, ge=1, description="Days of attempts and readings in the database; older ones go to data/archive/."
+    )
+    deliveries_days: int = Field(default=90, ge=1, description="Days of raw webhooks, applied already, for a replay.")
+    reports_days: int = Field(default=30, ge=1, description="Days of the reports of runs under data/reports/.")
+
+
 class Settings(BaseModel):
     """The settings of an installation, each with the default that sellers expect."""
 
@@ -166,6 +181,7 @@ class Settings(BaseModel):
     change_limits: ChangeLimits = Field(
         default=ChangeLimits(), description="What a change of rules, mapping or status may move without approval."
     )
+    retention: Retention = Field(default=Retention(), description="How long records are kept.")
     max_webhook_bytes: int = Field(
         default=1_048_576,
         ge=1024,

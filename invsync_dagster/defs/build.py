@@ -8,6 +8,7 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.defs.checks import build_audit_checks
 from invsync_dagster.defs.daily import build_daily
 from invsync_dagster.defs.full_sync import build_full_sync
+from invsync_dagster.defs.housekeeping import build_housekeeping
 from invsync_dagster.defs.imports import imports_asset
 from invsync_dagster.defs.jobs import build_jobs
 from invsync_dagster.defs.push import build_push
@@ -26,16 +27,18 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
     Steps run in the run's own process: another process a step would cost 0.9 s each.
     """
     audit_checks = build_audit_checks(configuration)
+    assets = [
+        imports_asset,
+        *build_stock(configuration),
+        *build_daily(configuration),
+        *build_push(configuration),
+        *build_status(configuration),
+        *build_full_sync(configuration),
+        *build_upkeep(home),
+    ]
+    checks = {key for one in [*assets, *audit_checks] if isinstance(one, dg.AssetsDefinition) for key in one.check_keys}
     return dg.Definitions(
-        assets=[
-            imports_asset,
-            *build_stock(configuration),
-            *build_daily(configuration),
-            *build_push(configuration),
-            *build_status(configuration),
-            *build_full_sync(configuration),
-            *build_upkeep(home),
-        ],
+        assets=[*assets, *build_housekeeping(configuration, checks)],
         asset_checks=audit_checks,
         jobs=build_jobs(home, configuration, audit_checks),
         schedules=build_schedules(home, configuration),

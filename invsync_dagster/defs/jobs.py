@@ -143,6 +143,12 @@ def build_jobs(home: Home, configuration: Configuration, audit_checks: Sequence[
             run_tags=PATIENT,
             description="The stock at the end of a day, rebuilt from the ledger.",
         ),
+        dg.define_asset_job(
+            "clean_up",
+            selection=dg.AssetSelection.assets(names.HOUSEKEEPING),
+            run_tags=PATIENT,
+            description="Removes old runs, attempts, receipts, raw webhooks and reports, as `retention` says.",
+        ),
     ]
     if embedded_database(home):
         backup = dg.AssetSelection.assets(names.DATABASE_BACKUP)

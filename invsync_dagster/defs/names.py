@@ -27,6 +27,7 @@ CHANGES: Final = dg.AssetKey("inventory_changes")
 DAILY_SNAPSHOT: Final = dg.AssetKey("daily_snapshot")
 SYNC_STATUS: Final = dg.AssetKey("sync_status")
 DATABASE_BACKUP: Final = dg.AssetKey("database_backup")
+HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"

@@ -46,6 +46,14 @@ def build_schedules(home: Home, configuration: Configuration) -> list[dg.Schedul
             description="The checks that look at everything, hourly.",
         ),
         dg.ScheduleDefinition(
+            name="clean_up_schedule",
+            job_name="clean_up",
+            cron_schedule="45 4 * * *",
+            execution_timezone=zone,
+            tags=BY_SCHEDULE,
+            description="Removes what is older than `retention` says, every night.",
+        ),
+        dg.ScheduleDefinition(
             name="daily_snapshot_schedule",
             job_name="snapshot_day",
             cron_schedule="15 0 * * *",

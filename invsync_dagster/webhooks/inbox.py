@@ -8,9 +8,10 @@ import heapq
 import json
 import os
 import random
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from invsync_dagster.clock import Clock
@@ -121,6 +122,15 @@ class Inbox:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.replace(folder / path.name)
+
+    def forget(self, before: date) -> int:
+        """Remove the days of applied segments before `before`; return how many segments. Raises OSError."""
+        removed = 0
+        for folder in sorted((self.folder / "done").glob("????-??-??")):
+            if folder.name < before.isoformat():
+                removed += sum(1 for _ in folder.iterdir())
+                shutil.rmtree(folder)
+        return removed
 
     def quarantine(self, delivery: Delivery, reason: str) -> Path:
         """Keep a delivery that can't be applied, with its reason, as a JSON file of its own; on disk on return.

@@ -39,6 +39,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "full_sync/one",
         "full_sync/two",
         "database_backup",
+        "housekeeping",
     }
     repository = definitions.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"} == {
@@ -47,6 +48,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "audit",
         "snapshot_day",
         "backup",
+        "clean_up",
         "full_sync",
         "sync_skus",
         "preview_channel",
@@ -57,6 +59,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "incremental_schedule": "*/5 * * * *",
         "audit_schedule": "30 * * * *",
         "daily_snapshot_schedule": "15 0 * * *",
+        "clean_up_schedule": "45 4 * * *",
         "full_sync_schedule": "0 3 * * *",
         "backup_schedule": "0 * * * *",
     }

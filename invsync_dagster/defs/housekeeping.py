@@ -1,0 +1,162 @@
+"""What keeps the installation from growing without end: old runs, attempts, receipts, raw webhooks and reports go."""
+
+# No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+
+from invsync_dagster.channels import Configuration
+from invsync_dagster.clock import Clock
+from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
+from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.retention import archive_logs, forget_receipts
+from invsync_dagster.webhooks.inbox import Inbox
+
+# What is left over is done the next day; a run is deleted in about 15 ms.
+RUNS_SECONDS = 900.0
+RUNS_AT_ONCE = 200
+
+# Dagster hands records out in pages.
+PAGE = 1000
+
+# Below this the disk is about to be full, and nothing can be taken any more.
+FREE_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunsDeleted:
+    """`kept` are runs that are old enough, and made the latest materialisation or check of something."""
+
+    deleted: int = 0
+    kept: int = 0
+
+
+def runs_of_the_latest(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> set[str]:
+    """Return the runs that made the latest materialisation or observation of an asset or partition, or the latest check.
+
+    Dagster deletes these records with their run: the partition would be missing again, the asset never materialised.
+    """
+    kept: set[str] = set()
+    for key in instance.get_asset_keys():
+        kept |= {record.run_id for record in instance.fetch_materializations(key, limit=1).records}
+        kept |= {record.run_id for record in instance.fetch_observations(key, limit=1).records}
+        latest = instance.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        ids = sorted(latest.values())
+        for start in range(0, len(ids), PAGE):
+            some = dg.AssetRecordsFilter(asset_key=key, storage_ids=ids[start : start + PAGE])
+            kept |= {record.run_id for record in instance.fetch_materializations(some, limit=PAGE).records}
+    evaluated = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+    return kept | {record.run_id for record in evaluated.values()}
+
+
+def delete_old_runs(
+    instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], before: datetime, clock: Clock
+) -> RunsDeleted:
+    """Delete finished runs created before `before`, oldest first, with their events and logs; see `runs_of_the_latest`."""
+    spared = runs_of_the_latest(instance, checks)
+    until = clock.now() + timedelta(seconds=RUNS_SECONDS)
+    filters = dg.RunsFilter(statuses=FINISHED_STATUSES, created_before=before)
+    deleted, kept, cursor = 0, 0, None
+    while clock.now() < until:
+        records = instance.get_run_records(filters, limit=RUNS_AT_ONCE, cursor=cursor, ascending=True)
+        for record in records:
+            run_id = record.dagster_run.run_id
+            cursor = run_id
+            if run_id in spared:
+                kept += 1
+                continue
+            _delete_run(instance, run_id)
+            deleted += 1
+        if len(records) < RUNS_AT_ONCE:
+            break
+    return RunsDeleted(deleted, kept)
+
+
+def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    # Imported here: it brings Alembic along, 0.1 s, and every run loads this module.
+    from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    instance.delete_run(run_id)
+    storage = instance.event_log_storage
+    if isinstance(storage, SqliteEventLogStorage):
+        # Dagster empties a run's own file, and leaves it as large as it was: 140 KB a run.
+        shard = Path(storage.path_for_shard(run_id))
+        for path in (shard, shard.with_name(f"{shard.name}-wal"), shard.with_name(f"{shard.name}-shm")):
+            path.unlink(missing_ok=True)
+
+
+def remove_old_folders(folder: Path, before: datetime) -> int:
+    """Remove the folders in `folder` that nobody has written into since `before`; return how many. Raises OSError."""
+    old = [path for path in folder.glob("*") if path.is_dir() and path.stat().st_mtime < before.timestamp()]
+    for path in old:
+        shutil.rmtree(path)
+    return len(old)
+
+
+def size(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; those that go meanwhile count nothing."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCheckKey]) -> list[dg.AssetsDefinition]:
+    """Return the asset that keeps the records bounded; `checks` are all checks of the definitions."""
+    keep = configuration.settings.retention
+
+    @dg.asset(
+        key=HOUSEKEEPING,
+        group_name=UPKEEP,
+        owners=OWNERS,
+        kinds={"file", "table"},
+        check_specs=[dg.AssetCheckSpec("disk", asset=HOUSEKEEPING, description="At least a tenth of the disk is free.")],
+        description=(
+            "Daily: removes what is older than `retention` in channels.yaml says: finished runs (never one that made the "
+            "latest of an asset, a partition or a check), attempts and readings (to data/archive/, as CSV), receipts and "
+            "raw webhooks that are applied, reports. The ledger, orders and decisions stay for good. Its plots show how "
+            "fast the database and Dagster's own records grow.\n\n"
+            "*Red* means that the disk is nearly full: webhooks are refused (503) once it is. Make room, or shorten "
+            "`retention`."
+        ),
+    )  # fmt: skip
+    def housekeeping(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
+        ws = invsync.workspace
+        home, now = ws.home, ws.clock.now()
+        deliveries_before = now - timedelta(days=keep.deliveries_days)
+        runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
+        archived = archive_logs(ws.engine, home.data / "archive", now - timedelta(days=keep.logs_days), now)
+        segments = Inbox(home.inbox).forget(deliveries_before.date())
+        receipts = forget_receipts(ws.engine, deliveries_before)
+        reports = remove_old_folders(home.reports, now - timedelta(days=keep.reports_days))
+        disk = shutil.disk_usage(home.data)
+        free = disk.free / disk.total
+        return dg.MaterializeResult(
+            metadata={
+                "runs_deleted": runs.deleted,
+                "runs_kept_as_latest": runs.kept,
+                "log_rows_archived": archived.rows,
+                "segments_removed": segments,
+                "receipts_removed": receipts,
+                "reports_removed": reports,
+                "data_mb": round(size(home.data) / 1e6, 1),
+                "free_share": round(free, 3),
+                **({"archive": dg.MetadataValue.path(archived.path)} if archived.path else {}),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="disk",
+                    passed=free >= FREE_SHARE,
+                    description=f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.0f} GB are free.",
+                    metadata={"free_share": round(free, 3)},
+                )
+            ],
+        )
+
+    return [housekeeping]

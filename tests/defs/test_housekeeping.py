@@ -1,0 +1,106 @@
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from invsync_dagster.defs.names import HOUSEKEEPING, LEDGER, SNAPSHOT, push_key
+from tests.defs.conftest import Installation
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, with a file a run as in the field."""
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        yield instance
+
+
+def run_ids(instance: dg.DagsterInstance) -> set[str]:
+    return {run.run_id for run in instance.get_runs()}
+
+
+def files_of_runs(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "dagster" / "history" / "runs").glob("*.db") if path.stem != "index"}
+
+
+def test_old_runs_go_with_their_files_but_never_one_that_made_the_latest_of_something(
+    install: Callable[..., Installation], tmp_path: Path
+) -> None:
+    home = install("shop")
+    home.stock({"A": 5}, ["shop"])
+    [imported] = run_ids(home.instance)
+    first, second = home.run("incremental").run_id, home.run("incremental").run_id
+    dry = home.run("incremental", selection=[LEDGER]).run_id
+    assert files_of_runs(tmp_path) == {imported, first, second, dry}
+    assert home.run("clean_up").success
+    assert run_ids(home.instance) > {imported, first, second, dry}
+
+    home.clock.advance(15 * 86_400)
+    result = home.run("clean_up")
+    [made] = result.asset_materializations_for_node("housekeeping")
+    # `first` is superseded in all; `second` made the latest pushes, `dry` the latest ledger, the import the latest imports.
+    # The first housekeeping is old, and the latest but for the one that is under way.
+    assert made.metadata["runs_deleted"].value == 1
+    assert made.metadata["runs_kept_as_latest"].value == 4
+    assert first not in run_ids(home.instance)
+    assert {imported, second, dry} < run_ids(home.instance)
+    assert first not in files_of_runs(tmp_path)
+    assert not list(tmp_path.glob(f"dagster/**/*{first}*"))
+    for key in (LEDGER, SNAPSHOT, push_key("shop")):
+        assert home.instance.get_latest_materialization_event(key) is not None
+    latest = home.instance.get_latest_materialization_event(LEDGER)
+    assert latest is not None
+    assert latest.run_id == dry
+
+
+def test_every_partition_keeps_the_run_that_made_its_latest_materialisation(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("shop")
+    home.stock({"A": 5, "B": 6, "C": 7, "D": 8}, ["shop"])
+    key = dg.AssetKey(["full_sync", "shop"])
+
+    def batch(number: str) -> str:
+        return home.run("full_sync", selection=[key], partition_key=number).run_id
+
+    batches = home.definitions().resolve_asset_graph().get(key).partitions_def
+    assert batches is not None
+    zero, one = batches.get_partition_keys()[:2]
+    old, other, again = batch(zero), batch(one), batch(zero)
+    home.clock.advance(15 * 86_400)
+    home.run("clean_up")
+    assert old not in run_ids(home.instance)
+    assert {other, again} < run_ids(home.instance)
+    assert home.instance.get_materialized_partitions(key) == {zero, one}
+
+
+def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Callable[..., Installation]) -> None:
+    home = install("shop", settings="  retention: { deliveries_days: 5, reports_days: 5 }\n")
+    done = home.home.inbox / "done"
+    for days in (20, 6, 4):
+        folder = done / f"{home.clock.now() - timedelta(days=days):%Y-%m-%d}"
+        folder.mkdir(parents=True)
+        (folder / "0001-a.segment").touch()
+    (home.home.reports / "run").mkdir(parents=True)
+    assert home.run("clean_up").success
+    assert len(list(done.iterdir())) == 1
+    assert list(home.home.reports.iterdir()) == [home.home.reports / "run"]
+    home.clock.advance(6 * 86_400)
+    result = home.run("clean_up")
+    [made] = result.asset_materializations_for_node("housekeeping")
+    assert (made.metadata["segments_removed"].value, made.metadata["reports_removed"].value) == (1, 1)
+    assert list(home.home.reports.iterdir()) == []
+
+
+def test_a_disk_that_is_nearly_full_turns_the_check_red(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("shop")
+    assert home.run("clean_up").get_asset_check_evaluations()[0].passed
+    monkeypatch.setattr("invsync_dagster.defs.housekeeping.FREE_SHARE", 1.1)
+    [check] = home.run("clean_up").get_asset_check_evaluations()
+    assert not check.passed
+    assert "GB are free" in (check.description or "")
+    assert check.asset_key == HOUSEKEEPING

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import gzip
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert
+from sqlalchemy.exc import DBAPIError
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.retention import archive_logs, forget_receipts
+from invsync_dagster.inventory.tables import deliveries, sync_logs
+from tests.unit.inventory.stock import START, Stock, at, order
+
+
+def log(stock: Stock, level_id: int, days_ago: float, quantity: int) -> None:
+    row = {
+        "timestamp": START - timedelta(days=days_ago),
+        "platform": "shop",
+        "sku": "A",
+        "action": "push",
+        "new_quantity": quantity,
+        "status": "acknowledged",
+        "level_id": level_id,
+        "error_message": 'it said: 7, "no"\n',
+    }
+    with write_transaction(stock.engine) as connection:
+        connection.execute(insert(sync_logs), row)
+
+
+def quantities(stock: Stock) -> list[int]:
+    return [row.new_quantity for row in stock.rows(sync_logs)]
+
+
+def test_old_rows_go_to_a_file_and_the_latest_of_each_level_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.inventory.retention.ROWS_A_CHUNK", 2)
+    stock = Stock()
+    for level_id, days_ago, quantity in ((1, 9, 1), (1, 8, 2), (2, 8, 3), (1, 7, 4), (1, 6, 5), (3, 7, 6), (3, 1, 7)):
+        log(stock, level_id, days_ago, quantity)
+    archived = archive_logs(stock.engine, tmp_path / "archive", START - timedelta(days=5), START)
+    assert archived.rows == 4
+    assert quantities(stock) == [3, 5, 7]
+    assert archived.path is not None
+    with gzip.open(archived.path, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["new_quantity"] for row in rows] == ["1", "2", "4", "6"]
+    assert rows[0]["error_message"] == 'it said: 7, "no"\n'
+    assert archived.path.stat().st_mode & 0o777 == 0o600
+    assert list(archived.path.parent.iterdir()) == [archived.path]
+
+
+def test_nothing_old_leaves_no_file(tmp_path: Path) -> None:
+    stock = Stock()
+    log(stock, 1, 9, 1)
+    archived = archive_logs(stock.engine, tmp_path, START - timedelta(days=5), START)
+    assert (archived.rows, archived.path) == (0, None)
+    assert list(tmp_path.iterdir()) == []
+    assert quantities(stock) == [1]
+
+
+def test_the_database_refuses_to_delete_logs_again_once_they_are_archived(tmp_path: Path) -> None:
+    stock = Stock()
+    log(stock, 1, 9, 1)
+    log(stock, 1, 8, 2)
+    assert archive_logs(stock.engine, tmp_path, START, START).rows == 1
+    with pytest.raises(DBAPIError, match="append-only"), write_transaction(stock.engine) as connection:
+        connection.execute(delete(sync_logs))
+    assert quantities(stock) == [2]
+
+
+def test_a_full_disk_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = Stock()
+    log(stock, 1, 9, 1)
+    log(stock, 1, 8, 2)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        archive_logs(stock.engine, tmp_path, START, START)
+    assert quantities(stock) == [1, 2]
+
+
+def test_old_receipts_go_and_a_document_that_comes_again_books_nothing() -> None:
+    stock = Stock({"A": 10})
+    stock.apply(order("1", ordered=2), receipt="old:0")
+    stock.now = at(60)
+    stock.apply(order("2", ordered=1), receipt="new:0")
+    assert forget_receipts(stock.engine, at(30)) == 1
+    assert [row.receipt_id for row in stock.rows(deliveries)] == ["new:0"]
+    stock.apply(order("1", ordered=2), receipt="old:0")
+    assert stock.balance() == (10, 3)
+    stock.prove()
