@@ -23,7 +23,8 @@ from invsync_dagster.settings import ImportLimits
 class Inbound:
     """What one delivery or one page of a poll said.
 
-    `receipt_id` ("" for a poll) makes a delivery apply once. `source` "order": whole orders that were asked for.
+    `receipt_id` ("" for a poll) makes a delivery apply once. `source` "order": whole orders that were asked for; "cut_over":
+    orders that were open when the channel joined, which count although they are from before.
     """
 
     channel: str
@@ -31,7 +32,7 @@ class Inbound:
     received_at: datetime
     receipt_id: str = ""
     topic: str = ""
-    source: Literal["webhook", "poll", "order"] = "webhook"
+    source: Literal["webhook", "poll", "order", "cut_over"] = "webhook"
 
 
 @dataclass
@@ -140,7 +141,7 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
     """Return the newest document of each line in the batch."""
     newest: dict[lines.Key, Document] = {}
     for inbound in batch:
-        channel, asked = inbound.channel, inbound.source == "order"
+        channel, asked = inbound.channel, inbound.source in ("order", "cut_over")
         reference = inbound.receipt_id or inbound.source
         unclear.update((channel, order_id) for order_id in inbound.content.unclear_orders)
         applied.documents += len(inbound.content.documents)
@@ -171,6 +172,7 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                     order.updated_at,
                     inbound.received_at,
                     reference,
+                    inbound.source == "cut_over",
                 )
     return newest
 

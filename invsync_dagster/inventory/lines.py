@@ -83,7 +83,12 @@ def book_documents(
             changed.append((_new_line(key, document, facts[key[0]]), document, 0, 0))
             continue
         verdict = judge(document.revision, document.totals, document.asked, line.revision, line.totals)
-        if verdict is Verdict.NEWER:
+        if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
+            line.ignored_reason = ""
+            if verdict is Verdict.NEWER:
+                _renew(line, document)
+            changed.append((line, document, 0, 0))
+        elif verdict is Verdict.NEWER:
             promised, own = (_promised(line), _own(line)) if line.bookings else (0, 0)
             _renew(line, document)
             changed.append((line, document, promised, own))
@@ -102,7 +107,8 @@ def book_documents(
             result.unresolved += assigned is Assigned.UNRESOLVED
             continue
         _enter(book, line, promised, document.received_at, document.reference)
-        movement = _own(line) - own
+        # What was sold before the cut-over had left the channel's number before we read it.
+        movement = 0 if document.open_at_cut_over else _own(line) - own
         if movement and facts[line.channel].moves_own_number:
             if line.level_id is not None:
                 book.move_level(line.level_id, movement)
@@ -172,6 +178,7 @@ def _new_line(key: Key, document: Document, facts: ChannelFacts) -> Line:
     channel, order_id, line_id = key
     reference = document.line.reference
     early = facts.cut_over_at is not None and document.created_at < facts.cut_over_at
+    early = early and not document.open_at_cut_over
     return Line(
         channel=channel,
         order_id=order_id,

@@ -71,7 +71,8 @@ class Line:
 class Document(NamedTuple):
     """One line of one order document, with what its order says of it and how it reached us.
 
-    `asked`: the whole order was asked of the platform, so at an equal revision it is what holds.
+    `asked`: the whole order was asked of the platform, so at an equal revision it is what holds. `open_at_cut_over`: it
+    counts although it may be from before the channel's cut-over.
     """
 
     revision: int
@@ -82,6 +83,7 @@ class Document(NamedTuple):
     updated_at: datetime
     received_at: datetime
     reference: str
+    open_at_cut_over: bool = False
 
 
 class Booking(NamedTuple):

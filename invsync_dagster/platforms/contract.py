@@ -149,6 +149,10 @@ class Platform(Protocol):
         """Fetch whole orders by id, unknown ones left out. Raises `PlatformError`."""
         ...
 
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        """List the orders with units neither shipped nor cancelled, whenever they were created. Raises `PlatformError`."""
+        ...
+
     def check_credentials(self) -> None:
         """Return if the credentials work for what we need, else raise `PlatformError`."""
         ...

@@ -61,6 +61,8 @@ _REFUSED = (
 def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollReport:
     """List and apply what changed at a channel since it was last known, then the whole documents of unclear orders.
 
+    A channel's first poll lists the orders that are still open too: older than its cut-over, they are promised units.
+
     The window reaches back and ahead by the overlap: an order may become visible late, and the platform's clock may be
     ahead of ours. Known until is when the request began. Raises `PlatformError`, `OutOfTimeError`.
     """
@@ -69,6 +71,8 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     began = ws.clock.now()
     with ws.engine.connect() as connection:
         row = connection.execute(_KNOWN, {"channel": name}).one()
+    if row.orders_known_until is None:
+        _take_over(ws, name, calls, report, run_id=run_id)
     since = (row.orders_known_until or row.cut_over_at or began) - overlap
     cursor = ""
     while True:
@@ -85,6 +89,22 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
         connection.execute(_SET_KNOWN, {"channel": name, "known_until": began})
     report.known_until = began
     return report
+
+
+def _take_over(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
+    """Apply the orders that are open at the cut-over. A poll that dies amid it does it again, and books nothing twice."""
+    cursor, cost = "", calls.platform.limits.orders_cost
+    while True:
+        page = calls.ask(cost, lambda at=cursor: calls.platform.open_orders(at))  # type: ignore[misc]
+        _apply(ws, name, page, report, source="cut_over", run_id=run_id)
+        large = page.content.unclear_orders
+        for start in range(0, len(large), UNCLEAR_PER_CALL):
+            some = large[start : start + UNCLEAR_PER_CALL]
+            whole = calls.ask(cost, lambda ids=some: calls.platform.orders(ids))  # type: ignore[misc]
+            _apply(ws, name, whole, report, source="cut_over", run_id=run_id)
+        cursor = page.cursor
+        if not cursor:
+            return
 
 
 def _ask_unclear(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
@@ -120,7 +140,13 @@ def _ask_some(
 
 
 def _apply(
-    ws: Workspace, name: str, page: OrdersPage, report: PollReport, *, source: Literal["poll", "order"], run_id: str
+    ws: Workspace,
+    name: str,
+    page: OrdersPage,
+    report: PollReport,
+    *,
+    source: Literal["poll", "order", "cut_over"],
+    run_id: str,
 ) -> None:
     content = page.content
     report.documents += len(content.documents)

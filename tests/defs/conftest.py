@@ -86,6 +86,9 @@ class FakePlatform:
         self._called()
         return OrdersPage(Content())
 
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        return OrdersPage(Content())
+
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())
 

@@ -86,6 +86,10 @@ class ErpPlatform:
             raise _malformed("not_found is not a list", writing=False)
         return ReadAnswer(tuple(_reading(level, items.get(level.item_id, []), missing) for level in levels))
 
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        """List nothing: the ERP states counts, with what it has promised taken into account by itself."""
+        return OrdersPage(Content())
+
     def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
         """List the stock change events that the ERP recorded in [since, until). Raises `PlatformError`."""
         query = {"since": wire.format_time(since), "until": wire.format_time(until)}

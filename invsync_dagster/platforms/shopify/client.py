@@ -27,7 +27,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.shopify import documents, errors
-from invsync_dagster.platforms.shopify.orders import document_of_node, mapping, nodes, numeric_id, objects, text
+from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, mapping, nodes, numeric_id, objects, text
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.transport import Request, Transport, TransportError
 
@@ -144,7 +144,16 @@ class ShopifyPlatform:
         Shopify tells `updated_at` in whole seconds, so both ends are rounded down to one: windows that follow each
         other neither overlap nor leave a gap, and a second that is not over yet belongs to the next window.
         """
-        query = f"updated_at:>='{_seconds(since)}' updated_at:<'{_seconds(until)}'"
+        return self._orders(f"updated_at:>='{_seconds(since)}' updated_at:<'{_seconds(until)}'", cursor)
+
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        """List the open orders that aren't shipped in whole; those with many parts as unclear orders.
+
+        Shopify lists orders of the last 60 days, older ones only to apps with the scope `read_all_orders`.
+        """
+        return self._orders(OPEN, cursor)
+
+    def _orders(self, query: str, cursor: str) -> OrdersPage:
         variables = {
             "query": query,
             "after": cursor or None,

@@ -13,6 +13,9 @@ from invsync_dagster.platforms.errors import NotUnderstoodError
 # Above it Shopify itself refuses a quantity (INVALID_QUANTITY_TOO_HIGH).
 MOST_UNITS = 1_000_000_000
 
+# The search for orders with something to ship: https://shopify.dev/docs/api/usage/search-syntax
+OPEN = "status:open AND (fulfillment_status:unshipped OR fulfillment_status:partial)"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A fulfilment in one of these states moved nothing, or no longer does.

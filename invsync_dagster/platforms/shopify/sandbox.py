@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.shopify import sandbox_views as views
+from invsync_dagster.platforms.shopify.orders import OPEN
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopError
 from invsync_dagster.platforms.shopify.sandbox_writes import SetQuantities
 from invsync_dagster.platforms.transport import Request, Response
@@ -276,16 +277,7 @@ class ShopifySandbox:
         return data
 
     def _changed(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        window = _WINDOW.fullmatch(variables["query"])
-        if window is None:
-            raise _Refusal("The search query is not one that this stand-in knows")
-        # All times are written alike, in UTC and whole seconds, so they compare as texts.
-        since, until = window.groups()
-        found = sorted(
-            (order.updated_at, order.number)
-            for order in self._books.orders.values()
-            if since <= order.updated_at < until
-        )
+        found = sorted((order.updated_at, order.number) for order in self._found(variables["query"]))
         if after := variables["after"]:
             at, number = base64.b64decode(after).decode().split(",")
             found = [entry for entry in found if entry > (at, int(number))]
@@ -296,6 +288,17 @@ class ShopifySandbox:
             "nodes": [views.order_node(self._books, each, variables["lines"], variables["parts"]) for each in orders],
             "pageInfo": {"hasNextPage": len(found) > len(page), "endCursor": cursor},
         }
+
+    def _found(self, query: str) -> list[Order]:
+        orders = self._books.orders.values()
+        if query == OPEN:
+            return [order for order in orders if order.is_open]
+        window = _WINDOW.fullmatch(query)
+        if window is None:
+            raise _Refusal("The search query is not one that this stand-in knows")
+        # All times are written alike, in UTC and whole seconds, so they compare as texts.
+        since, until = window.groups()
+        return [order for order in orders if since <= order.updated_at < until]
 
     def _order(self, gid: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         order = self._books.orders.get(views.number_of(gid, "Order") or 0)

@@ -87,6 +87,11 @@ class Order:
     refunds: list[RefundRecord] = field(default_factory=list)
     cancelled_at: str | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be shipped."""
+        return self.cancelled_at is None and any(line.unfulfilled > 0 for line in self.lines.values())
+
     def line(self, number: int) -> SoldLine:
         """Return a line. Raises `ShopError`."""
         if number not in self.lines:

@@ -7,8 +7,9 @@ from sqlalchemy import insert
 
 from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
 from invsync_dagster.inventory import channels, listings
+from invsync_dagster.inventory.counts import CountSource
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.ledger import Applied, Inbound
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import deliveries, order_lines, platform_mapping, stock_ledger
@@ -217,6 +218,54 @@ def test_an_order_from_before_the_cut_over_has_no_effect_now_or_later():
     assert stock.apply(order("2", ordered=3, created=0)).entries == 1
     assert stock.balance() == (10, 3)
     assert stock.level().expected == 7
+    stock.prove()
+
+
+def cut_over(stock: Stock, *documents: OrderDocument) -> Applied:
+    """The channel's first poll lists its open orders."""
+    return stock.apply(*documents, source="cut_over")
+
+
+def test_an_order_that_is_open_at_the_cut_over_is_promised_and_ships_like_any_other():
+    stock = Stock({"A": 10})
+    with write_transaction(stock.engine) as connection:
+        channels.register(connection, SHOP, "shopify", "sandbox", True, Rules(), at(0), START)
+    stock.in_step()
+    partly = order(ordered=5, cancelled=1, shipped=[(2, -60)], created=-90, updated=-60)
+    assert cut_over(stock, partly).entries == 3
+    # The count at minute -30 was taken after the two had left: on hand stays.
+    assert stock.balance() == (10, 2)
+    assert stock.level().expected == 10  # the shop had taken them off its number before
+    assert stock.desired() == {SHOP: 8, OTHER: 8, ERP: 8}
+    assert cut_over(stock, partly).entries == 0
+    stock.apply(order(revision=2, ordered=5, cancelled=1, shipped=[(2, -60), (2, 5)], created=-90, updated=5))
+    assert stock.balance() == (8, 0)
+    assert stock.desired() == {SHOP: 8, OTHER: 8, ERP: 8}
+    stock.prove()
+
+
+def test_an_order_that_was_ignored_as_too_early_counts_once_it_is_listed_as_open():
+    stock = Stock({"A": 10})
+    with write_transaction(stock.engine) as connection:
+        channels.register(connection, SHOP, "shopify", "sandbox", True, Rules(), at(0), START)
+    stock.in_step()
+    newer = order(revision=3, ordered=3, cancelled=1, created=-1, updated=4)
+    assert stock.apply(newer).ignored == 1
+    cut_over(stock, order(revision=2, ordered=3, created=-1, updated=3))  # listed before the cancel, applied after it
+    assert stock.balance() == (10, 2)
+    assert stock.apply(newer).entries == 0
+    assert stock.level().expected == 10
+    stock.prove()
+
+
+def test_an_open_order_at_the_cut_over_leaves_a_count_of_what_is_available_as_it_was():
+    stock = Stock()
+    with write_transaction(stock.engine) as connection:
+        channels.register(connection, SHOP, "shopify", "sandbox", True, Rules(), at(0), START)
+    stock.count({"A": 10}, as_of=-30, source=CountSource("supplier", contains=(SHOP,)), basis="available")
+    cut_over(stock, order(ordered=3, created=-90))
+    assert stock.balance() == (13, 3)
+    assert stock.desired()[OTHER] == 10
     stock.prove()
 
 

@@ -214,6 +214,20 @@ def test_a_large_order_is_unclear_in_the_list_and_whole_when_asked_for() -> None
     assert without_items(document) == without_items(shop.told_by_webhooks()[-1])
 
 
+def test_orders_with_something_to_ship_are_open_and_those_shipped_or_cancelled_are_not() -> None:
+    shop = Shop()
+    bought = [shop.sandbox.buy({shop.levels[0]: 2}) for _ in range(14)]
+    shop.sandbox.cancel(bought[0])
+    shop.sandbox.fulfil(bought[1], {next(iter(shop.sandbox.lines(bought[1]))): 2})
+    shop.sandbox.fulfil(bought[2], {next(iter(shop.sandbox.lines(bought[2]))): 1})
+    shop.clock.advance(86_400)
+    first = shop.client.open_orders()
+    second = shop.client.open_orders(first.cursor)
+    found = [document.order_id for page in (first, second) for document in page.content.documents]
+    assert sorted(found) == sorted(bought[2:])
+    assert (bool(first.cursor), second.cursor) == (True, "")
+
+
 def test_many_orders_are_fetched_and_unknown_ones_left_out() -> None:
     shop = Shop()
     ids = [shop.sandbox.buy({shop.levels[0]: 1}) for _ in range(23)]

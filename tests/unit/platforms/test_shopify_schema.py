@@ -78,6 +78,7 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     client.write([WriteRow(levels[0], 5, expected=99), WriteRow(unknown, 1)], key="k-2")
     client.read([levels[0], far, untracked, unknown, LevelReference(far.item_id, levels[0].location_id)])
     client.orders_changed(begin, clock.now())
+    client.open_orders()
     client.orders([small, large, "1"])
     client.check_credentials()
     return wire.calls

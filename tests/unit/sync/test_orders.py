@@ -12,14 +12,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from invsync_dagster.channels import NoSettings
 from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
 from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
-from invsync_dagster.inventory.tables import central_inventory, channels, deliveries, stock_ledger, unclear_orders
+from invsync_dagster.inventory.tables import (
+    central_inventory,
+    channels,
+    deliveries,
+    order_lines,
+    stock_ledger,
+    unclear_orders,
+)
 from invsync_dagster.platforms.contract import OrdersPage
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries, apply_inbox
@@ -303,6 +310,46 @@ def test_an_order_that_can_not_be_asked_for_stops_neither_the_others_nor_the_pol
     with world.engine.connect() as connection:
         known = select(channels.c.orders_known_until).where(channels.c.name == "shop_main")
         assert connection.execute(known).scalar_one() >= began
+
+
+def test_the_first_poll_of_a_channel_promises_the_orders_that_are_open_from_before_its_cut_over(
+    world: LittleWorld,
+) -> None:
+    open_order, shipped = world.sell("shop_main", SKU, 2), world.sell("shop_main", SKU, 3)
+    shop = world.shops["shop_main"]
+    shop.fulfil(shipped, {next(iter(shop.lines(shipped))): 3})
+    shop.take_outgoing()
+    world.clock.advance(3600)
+    channel = channels.c
+    begins = {"cut_over_at": world.clock.now(), "orders_known_until": None}
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(channels).where(channel.name == "shop_main").values(begins))
+    world.clock.advance(3600)
+    assert world.push("shop_main").orders == 1
+    assert reserved(world) == 2
+    world.clock.advance(3600)
+    world.push("shop_main")
+    assert reserved(world) == 2
+    shop.fulfil(open_order, {next(iter(shop.lines(open_order))): 2})
+    world.deliver("shop_main")
+    take(world)
+    assert reserved(world) == 0
+
+
+def test_a_large_order_that_is_open_at_the_cut_over_is_asked_for_whole(world: LittleWorld) -> None:
+    skus = [f"SKU-{number:04}" for number in range(20) if is_listed("shop_main", f"SKU-{number:04}")]
+    shop = world.shops["shop_main"]
+    large = shop.buy({world.reference("shop_main", sku): 1 for sku in skus})
+    for line in list(shop.lines(large))[1:]:
+        shop.fulfil(large, {line: 1})
+    shop.take_outgoing()
+    world.clock.advance(60)
+    begins = {"cut_over_at": world.clock.now(), "orders_known_until": None}
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(channels).where(channels.c.name == "shop_main").values(begins))
+    world.push("shop_main")
+    with world.engine.connect() as connection:
+        assert connection.execute(select(order_lines.c.ignored_reason)).scalars().all() == [""] * len(skus)
 
 
 def test_a_poll_whose_answer_no_database_can_store_fails_alone_and_the_writes_go_on(
