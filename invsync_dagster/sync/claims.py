@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -215,6 +215,6 @@ def take_over(connection: Connection, channel: str, worker: Worker, limits: Limi
     for state in levels.load(connection, ids).values():
         was_read = state.claim is not None and state.claim.startswith(READ)
         freed = state if was_read else levels.doubted(state, Doubt.CLAIM_TAKEN_OVER, now, linger)
-        states.append(replace(freed, due_at=now))
+        states.append(freed._replace(due_at=now))
     levels.save(connection, states, now)
     return ids

@@ -7,13 +7,15 @@ what the platform should show if nothing unknown happened; a level with an `unce
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
+from invsync_dagster.inventory.bulk import update_rows
 from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import Limits
 
@@ -44,9 +46,11 @@ class Doubt(StrEnum):
     DRIFT = "drift"
 
 
-@dataclass(frozen=True, slots=True)
-class LevelState:
-    """The columns of one level that the push protocol changes, with those that it decides on."""
+class LevelState(NamedTuple):
+    """The columns of one level that the push protocol changes, with those that it decides on.
+
+    No dataclass: copying 29 fields took 20 us there, more than writing them.
+    """
 
     id: int
     central_sku: str
@@ -79,7 +83,7 @@ class LevelState:
     last_error: str
 
 
-_COLUMNS = [inventory_levels.c[name] for name in LevelState.__dataclass_fields__]
+_COLUMNS = [inventory_levels.c[name] for name in LevelState._fields]
 _LOAD = select(*_COLUMNS).where(inventory_levels.c.id.in_(bindparam("ids", expanding=True)))
 _DECIDED_ELSEWHERE = {
     "id",
@@ -91,12 +95,12 @@ _DECIDED_ELSEWHERE = {
     "rules_revision",
     "claim",
 }
-_SAVED = [name for name in LevelState.__dataclass_fields__ if name not in _DECIDED_ELSEWHERE]
-# `dataclasses.asdict` copies every value deeply: 0.25 ms a level, more than all the rest of recording it.
-_saved_values = attrgetter(*_SAVED)
+_SAVED = [name for name in LevelState._fields if name not in _DECIDED_ELSEWHERE]
+_SAVED_COLUMNS = tuple(inventory_levels.c[name] for name in ("id", *_SAVED))
+_saved_values = attrgetter("id", *_SAVED)
 _SAVE = (
     update(inventory_levels)
-    .where(inventory_levels.c.id == bindparam("key"))
+    .where(inventory_levels.c.id == bindparam("id"))
     .values({name: bindparam(name) for name in _SAVED} | {"claim": None, "claim_until": None, "claim_worker": None})
 )
 
@@ -108,9 +112,7 @@ def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelSta
 
 def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:
     """Write states back, their claims released, and note since when each has been out of step."""
-    rows = [dict(zip(_SAVED, _saved_values(_stepped(state, now)), strict=True)) | {"key": state.id} for state in states]
-    if rows:
-        connection.execute(_SAVE, rows)
+    update_rows(connection, _SAVE, _SAVED_COLUMNS, [_saved_values(_stepped(state, now)) for state in states])
 
 
 def note_late_answers(connection: Connection, until: Mapping[int, datetime], now: datetime) -> None:
@@ -136,8 +138,8 @@ def note_late_answers(connection: Connection, until: Mapping[int, datetime], now
 
 def _stepped(state: LevelState, now: datetime) -> LevelState:
     if state.desired == state.effective_quantity and state.uncertain is None:
-        return replace(state, out_of_step_since=None)
-    return replace(state, out_of_step_since=state.out_of_step_since or now)
+        return state._replace(out_of_step_since=None)
+    return state._replace(out_of_step_since=state.out_of_step_since or now)
 
 
 def acknowledged(
@@ -151,8 +153,7 @@ def acknowledged(
         uncertain = state.uncertain or Doubt.LATE_ANSWER
     elif lingering:
         uncertain = Doubt.ANSWER_LOST
-    return replace(
-        state,
+    return state._replace(
         effective_quantity=quantity,
         expected=quantity + own_movement,
         accepted_quantity=None,
@@ -172,8 +173,7 @@ def acknowledged(
 
 def accepted(state: LevelState, quantity: int, handle: str, check_after: float | None, now: datetime) -> LevelState:
     """An asynchronous platform took `quantity`; its result is open until the check."""
-    return replace(
-        state,
+    return state._replace(
         effective_quantity=quantity,
         accepted_quantity=quantity,
         accepted_handle=handle,
@@ -192,8 +192,7 @@ def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = 
     if expected is not None and state.sent_quantity is not None:
         expected = max(expected, state.sent_quantity)
     until = now + linger
-    return replace(
-        state,
+    return state._replace(
         expected=expected,
         uncertain=doubt,
         uncertain_since=state.uncertain_since or now,
@@ -206,8 +205,7 @@ def refused(state: LevelState, message: str, now: datetime, jitter: float) -> Le
     """A compare-and-set was refused: nothing was written, and the platform's number is not what we thought."""
     # Lost answers before it are no refusals: the first one is read at once.
     failures = state.failures + 1 if state.uncertain is None else 1
-    return replace(
-        state,
+    return state._replace(
         expected=None,
         uncertain=Doubt.COMPARE_AND_SET_REFUSED,
         uncertain_since=state.uncertain_since or now,
@@ -220,7 +218,7 @@ def refused(state: LevelState, message: str, now: datetime, jitter: float) -> Le
 def failed(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
     """Nothing was written; it stays a change and is tried again later."""
     failures = state.failures + 1
-    return replace(state, failures=failures, last_error=message, due_at=now + wait_after(failures, jitter))
+    return state._replace(failures=failures, last_error=message, due_at=now + wait_after(failures, jitter))
 
 
 def wait_after(failures: int, jitter: float) -> timedelta:
@@ -232,8 +230,7 @@ def wait_after(failures: int, jitter: float) -> timedelta:
 
 def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
     """A valid reading: the platform shows it, so it is the acknowledged number, and the level is certain."""
-    return replace(
-        state,
+    return state._replace(
         effective_quantity=reading,
         expected=reading,
         acknowledged_quantity=reading,
@@ -272,17 +269,17 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
     or at the bound. An invalid one may lower, by raising what we expect, and never settles.
     """
     now = basis.ended
-    state = replace(state, observed_quantity=reading, observed_at=now)
+    state = state._replace(observed_quantity=reading, observed_at=now)
     lag_over = state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= basis.began
     lingering = state.linger_until is not None and state.linger_until > basis.began
     valid = state.touched == basis.touched and lag_over and not lingering
     if not valid:
         wait = state.linger_until if lingering and state.linger_until else now + timedelta(seconds=limits.read_lag)
         if reading > state.desired:
-            return replace(state, expected=reading, due_at=now)
-        return replace(state, due_at=now if state.touched != basis.touched else wait)
+            return state._replace(expected=reading, due_at=now)
+        return state._replace(due_at=now if state.touched != basis.touched else wait)
     if reading < state.desired and not _rise_allowed(state, basis):
-        return replace(state, expected=reading, due_at=now + FIRST_WAIT)
+        return state._replace(expected=reading, due_at=now + FIRST_WAIT)
     return settled(state, reading, now)
 
 

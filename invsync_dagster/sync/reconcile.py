@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
-from invsync_dagster.inventory.tables import inventory_levels, sync_logs
+from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.push import calls_of, push_channel
-from invsync_dagster.sync.record import Attempted, reading_log, settled_how
+from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.workspace import Workspace
 
 LONGEST_BATCH = timedelta(minutes=30)
@@ -135,7 +135,7 @@ def _record(
             continue
         if state.claim is not None:
             continue  # a push is at it: it will record what it learns
-        seen = replace(state, observed_quantity=reading.quantity, observed_at=now)
+        seen = state._replace(observed_quantity=reading.quantity, observed_at=now)
         if state.uncertain is not None:
             report.uncertain += 1
             report.to_repair.add(state.central_sku)
@@ -150,11 +150,10 @@ def _record(
             cause = _cause(state, reading.quantity)
             report.differences.append(_difference(state, reading.quantity, cause))
             logs.append(reading_log(attempted, state, reading.quantity, cause, action="drift"))
-            seen = replace(seen, uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
+            seen = seen._replace(uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
         after.append(seen)
     levels.save(connection, after, now)
-    if logs:
-        connection.execute(insert(sync_logs), logs)
+    write_logs(connection, logs)
 
 
 def _comparable(state: LevelState, was: LevelState, *, began: datetime, limits: Limits) -> bool:

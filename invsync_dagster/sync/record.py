@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
+from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
@@ -64,7 +66,7 @@ def record_writes(
     levels.save(connection, after, now)
     if late:
         levels.note_late_answers(connection, late, now)
-    connection.execute(insert(sync_logs), logs)
+    write_logs(connection, logs)
     for level_id, reason in reviews:
         send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
 
@@ -85,13 +87,13 @@ def _after(
         doubted = levels.doubted(state, Doubt.ANSWER_LOST, now, timedelta(seconds=limits.write_linger))
         failures = state.failures + 1
         wait = levels.wait_after(failures, jitter)
-        return replace(doubted, failures=failures, last_error=message, due_at=now + wait)
+        return doubted._replace(failures=failures, last_error=message, due_at=now + wait)
     if outcome.recovery is Recovery.SETTLE:
         return levels.refused(state, message, now, jitter)
     if outcome.recovery is Recovery.REJECT:
         return levels.failed(state, message, now, jitter)
     # Not sent, or to be reviewed: nothing was written, and the wait is the limiter's or the review's.
-    return replace(state, last_error=message)
+    return state._replace(last_error=message)
 
 
 def _count(report: PushReport, claim: Claim, outcome: Outcome, now: datetime) -> None:
@@ -141,6 +143,15 @@ def _log(attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome
     }
 
 
+def write_logs(connection: Connection, logs: Sequence[dict[str, Any]]) -> None:
+    """Append rows to `sync_logs`: each has all columns but the id."""
+    insert_rows(connection, sync_logs, _LOG_COLUMNS, list(map(_log_values, logs)))
+
+
+_LOG_COLUMNS = tuple(column for column in sync_logs.c if column.name != "id")
+_log_values = itemgetter(*(column.name for column in _LOG_COLUMNS))
+
+
 def record_readings(
     connection: Connection,
     attempted: Attempted,
@@ -175,8 +186,7 @@ def record_readings(
         report.read += 1
         logs.append(reading_log(attempted, state, reading.quantity, reason))
     levels.save(connection, after, now)
-    if logs:
-        connection.execute(insert(sync_logs), logs)
+    write_logs(connection, logs)
     for level_id, reason in reviews:
         send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
 

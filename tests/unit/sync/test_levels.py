@@ -48,7 +48,7 @@ def a_level(**changes: object) -> LevelState:
         failures=0,
         last_error="",
     )
-    return replace(state, **changes)  # type: ignore[arg-type]
+    return state._replace(**changes)  # type: ignore[arg-type]
 
 
 def a_basis(**changes: object) -> ReadingBasis:
@@ -154,7 +154,7 @@ def test_a_refused_compare_and_set_is_read_again_at_once_and_waits_after_three_i
         state = levels.refused(state, "stale", NOW, 0.0)
         dues.append(state.due_at - NOW)
         assert state.uncertain == Doubt.COMPARE_AND_SET_REFUSED
-        state = replace(levels.settled(state, 9, NOW), claim="token")
+        state = levels.settled(state, 9, NOW)._replace(claim="token")
     assert dues[:3] == [timedelta(0)] * 3
     assert dues[3] > timedelta(0)
 
