@@ -51,6 +51,7 @@ class AcknowledgesAll(BaseHTTPRequestHandler):
     """Answers each write with ok for every row, and each list with nothing new."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: apart, the second waits 40 ms for the first one's acknowledgement
 
     def do_GET(self) -> None:
         self._answer({"events": [], "next_cursor": ""})

@@ -17,10 +17,10 @@ from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 from invsync_dagster.sync.intake import apply_inbox
 from invsync_dagster.sync.registration import missing_channels, register_channels
 
-# A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
 # Twenty rows in every cycle were a twelfth of all that Dagster keeps.
 SHOWN_IN_TIME = 3
 
+# A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
 OLDEST_CHANGE_SECONDS = 900.0
 
 
