@@ -116,7 +116,7 @@ def push(levels: int, port: int) -> None:
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
     bodies: list[bytes] = []
-    in_write = 0.0
+    in_write = in_send = 0.0
     write, send = platform.write, RequestsTransport.send
 
     def timed_write(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
@@ -127,9 +127,13 @@ def push(levels: int, port: int) -> None:
         return answer
 
     def kept_send(self: RequestsTransport, request: Request, *, deadline: float) -> Response:
+        nonlocal in_send
         if request.body and len(bodies) < BARE_CALLS:
             bodies.append(request.body)
-        return send(self, request, deadline=deadline)
+        cpu = time.process_time()
+        answer = send(self, request, deadline=deadline)
+        in_send += time.process_time() - cpu
+        return answer
 
     platform.write = timed_write  # type: ignore[method-assign]
     RequestsTransport.send = kept_send  # type: ignore[method-assign]
@@ -143,6 +147,7 @@ def push(levels: int, port: int) -> None:
         json.dumps(
             {
                 "in_write": in_write / max(1, report.api_calls - 1),
+                "in_send": in_send / report.api_calls,
                 "bare": bare(f"http://127.0.0.1:{port}", bodies),
                 "acknowledged": report.acknowledged,
                 "left": report.left,
@@ -158,12 +163,12 @@ def push(levels: int, port: int) -> None:
 
 
 def bare(base_url: str, bodies: list[bytes]) -> float:
-    """Return the CPU seconds that a call with one of these bodies takes by `requests` alone, its answer parsed."""
+    """Return the CPU seconds that a call with one of these bodies takes by `requests` alone."""
     with requests.Session() as session:
-        session.post(f"{base_url}/stock", data=bodies[0], timeout=30).json()
+        session.post(f"{base_url}/stock", data=bodies[0], timeout=30)
         cpu = time.process_time()
         for body in bodies:
-            session.post(f"{base_url}/stock", data=body, timeout=30).json()
+            session.post(f"{base_url}/stock", data=body, timeout=30)
         return (time.process_time() - cpu) / len(bodies)
 
 
@@ -211,10 +216,11 @@ def measure(levels: int) -> None:
         "push_claim_to_record_cpu_per_1000_levels", ours, "ms", goal=RECORD_GOAL_MS, met=ours <= RECORD_GOAL_MS,
         levels_a_call=levels // calls,
     )  # fmt: skip
-    ratio = told["in_write"] / told["bare"]
+    ratio = told["in_send"] / told["bare"]
     figure(
-        "transport_cpu_a_call", 1000 * told["in_write"], "ms", floor=1000 * told["bare"], ratio=ratio,
-        goal=TRANSPORT_GOAL, met=ratio <= TRANSPORT_GOAL, note="floor: requests alone with the same bodies; goal: the ratio",
+        "transport_cpu_a_call", 1000 * told["in_send"], "ms", floor=1000 * told["bare"], ratio=ratio,
+        goal=TRANSPORT_GOAL, met=ratio <= TRANSPORT_GOAL, note="floor: requests alone, same bodies; goal: the ratio",
+        write_ms=round(1000 * told["in_write"], 3),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -21,6 +21,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 # A host that takes longer to accept a connection is down for us; nothing was sent, so trying again is free.
 CONNECT_SECONDS = 5.0
 CHUNK_BYTES = 65_536
+
+# How long the watchdog sleeps where nothing is under way.
+IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,50 @@ class _Progress(threading.local):
 _progress = _Progress()
 
 
+class _Watchdog:
+    """Shuts the sockets whose time is over: one thread for all requests of the process, asleep until the first is due.
+
+    A timer a request costs a thread a request: half of all the processor time that a call takes.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[int, tuple[float, socket.socket]] = {}
+        self._wakes_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def guarding(self, sock: socket.socket, seconds: float) -> Iterator[None]:
+        """Shut `sock` unless the block is left within `seconds`."""
+        ends_at = time.monotonic() + seconds
+        with self._changed:
+            self._due[id(sock)] = ends_at, sock
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="invsync-deadlines", daemon=True)
+                self._thread.start()
+            elif ends_at < self._wakes_at:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._due.pop(id(sock), None)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for key, (ends_at, sock) in list(self._due.items()):
+                    if ends_at <= now:
+                        del self._due[key]
+                        _shut(sock)
+                self._wakes_at = min((ends_at for ends_at, _ in self._due.values()), default=now + IDLE_SECONDS)
+                self._changed.wait(self._wakes_at - now)
+
+
+_watchdog = _Watchdog()
+
+
 class _Tracked(HTTPConnection):
     """A connection that notes when the first byte leaves, and that bounds the whole answer's head by its time-out.
 
@@ -132,15 +179,10 @@ class _Tracked(HTTPConnection):
 
     def getresponse(self) -> Any:
         timeout = self.timeout
-        if not isinstance(timeout, int | float):
+        if self.sock is None or not isinstance(timeout, int | float):
             return super().getresponse()
-        watchdog = threading.Timer(timeout, _shut, [self.sock])
-        watchdog.daemon = True
-        watchdog.start()
-        try:
+        with _watchdog.guarding(self.sock, timeout):
             return super().getresponse()
-        finally:
-            watchdog.cancel()
 
 
 class _TrackedTls(_Tracked, HTTPSConnection):
@@ -171,10 +213,9 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _shut(sock: socket.socket | None) -> None:
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read_body(raw: Any, ends_at: float) -> bytes:
