@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,9 @@ from invsync_dagster.webhooks.inbox import SUFFIX
 # which nobody looks; one of 10.1 s would leave almost 5 s. (Dagster's limit for an evaluation is 60 s.)
 WATCH_SECONDS = 9.7
 LOOK_EVERY_SECONDS = 0.02
+
+# Asking Dagster's storage for queued runs costs a millisecond, unlike the folder's time.
+LOOK_AGAIN_SECONDS = 0.25
 
 # What still waits so long after its run was requested is requested again: that run failed, or never started.
 INBOX_AGAIN_SECONDS = 30.0
@@ -71,10 +74,11 @@ def newest_segment(inbox: Path) -> str:
         return ""
 
 
-def watch(inbox: Path, cursor: Requested, clock: Clock) -> Requested | None:
+def watch(inbox: Path, cursor: Requested, clock: Clock, one_is_queued: Callable[[], bool]) -> Requested | None:
     """Look at the inbox until there is something to request, for at most `WATCH_SECONDS`.
 
-    The folder is listed only when its own time has changed: a long inbox costs one listing, not fifty a second.
+    While a run of an earlier request is still queued, nothing is requested: it will take all that lies there. The folder
+    is listed only when its own time has changed: a long inbox costs one listing, not fifty a second.
     """
     until = clock.now().timestamp() + WATCH_SECONDS
     listed_at, newest = -1, ""
@@ -84,18 +88,22 @@ def watch(inbox: Path, cursor: Requested, clock: Clock) -> Requested | None:
             listed_at, newest = changed_at, newest_segment(inbox)
         now = clock.now().timestamp()
         request = cursor.next(newest, now, INBOX_AGAIN_SECONDS)
-        if request or now >= until:
-            return request
-        clock.sleep(LOOK_EVERY_SECONDS)
+        folded = request is not None and one_is_queued()
+        if now >= until or (request and not folded):
+            return None if folded else request
+        clock.sleep(LOOK_AGAIN_SECONDS if folded else LOOK_EVERY_SECONDS)
 
 
 def inbox_sensor_function(home: Home, clock: Clock, assets: Sequence[dg.AssetKey] = ()) -> SensorFunction:
     """Return what the inbox sensor evaluates; its runs materialise `assets` of the job, all of them if none is named."""
 
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        request = watch(home.inbox, Requested.parse(context.cursor), clock)
+        queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={CAUSE: WEBHOOK})
+        request = watch(
+            home.inbox, Requested.parse(context.cursor), clock, lambda: context.instance.get_runs_count(queued) > 0
+        )
         if request is None:
-            return dg.SkipReason("no new webhook files")
+            return dg.SkipReason("no new webhook files, or the run that takes them is still queued")
         return _result(request, WEBHOOK, assets)
 
     return evaluate

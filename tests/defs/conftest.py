@@ -10,9 +10,12 @@ from typing import ClassVar
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 
 from invsync_dagster.channels import Configuration, load
 from invsync_dagster.defs.build import build
+from invsync_dagster.defs.names import CAUSE
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.events import Content
 from invsync_dagster.inventory.channels import approve_first_push
@@ -172,6 +175,15 @@ class Installation:
             self.platforms[channel].shown = dict.fromkeys(quantities, SHOWN_BEFORE)
         result = self.run("import_files", selection=[dg.AssetKey("imports")])
         assert result.success
+
+
+def queued_run(
+    instance: dg.DagsterInstance, cause: str, status: dg.DagsterRunStatus = dg.DagsterRunStatus.QUEUED
+) -> dg.DagsterRun:
+    """Put a run of some code location into the instance's storage, with a cause."""
+    location = RegisteredCodeLocationOrigin("invsync")
+    origin = RemoteRepositoryOrigin(location, "repository").get_job_origin("incremental")
+    return create_run_for_test(instance, status=status, tags={CAUSE: cause}, remote_job_origin=origin)
 
 
 @pytest.fixture

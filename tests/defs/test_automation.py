@@ -17,7 +17,7 @@ from invsync_dagster.defs.sensors import (
 )
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home
-from tests.defs.conftest import Installation
+from tests.defs.conftest import Installation, queued_run
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -43,8 +43,11 @@ class Arrival(VirtualClock):
             self._file.touch()
 
 
-def evaluate(function: Callable[..., object], cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
-    result = function(dg.build_sensor_context(cursor=cursor))
+def evaluate(
+    function: Callable[..., object], cursor: str | None = None, instance: dg.DagsterInstance | None = None
+) -> dg.SensorResult | dg.SkipReason:
+    with dg.DagsterInstance.ephemeral() as empty:
+        result = function(dg.build_sensor_context(instance or empty, cursor=cursor))
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
 
@@ -83,6 +86,19 @@ def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) ->
     second = evaluate(inbox_sensor_function(home, VirtualClock(NOW)), first.cursor)
     assert isinstance(second, dg.SensorResult)
     assert second.run_requests[0].run_key != first.run_requests[0].run_key  # type: ignore[index]
+
+
+def test_a_burst_is_one_run_while_that_run_is_queued(home: Home, instance: dg.DagsterInstance) -> None:
+    (home.inbox / "0001-a.segment").touch()
+    first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)), instance=instance)
+    assert isinstance(first, dg.SensorResult)
+    run = queued_run(instance, "webhook")
+    (home.inbox / "0002-a.segment").touch()
+    clock = VirtualClock(NOW)
+    assert isinstance(evaluate(inbox_sensor_function(home, clock), first.cursor, instance), dg.SkipReason)
+    assert (clock.now() - NOW).total_seconds() < 10.0
+    instance.report_run_failed(run)
+    assert isinstance(evaluate(inbox_sensor_function(home, clock), first.cursor, instance), dg.SensorResult)
 
 
 def test_files_whose_run_failed_are_requested_again_under_a_new_key(home: Home) -> None:

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
-from dagster._core.test_utils import MockedRunLauncher, create_run_for_test, instance_for_test
+from dagster._core.test_utils import MockedRunLauncher, instance_for_test
 
-from invsync_dagster.defs.names import CAUSE, SCHEDULE, WEBHOOK
+from invsync_dagster.defs.names import SCHEDULE, WEBHOOK
 from invsync_dagster.defs.run_coordinator import AT_ONCE
+from tests.defs.conftest import queued_run
 
 
 @pytest.fixture
@@ -22,10 +22,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 
 def submit(instance: DagsterInstance, cause: str) -> str:
-    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("invsync"), "repository").get_job_origin("incremental")
-    run = create_run_for_test(
-        instance, status=DagsterRunStatus.NOT_STARTED, tags={CAUSE: cause}, remote_job_origin=origin
-    )
+    run = queued_run(instance, cause, DagsterRunStatus.NOT_STARTED)
     anything: Any = None
     return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=anything)).run_id
 
