@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
@@ -97,34 +98,65 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
 
 def _compare(ws: Workspace, name: str, ids: list[int], calls: Calls, report: FullSyncReport, run_id: str) -> None:
     with ws.engine.connect() as connection:
-        before = levels.load(connection, ids)
-    states = list(before.values())
+        places = connection.execute(_PLACES, {"ids": ids}).all()
     began = ws.clock.now()
 
     def read() -> Any:
         nonlocal began
         began = ws.clock.now()
-        return calls.platform.read([LevelReference(state.item_id, state.location_id) for state in states])
+        return calls.platform.read([LevelReference(row.item_id, row.location_id) for row in places])
 
     answer = calls.ask(calls.platform.limits.read_cost, read)
     attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
+    readings = {row.id: reading for row, reading in zip(places, answer.readings, strict=True)}
+    touched = {row.id: row.touched for row in places}
     with write_transaction(ws.engine) as connection:
-        _record(connection, attempted, states, answer.readings, calls.platform.limits, report)
+        equal = _note_equal(connection, readings, attempted.ended)
+        report.levels += len(equal)
+        report.equal += len(equal)
+        others = {level_id: reading for level_id, reading in readings.items() if level_id not in equal}
+        if others:
+            _record(connection, attempted, others, touched, calls.platform.limits, report)
+
+
+def _note_equal(connection: Connection, readings: Mapping[int, Reading], now: datetime) -> set[int]:
+    """Note the readings that show what is acknowledged; return their levels. Almost all do, so they cost two statements."""
+    shown = connection.execute(_ACKNOWLEDGED, {"ids": list(readings)})
+    equal = {row.id for row in shown if readings[row.id].quantity == row.acknowledged_quantity}
+    if equal:
+        connection.execute(_SEEN_EQUAL, {"ids": list(equal), "now": now})
+    return equal
+
+
+_LEVEL = inventory_levels.c
+_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(
+    _LEVEL.id.in_(bindparam("ids", expanding=True))
+)
+_ACKNOWLEDGED = select(_LEVEL.id, _LEVEL.acknowledged_quantity).where(
+    _LEVEL.id.in_(bindparam("ids", expanding=True)),
+    _LEVEL.claim.is_(None),
+    _LEVEL.uncertain.is_(None),
+    _LEVEL.acknowledged_quantity.is_not(None),
+)
+_SEEN_EQUAL = (
+    update(inventory_levels)
+    .where(_LEVEL.id.in_(bindparam("ids", expanding=True)))
+    .values(observed_quantity=_LEVEL.acknowledged_quantity, observed_at=bindparam("now"))
+)
 
 
 def _record(
     connection: Connection,
     attempted: Attempted,
-    before: list[LevelState],
-    readings: tuple[Reading, ...],
+    readings: Mapping[int, Reading],
+    touched: Mapping[int, int],
     limits: Limits,
     report: FullSyncReport,
 ) -> None:
     now = attempted.ended
-    current = levels.load(connection, [state.id for state in before])
     after, logs = [], []
-    for was, reading in zip(before, readings, strict=True):
-        state = current[was.id]
+    for state in levels.load(connection, list(readings)).values():
+        reading = readings[state.id]
         report.levels += 1
         if reading.quantity is None:
             report.missing += 1
@@ -139,12 +171,10 @@ def _record(
         if state.uncertain is not None:
             report.uncertain += 1
             report.to_repair.add(state.central_sku)
-            basis = ReadingBasis(attempted.began, now, was.touched, orders_known_until=None)
+            basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
             seen = levels.settle(state, reading.quantity, basis, limits)
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(seen, basis)))
-        elif reading.quantity == state.acknowledged_quantity:
-            report.equal += 1
-        elif _comparable(state, was, began=attempted.began, limits=limits):
+        elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):
             report.drift += 1
             report.to_repair.add(state.central_sku)
             cause = _cause(state, reading.quantity)
@@ -156,9 +186,9 @@ def _record(
     write_logs(connection, logs)
 
 
-def _comparable(state: LevelState, was: LevelState, *, began: datetime, limits: Limits) -> bool:
+def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Limits) -> bool:
     """A reading tells of drift only if nothing of ours happened meanwhile and our last write must be visible."""
-    if state.touched != was.touched:
+    if state.touched != touched:
         return False
     return state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= began
 
