@@ -42,6 +42,8 @@ def open_database(url: str) -> Engine:
             "foreign_keys=ON",
             "busy_timeout=30000",
             "cache_size=-64000",
+            # 40 MB instead of 4: one push of 2,500 levels among five million fills 10 MB, and paid for two checkpoints.
+            "wal_autocheckpoint=10000",
             "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
