@@ -41,7 +41,8 @@ def open_database(url: str) -> Engine:
             "synchronous=FULL",
             "foreign_keys=ON",
             "busy_timeout=30000",
-            "cache_size=-64000",
+            # 16 MB a connection: a run has one for each channel, and the system caches the file besides.
+            "cache_size=-16000",
             # 40 MB instead of 4: one push of 2,500 levels among five million fills 10 MB, and paid for two checkpoints.
             "wal_autocheckpoint=10000",
             "temp_store=MEMORY",

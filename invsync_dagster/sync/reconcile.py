@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import inventory_levels
@@ -20,6 +21,9 @@ from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.workspace import Workspace
+
+# Readings that one transaction takes: a commit a call of 100 was most of what a comparison cost.
+LEVELS_COMPARED_AT_ONCE = 2_000
 
 LONGEST_BATCH = timedelta(minutes=30)
 
@@ -79,8 +83,13 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
         query = select(level.id).where(in_batch, level.pushable.is_(True)).order_by(*oldest)
         ids = list(connection.execute(query).scalars())
     try:
-        for start in range(0, len(ids), calls.platform.limits.read_batch):
-            _compare(ws, name, ids[start : start + calls.platform.limits.read_batch], calls, report, run_id)
+        for some in chunks(ids, LEVELS_COMPARED_AT_ONCE):
+            reads: list[_Read] = []
+            try:
+                for part in chunks(some, calls.platform.limits.read_batch):
+                    reads.append(_read(ws, name, part, calls, run_id))
+            finally:
+                _compare(ws, reads, calls.platform.limits, report)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
             report.problem = pushed.problem
@@ -96,7 +105,16 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     return report
 
 
-def _compare(ws: Workspace, name: str, ids: list[int], calls: Calls, report: FullSyncReport, run_id: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The readings of one call by level id, with the levels' `touched` when the request began."""
+
+    attempted: Attempted
+    readings: dict[int, Reading]
+    touched: dict[int, int]
+
+
+def _read(ws: Workspace, name: str, ids: list[int], calls: Calls, run_id: str) -> _Read:
     with ws.engine.connect() as connection:
         places = connection.execute(_PLACES, {"ids": ids}).all()
     began = ws.clock.now()
@@ -107,16 +125,20 @@ def _compare(ws: Workspace, name: str, ids: list[int], calls: Calls, report: Ful
         return calls.platform.read([LevelReference(row.item_id, row.location_id) for row in places])
 
     answer = calls.ask(calls.platform.limits.read_cost, read)
-    attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
     readings = {row.id: reading for row, reading in zip(places, answer.readings, strict=True)}
-    touched = {row.id: row.touched for row in places}
+    attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
+    return _Read(attempted, readings, {row.id: row.touched for row in places})
+
+
+def _compare(ws: Workspace, reads: Sequence[_Read], limits: Limits, report: FullSyncReport) -> None:
     with write_transaction(ws.engine) as connection:
-        equal = _note_equal(connection, readings, attempted.ended)
-        report.levels += len(equal)
-        report.equal += len(equal)
-        others = {level_id: reading for level_id, reading in readings.items() if level_id not in equal}
-        if others:
-            _record(connection, attempted, others, touched, calls.platform.limits, report)
+        for one in reads:
+            equal = _note_equal(connection, one.readings, one.attempted.ended)
+            report.levels += len(equal)
+            report.equal += len(equal)
+            others = {level_id: reading for level_id, reading in one.readings.items() if level_id not in equal}
+            if others:
+                _record(connection, one.attempted, others, one.touched, limits, report)
 
 
 def _note_equal(connection: Connection, readings: Mapping[int, Reading], now: datetime) -> set[int]:
