@@ -7,7 +7,7 @@ never carried through a wait or a retry (DESIGN 2.2).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
     Due,
@@ -92,7 +93,7 @@ def push_channel(
         pass
     except PlatformError as error:
         report.problem = report.problem or f"{error.code}: {error.message}"
-        if error.recovery is Recovery.REAUTHENTICATE:
+        if error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP:
             stop_channel(ws, name, report.problem)
     _finish(push, began)
     return report
@@ -111,7 +112,7 @@ def calls_of(ws: Workspace, channel: Channel, deadline: datetime) -> Calls:
 
 
 def stop_channel(ws: Workspace, name: str, reason: str) -> None:
-    """Stop a channel whose credentials are dead: each later push checks them first, and goes on once they work."""
+    """Stop a channel whose credentials are dead or another shop's: each later push checks them, and goes on if they work."""
     with write_transaction(ws.engine) as connection:
         connection.execute(
             update(channels).where(channels.c.name == name).values(stopped_reason=reason, stopped_at=ws.clock.now())
@@ -215,9 +216,15 @@ def _write_batch(push: _Push) -> None:
     rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims]
     answer = calls.platform.write(rows, key=token)
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
+    outcomes, missing = answer.outcomes, sum(outcome.recovery is Recovery.REVIEW for outcome in answer.outcomes)
+    stray = is_another_shop(missing, len(rows))
+    if stray:  # the rows wait like refused ones, instead of going to review one by one
+        outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
     with write_transaction(ws.engine) as connection:
-        record_writes(connection, attempted, claims, answer.outcomes, calls.platform.limits, ws.rng, push.report)
+        record_writes(connection, attempted, claims, outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
+    if stray:
+        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(rows)))
     failure = _failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure.retry_after)
@@ -248,6 +255,9 @@ def _read_batch(push: _Push) -> None:
     try:
         answer = calls.platform.read([claim.reference for claim in claims])
         calls.learn(answer.budget, limits.read_cost)
+        missing = sum(reading.quantity is None for reading in answer.readings)
+        if is_another_shop(missing, len(claims)):
+            raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(claims)))
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, answer.readings, strict=True)
         if any(reading.quantity is not None and reading.quantity < claim.quantity for claim, reading in pairs):

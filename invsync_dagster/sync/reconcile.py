@@ -16,9 +16,10 @@ from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
-from invsync_dagster.sync.push import calls_of, push_channel
+from invsync_dagster.sync.push import calls_of, push_channel, stop_channel
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.workspace import Workspace
 
@@ -59,12 +60,14 @@ class FullSyncReport:
     problem: str = ""
     differences: list[Difference] = field(default_factory=list)
     to_repair: set[str] = field(default_factory=set)
+    gone: dict[int, str] = field(default_factory=dict)  # missing levels by id, with the platform's words
 
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
     """Read back, compare and repair the levels of batch `batch` (level id modulo `sku_batches`) of channel `name`.
 
-    A drifted level becomes uncertain and is settled by the push that follows; missing ones go to review. Running a batch
+    A drifted level becomes uncertain and is settled by the push that follows; missing ones go to review, unless most are
+    missing: then the channel is stopped instead. Running a batch
     again is harmless. Never raises for the platform's failures: they stand in the report.
     """
     report = FullSyncReport(name, batch)
@@ -90,6 +93,11 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, calls.platform.limits, report)
+            if is_another_shop(report.missing, report.levels):
+                report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.missing, report.levels)}"
+                stop_channel(ws, name, report.problem)
+                return _finished(ws, report, calls, began)
+        _review_missing(ws, report)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
             report.problem = pushed.problem
@@ -100,9 +108,20 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
         report.problem = f"{error.code}: {error.message}"
+    return _finished(ws, report, calls, began)
+
+
+def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: datetime) -> FullSyncReport:
     report.api_calls += calls.made
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
+
+
+def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
+    now, actor = ws.clock.now(), f"channel {report.channel}"
+    with write_transaction(ws.engine) as connection:
+        for level_id, reason in report.gone.items():
+            send_to_review(connection, level_id, reason=reason, actor=actor, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +204,7 @@ def _record(
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
             report.differences.append(_difference(state, None, reason))
             logs.append(reading_log(attempted, state, None, reason))
-            send_to_review(connection, state.id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+            report.gone[state.id] = reason
             continue
         if state.claim is not None:
             continue  # a push is at it: it will record what it learns

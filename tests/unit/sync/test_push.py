@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
@@ -153,6 +153,39 @@ def test_a_listing_that_the_platform_does_not_know_goes_to_review_and_the_rest_g
         ).scalar_one()
     assert status == "needs_review"
     assert world.changes("erp_main") == 0
+
+
+def reviewed(world: LittleWorld) -> int:
+    query = select(func.count()).where(platform_mapping.c.status == "needs_review")
+    with world.engine.connect() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def stopped(world: LittleWorld, channel: str) -> str:
+    with world.engine.connect() as connection:
+        return connection.execute(select(channels.c.stopped_reason).where(channels.c.name == channel)).scalar_one()
+
+
+@pytest.mark.parametrize(
+    "state", [{"effective_quantity": 77, "expected": 77}, {"uncertain": "never_read", "expected": None}]
+)
+def test_a_channel_pointed_at_another_shop_is_stopped_in_one_sentence_and_no_listing_goes_to_review(
+    world: LittleWorld, state: dict[str, object]
+) -> None:
+    shop = dict(world.erp._articles)
+    world.erp._articles.clear()
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).where(inventory_levels.c.channel == "erp_main").values(state))
+    report = world.push("erp_main")
+    assert report.problem.startswith("another_shop: 20 of 20 listings are unknown at erp_main")
+    assert stopped(world, "erp_main") == report.problem
+    assert reviewed(world) == 0
+    assert world.changes("erp_main") == 20
+
+    world.erp._articles.update(shop)
+    world.clock.advance(3600)
+    assert not world.push("erp_main").problem
+    assert (stopped(world, "erp_main"), world.changes("erp_main")) == ("", 0)
 
 
 def test_a_compare_and_set_refusal_is_read_the_unheard_sale_is_polled_and_the_right_number_is_written(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
@@ -73,6 +73,22 @@ def test_an_item_that_is_gone_goes_to_review_with_the_platforms_words(world: Lit
         ).one()
     assert row.status == "needs_review"
     assert row.status_reason == found.cause
+
+
+def test_a_full_run_at_another_shop_stops_the_channel_and_reviews_nothing(world: LittleWorld) -> None:
+    for sku in list(world.erp._articles)[:11]:
+        del world.erp._articles[sku]
+    ws = world.processes[0]
+    ws.configuration = replace(
+        ws.configuration, settings=ws.configuration.settings.model_copy(update={"sku_batches": 1})
+    )
+    report = full_sync(ws, "erp_main", 0, run_id="run")
+    assert report.problem.startswith("another_shop: 11 of 20 listings are unknown at erp_main")
+    with world.engine.connect() as connection:
+        statuses = set(connection.execute(select(platform_mapping.c.status)).scalars())
+        reason = connection.execute(select(channels.c.stopped_reason).where(channels.c.name == "erp_main")).scalar_one()
+    assert statuses == {"active"}
+    assert reason == report.problem
 
 
 def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> None:

@@ -1,0 +1,24 @@
+"""Tells a channel that answers for another shop from one that lost a few listings: then nothing is decided level by level."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ANOTHER_SHOP: Final = "another_shop"
+
+# Of fewer than ten, a mistake in the mapping is the likelier cause, and a review of each is what helps.
+AT_LEAST = 10
+SHARE = 0.5
+
+
+def is_another_shop(missing: int, asked: int) -> bool:
+    """Say whether so many of the listings asked for don't exist that the channel is no longer the shop that was mapped."""
+    return asked >= AT_LEAST and missing > asked * SHARE
+
+
+def another_shop(name: str, missing: int, asked: int) -> str:
+    """Return the sentence for whoever has to look."""
+    return (
+        f"{missing} of {asked} listings are unknown at {name}: are these the credentials, or the mapping, of another shop? "
+        "Nothing was sent to review; mend it, and the next push goes on"
+    )
