@@ -159,7 +159,8 @@ class Settings(BaseModel):
         default=16,
         ge=1,
         le=1024,
-        description="Hash buckets of SKUs, the partitions of a full sync; fixed once it has run.",
+        description="Batches of levels, the partitions of a full sync; the first number used stays in force until "
+        "`invsync channels batches` changes it.",
     )
     push_deadline_seconds: float = Field(
         default=20,

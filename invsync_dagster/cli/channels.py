@@ -15,6 +15,7 @@ from invsync_dagster.cli.common import (
     workspace,
 )
 from invsync_dagster.inventory import channels as channel_rows
+from invsync_dagster.inventory.batches import set_batches
 from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as channels_table
@@ -88,6 +89,17 @@ def _set_status(name: str, state: str, actor: str, reason: str) -> None:
             raise RefusedError(str(error)) from error
         catch_up(ws.engine, now)
     click.echo(f"{name}: {state}")
+
+
+@channels_group.command("batches")
+@decided
+def channels_batches(actor: str, reason: str) -> None:
+    """Take over the number of batches of full runs (`sku_batches`) from channels.yaml; reload the definitions then."""
+    with workspace() as ws:
+        number = ws.configuration.settings.sku_batches
+        with write_transaction(ws.engine) as connection:
+            set_batches(connection, number, actor=actor, reason=reason, now=ws.clock.now())
+    click.echo(f"full runs have {number} batches; the next one of each channel runs them all")
 
 
 @channels_group.command("pause")

@@ -12,6 +12,7 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.metadata import cause_of, column_schema, report_file, worst_rows
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
 from invsync_dagster.inventory.changes import changes_by_channel, oldest_changes
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
 from invsync_dagster.sync.intake import apply_inbox
@@ -76,7 +77,9 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
     reasons = figures.pop("reasons")
     with ws.engine.connect() as connection:
         sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    problems = [*ws.configuration.problems]
+    with ws.engine.connect() as connection:
+        wrong = wrong_batches(ws.configuration.settings.sku_batches, batches_in_force(connection))
+    problems = [*ws.configuration.problems, *filter(None, [wrong])]
     problems += [
         f"channel {name!r} is no longer in the file: it is paused until it is back or retired"
         for name in missing_channels(ws)

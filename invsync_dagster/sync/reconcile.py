@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from invsync_dagster.inventory.batches import batches_in_force, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import inventory_levels
@@ -76,6 +78,9 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
         return report
+    report.problem = _batches_fixed(ws)
+    if report.problem:
+        return report
     deadline = began + LONGEST_BATCH
     calls = calls_of(ws, channel, deadline)
     level = inventory_levels.c
@@ -109,6 +114,18 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     except PlatformError as error:
         report.problem = f"{error.code}: {error.message}"
     return _finished(ws, report, calls, began)
+
+
+def _batches_fixed(ws: Workspace) -> str:
+    """Keep the number of batches that the first full run has; say what is wrong if it is another one now."""
+    configured = ws.configuration.settings.sku_batches
+    with ws.engine.connect() as connection:
+        in_force = batches_in_force(connection)
+    if in_force is None:
+        with write_transaction(ws.engine) as connection:
+            set_batches(connection, configured, actor=CONFIGURATION, reason="the first full run", now=ws.clock.now())
+    wrong = wrong_batches(configured, in_force)
+    return f"configuration: {wrong}" if wrong else ""
 
 
 def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: datetime) -> FullSyncReport:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 
+from invsync_dagster.inventory.batches import batches_in_force, set_batches
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
@@ -89,6 +90,22 @@ def test_a_full_run_at_another_shop_stops_the_channel_and_reviews_nothing(world:
         reason = connection.execute(select(channels.c.stopped_reason).where(channels.c.name == "erp_main")).scalar_one()
     assert statuses == {"active"}
     assert reason == report.problem
+
+
+def test_another_number_of_batches_is_refused_until_it_is_changed_on_purpose(world: LittleWorld) -> None:
+    ws = world.processes[0]
+    assert not full_sync(ws, "erp_main", 0, run_id="run").problem
+    with ws.engine.connect() as connection:
+        assert batches_in_force(connection) == (before := ws.configuration.settings.sku_batches)
+    ws.configuration = replace(
+        ws.configuration, settings=ws.configuration.settings.model_copy(update={"sku_batches": 7})
+    )
+    report = full_sync(ws, "erp_main", 0, run_id="run")
+    assert report.problem.startswith(f"configuration: sku_batches is 7 in channels.yaml, and {before} in force")
+    assert (report.levels, report.api_calls) == (0, 0)
+    with write_transaction(ws.engine) as connection:
+        set_batches(connection, 7, actor="ann", reason="more of them", now=world.clock.now())
+    assert not full_sync(ws, "erp_main", 0, run_id="run").problem
 
 
 def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> None:

@@ -1,0 +1,51 @@
+"""The number of batches that full runs are cut into: the first one used stays in force until it is changed on purpose.
+
+A batch is the levels whose id leaves it as remainder. With another number the same batch means other levels, and what Dagster
+shows as done would not be.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.tables import operator_actions
+
+_ACTION: Final = "batches set"
+
+
+def batches_in_force(connection: Connection) -> int | None:
+    """Return the number of batches, None before the first full run."""
+    action = operator_actions.c
+    query = select(action.after).where(action.action == _ACTION).order_by(action.id.desc()).limit(1)
+    number = connection.execute(query).scalar_one_or_none()
+    return None if number is None else int(number)
+
+
+def set_batches(connection: Connection, number: int, *, actor: str, reason: str, now: datetime) -> None:
+    """Put a number of batches in force, in the caller's `write_transaction`; the same number again changes nothing."""
+    before = batches_in_force(connection)
+    if before != number:
+        record_action(
+            connection,
+            at=now,
+            actor=actor,
+            action=_ACTION,
+            subject="full runs",
+            before=before,
+            after=number,
+            reason=reason,
+        )
+
+
+def wrong_batches(configured: int, in_force: int | None) -> str:
+    """Return what is wrong with the configured number and how to mend it, "" if it is the one in force."""
+    if in_force is None or configured == in_force:
+        return ""
+    return (
+        f"sku_batches is {configured} in channels.yaml, and {in_force} in force: full runs stand still. "
+        f"Put {in_force} back, or change it on purpose: invsync channels batches --reason …, then reload the definitions"
+    )
