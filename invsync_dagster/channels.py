@@ -56,6 +56,7 @@ class Channel:
     count_lag_seconds: float = 0.0
     cut_over_at: datetime | None = None
     inventory_webhook: bool = False
+    differences: Literal["repair", "report", "adopt"] = "repair"
     disabled_reason: str = ""
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -134,6 +135,7 @@ class _Entry(BaseModel):
     count_lag_seconds: float = Field(default=0.0, ge=0)
     cut_over_at: AwareDatetime | None = None
     inventory_webhook: bool = False
+    differences: Literal["repair", "report", "adopt"] = "repair"
 
 
 class _Loader:
@@ -248,6 +250,7 @@ class _Loader:
             count_lag_seconds=entry.count_lag_seconds,
             cut_over_at=entry.cut_over_at,
             inventory_webhook=entry.inventory_webhook,
+            differences=entry.differences,
         )
 
     def _check_limits(self, vendor: Vendor, limits: Mapping[str, float], here: Place, label: str) -> None:

@@ -17,7 +17,8 @@ from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.settings import Settings
-from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
+from invsync_dagster.sync.differences import Difference
+from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
 from invsync_dagster.sync.workspace import Workspace
 
 CHECK = "shows_what_it_should"
@@ -130,6 +131,7 @@ def _figures(report: FullSyncReport) -> dict[str, int | float]:
         "drift_share": round(report.drift / report.levels, 5) if report.levels else 0.0,
         "uncertain": report.uncertain,
         "missing": report.missing,
+        **{f"cause_{cause}": number for cause, number in report.causes().items()},
         "repaired": report.repaired,
         "left": report.left,
         "api_calls": report.api_calls,
@@ -144,8 +146,7 @@ def _check(key: dg.AssetKey, outcome: Outcome) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not (outcome.drift or outcome.missing),
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{outcome.drift} of {outcome.levels} levels had drifted and are repaired; {outcome.missing} show "
-        "no number "
-        "and are in review.",
+        description=f"{outcome.drift} of {outcome.levels} levels had drifted, {outcome.missing} show no number and "
+        "are in review; the report says of each why, and what was done.",
         metadata={"drift": outcome.drift, "drift_share": round(share, 5), "missing": outcome.missing},
     )

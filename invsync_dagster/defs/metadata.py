@@ -40,7 +40,7 @@ def plain(row: DataclassInstance) -> dict[str, str | int | float | bool | None]:
 
 
 def _plain_value(value: Any) -> str | int | float | bool | None:
-    if value is None or isinstance(value, str | int | float | bool):
+    if value is None or isinstance(value, int | float | bool):
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,15 @@ from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.differences import (
+    Adoptable,
+    Cause,
+    Difference,
+    Policy,
+    adopt,
+    difference,
+    likely_cause,
+)
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.push import calls_of, push_channel, stop_channel
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
@@ -29,19 +39,6 @@ from invsync_dagster.sync.workspace import Workspace
 LEVELS_COMPARED_AT_ONCE = 2_000
 
 LONGEST_BATCH = timedelta(minutes=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One level that showed something else than it should, and the likely cause."""
-
-    sku: str
-    item_id: str
-    location_id: str
-    acknowledged: int | None
-    observed: int | None
-    desired: int
-    cause: str
 
 
 @dataclass
@@ -63,12 +60,20 @@ class FullSyncReport:
     differences: list[Difference] = field(default_factory=list)
     to_repair: set[str] = field(default_factory=set)
     gone: dict[int, str] = field(default_factory=dict)  # missing levels by id, with the platform's words
+    to_adopt: list[Adoptable] = field(default_factory=list)
+
+    def causes(self) -> Counter[str]:
+        """Return how many differences have which likely cause, every cause named."""
+        counted = Counter({str(cause): 0 for cause in Cause})
+        counted.update(str(one.cause) for one in self.differences)
+        return counted
 
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
     """Read back, compare and repair the levels of batch `batch` (level id modulo `sku_batches`) of channel `name`.
 
-    A drifted level becomes uncertain and is settled by the push that follows; missing ones go to review, unless most are
+    What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
+    the push that follows; missing ones go to review, unless most are
     missing: then the channel is stopped instead. Running a batch
     again is harmless. Never raises for the platform's failures: they stand in the report.
     """
@@ -97,12 +102,16 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
                 for part in chunks(some, calls.platform.limits.read_batch):
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
-                _compare(ws, reads, calls.platform.limits, report)
+                _compare(ws, reads, channel.differences, calls.platform.limits, report)
             if is_another_shop(report.missing, report.levels):
                 report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.missing, report.levels)}"
                 stop_channel(ws, name, report.problem)
                 return _finished(ws, report, calls, began)
         _review_missing(ws, report)
+        if report.to_adopt:
+            with write_transaction(ws.engine) as connection:
+                limits, now = ws.configuration.settings.import_limits, ws.clock.now()
+                report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
             report.problem = pushed.problem
@@ -166,7 +175,7 @@ def _read(ws: Workspace, name: str, ids: list[int], calls: Calls, run_id: str) -
     return _Read(attempted, readings, {row.id: row.touched for row in places})
 
 
-def _compare(ws: Workspace, reads: Sequence[_Read], limits: Limits, report: FullSyncReport) -> None:
+def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, limits: Limits, report: FullSyncReport) -> None:
     with write_transaction(ws.engine) as connection:
         for one in reads:
             equal = _note_equal(connection, one.readings, one.attempted.ended)
@@ -174,7 +183,7 @@ def _compare(ws: Workspace, reads: Sequence[_Read], limits: Limits, report: Full
             report.equal += len(equal)
             others = {level_id: reading for level_id, reading in one.readings.items() if level_id not in equal}
             if others:
-                _record(connection, one.attempted, others, one.touched, limits, report)
+                _record(connection, one.attempted, others, one.touched, policy, limits, report)
 
 
 def _note_equal(connection: Connection, readings: Mapping[int, Reading], now: datetime) -> set[int]:
@@ -208,6 +217,7 @@ def _record(
     attempted: Attempted,
     readings: Mapping[int, Reading],
     touched: Mapping[int, int],
+    policy: Policy,
     limits: Limits,
     report: FullSyncReport,
 ) -> None:
@@ -219,7 +229,7 @@ def _record(
         if reading.quantity is None:
             report.missing += 1
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
-            report.differences.append(_difference(state, None, reason))
+            report.differences.append(difference(state, None, Cause.GONE, reason, "in review"))
             logs.append(reading_log(attempted, state, None, reason))
             report.gone[state.id] = reason
             continue
@@ -234,14 +244,26 @@ def _record(
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(seen, basis)))
         elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):
             report.drift += 1
-            report.to_repair.add(state.central_sku)
-            cause = _cause(state, reading.quantity)
-            report.differences.append(_difference(state, reading.quantity, cause))
-            logs.append(reading_log(attempted, state, reading.quantity, cause, action="drift"))
-            seen = seen._replace(uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
+            cause, words = likely_cause(state, reading.quantity)
+            found = difference(state, reading.quantity, cause, words, _DONE[policy])
+            report.differences.append(found)
+            logs.append(reading_log(attempted, state, reading.quantity, words, action="drift"))
+            if policy == "repair":
+                report.to_repair.add(state.central_sku)
+                seen = seen._replace(uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
+            elif policy == "adopt":
+                report.to_adopt.append(Adoptable(state.id, reading.quantity, attempted.began, found))
+        elif reading.quantity != state.acknowledged_quantity:
+            words = "a write of ours, or a sale, came in between or may not be visible yet"
+            report.differences.append(
+                difference(state, reading.quantity, Cause.NOT_VISIBLE, words, "looked at again by the next full run")
+            )
         after.append(seen)
     levels.save(connection, after, now)
     write_logs(connection, logs)
+
+
+_DONE: dict[Policy, str] = {"repair": "repaired", "report": "reported", "adopt": "adopted"}
 
 
 def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Limits) -> bool:
@@ -249,20 +271,3 @@ def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Lim
     if state.touched != touched:
         return False
     return state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= began
-
-
-def _cause(state: LevelState, observed: int) -> str:
-    acknowledged = state.acknowledged_quantity
-    if acknowledged is None:
-        return "never acknowledged by us"
-    if observed < acknowledged:
-        return f"{acknowledged - observed} fewer than acknowledged: an order that we haven't seen, or a foreign edit"
-    return (
-        f"{observed - acknowledged} more than acknowledged: a foreign edit, or a restock or cancel that we haven't seen"
-    )
-
-
-def _difference(state: LevelState, observed: int | None, cause: str) -> Difference:
-    return Difference(
-        state.central_sku, state.item_id, state.location_id, state.acknowledged_quantity, observed, state.desired, cause
-    )

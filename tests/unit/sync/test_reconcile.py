@@ -14,9 +14,10 @@ from invsync_dagster.inventory.tables import channels, inventory_levels, platfor
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.differences import Cause, Difference, Policy
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
-from invsync_dagster.sync.reconcile import Difference, FullSyncReport, full_sync
-from tests.simulation.stock import item_of
+from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from tests.simulation.stock import is_listed, item_of
 from tests.unit.sync.conftest import LittleWorld
 
 SKU = "SKU-0001"
@@ -44,7 +45,7 @@ def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
     reports = run_all(world, "shop_main")
     (found,) = differences(reports)
     assert (found.sku, found.acknowledged, found.observed, found.desired) == (SKU, right, right + 4, right)
-    assert "foreign edit" in found.cause
+    assert (found.cause, "foreign edit" in found.words, found.done) == (Cause.FOREIGN_EDIT, True, "repaired")
     assert sum(report.repaired for report in reports) == 1
     assert world.shown("shop_main", SKU) == right
     with world.engine.connect() as connection:
@@ -73,7 +74,7 @@ def test_an_item_that_is_gone_goes_to_review_with_the_platforms_words(world: Lit
             )
         ).one()
     assert row.status == "needs_review"
-    assert row.status_reason == found.cause
+    assert row.status_reason == found.words
 
 
 def test_a_full_run_at_another_shop_stops_the_channel_and_reviews_nothing(world: LittleWorld) -> None:
@@ -106,6 +107,60 @@ def test_another_number_of_batches_is_refused_until_it_is_changed_on_purpose(wor
     with write_transaction(ws.engine) as connection:
         set_batches(connection, 7, actor="ann", reason="more of them", now=world.clock.now())
     assert not full_sync(ws, "erp_main", 0, run_id="run").problem
+
+
+def with_policy(world: LittleWorld, channel: str, policy: Policy) -> None:
+    ws = world.processes[0]
+    channels = tuple(
+        replace(one, differences=policy) if one.name == channel else one for one in ws.configuration.channels
+    )
+    ws.configuration = replace(ws.configuration, channels=channels)
+
+
+def test_a_channel_that_is_only_to_report_is_written_nothing(world: LittleWorld) -> None:
+    with_policy(world, "erp_main", "report")
+    right = world.shown("erp_main", SKU)
+    world.erp.edit_available(SKU, right + 4)
+    reports = run_all(world, "erp_main")
+    (found,) = differences(reports)
+    assert (found.cause, found.done) == (Cause.FOREIGN_EDIT, "reported")
+    assert world.shown("erp_main", SKU) == right + 4
+    assert world.changes("erp_main") == 0
+    assert sum(report.causes()["foreign_edit"] for report in reports) == 1
+    assert len(differences(run_all(world, "erp_main"))) == 1  # it is told until somebody acts
+
+
+def test_a_channel_that_is_right_is_taken_into_the_stock_and_shown_everywhere(world: LittleWorld) -> None:
+    with_policy(world, "shop_main", "adopt")
+    shown, elsewhere = world.shown("shop_main", SKU), world.shown("erp_main", SKU)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 3)
+    (found,) = differences(run_all(world, "shop_main"))
+    assert (found.done, world.shown("shop_main", SKU)) == ("adopted", shown + 3)
+    assert world.changes("shop_main") == 0
+    world.push("erp_main")
+    assert world.shown("erp_main", SKU) == elsewhere + 3
+    assert differences(run_all(world, "shop_main")) == []
+
+
+def test_a_number_that_rules_leave_open_is_told_and_not_taken(world: LittleWorld) -> None:
+    with_policy(world, "shop_eu", "adopt")  # it shows 80 percent
+    sku = next(sku for sku in (f"SKU-{number:04}" for number in range(20)) if is_listed("shop_eu", sku))
+    shown, elsewhere = world.shown("shop_eu", sku), world.shown("erp_main", sku)
+    world.shops["shop_eu"].edit_stock(world.reference("shop_eu", sku), shown + 3)
+    (found,) = differences(run_all(world, "shop_eu"))
+    assert found.done == "reported: its rules leave open how many are on hand"
+    assert (world.shown("shop_eu", sku), world.push("erp_main").pushed) == (shown + 3, 0)
+    assert world.shown("erp_main", sku) == elsewhere
+
+
+def test_a_channel_that_would_move_the_stock_too_far_is_held_and_not_written(world: LittleWorld) -> None:
+    with_policy(world, "shop_main", "adopt")
+    shown = world.shown("shop_main", SKU)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 90_000)
+    (found,) = differences(run_all(world, "shop_main"))
+    assert found.done.startswith("held: ")
+    assert world.shown("shop_main", SKU) == shown + 90_000
+    assert world.changes("shop_main") == 0
 
 
 def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> None:
