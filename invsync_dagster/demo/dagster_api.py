@@ -98,5 +98,5 @@ class Dagster:
         )
         document = answer.json() if answer.ok else {}
         if not answer.ok or document.get("errors"):
-            raise DemoError(f"Dagster answers {answer.status_code}: {document.get('errors', '')}")
+            raise DemoError(f"Dagster answers {answer.status_code}: {document.get('errors') or answer.text[:300]}")
         return dict(document["data"])

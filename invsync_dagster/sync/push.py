@@ -93,6 +93,7 @@ def push_channel(
     except PlatformError as error:
         report.problem = report.problem or f"{error.code}: {error.message}"
         if error.recovery is Recovery.REAUTHENTICATE:
+            report.stopped = True
             stop_channel(ws, name, report.problem)
     _finish(push, began)
     return report
@@ -142,6 +143,7 @@ def _recovered(push: _Push) -> bool:
         push.calls.platform.check_credentials()
     except PlatformError as error:
         push.report.problem = f"{error.code}: {error.message}"
+        push.report.stopped = True
         return False
     with write_transaction(push.ws.engine) as connection:
         connection.execute(

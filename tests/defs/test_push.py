@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from invsync_dagster.defs.names import push_key
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests.defs.conftest import SHOWN_BEFORE, Installation
 
@@ -63,6 +64,9 @@ def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Ca
     assert "push_results/good" in materialized(result)
     assert not {"push_results/dead", "push_results/hung"} & materialized(result)
     assert checks(result) == {"good": True, "dead": False, "hung": False}
+    [said] = [one.description for one in result.get_asset_check_evaluations() if one.asset_key == push_key("dead")]
+    assert said is not None and "unauthorized: the key is refused" in said
+    assert "put the new ones into" in said
     assert "sync_status" in materialized(result)
     tags = home.tags(result)
     assert tags["invsync/failed_channel/dead"] == "true"

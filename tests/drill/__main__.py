@@ -44,36 +44,40 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="invsync-drill-") as folder:
             home, stage, ports, environ = installation(Path(folder))
             with running(home, stage, ports, environ, random, say) as house:
+                say(f"Dagster at {house.dagster.address}")
                 watch = Watch.open(home, stage.channels)
                 try:
                     bring_in_step(house, watch, say, "the first pushes")
                     if "kills" in parts:
                         stages = kills(house, watch, Street(stage, house.shops, random), say)
+                        print_kills(stages)
                     if "backfills" in parts:
                         rows = backfills(house, say)
+                        print_backfills(rows)
                 finally:
                     watch.close()
     except DemoError as error:
         print(f"drill: {error}", file=sys.stderr)
         return 2
-    return report(stages, rows)
+    return int(any(one.differences for one in stages) or not all(right for _, _, right in rows))
 
 
-def report(stages: list[Stage], rows: list[Row]) -> int:
-    """Print both tables and return the exit code."""
-    if stages:
-        print(f"\n{'kill -9 of':<14} {'sales':>6} {'in step after':>14} {'rows compared':>14} {'differ':>7}")
+def print_kills(stages: list[Stage]) -> None:
+    print(f"\n{'kill -9 of':<14} {'sales':>6} {'in step after':>14} {'rows compared':>14} {'differ':>7}")
     for one in stages:
         compared = sum(book.rows for book in one.books)
         print(f"{one.killed:<14} {one.sales:>6} {one.in_step_after:>12.0f} s {compared:>14} {one.differences:>7}")
         for book in one.books:
             for row in book.differences[:10]:
                 print(f"  ! {row.where} {row.sku}: shows {row.shows}, should show {row.should}")
-    if rows:
-        print(f"\n{'backfill':<60} result")
+    print(flush=True)
+
+
+def print_backfills(rows: list[Row]) -> None:
+    print(f"\n{'backfill':<60} result")
     for what, result, right in rows:
         print(f"{what:<60} {'' if right else '! '}{result}")
-    return int(any(one.differences for one in stages) or not all(right for _, _, right in rows))
+    print(flush=True)
 
 
 if __name__ == "__main__":

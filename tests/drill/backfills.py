@@ -28,7 +28,7 @@ _BACKFILL = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
     ... on AssetPartitionsStatusCounts { numPartitionsMaterialized numPartitionsFailed } } } } } }"""
 _PARTITIONS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { __typename
   ... on AssetNode { assetPartitionStatuses { __typename
-    ... on AssetPartitionStatusesDefault { materializedPartitions failedPartitions } } } } }"""
+    ... on DefaultPartitionStatuses { materializedPartitions failedPartitions } } } } }"""
 
 Row = tuple[str, str, bool]
 
