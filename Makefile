@@ -2,7 +2,7 @@
 #   make demo            stand-in shops, receiver and Dagster on loopback (ARGS=--once: the short self-checking run)
 #   make test            all tests                       (ARGS="tests/unit -k rules": some)
 #   make bench           all measurements                (NAME=latency: one)
-#   make drill           kill -9 amid the demo, and backfills through its daemon (about 4 minutes)
+#   make drill           kill -9 amid the demo, and backfills through its daemon (about 6 minutes)
 #   make lint            ruff, mypy, import layers
 #   make setup           .venv, .env, database and Dagster instance; the others do it by themselves
 SHELL := /bin/bash

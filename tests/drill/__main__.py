@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from random import Random
 
+import requests
+
 from invsync_dagster.demo.apart import installation
 from invsync_dagster.demo.house import running
 from invsync_dagster.demo.services import DemoError
@@ -56,7 +58,7 @@ def main() -> int:
                         print_backfills(rows)
                 finally:
                     watch.close()
-    except DemoError as error:
+    except (DemoError, requests.RequestException) as error:
         print(f"drill: {error}", file=sys.stderr)
         return 2
     return int(any(one.differences for one in stages) or not all(right for _, _, right in rows))
