@@ -2,6 +2,7 @@
 #   make demo            stand-in shops, receiver and Dagster on loopback (ARGS=--once: the short self-checking run)
 #   make test            all tests                       (ARGS="tests/unit -k rules": some)
 #   make bench           all measurements                (NAME=latency: one)
+#   make drill           kill -9 amid the demo, and backfills through its daemon (about 6 minutes)
 #   make lint            ruff, mypy, import layers
 #   make setup           .venv, .env, database and Dagster instance; the others do it by themselves
 SHELL := /bin/bash
@@ -12,10 +13,10 @@ INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format
+.PHONY: help setup demo test bench drill lint format
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 # --no-deps: the lock file names every package, and pip's hash mode refuses the one requirement with an extra in it.
 $(INSTALLED): requirements/dev.txt pyproject.toml
@@ -39,6 +40,9 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	@set -e; for file in $(if $(NAME),benchmarks/$(NAME).py,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))); do \
 	  $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); done
+
+drill: $(INSTALLED)
+	@exec $(BIN)/python -m tests.drill $(ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --output-format=concise . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -9,14 +9,11 @@ turns, so that what else the machine does falls on both.
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -24,18 +21,12 @@ from sqlalchemy import and_, func, select
 
 from benchmarks._floor import floor_inbox
 from benchmarks._report import figure
-from invsync_dagster.channels import load
-from invsync_dagster.demo.__main__ import move_shops
+from invsync_dagster.demo.apart import installation
 from invsync_dagster.demo.catalogue import ShownBy
-from invsync_dagster.demo.house import LOCATIONS, House, Ports, running
-from invsync_dagster.demo.services import free_port
+from invsync_dagster.demo.house import LOCATIONS, House, running
 from invsync_dagster.demo.smoke import bring_in_step
-from invsync_dagster.demo.stage import Stage, set_stage
 from invsync_dagster.demo.watch import Watch, percentile
-from invsync_dagster.environment import read_env_file
 from invsync_dagster.inventory.tables import deliveries, stock_ledger, sync_logs
-from invsync_dagster.settings import Home
-from invsync_dagster.setup import set_up
 from invsync_dagster.webhooks.inbox import SUFFIX
 
 DELIVERIES = 30
@@ -44,14 +35,12 @@ GAP_SECONDS = (6.0, 15.0)
 LONGEST_SECONDS = 60.0
 GOALS = {"p50": 2.5, "p95": 5.5, "ratio": 1.8}
 
-PROJECT = Path(__file__).resolve().parent.parent
-
 
 def main() -> None:
     """Measure about eleven minutes and print three figures."""
     random = Random(7)
     with tempfile.TemporaryDirectory(prefix="invsync-latency-") as folder:
-        home, stage, ports, environ = _installation(Path(folder))
+        home, stage, ports, environ = installation(Path(folder))
         locations = {**LOCATIONS, "floor": "benchmarks._floor"}
         with running(home, stage, ports, environ, random, _say, locations) as house:
             watch = Watch.open(home, stage.channels)
@@ -61,30 +50,6 @@ def main() -> None:
             finally:
                 watch.close()
     _report(pushes, floors)
-
-
-def _installation(root: Path) -> tuple[Home, Stage, Ports, dict[str, str]]:
-    """Set up an installation in `root` with ports of its own."""
-    for name in ("channels.yaml", "dagster.yaml"):
-        shutil.copy(PROJECT / name, root / name)
-    shutil.copytree(PROJECT / "data" / "sample", root / "data" / "sample")
-    ours = ("INVSYNC_", "DAGSTER_", "SHOPIFY_", "ERP_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    set_up(root, kept)
-    ports = Ports(free_port(), free_port(), free_port())
-    environ = {
-        **kept,
-        **read_env_file(root),
-        "INVSYNC_DATA": str(root / "data"),
-        "INVSYNC_RECEIVER_HOST": "127.0.0.1",
-        "INVSYNC_RECEIVER_PORT": str(ports.receiver),
-        "PYTHONPATH": str(PROJECT),
-    }
-    home = Home.from_environment(environ)
-    stage = set_stage(home, load(home, environ))
-    home = replace(home, channels_file=move_shops(home, stage.sandbox_port, ports.sandbox))
-    environ["INVSYNC_CHANNELS"] = str(home.channels_file)
-    return home, set_stage(home, load(home, environ)), ports, environ
 
 
 def _measure(house: House, random: Random) -> tuple[list[float], list[float]]:

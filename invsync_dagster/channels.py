@@ -59,6 +59,12 @@ class Channel:
     differences: Literal["repair", "report", "adopt"] = "repair"
     disabled_reason: str = ""
 
+    def credential_variables(self) -> list[str]:
+        """Return the names of the environment variables whose values the platform checks when we call it."""
+        values = self.settings.model_dump()
+        ours = "webhook_secret_env"  # the platform signs with it; it opens nothing there
+        return sorted(name for key, name in values.items() if key.endswith("_env") and key != ours and name)
+
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the secrets by the field that names their variable: `webhook_secret_env: X` gives
         `{"webhook_secret_env": environ["X"]}`. A field that is None gives none. Raises KeyError with the

@@ -42,7 +42,7 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         asset_checks=audit_checks,
         jobs=build_jobs(home, configuration, audit_checks),
         schedules=build_schedules(home, configuration),
-        sensors=build_sensors(home, configuration),
+        sensors=build_sensors(home),
         resources={"invsync": invsync},
         executor=dg.in_process_executor,
     )

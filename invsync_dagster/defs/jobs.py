@@ -124,6 +124,14 @@ def build_jobs(home: Home, configuration: Configuration, audit_checks: Sequence[
             description="One cycle: apply the waiting webhooks, find what is out of step, push all channels side by "
             "side.",
         ),
+        # The balance as a whole, the figures of what is out of step and the checks of the ledger as a whole are the
+        # schedule's: on this path they cost every sale 0.2 s and more, and a push may be newer than them, never older.
+        dg.define_asset_job(
+            "webhooks",
+            selection=dg.AssetSelection.assets(names.LEDGER, *pushes) - audit,
+            run_tags=URGENT,
+            description="What a webhook starts: apply what waits in the inbox and push what it changed, nothing else.",
+        ),
         dg.define_asset_job(
             "import_files",
             selection=cycle | dg.AssetSelection.assets(names.IMPORTS),

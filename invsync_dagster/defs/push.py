@@ -61,6 +61,7 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
     channels = configuration.channels
     if not channels:
         return []
+    by_name = {channel.name: channel for channel in channels}
 
     @dg.multi_asset(
         name="push_results",
@@ -91,7 +92,7 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
                 yield _materialized(context, config, invsync.workspace, answer)
             else:
                 failed.append(name)
-                yield _red(name, answer)
+                yield _red(by_name[name], answer)
         if failed or cause != WEBHOOK:
             # Written here and not by an asset downstream, which is not executed once a push has failed. Yielded, not
             # logged: Dagster drops what was logged after the last yield of a step that fails.
@@ -239,15 +240,22 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
     )
 
 
-def _red(name: str, answer: PushReport | str) -> dg.AssetCheckResult:
+def _red(channel: Channel, answer: PushReport | str) -> dg.AssetCheckResult:
     reason = answer.problem if isinstance(answer, PushReport) else answer
+    mend = "the next run attempts it anew"
+    if isinstance(answer, PushReport) and answer.stopped:
+        variables = " and ".join(channel.credential_variables())
+        mend = (
+            "each run asks the platform once and goes on as soon as it lets us in. If its keys have changed, put the new "
+            f"ones into {variables} (in .env) and start Dagster again; else look at the account there"
+        )
     figures: dict[str, Any] = _figures(answer) if isinstance(answer, PushReport) else {}
     return dg.AssetCheckResult(
-        asset_key=push_key(name),
+        asset_key=push_key(channel.name),
         check_name=PUSHED,
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{reason}. What is left stays a change, and the next run attempts it anew.",
+        description=f"{reason}. What is left stays a change, and {mend}.",
         metadata=figures,
     )
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import dagster as dg
 
-from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock, SystemClock
-from invsync_dagster.defs.names import CAUSE, IMPORT, LEDGER, WEBHOOK, push_key
+from invsync_dagster.defs.names import CAUSE, IMPORT, WEBHOOK
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.inbox import SUFFIX
@@ -94,8 +93,8 @@ def watch(inbox: Path, cursor: Requested, clock: Clock, one_is_queued: Callable[
         clock.sleep(LOOK_AGAIN_SECONDS if folded else LOOK_EVERY_SECONDS)
 
 
-def inbox_sensor_function(home: Home, clock: Clock, assets: Sequence[dg.AssetKey] = ()) -> SensorFunction:
-    """Return what the inbox sensor evaluates; its runs materialise `assets` of the job, all of them if none is named."""
+def inbox_sensor_function(home: Home, clock: Clock) -> SensorFunction:
+    """Return what the inbox sensor evaluates."""
 
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={CAUSE: WEBHOOK})
@@ -104,7 +103,7 @@ def inbox_sensor_function(home: Home, clock: Clock, assets: Sequence[dg.AssetKey
         )
         if request is None:
             return dg.SkipReason("no new webhook files, or the run that takes them is still queued")
-        return _result(request, WEBHOOK, assets)
+        return _result(request, WEBHOOK)
 
     return evaluate
 
@@ -123,28 +122,23 @@ def imports_sensor_function(home: Home, clock: Clock) -> SensorFunction:
     return evaluate
 
 
-def _result(request: Requested, cause: str, assets: Sequence[dg.AssetKey] = ()) -> dg.SensorResult:
+def _result(request: Requested, cause: str) -> dg.SensorResult:
     # The time makes the key of a second attempt a new one: Dagster never runs a key twice, also not after a failure.
     key = f"{request.newest}@{request.at:.3f}"
-    run_request = dg.RunRequest(run_key=key, tags={CAUSE: cause}, asset_selection=list(assets) or None)
-    return dg.SensorResult(run_requests=[run_request], cursor=request.store())
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={CAUSE: cause})], cursor=request.store())
 
 
-def build_sensors(home: Home, configuration: Configuration) -> list[dg.SensorDefinition]:
+def build_sensors(home: Home) -> list[dg.SensorDefinition]:
     """Return the sensors, stopped until somebody switches them on."""
     clock = SystemClock()
-    # A webhook's run applies and pushes. The balance as a whole and the figures of what is out of step are the schedule's:
-    # these two steps cost every sale 0.2 s, and a push may be newer than them, never older.
-    assets = [LEDGER, *(push_key(channel.name) for channel in configuration.channels)]
     return [
         dg.SensorDefinition(
             name="inbox_sensor",
-            job_name="incremental",
-            evaluation_fn=inbox_sensor_function(home, clock, assets),
+            job_name="webhooks",
+            evaluation_fn=inbox_sensor_function(home, clock),
             minimum_interval_seconds=1,
-            description="Waits for webhook files in data/inbox/ and starts the incremental run as soon as one is "
-            "there. "
-            "Off: webhooks are still taken, and applied by the schedule.",
+            description="Waits for webhook files in data/inbox/ and starts the job `webhooks` as soon as one "
+            "is there. Off: webhooks are still taken, and applied by the schedule.",
         ),
         dg.SensorDefinition(
             name="imports_sensor",

@@ -44,6 +44,9 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
     records = [dg.TableRecord(dict(zip(COLUMNS, row, strict=True))) for row in now.rows()]
     notes = now.notes()
     return {
+        # First, since the UI shows the keys in this order and what needs a person must not be scrolled for.
+        **({"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))} if notes else {}),
+        **({"channels": dg.MetadataValue.table(records)} if records else {}),
         "skus": now.skus,
         "units": now.units,
         "reserved": now.reserved,
@@ -58,6 +61,4 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
         "oldest_change_s": round(max(ages, default=0.0), 1),
         "syncs_last_hour": done,
         "failed_last_hour": failed,
-        **({"channels": dg.MetadataValue.table(records)} if records else {}),
-        **({"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))} if notes else {}),
     }

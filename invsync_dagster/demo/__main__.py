@@ -122,7 +122,7 @@ def _go_on(house: House, watch: Watch, given: argparse.Namespace, console: Conso
     next_at = time.monotonic()
     with View(console, house.dagster.address) as view:
         while True:
-            house.services.check()
+            house.services.keep_running(view.notice)
             if time.monotonic() >= next_at:
                 next_at = time.monotonic() + buyers.gap(given.per_minute)
                 event = street.step()

@@ -69,33 +69,34 @@ class Dagster:
         selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
         metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
         params = {"selector": selector, "runConfigData": {}, "executionMetadata": metadata}
-        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        answer = self.ask(_LAUNCH, {"params": params})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise DemoError(f"Dagster can't launch {job}: {answer.get('message', answer['__typename'])}")
         return str(answer["run"]["runId"])
 
     def run_status(self, run_id: str) -> str:
         """Return a run's status, `SUCCESS`, `FAILURE`, …"""
-        return str(self._ask(_RUN, {"id": run_id})["runOrError"].get("status", "UNKNOWN"))
+        return str(self.ask(_RUN, {"id": run_id})["runOrError"].get("status", "UNKNOWN"))
 
     def runs_under_way(self) -> list[str]:
         """Return the ids of runs that have a process."""
-        answer = self._ask(_RUNS, {"filter": {"statuses": list(GOING)}})["runsOrError"]
+        answer = self.ask(_RUNS, {"filter": {"statuses": list(GOING)}})["runsOrError"]
         return [run["runId"] for run in answer.get("results", [])]
 
     def _repositories(self) -> list[dict[str, Any]]:
-        return list(self._ask(_AUTOMATION, {})["repositoriesOrError"].get("nodes", []))
+        return list(self.ask(_AUTOMATION, {})["repositoriesOrError"].get("nodes", []))
 
     def _start(self, mutation: str, field: str, selector: Mapping[str, str]) -> None:
-        answer = self._ask(mutation, {"selector": dict(selector)})[field]
+        answer = self.ask(mutation, {"selector": dict(selector)})[field]
         if answer["__typename"] not in ("Sensor", "ScheduleStateResult"):
             raise DemoError(f"Dagster can't switch on {dict(selector)}: {answer.get('message', answer['__typename'])}")
 
-    def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the webserver's GraphQL and return the data. Raises `DemoError`, `requests.RequestException`."""
         answer = self._session.post(
             f"{self.address}/graphql", json={"query": query, "variables": dict(variables)}, timeout=TIMEOUT_SECONDS
         )
         document = answer.json() if answer.ok else {}
         if not answer.ok or document.get("errors"):
-            raise DemoError(f"Dagster answers {answer.status_code}: {document.get('errors', '')}")
+            raise DemoError(f"Dagster answers {answer.status_code}: {document.get('errors') or answer.text[:300]}")
         return dict(document["data"])

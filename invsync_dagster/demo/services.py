@@ -17,6 +17,10 @@ from invsync_dagster.demo.guard import end_groups, signal_group
 
 POLL_SECONDS = 0.05
 
+# A service that ends sooner after its start than this is broken, and starting it once more would only hide that.
+STEADY_SECONDS = 10.0
+READY_AGAIN_SECONDS = 60.0
+
 
 class DemoError(Exception):
     """What keeps the demo from running: one line that says what and how to mend it."""
@@ -49,17 +53,26 @@ def listens(port: int) -> bool:
 
 @dataclass
 class Service:
-    """One child process; `log` is the file that its output goes to."""
+    """One child process: `python -m <arguments>`; `log` is the file that its output goes to."""
 
     name: str
+    arguments: Sequence[str]
     process: subprocess.Popen[bytes]
     log: Path
+    started_at: float
+    ready: Callable[[], bool] = lambda: True
+
+    def ended(self) -> str:
+        """Say how it ended; "" while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        return f"{self.name} ended by signal {-code}" if code < 0 else f"{self.name} ended with code {code}"
 
     def check(self) -> None:
         """Raise `DemoError` if it has ended."""
-        code = self.process.poll()
-        if code is not None:
-            raise DemoError(f"{self.name} ended with code {code}: {_last_line(self.log)} (all of it: {self.log})")
+        if ended := self.ended():
+            raise DemoError(f"{ended}: {_last_line(self.log)} (all of it: {self.log})")
 
 
 @dataclass
@@ -98,12 +111,13 @@ class Services:
                 start_new_session=True,
             )
         self._tell_guard(f"+{process.pid}")
-        self.running[name] = Service(name, process, log)
+        self.running[name] = Service(name, arguments, process, log, time.monotonic())
         return self.running[name]
 
     def wait_for(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until `ready` says so. Raises `DemoError` if the service ends before, or takes longer than `seconds`."""
         service = self.running[name]
+        service.ready = ready
         until = time.monotonic() + seconds
         while not ready():
             service.check()
@@ -111,10 +125,21 @@ class Services:
                 raise DemoError(f"{name} isn't ready after {seconds:.0f} s: {_last_line(service.log)} ({service.log})")
             time.sleep(POLL_SECONDS)
 
-    def check(self) -> None:
-        """Raise `DemoError` if one of them has ended."""
-        for service in self.running.values():
-            service.check()
+    def keep_running(self, say: Callable[[str], None]) -> None:
+        """Start what has ended again, say so, and wait until it is ready as it was before.
+
+        Raises `DemoError` for one that ends as soon as it is started, or doesn't get ready.
+        """
+        for name, service in list(self.running.items()):
+            if not (ended := service.ended()):
+                continue
+            if time.monotonic() < service.started_at + STEADY_SECONDS:
+                service.check()
+            # What it started would be left behind at the end.
+            self.stop(name)
+            self.start(name, service.arguments)
+            say(f"{ended}: started again")
+            self.wait_for(name, service.ready, READY_AGAIN_SECONDS)
 
     def stop(self, *names: str, patience: float = 10.0) -> None:
         """End services together, with all that they started; what is left after `patience` seconds is killed."""

@@ -66,7 +66,7 @@ def _sell(street: Street, sales: int, house: House, say: Say) -> None:
         event: Event | None = street.step()
         if event is not None:
             say(f"  {event.what:<10} {event.shop:<15} {event.words}")
-        house.services.check()
+        house.services.keep_running(say)
         time.sleep(SALE_EVERY_SECONDS)
 
 
@@ -89,20 +89,20 @@ def bring_in_step(house: House, watch: Watch, say: Say, when: str) -> None:
             what = f"{left} levels or orders are out of step" if left else "webhooks are still on their way"
             raise DemoError(f"{what} {when}, after {IN_STEP_SECONDS:.0f} s ({last})")
         if quiet or left:
-            last = run_cycle(house)
+            last = run_cycle(house, say)
             asked_after_quiet = quiet
-        house.services.check()
+        house.services.keep_running(say)
         time.sleep(0.5)
 
 
-def run_cycle(house: House) -> str:
+def run_cycle(house: House, say: Say) -> str:
     """Run one incremental cycle as a person would, and say how it ended."""
     run = house.dagster.launch("incremental", {"invsync/cause": "by_hand"})
     until = time.monotonic() + RUN_SECONDS
     while (status := house.dagster.run_status(run)) not in ("SUCCESS", "FAILURE", "CANCELED"):
         if time.monotonic() > until:
             raise DemoError(f"run {run} is still {status} after {RUN_SECONDS:.0f} s")
-        house.services.check()
+        house.services.keep_running(say)
         time.sleep(0.3)
     return f"the last cycle was run {run}: {status}"
 

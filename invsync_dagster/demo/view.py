@@ -43,6 +43,10 @@ class View:
         """Print what happened in a shop."""
         self._line(event.what, event.shop, event.words, _STYLES.get(event.what, ""))
 
+    def notice(self, words: str) -> None:
+        """Print what happened to the demo itself."""
+        self._line("restart", "", words, "bold red")
+
     def pushes(self, pushes: Sequence[Push]) -> None:
         """Print what was pushed, a line a channel, and every failure with its code."""
         for channel, some in by_channel(list(pushes)).items():

@@ -123,6 +123,7 @@ class ErpStandIn:
             "adjust": lambda given: self._erp.adjust(_text(given, "sku"), _units(given)),
             "ship": lambda given: self._erp.ship(_text(given, "sku"), _units(given)),
             "edit": lambda given: self._erp.edit_available(_text(given, "sku"), _units(given)),
+            "credentials": lambda given: self._erp.change_credentials(_text(given, "key")),
         }
         self.handle = self._erp.handle
         self.take_outgoing = self._erp.take_outgoing
@@ -187,12 +188,16 @@ class ShopifyStandIn:
             "edit": self._edit,
             "open_orders": lambda given: self._shop.open_orders(),
             "unshipped": self._unshipped,
+            "credentials": self._credentials,
             "promised": lambda given: _lines({self._skus[level]: n for level, n in self._shop.promised().items()}),
         }
         self.handle = self._shop.handle
         self.take_outgoing = self._shop.take_outgoing
         self.dump = self._shop.dump
         self.load = self._shop.load
+
+    def _credentials(self, given: Mapping[str, Any]) -> None:
+        self._shop.access_token = _text(given, "key")
 
     def books(self) -> Sequence[Shown]:
         return [

@@ -106,17 +106,28 @@ def adopt(
         reference="full run",
         limits=limits,
     )
+    desired = _desired(connection, [one.level_id for one, _ in fitting])
+    level, adopted = inventory_levels.c, set()
     for one, _ in fitting:
-        one.difference.done = f"held: {applied.held_reason}" if applied.held_id else "adopted"
-    if applied.held_id:
-        return set()
-    for one, _ in fitting:
-        level = inventory_levels.c
-        values = {"uncertain": Doubt.DRIFT, "uncertain_since": now, "expected": one.observed, "due_at": now}
-        connection.execute(
-            update(inventory_levels).where(level.id == one.level_id, level.uncertain.is_(None)).values(values)
-        )
-    return {one.difference.sku for one, _ in fitting}
+        if applied.held_id:
+            one.difference.done = f"held: {applied.held_reason}"
+        elif desired[one.level_id] != one.observed:
+            one.difference.done = "reported: a newer count is in force"
+        else:
+            adopted.add(one.difference.sku)
+            values = {"uncertain": Doubt.DRIFT, "uncertain_since": now, "expected": one.observed, "due_at": now}
+            connection.execute(
+                update(inventory_levels).where(level.id == one.level_id, level.uncertain.is_(None)).values(values)
+            )
+    return adopted
+
+
+def _desired(connection: Connection, level_ids: Sequence[int]) -> dict[int, int]:
+    level = inventory_levels.c
+    query = select(level.id, level.desired)
+    return {
+        row.id: row.desired for part in chunks(level_ids) for row in connection.execute(query.where(level.id.in_(part)))
+    }
 
 
 def _plain_buffers(connection: Connection, level_ids: Sequence[int]) -> dict[int, int]:

@@ -94,6 +94,7 @@ def push_channel(
     except PlatformError as error:
         report.problem = report.problem or f"{error.code}: {error.message}"
         if error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP:
+            report.stopped = error.recovery is Recovery.REAUTHENTICATE
             stop_channel(ws, name, report.problem)
     _finish(push, began)
     return report
@@ -143,6 +144,7 @@ def _recovered(push: _Push) -> bool:
         push.calls.platform.check_credentials()
     except PlatformError as error:
         push.report.problem = f"{error.code}: {error.message}"
+        push.report.stopped = True
         return False
     with write_transaction(push.ws.engine) as connection:
         connection.execute(

@@ -21,6 +21,7 @@ class RowFailure:
 class PushReport:
     """One channel's push. Counts are levels, times are seconds; `problem` is "" unless the channel as a whole failed.
 
+    `stopped`: the platform refuses us altogether (credentials, a frozen shop), so each push first asks whether it still does.
     `left` is what is still out of step at the end and due now; `waiting` is due later (after a failure or a linger time).
     """
 
@@ -41,6 +42,7 @@ class PushReport:
     wait_seconds: float = 0.0
     seconds: float = 0.0
     problem: str = ""
+    stopped: bool = False
     approval_missing: bool = False
     latencies: list[float] = field(default_factory=list)
     failures: list[RowFailure] = field(default_factory=list)

@@ -64,17 +64,7 @@ def test_a_file_that_arrives_while_it_watches_requests_a_run_at_once(home: Home)
     assert isinstance(result, dg.SensorResult)
     [request] = result.run_requests or []
     assert request.tags[CAUSE] == "webhook"
-    assert request.asset_selection is None
     assert (clock.now() - NOW).total_seconds() < 4.1
-
-
-def test_a_webhooks_run_applies_and_pushes_and_nothing_else(home: Home) -> None:
-    assets = [dg.AssetKey("stock_ledger"), dg.AssetKey(["push_results", "shop"])]
-    clock = Arrival(home.inbox / "0001-a.segment", after=0.1)
-    result = evaluate(inbox_sensor_function(home, clock, assets))
-    assert isinstance(result, dg.SensorResult)
-    [request] = result.run_requests or []
-    assert request.asset_selection == assets
 
 
 def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) -> None:

@@ -44,6 +44,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
     repository = definitions.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"} == {
         "incremental",
+        "webhooks",
         "import_files",
         "audit",
         "snapshot_day",

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from invsync_dagster.defs.names import LEDGER, push_key
+from invsync_dagster.defs.names import push_key
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests.defs.conftest import SHOWN_BEFORE, Installation
 
@@ -40,13 +40,14 @@ def test_a_cycle_pushes_every_channel_and_says_so(install: Callable[..., Install
     assert home.tags(result)["invsync/cause"] == "by_hand"
 
 
-def test_a_run_that_leaves_the_changes_out_applies_before_it_pushes(install: Callable[..., Installation]) -> None:
+def test_a_webhooks_run_applies_then_pushes_and_does_nothing_else(install: Callable[..., Installation]) -> None:
     home = install("one", "two")
     home.stock(STOCK, ["one", "two"])
-    result = home.run("incremental", selection=[LEDGER, push_key("one"), push_key("two")])
+    result = home.run("webhooks")
     assert result.success
-    ended = [event.step_key for event in result.all_events if event.is_step_success]
-    assert ended.index("stock_ledger") < ended.index("push_results")
+    assert [event.step_key for event in result.all_events if event.is_step_success] == ["stock_ledger", "push_results"]
+    assert "adds_up" not in {one.check_name for one in result.get_asset_check_evaluations()}
+    assert home.platforms["one"].shown == home.platforms["two"].shown == STOCK
 
 
 def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Callable[..., Installation]) -> None:
@@ -63,6 +64,9 @@ def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Ca
     assert "push_results/good" in materialized(result)
     assert not {"push_results/dead", "push_results/hung"} & materialized(result)
     assert checks(result) == {"good": True, "dead": False, "hung": False}
+    [said] = [one.description for one in result.get_asset_check_evaluations() if one.asset_key == push_key("dead")]
+    assert said is not None and "unauthorized: the key is refused" in said
+    assert "put the new ones into" in said
     assert "sync_status" in materialized(result)
     tags = home.tags(result)
     assert tags["invsync/failed_channel/dead"] == "true"

@@ -58,10 +58,37 @@ def test_leaving_ends_a_service_with_all_that_it_started(root: Path) -> None:
     with Services(dict(os.environ), root, root / "logs") as services:
         service = services.start("sleeper", ["sleeper", str(root / "lock")])
         services.wait_for("sleeper", (root / "lock.ready").exists, 30)
-        services.check()
         services.stop("sleeper", patience=0.2)
     wait_until_free(root / "lock")
     assert service.process.returncode == -signal.SIGTERM
+
+
+def test_a_killed_service_is_started_again_and_said_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invsync_dagster.demo.services.STEADY_SECONDS", 0.0)
+    lock, ready, said = root / "lock", root / "lock.ready", list[str]()
+    with Services(dict(os.environ), root, root / "logs") as services:
+        first = services.start("sleeper", ["sleeper", str(lock)])
+        services.wait_for("sleeper", ready.exists, 30)
+        services.keep_running(said.append)
+        assert said == []
+        ready.unlink()
+        first.process.kill()
+        first.process.wait()
+        services.keep_running(said.append)
+        assert said == ["sleeper ended by signal 9: started again"]
+        assert ready.exists()
+        assert services.running["sleeper"].process.pid != first.process.pid
+    wait_until_free(lock)
+
+
+def test_a_service_that_ends_as_soon_as_it_is_started_is_not_started_again(root: Path) -> None:
+    (root / "broken.py").write_text("raise SystemExit('no configuration')")
+    said: list[str] = []
+    with Services(dict(os.environ), root, root / "logs") as services:
+        services.start("broken", ["broken"]).process.wait()
+        with pytest.raises(DemoError, match="broken ended with code 1: no configuration"):
+            services.keep_running(said.append)
+    assert said == []
 
 
 def test_a_demo_that_is_killed_leaves_no_process(root: Path) -> None:

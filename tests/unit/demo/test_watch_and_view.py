@@ -82,6 +82,7 @@ def test_without_a_terminal_lines_and_figures_are_plain_text() -> None:
     at = datetime(2026, 7, 1, tzinfo=UTC)
     with View(Console(file=output, width=160), "http://127.0.0.1:3000") as view:
         view.event(Event("sale", "shop", "2 × A-1"))
+        view.notice("receiver ended by signal 9: started again")
         view.pushes(
             [
                 Push(at, "erp", "A-1", "acknowledged", 9, 7, "", 2.25),
@@ -91,6 +92,7 @@ def test_without_a_terminal_lines_and_figures_are_plain_text() -> None:
         view.figures({"erp": ChannelFigures(acknowledged=1, failed=1, out_of_step=3)}, 3, 1)
     text = output.getvalue()
     assert "2 × A-1" in text
+    assert "receiver ended by signal 9: started again" in text
     assert "A-1 9 → 7, 2.2 s after the webhook" in text
     assert "B-1 → 3: invalid_quantity" in text
     assert "1 sales; 3 levels out of step; Dagster at http://127.0.0.1:3000" in text

@@ -11,7 +11,7 @@ import requests
 
 from invsync_dagster.platforms.contract import LevelReference, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from tests.unit.sandbox.stage import HATS, SOCKS, Receiver, Stage, in_the_shop, until
+from tests.unit.sandbox.stage import ENVIRON, HATS, SOCKS, Receiver, Stage, in_the_shop, until
 
 
 def test_the_real_client_writes_and_reads_over_a_socket(stage: Stage) -> None:
@@ -120,6 +120,15 @@ def test_rates_hold_until_they_are_cleared(stage: Stage) -> None:
     stage.post("erp_main/faults", {"rates": {}})
     stage.platform.check_credentials()
     assert stage.get("health")["channels"]["erp_main"] == {"calls": 3, "failed": 2}
+
+
+def test_revoked_credentials_are_refused_until_they_are_given_back(stage: Stage) -> None:
+    stage.post("erp_main/credentials", {"key": "another"})
+    with pytest.raises(PlatformError) as raised:
+        stage.platform.check_credentials()
+    assert raised.value.recovery is Recovery.REAUTHENTICATE
+    stage.post("erp_main/credentials", {"key": ENVIRON["KEY"]})
+    stage.platform.check_credentials()
 
 
 def test_a_sale_sends_a_webhook_that_the_real_door_takes(stage: Stage, receiver: Receiver) -> None:

@@ -132,6 +132,7 @@ def test_a_channel_that_is_only_to_report_is_written_nothing(world: LittleWorld)
 
 def test_a_channel_that_is_right_is_taken_into_the_stock_and_shown_everywhere(world: LittleWorld) -> None:
     with_policy(world, "shop_main", "adopt")
+    world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown, elsewhere = world.shown("shop_main", SKU), world.shown("erp_main", SKU)
     world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 3)
     (found,) = differences(run_all(world, "shop_main"))
@@ -140,6 +141,15 @@ def test_a_channel_that_is_right_is_taken_into_the_stock_and_shown_everywhere(wo
     world.push("erp_main")
     assert world.shown("erp_main", SKU) == elsewhere + 3
     assert differences(run_all(world, "shop_main")) == []
+
+
+def test_a_channel_that_is_right_but_older_than_a_count_in_force_is_told_and_not_taken(world: LittleWorld) -> None:
+    with_policy(world, "shop_main", "adopt")
+    shown = world.shown("shop_main", SKU)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 3)
+    (found,) = differences(run_all(world, "shop_main"))
+    assert found.done == "reported: a newer count is in force"
+    assert (world.shown("shop_main", SKU), world.changes("shop_main")) == (shown + 3, 0)
 
 
 def test_a_number_that_rules_leave_open_is_told_and_not_taken(world: LittleWorld) -> None:
@@ -155,6 +165,7 @@ def test_a_number_that_rules_leave_open_is_told_and_not_taken(world: LittleWorld
 
 def test_a_channel_that_would_move_the_stock_too_far_is_held_and_not_written(world: LittleWorld) -> None:
     with_policy(world, "shop_main", "adopt")
+    world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown = world.shown("shop_main", SKU)
     world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 90_000)
     (found,) = differences(run_all(world, "shop_main"))
