@@ -16,7 +16,7 @@ from invsync_dagster.cli.common import (
 )
 from invsync_dagster.inventory import channels as channel_rows
 from invsync_dagster.inventory.batches import set_batches
-from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as channels_table
 from invsync_dagster.sync.registration import register_channels
@@ -85,10 +85,11 @@ def _set_status(name: str, state: str, actor: str, reason: str) -> None:
         try:
             with write_transaction(ws.engine) as connection:
                 channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
+                held = hold_beyond_limits(connection, now)
         except LookupError as error:
             raise RefusedError(str(error)) from error
         catch_up(ws.engine, now)
-    click.echo(f"{name}: {state}")
+    click.echo(f"{name}: {state}" + (f"; {held} listings are held: invsync held list" if held else ""))
 
 
 @channels_group.command("batches")

@@ -39,7 +39,9 @@ def held_list(channel: str | None, as_json: bool) -> None:
     print_table(title, ("channel", "SKU", "held at", "shows now", "the change wants"),
                 [tuple(row[name] for name in shown) for row in rows[:SHOWN]])  # fmt: skip
     if rows:
-        click.echo("as it should be? invsync held approve CHANNEL [SKU…] --reason …; else take the change back")
+        click.echo(
+            "as it should be? invsync held approve CHANNEL [SKU…] --reason …; else take the change back, which frees them"
+        )
 
 
 @held_group.command("approve")

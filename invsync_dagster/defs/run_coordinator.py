@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dagster import DagsterInstance, DagsterRun, QueuedRunCoordinator, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, QueuedRunCoordinator, RunsFilter
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
@@ -24,6 +24,8 @@ class WebhooksFirst(QueuedRunCoordinator[DagsterInstance]):
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Launch or enqueue the run, and return it as stored then."""
         run = context.dagster_run
+        if run.status != DagsterRunStatus.NOT_STARTED:
+            return super().submit_run(context)  # it says that the run was submitted before
         if run.tags.get(CAUSE) != WEBHOOK or self._webhook_runs_in_progress() >= AT_ONCE:
             return super().submit_run(context)
         self._instance.launch_run(run.run_id, context.workspace)

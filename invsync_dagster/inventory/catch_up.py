@@ -1,14 +1,14 @@
-"""The job after a change of channels' rules or status: judged by the breaker, then made, in short transactions."""
+"""The job after a change of channels' rules or status: held beyond the limits at once, then made in short transactions."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, select, update
 
 from invsync_dagster.inventory import breaker, levels
+from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 
@@ -16,56 +16,51 @@ from invsync_dagster.inventory.tables import channels, inventory_levels
 LEVELS_A_CHUNK = 2_000
 
 
-def catch_up(engine: Engine, now: datetime) -> int:
-    """Recompute the levels of channels whose rules or status changed; return how many levels.
+def hold_beyond_limits(connection: Connection, now: datetime) -> int:
+    """Judge the channels whose rules or status are new, in the transaction that made them so; return how many levels are held.
 
-    The change of a channel is tried first and taken back, and judged as a whole: what it would zero or raise beyond the
-    channel's limits is then held level by level (`breaker`). Until the job has come by, a level goes on with what it had.
-    It may die anywhere and be called again: what is recomputed carries the revision, and the channel is marked done last.
+    The change is tried and taken back, and judged as a whole, before anything else can recompute a level by the new rules:
+    a count, an import, a sale. Of a million levels that takes a second or two, in which nobody else writes.
     """
-    channel = channels.c
-    with engine.connect() as connection:
-        query = select(channel.name, channel.rules_revision).where(channel.rules_revision > channel.recomputed_revision)
-        changed = {row.name: row.rules_revision for row in connection.execute(query)}
-    verdicts = {name: _judge(engine, name, revision, now) for name, revision in changed.items()}
-
-    def make(connection: Connection, skus: set[str]) -> None:
-        # Other channels' levels of these SKUs are recomputed too: their rules may be new as well.
-        for name, moves in _recompute(connection, skus, list(changed), now).items():
-            breaker.hold_moves(connection, moves, verdicts[name], now)
-
-    total = 0
-    for name, revision in changed.items():
-        total += _in_chunks(engine, name, revision, make)
-        with write_transaction(engine) as connection:
-            connection.execute(update(channels).where(channel.name == name).values(recomputed_revision=revision))
-    return total
-
-
-def _judge(engine: Engine, name: str, revision: int, now: datetime) -> breaker.Verdict:
-    """Try the change of a channel, take it back, and say whether it may pass."""
-    count: Counter[str] = Counter()
-
-    def attempt(connection: Connection, skus: set[str]) -> None:
-        trial = connection.begin_nested()
-        moves = _recompute(connection, skus, [name], now).get(name, breaker.Moves())
-        trial.rollback()
-        count.update(zeroed=len(moves.zeroed), raised=len(moves.raised))
-
-    _in_chunks(engine, name, revision, attempt)
-    with engine.connect() as connection:
-        return breaker.judge(connection, name, count["zeroed"], count["raised"], f"change {revision} of the rules")
-
-
-def _recompute(connection: Connection, skus: set[str], changed: list[str], now: datetime) -> dict[str, breaker.Moves]:
+    changed = _changed(connection)
+    if not changed:
+        return 0
     level = inventory_levels.c
-    before = breaker.shown(connection, level.central_sku, skus, level.channel.in_(changed))
-    levels.recompute(connection, skus, now)
-    return breaker.moves(before, breaker.shown(connection, level.id, before.keys()))
+    found: dict[str, breaker.Moves] = defaultdict(breaker.Moves)
+    trial = connection.begin_nested()
+    for name, revision in changed:
+        query = select(level.central_sku).where(level.channel == name, level.rules_revision < revision).distinct()
+        for skus in chunks(connection.execute(query).scalars().all(), levels.SKUS_AT_ONCE):
+            before = breaker.shown(connection, level.central_sku, skus, level.channel == name)
+            levels.recompute(connection, skus, now)
+            moved = breaker.moves(before, breaker.shown(connection, level.id, before.keys())).get(name, breaker.Moves())
+            found[name].zeroed |= moved.zeroed
+            found[name].raised |= moved.raised
+    trial.rollback()
+    held = 0
+    for name, revision in changed:
+        held += len(breaker.hold_moves(connection, name, found[name], f"change {revision} of the channel", now))
+    return held
 
 
-def _in_chunks(engine: Engine, name: str, revision: int, work: Callable[[Connection, set[str]], None]) -> int:
-    """Call `work` with the SKUs of each chunk of levels behind the revision, in a transaction each; return how many levels."""
+def catch_up(engine: Engine, now: datetime) -> int:
+    """Recompute the levels of channels whose rules or status changed, in short transactions; return how many levels.
+
+    Until it has come by, a level goes on with what it had. It may die anywhere and be called again: what is recomputed
+    carries the revision, and the channel is marked done at the end.
+    """
+    with engine.connect() as connection:
+        changed = _changed(connection)
+    return sum(_catch_up_channel(engine, name, revision, now) for name, revision in changed)
+
+
+def _changed(connection: Connection) -> list[tuple[str, int]]:
+    channel = channels.c
+    query = select(channel.name, channel.rules_revision).where(channel.rules_revision > channel.recomputed_revision)
+    return [(row.name, row.rules_revision) for row in connection.execute(query.order_by(channel.name))]
+
+
+def _catch_up_channel(engine: Engine, name: str, revision: int, now: datetime) -> int:
     level = inventory_levels.c
     after, total = 0, 0
     while True:
@@ -77,7 +72,8 @@ def _in_chunks(engine: Engine, name: str, revision: int, work: Callable[[Connect
                 .limit(LEVELS_A_CHUNK)
             ).all()
             if not rows:
+                connection.execute(update(channels).where(channels.c.name == name).values(recomputed_revision=revision))
                 return total
-            work(connection, {row.central_sku for row in rows})
+            levels.recompute(connection, {row.central_sku for row in rows}, now)
         after = rows[-1].id
         total += len(rows)

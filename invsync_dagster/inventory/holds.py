@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.rules import least
 from invsync_dagster.inventory.tables import inventory_levels, stock_ledger
 
 # What the channel shows, as far as we know; NULL for a level that was neither written nor read.
@@ -19,23 +20,27 @@ NUMBER: Final[Any] = func.coalesce(
 )
 
 
-def hold(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
-    """Hold levels, in the caller's `write_transaction`; return how many were not held already.
+def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, actor: str, now: datetime) -> int:
+    """Hold levels, in the caller's `write_transaction`, at what their channel shows but never above the number given for
+    each (what it should show before); return how many were not held already.
 
     A level whose number isn't known (never written, never read) has none to be held at, and is left out.
     """
     level = inventory_levels.c
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    held: list[Row[tuple[int, str]]] = []
-    for part in chunks(level_ids):
+    held: list[Row[Any]] = []
+    for part in chunks(at_most):
+        fitting = select(level.id, level.central_sku).where(
+            level.id.in_(part), level.held_quantity.is_(None), NUMBER.is_not(None)
+        )
+        held.extend(connection.execute(fitting).all())
+    if held:
         statement = (
             update(inventory_levels)
-            .where(level.id.in_(part), level.held_quantity.is_(None), NUMBER.is_not(None))
-            .values(held_quantity=NUMBER, held_sequence=sequence, held_desired=level.desired, held_reason=reason)
-            .returning(level.id, level.central_sku)
+            .where(level.id == bindparam("key"))
+            .values(held_quantity=least(NUMBER, bindparam("most")), held_sequence=sequence, held_reason=reason)
         )
-        held += connection.execute(statement).all()
-    if held:
+        connection.execute(statement, [{"key": row.id, "most": at_most[row.id]} for row in held])
         _record(connection, "levels held", [row.id for row in held], actor, reason, now)
         levels.recompute(connection, {row.central_sku for row in held}, now)
     return len(held)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     or_,
     select,
     update,
@@ -50,7 +51,8 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime) -> N
     """Bring the levels of `skus` up to date with stock, rules, status and mapping, in the caller's write transaction.
 
     - desired: the least of the rules' results over the level's listings; a held level shows the number that it had when
-      held, less what was sold since, and never more than is available. A level whose channel or listing is paused, in
+      held, less what was sold since, and never more than is available, until what its rules want neither raises nor
+      zeroes it any more. A level whose channel or listing is paused, in
       review, excluded or retired is stopped, and its desired left as it is.
     - A level that becomes pushable is uncertain (`never_read`, `resumed`) with nothing expected, so that it is read first.
     - A changed desired is due at once, unless the platform makes the level wait (`waits_for_nothing`); a decrease below
@@ -113,7 +115,7 @@ def _recompute(*, shared: bool) -> Update:
 
     # One row a level.
     sold = (
-        select(func.coalesce(func.sum(entry.reserved_delta - entry.quantity_delta), 0))
+        select(func.coalesce(func.sum(entry.reserved_delta - entry.moved_delta), 0))
         .where(entry.sku == offer.sku, entry.sequence > offer.held_sequence, entry.order_id != "")
         .scalar_subquery()
     )
@@ -129,7 +131,9 @@ def _recompute(*, shared: bool) -> Update:
         select(
             offer.id,
             reason.label("stopped_reason"),
-            case((stops, offer.desired), (offer.held_quantity.is_not(None), held), else_=banded).label("desired"),
+            offer.desired.label("before"),
+            case((offer.held_quantity.is_not(None), held)).label("held"),
+            banded.label("wanted"),
             case((stops, offer.desired_sequence), else_=offer.version).label("sequence"),
             offer.revision,
         )
@@ -139,19 +143,28 @@ def _recompute(*, shared: bool) -> Update:
         .c
     )
     pushable = target.stopped_reason == ""
+    # What is wanted neither raises nor zeroes any more: the change was taken back, or sales have caught up with it.
+    freed = and_(target.wanted <= target.held, or_(target.wanted > 0, target.held == 0))
+    holds = and_(pushable, target.held.is_not(None), not_(freed))
+    desired = case((not_(pushable), target.before), (holds, target.held), else_=target.wanted)
+    freed = and_(pushable, target.held.is_not(None), freed)
     resumes = and_(level.pushable.is_(False), pushable)
     nothing_known = and_(level.acknowledged_quantity.is_(None), level.observed_quantity.is_(None))
     doubt = case((nothing_known, "never_read"), else_="resumed")
-    is_change = and_(pushable, or_(target.desired != level.effective_quantity, level.uncertain.is_not(None), resumes))
-    news = or_(target.desired != level.desired, resumes)
-    may_go = or_(func.coalesce(target.desired < level.expected, false()), waits_for_nothing(now))
+    is_change = and_(pushable, or_(desired != level.effective_quantity, level.uncertain.is_not(None), resumes))
+    news = or_(desired != level.desired, resumes)
+    may_go = or_(func.coalesce(desired < level.expected, false()), waits_for_nothing(now))
     return (
         update(inventory_levels)
         .where(level.id == target.id)
         .values(
             pushable=pushable,
             stopped_reason=target.stopped_reason,
-            desired=target.desired,
+            desired=desired,
+            held_quantity=case((freed, None), else_=level.held_quantity),
+            held_sequence=case((freed, None), else_=level.held_sequence),
+            held_reason=case((freed, ""), else_=level.held_reason),
+            held_desired=case((holds, target.wanted), (freed, None), else_=level.held_desired),
             desired_sequence=target.sequence,
             rules_revision=target.revision,
             uncertain=case((resumes, func.coalesce(level.uncertain, doubt)), else_=level.uncertain),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, levels
@@ -22,6 +22,9 @@ Status = Literal["active", "paused", "excluded", "retired"]
 
 # A platform's parent whose stock two SKUs claim can't be right: a write for one would be wrong for the other.
 TWO_SKUS = "the level is mapped to several SKUs"
+
+# A change of the mapping that zeroes too many listings can't be held where the number belongs to another SKU.
+EMPTIED = "one of too many listings that a mapping would set to 0"
 
 _RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
@@ -89,8 +92,19 @@ def set_listings(
             names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
             result.lines += apply_open_lines(book, channel, names)
     book.close()
-    result.held = breaker.hold_excess(connection, before, reason, now)
+    held = breaker.hold_excess(connection, before, reason, now)
+    result.held = len(held)
+    _review_emptied(connection, held, actor, now)
     return result
+
+
+def _review_emptied(connection: Connection, held: Collection[int], actor: str, now: datetime) -> None:
+    """Stop the levels that can't be held: those mapped to a SKU with too little stock to show the number that they had."""
+    level = inventory_levels.c
+    query = select(level.id).where(or_(level.held_quantity.is_(None), level.desired < level.held_quantity))
+    for part in chunks(held):
+        for level_id in connection.execute(query.where(level.id.in_(part))).scalars().all():
+            send_to_review(connection, level_id, reason=EMPTIED, actor=actor, now=now)
 
 
 def set_status(
@@ -107,7 +121,10 @@ def set_status(
         raise LookupError(f"no listings with the ids {sorted(missing)}")
     changed = [row for row in rows if row["status"] != status]
     if changed:
-        _change_status(connection, changed, status, actor, reason, now)
+        level_ids = {row["level_id"] for row in changed}
+        before = breaker.shown(connection, inventory_levels.c.id, level_ids)
+        revision = _change_status(connection, changed, status, actor, reason, now)
+        breaker.hold_excess(connection, before, f"change {revision} of listings' status", now)
     return len(changed)
 
 
@@ -283,11 +300,20 @@ def _join(connection: Connection, level_ids: Collection[int], revision: int, now
         elif named != {owners[level_id]}:
             moved.append({"key": level_id, "sku": named.pop()})
     if moved:
-        # Stopped for the moment, so that it is recomputed as a level that begins anew: read before written.
+        # Stopped for the moment, so that it is recomputed as a level that begins anew: read before written. What it was
+        # held at was a number of another SKU.
         connection.execute(
             update(inventory_levels)
             .where(level.id == bindparam("key"))
-            .values(central_sku=bindparam("sku"), pushable=False, touched=level.touched + 1),
+            .values(
+                central_sku=bindparam("sku"),
+                pushable=False,
+                touched=level.touched + 1,
+                held_quantity=None,
+                held_sequence=None,
+                held_desired=None,
+                held_reason="",
+            ),
             moved,
         )
     if review:
@@ -307,7 +333,7 @@ def _join(connection: Connection, level_ids: Collection[int], revision: int, now
 
 def _change_status(
     connection: Connection, rows: Sequence[dict[str, Any]], status: str, actor: str, reason: str, now: datetime
-) -> None:
+) -> int:
     revision = record_action(
         connection,
         at=now,
@@ -332,3 +358,4 @@ def _change_status(
     )
     skus, _ = _join(connection, {row["level_id"] for row in rows}, revision, now)
     levels.recompute(connection, skus, now)
+    return revision

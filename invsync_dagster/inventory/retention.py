@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, select, text
+from sqlalchemy import Connection, Engine, Row, ScalarSelect, Table, delete, func, select, text
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import deliveries, sync_logs
 
 # Rows that one transaction removes: sales wait for it no longer than about 50 ms.
 ROWS_A_CHUNK = 5_000
+
+# The outcomes that a level's number rests on.
+RESTED_ON = ("acknowledged", "accepted", "observed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +32,45 @@ class Archived:
 
 
 def archive_logs(engine: Engine, folder: Path, before: datetime, now: datetime) -> Archived:
-    """Move the rows of `sync_logs` older than `before` to a gzipped CSV in `folder`, all but the latest of each level.
+    """Move the rows of `sync_logs` older than `before` to a gzipped CSV in `folder`, all but what levels rest on.
 
-    The file is whole and on disk before a row goes; columns as in the table. What the latest number of a level rests on
-    stays, so that it can always be explained. Called again after a crash it may archive rows twice, and loses none.
-    Raises OSError.
+    Kept are each level's latest row, and its latest that was acknowledged, accepted or read, so that its number can always
+    be explained. The file is whole and on disk before a row goes; columns as in the table. Called again after a crash it
+    may archive rows twice, and loses none. Raises OSError.
     """
-    newer = sync_logs.alias()
-    latest = select(func.max(newer.c.id)).where(newer.c.level_id == sync_logs.c.level_id).scalar_subquery()
-    query = select(sync_logs).where(sync_logs.c.timestamp < before, sync_logs.c.id < latest).order_by(sync_logs.c.id)
-    path = folder / f"sync_logs-{now:%Y%m%dT%H%M%SZ}.csv.gz"
+    log = sync_logs.c
     with engine.connect() as connection:
-        last = connection.execute(select(func.max(sync_logs.c.id)).where(sync_logs.c.timestamp < before)).scalar()
-        if last is None:
+        # What is written from now on changes nothing in what goes: the file and the deletion must mean the same rows.
+        ceiling = connection.execute(select(func.max(log.id))).scalar()
+        if ceiling is None:
             return Archived()
-        rows = connection.execution_options(yield_per=ROWS_A_CHUNK).execute(query.where(sync_logs.c.id <= last))
-        written = _write(path, [column.name for column in sync_logs.c], rows.partitions())
+        going = (log.timestamp < before) & (log.id < _latest(ceiling)) & (log.id != _latest(ceiling, RESTED_ON))
+        query = select(sync_logs).where(log.id <= ceiling, going).order_by(log.id)
+        path = folder / f"sync_logs-{now:%Y%m%dT%H%M%SZ}.csv.gz"
+        rows = connection.execution_options(yield_per=ROWS_A_CHUNK).execute(query)
+        written = _write(path, [column.name for column in log], rows.partitions())
     if not written:
         path.unlink()
         return Archived()
+    last = 0
     while True:
+        with engine.connect() as connection:
+            chunk = query.with_only_columns(log.id).where(log.id > last).limit(ROWS_A_CHUNK)
+            ids = list(connection.execute(chunk).scalars())
+        if not ids:
+            return Archived(written, path)
+        last = ids[-1]
         with write_transaction(engine) as connection, _deletable(connection, sync_logs):
-            ids = list(
-                connection.execute(
-                    query.with_only_columns(sync_logs.c.id).where(sync_logs.c.id <= last).limit(ROWS_A_CHUNK)
-                ).scalars()
-            )
-            if not ids:
-                return Archived(written, path)
-            connection.execute(delete(sync_logs).where(sync_logs.c.id.in_(ids)))
+            connection.execute(delete(sync_logs).where(log.id.in_(ids)))
+
+
+def _latest(ceiling: int, statuses: Sequence[str] = ()) -> ScalarSelect[int]:
+    """The id of the latest row, up to `ceiling`, of the level that a row is of; 0 if there is none with the statuses."""
+    newer = sync_logs.alias()
+    conditions = [newer.c.level_id == sync_logs.c.level_id, newer.c.id <= ceiling]
+    if statuses:
+        conditions.append(newer.c.status.in_(statuses))
+    return select(func.coalesce(func.max(newer.c.id), 0)).where(*conditions).scalar_subquery()
 
 
 def forget_receipts(engine: Engine, before: datetime) -> int:
@@ -65,17 +78,19 @@ def forget_receipts(engine: Engine, before: datetime) -> int:
 
     A document that is delivered again after that books nothing: its totals are booked (invariant 1 rests on both).
     """
-    old = (deliveries.c.state == "applied") & (deliveries.c.applied_at < before)
-    total = 0
+    receipt = deliveries.c
+    old = (receipt.state == "applied") & (receipt.applied_at < before)
+    last, total = "", 0
     while True:
-        with write_transaction(engine) as connection:
-            receipts = list(
-                connection.execute(select(deliveries.c.receipt_id).where(old).limit(ROWS_A_CHUNK)).scalars()
-            )
-            connection.execute(delete(deliveries).where(deliveries.c.receipt_id.in_(receipts)))
-        total += len(receipts)
-        if len(receipts) < ROWS_A_CHUNK:
+        with engine.connect() as connection:
+            chunk = select(receipt.receipt_id).where(old, receipt.receipt_id > last)
+            ids = list(connection.execute(chunk.order_by(receipt.receipt_id).limit(ROWS_A_CHUNK)).scalars())
+        if not ids:
             return total
+        last = ids[-1]
+        with write_transaction(engine) as connection:
+            connection.execute(delete(deliveries).where(receipt.receipt_id.in_(ids)))
+        total += len(ids)
 
 
 def _write(path: Path, header: list[str], parts: Iterator[Sequence[Row[tuple[object, ...]]]]) -> int:

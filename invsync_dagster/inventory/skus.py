@@ -90,7 +90,7 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
         result.created += len(new)
         result.changed += len(changed)
         result.unchanged += len(part) - len(new) - len(changed)
-    result.held = breaker.hold_excess(connection, before, cause, now)
+    result.held = len(breaker.hold_excess(connection, before, cause, now))
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from invsync_dagster.inventory import channels
-from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as registered
 from invsync_dagster.platforms.registry import VENDORS
@@ -39,6 +39,7 @@ def register_channels(ws: Workspace) -> int:
                 change_limits=ws.configuration.settings.change_limits,
             )
         channels.pause_missing(connection, [channel.name for channel in configured], ws.clock.now())
+        hold_beyond_limits(connection, ws.clock.now())
     return catch_up(ws.engine, ws.clock.now())
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from invsync_dagster.defs.names import HOUSEKEEPING, LEDGER, SNAPSHOT, push_key
 from tests.defs.conftest import Installation
@@ -92,6 +94,45 @@ def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Ca
     [made] = result.asset_materializations_for_node("housekeeping")
     assert (made.metadata["segments_removed"].value, made.metadata["reports_removed"].value) == (1, 1)
     assert list(home.home.reports.iterdir()) == []
+
+
+def test_a_disk_that_takes_no_archive_still_loses_its_old_reports_and_says_so(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("shop")
+    (home.home.reports / "run").mkdir(parents=True)
+    home.clock.advance(40 * 86_400)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("invsync_dagster.defs.housekeeping.archive_logs", full)
+    result = home.run("clean_up")
+    assert not result.success
+    assert list(home.home.reports.iterdir()) == []
+    [check] = result.get_asset_check_evaluations()
+    assert check.check_name == "disk"
+    failure = result.failure_data_for_node("housekeeping")
+    assert failure is not None
+    assert "No space left on device" in str(failure.error)
+
+
+def test_all_pages_of_old_runs_are_deleted(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.defs.housekeeping.PAGE", 2)
+    home = install("shop")
+    for _ in range(6):
+        home.run("audit")
+    checks = AssetCheckExecutionsTable
+    storage = home.instance.event_log_storage
+    assert isinstance(storage, SqlEventLogStorage)
+    home.clock.advance(15 * 86_400)
+    home.run("clean_up")
+    left = run_ids(home.instance)
+    assert len(left) == 2
+    with storage.index_connection() as connection:
+        assert {row.run_id for row in connection.execute(checks.select())} == left
 
 
 def test_a_disk_that_is_nearly_full_turns_the_check_red(

@@ -272,10 +272,16 @@ def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stock
     engine = open_database(stocked.database_url)
     with write_transaction(engine) as connection:
         level = inventory_levels.c
-        connection.execute(update(inventory_levels).values(acknowledged_quantity=level.desired))
+        connection.execute(update(inventory_levels).values(acknowledged_quantity=level.desired - 1))
         ids = list(connection.execute(select(level.id)).scalars())
         now = SystemClock().now()
-        holds.hold(connection, ids, reason="change 9 would set to 0 2 of 2 listings", actor="breaker", now=now)
+        holds.hold(
+            connection,
+            dict.fromkeys(ids, 100),
+            reason="change 9 would set to 0 2 of 2 listings",
+            actor="breaker",
+            now=now,
+        )
     engine.dispose()
     words = invoke("held", "list").stdout
     assert "change 9 would set to 0 2 of 2 listings" in words

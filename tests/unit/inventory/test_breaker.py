@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 
-from invsync_dagster.inventory import breaker, channels, holds
-from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory import channels, holds
+from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules
@@ -32,6 +31,7 @@ def set_rules(stock: Stock, channel: str, rules: Rules) -> None:
     limits = ChangeLimits(zeroed_share=0.2, raised_share=0.5, minimum=5)
     with write_transaction(stock.engine) as connection:
         channels.register(connection, channel, "shopify", "sandbox", True, rules, None, START, change_limits=limits)
+        hold_beyond_limits(connection, START)
 
 
 def approve(stock: Stock, skus: Iterable[str], reason: str = "it is right") -> int:
@@ -79,7 +79,7 @@ def test_a_held_level_goes_on_falling_by_what_is_sold_and_shows_the_rules_once_a
 
 def test_rules_that_would_zero_a_channel_are_held_there_as_a_whole_and_nowhere_else(stock: Stock) -> None:
     set_rules(stock, SHOP, Rules(buffer=10))
-    assert catch_up(stock.engine, at(1)) == 40
+    catch_up(stock.engine, at(1))
     assert desired(stock, SHOP) == {10}
     reason = stock.level(SHOP, SKUS[0]).held_reason
     assert "would set to 0 40 of 40 listings on shop; 8 may pass unseen" in reason
@@ -98,14 +98,15 @@ def test_rules_that_only_lower_pass_and_rules_that_raise_too_many_are_held(stock
     assert "would raise 40 of 40 listings" in stock.level(SHOP, SKUS[0]).held_reason
 
 
-def test_rules_that_are_taken_back_before_an_approval_leave_the_number_as_it_was(stock: Stock) -> None:
+def test_rules_that_are_taken_back_free_what_they_held(stock: Stock) -> None:
     set_rules(stock, SHOP, Rules(buffer=10))
     catch_up(stock.engine, at(1))
     set_rules(stock, SHOP, Rules())
     catch_up(stock.engine, at(2))
     assert desired(stock, SHOP) == {10}
-    assert approve(stock, SKUS) == 40
-    assert desired(stock, SHOP) == {10}
+    assert all(stock.level(SHOP, sku).held_quantity is None for sku in SKUS)
+    stock.count({SKUS[0]: 12}, as_of=-1)
+    assert stock.level(SHOP, SKUS[0]).desired == 12
 
 
 def test_a_mapping_that_would_zero_too_many_listings_is_held(stock: Stock) -> None:
@@ -116,27 +117,64 @@ def test_a_mapping_that_would_zero_too_many_listings_is_held(stock: Stock) -> No
     assert stock.map(*wanted[:8], reason="import 8").held == 0
 
 
-def test_a_job_that_dies_amid_a_held_change_goes_on_with_its_verdict(
-    stock: Stock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("invsync_dagster.inventory.catch_up.LEVELS_A_CHUNK", 35)
+def test_a_job_that_dies_before_it_begins_leaves_the_change_held(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=10))  # catch_up never comes
+    stock.count(dict.fromkeys(SKUS, 9), as_of=-1)
+    assert desired(stock, SHOP) == {9}
+    assert desired(stock, OTHER) == {9}
+    catch_up(stock.engine, at(2))
+    assert desired(stock, SHOP) == {9}
+
+
+def test_a_second_change_of_the_rules_is_judged_too(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=1))
     set_rules(stock, SHOP, Rules(buffer=10))
-    hold_moves = breaker.hold_moves
-    calls: list[int] = []
-
-    def dying(*arguments: Any) -> int:
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("killed")
-        return int(hold_moves(*arguments))
-
-    monkeypatch.setattr("invsync_dagster.inventory.breaker.hold_moves", dying)
-    with pytest.raises(RuntimeError, match="killed"):
-        catch_up(stock.engine, at(1))
-    assert sum(stock.level(SHOP, sku).held_quantity is not None for sku in SKUS) == 35
-    catch_up(stock.engine, at(2))  # five are left, fewer than the limit
+    catch_up(stock.engine, at(1))
     assert desired(stock, SHOP) == {10}
-    assert all(stock.level(SHOP, sku).held_quantity == 10 for sku in SKUS)
+
+
+def test_a_channel_paused_changed_and_resumed_is_judged_by_what_it_shows(stock: Stock) -> None:
+    with write_transaction(stock.engine) as connection:
+        channels.set_status(connection, SHOP, "paused", actor="ann", reason="moving", now=at(1))
+        assert hold_beyond_limits(connection, at(1)) == 0
+    catch_up(stock.engine, at(1))
+    set_rules(stock, SHOP, Rules(buffer=10))
+    catch_up(stock.engine, at(2))
+    with write_transaction(stock.engine) as connection:
+        channels.set_status(connection, SHOP, "active", actor="ann", reason="moved", now=at(3))
+        assert hold_beyond_limits(connection, at(3)) == 40
+    catch_up(stock.engine, at(3))
+    assert desired(stock, SHOP) == {10}
+
+
+def test_listings_mapped_to_empty_skus_are_stopped_for_review(stock: Stock) -> None:
+    with write_transaction(stock.engine) as connection:
+        set_skus(connection, [Sku(f"{sku}-empty") for sku in SKUS], actor="ann", reason="", now=at(1))
+    wanted = [Listing(SHOP, f"{sku}-empty", f"{SHOP}-{sku}", platform_sku=f"{sku}@{SHOP}") for sku in SKUS[:9]]
+    assert stock.map(*wanted, reason="import 7").held == 9
+    level = stock.level(SHOP, SKUS[0])
+    assert (level.pushable, level.stopped_reason) == (False, "needs_review")
+
+
+def test_the_list_of_what_is_held_shows_what_is_wanted_now(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=10))
+    catch_up(stock.engine, at(1))
+    assert stock.level(SHOP, SKUS[0]).held_desired == 0
+    set_rules(stock, SHOP, Rules(maximum=50))
+    stock.count({SKUS[0]: 30}, as_of=-1)
+    assert stock.level(SHOP, SKUS[0]).held_desired == 30
+    assert stock.level(SHOP, SKUS[0]).desired == 10
+
+
+def test_a_level_with_a_sale_that_is_not_pushed_yet_is_held_below_it(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=2))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    stock.apply(order(item=f"{OTHER}-{SKUS[0]}", ordered=5), channel=OTHER)
+    assert stock.level(SHOP, SKUS[0]).desired == 3
+    set_rules(stock, SHOP, Rules())  # would raise all
+    assert (stock.level(SHOP, SKUS[0]).held_quantity, stock.level(SHOP, SKUS[0]).desired) == (3, 3)
+    assert stock.level(SHOP, SKUS[1]).desired == 8
 
 
 def test_a_level_that_shows_no_number_yet_is_not_held(stock: Stock) -> None:

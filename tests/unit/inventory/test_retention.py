@@ -4,25 +4,27 @@ import csv
 import gzip
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import Engine, delete, insert
 from sqlalchemy.exc import DBAPIError
 
+from invsync_dagster.inventory import retention
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.retention import archive_logs, forget_receipts
 from invsync_dagster.inventory.tables import deliveries, sync_logs
 from tests.unit.inventory.stock import START, Stock, at, order
 
 
-def log(stock: Stock, level_id: int, days_ago: float, quantity: int) -> None:
+def log(stock: Stock, level_id: int, days_ago: float, quantity: int, status: str = "acknowledged") -> None:
     row = {
         "timestamp": START - timedelta(days=days_ago),
         "platform": "shop",
         "sku": "A",
         "action": "push",
         "new_quantity": quantity,
-        "status": "acknowledged",
+        "status": status,
         "level_id": level_id,
         "error_message": 'it said: 7, "no"\n',
     }
@@ -51,6 +53,35 @@ def test_old_rows_go_to_a_file_and_the_latest_of_each_level_stays(
     assert rows[0]["error_message"] == 'it said: 7, "no"\n'
     assert archived.path.stat().st_mode & 0o777 == 0o600
     assert list(archived.path.parent.iterdir()) == [archived.path]
+
+
+def test_what_a_levels_number_rests_on_stays_behind_later_failures(tmp_path: Path) -> None:
+    stock = Stock()
+    for days_ago, quantity, status in (
+        (9, 1, "acknowledged"),
+        (8, 2, "acknowledged"),
+        (7, 3, "rejected"),
+        (6, 4, "unknown"),
+    ):
+        log(stock, 1, days_ago, quantity, status)
+    assert archive_logs(stock.engine, tmp_path, START, START).rows == 2
+    assert quantities(stock) == [2, 4]
+
+
+def test_a_row_that_comes_while_the_file_is_written_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = Stock()
+    log(stock, 1, 9, 1)
+    log(stock, 1, 8, 2)
+
+    def meanwhile(engine: Engine) -> Any:
+        log(stock, 1, 0, 3)
+        return write_transaction(engine)
+
+    monkeypatch.setattr(retention, "write_transaction", meanwhile)
+    assert archive_logs(stock.engine, tmp_path, START - timedelta(days=5), START).rows == 1
+    assert quantities(stock) == [2, 3]
 
 
 def test_nothing_old_leaves_no_file(tmp_path: Path) -> None:
