@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -12,6 +13,8 @@ from invsync_dagster.events import OrderDocument
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.database import write_transaction
 from tests.unit.inventory.stock import OTHER, SHOP, Stock, at, order
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 LAG = 3  # minutes by which the source that contains the shop's orders books them late
 

@@ -25,18 +25,21 @@ from invsync_dagster.inventory.tables import (
     stock_ledger,
     sync_logs,
 )
-from tests.unit.inventory.stock import START, Stock, memory_database, order
+from tests import databases
+from tests.unit.inventory.stock import START, Stock, order
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def test_the_migrated_schema_is_the_one_of_the_tables():
-    engine = memory_database()
+    engine = databases.fresh_engine()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
 
 def test_the_partial_indexes_of_the_migration_are_those_of_the_tables():
-    engine = memory_database()
+    engine = databases.fresh_engine()
     indexes = [index for table in metadata.sorted_tables for index in table.indexes]
     with engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'index'")

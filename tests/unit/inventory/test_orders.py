@@ -12,6 +12,8 @@ from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.tables import order_lines, unclear_orders
 from tests.unit.inventory.stock import SHOP, START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 @pytest.mark.parametrize(
     ("revision", "totals", "asked", "verdict"),

@@ -63,7 +63,7 @@ class LittleWorld(World):
 
 
 @pytest.fixture
-def world() -> LittleWorld:
+def world(each_database: str) -> LittleWorld:
     world = LittleWorld(1, skus=20, orders=0, days=0)
     world.agenda.clear()
     for channel in ("shop_main", "shop_outlet", "shop_eu", "erp_main"):
