@@ -178,6 +178,6 @@ def test_every_text_of_the_migrated_schema_has_the_plain_collation():
         " WHERE table_schema = 'public' AND data_type = 'text'"
     )
     with engine.connect() as connection:
-        found = dict(connection.exec_driver_sql(query).all())
+        found: dict[str, str] = dict(connection.exec_driver_sql(query).tuples().all())
     assert len(found) > 50
     assert {name for name, collation in found.items() if collation != "C"} == set()
