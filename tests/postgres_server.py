@@ -109,6 +109,10 @@ class Server:
         """Return the URL of a database over the socket, without a password."""
         return f"{driver}://postgres@/{database}?host={self.folder}&port={self.port}"
 
+    def address(self, url: str) -> str:
+        """Return a URL of ours as PostgreSQL's own programs read it."""
+        return url.replace("postgresql+psycopg:", "postgresql:")
+
     def tcp_url(self, database: str, driver: str = "postgresql") -> str:
         """Return the URL of a database over TCP, with the password in it."""
         return f"{driver}://postgres:{PASSWORD}@127.0.0.1:{self.port}/{database}"

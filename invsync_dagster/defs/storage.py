@@ -27,7 +27,7 @@ class ChosenStorage(DagsterStorage, ConfigurableClass):
         return {"base_dir": StringSource}
 
     @classmethod
-    def from_config_value(  # type: ignore[override] - not an instance of this class, but of the one that is chosen
+    def from_config_value(  # type: ignore[override]  # what is chosen, not this class
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, str]
     ) -> DagsterStorage:
         """Return the storage. Raises `DatabaseUrlError` for a URL that can't be used."""

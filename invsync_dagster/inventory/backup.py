@@ -66,13 +66,16 @@ def back_up(database_url: str, folder: Path, now: datetime) -> Backup:
 
 
 def _copy_file(database: Path, partial: Path) -> None:
-    with (
-        closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
-        closing(sqlite3.connect(partial)) as copy,
-    ):
-        # 4,000 pages (16 MB) a step: between steps the source's readers and writers get their turn.
-        source.backup(copy, pages=4_000)
-        result = copy.execute("PRAGMA quick_check").fetchone()[0]
+    try:
+        with (
+            closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(partial)) as copy,
+        ):
+            # 4,000 pages (16 MB) a step: between steps the source's readers and writers get their turn.
+            source.backup(copy, pages=4_000)
+            result = copy.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.Error as error:
+        raise BackupError(f"{database.name} can't be copied: {error}") from error
     if result != "ok":
         raise BackupError(f"the copy of {database.name} fails SQLite's check: {result}")
 
@@ -84,7 +87,9 @@ def _dump(url: URL, partial: Path) -> None:
             "there is no pg_dump on PATH; install PostgreSQL's client programs, of the server's version or a newer one"
         )
     # The password goes by the environment: the arguments of a process are there for everybody to see.
-    address = url.set(drivername="postgresql", password=None).render_as_string()
+    address = URL.create(
+        "postgresql", url.username, None, url.host, url.port, url.database, url.query
+    ).render_as_string()
     environment = dict(os.environ) | ({} if url.password is None else {"PGPASSWORD": str(url.password)})
     command = [program, "--format=custom", "--no-password", f"--file={partial}", f"--dbname={address}"]
     try:

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
@@ -44,6 +44,20 @@ class DatabaseUrlError(ValueError):
     """A database URL that can't be used; the text never holds the URL, which may hold a password."""
 
 
+class DatabaseGoneError(OperationalError):
+    """The database can't be used now: not reached, gone in mid-transaction, full, or locked for too long.
+
+    What was not committed did not happen, wherever this is raised; one sentence says so, without statement and values.
+    """
+
+    def __str__(self) -> str:
+        reason = " ".join(str(self.orig).split()) or type(self.orig).__name__
+        return (
+            f"the stock's database can't be used: {reason}. What was under way and not committed has not happened; "
+            "the next run does it, once the database is back"
+        )
+
+
 def parse_url(url: str) -> URL:
     """Return the URL of the stock's database as it is opened.
 
@@ -75,8 +89,18 @@ def open_database(url: str) -> Engine:
     reads see one state of the stock.
     """
     parsed = parse_url(url)
-    if parsed.get_backend_name() == "postgresql":
-        return _open_postgresql(parsed)
+    engine = _open_postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _open_sqlite(parsed)
+
+    @event.listens_for(engine, "handle_error")
+    def say_it_clearly(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if isinstance(error, OperationalError) and not context.is_pre_ping and error.orig is not None:
+            raise DatabaseGoneError(None, None, error.orig, connection_invalidated=error.connection_invalidated)
+
+    return engine
+
+
+def _open_sqlite(parsed: URL) -> Engine:
     if parsed.database in (None, "", ":memory:"):
         engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
