@@ -84,6 +84,6 @@ def test_a_database_that_is_no_database_is_not_kept(tmp_path: Path) -> None:
     content = bytearray(broken.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     broken.write_bytes(content)
-    with pytest.raises(BackupError, match="stock.db can't be copied: database disk image is malformed"):
+    with pytest.raises(BackupError, match=r"stock\.db can't be copied: database disk image is malformed"):
         back_up(f"sqlite:///{broken}", tmp_path / "backups", NOW)
     assert list((tmp_path / "backups").iterdir()) == []
