@@ -38,6 +38,14 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
     variables |= missing_sandbox_secrets(load(home, _EveryVariable()), environ)
     if write_env_file(home.root, variables):
         done.append(f"wrote {FILE_NAME}: where things are, and random secrets for the sandbox channels")
+    make_folders_and_tables(home)
+    if initialise_dagster(home, {**environ, **variables}):
+        done.append("initialised Dagster's storage")
+    return done
+
+
+def make_folders_and_tables(home: Home) -> None:
+    """Make the folders of a home that are missing, and bring its database to the latest revision."""
     for folder in (home.inbox, home.imports, home.reports, home.locks):
         folder.mkdir(parents=True, exist_ok=True)
     engine = open_database(home.database_url)
@@ -45,9 +53,6 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
         migrate(engine)
     finally:
         engine.dispose()
-    if initialise_dagster(home, {**environ, **variables}):
-        done.append("initialised Dagster's storage")
-    return done
 
 
 def dagster_variables(home: Home) -> dict[str, str]:

@@ -15,7 +15,7 @@ from invsync_dagster.inventory.backup import BackupError, back_up
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.settings import Home
-from invsync_dagster.setup import initialise_dagster
+from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 
 
 @click.command("upgrade")
@@ -31,11 +31,7 @@ def upgrade_command(no_backup: bool) -> None:
         except BackupError as error:
             raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
         click.echo(f"backup: {backup.path} ({backup.size_bytes:,} bytes)")
-    engine = open_database(home.database_url)
-    try:
-        migrate(engine)
-    finally:
-        engine.dispose()
+    make_folders_and_tables(home)
     click.echo(f"stock: up to date in {url.render_as_string()}")
     try:
         done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
