@@ -66,7 +66,7 @@ class Deployed:
         given = {name: value.replace(HOME, str(folder)) for name, value in example_environment().items()}
         given["INVSYNC_RECEIVER_PORT"] = self.ports["8791"]
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        self.environment = {**kept, "PYTHONPATH": str(ROOT), **given, **variables}
+        self.environment = {**kept, **given, "PYTHONPATH": str(ROOT), **variables}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, line: str) -> list[str]:

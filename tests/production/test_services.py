@@ -58,14 +58,14 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
 
 
 def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(deployed: Deployed) -> None:
-    upgraded = deployed.run(str(BIN / "invsync"), "upgrade")
+    upgraded = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade")
     assert upgraded.returncode == 0, upgraded.stderr
     assert "Dagster's storage: migrated" in upgraded.stdout
     assert list((deployed.folder / "data" / "backups").glob("invsync-*.dump"))
     assert PASSWORD not in upgraded.stdout + upgraded.stderr
 
     (deployed.folder / "stock.csv").write_text("sku,quantity\n0071,10\n")
-    imported = deployed.run(str(BIN / "invsync"), "import", "stock.csv")
+    imported = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "import", "stock.csv")
     assert imported.returncode == 0, imported.stderr
     with shared_server().admin("invsync") as stock:
         assert stock.execute("SELECT sku, quantity FROM central_inventory").fetchall() == [("0071", 10)]
@@ -88,7 +88,7 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     assert not list((deployed.folder / "data").rglob("*.db"))
     assert all(PASSWORD not in deployed.log(name) for name in deployed.processes)
 
-    again = deployed.run(str(BIN / "invsync"), "upgrade", "--no-backup")
+    again = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade", "--no-backup")
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "Dagster's storage: up to date")
     codes = deployed.stop()
     assert set(codes) == {"invsync-code", "invsync-daemon", "invsync-receiver", "invsync-webserver"}
