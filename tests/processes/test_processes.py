@@ -25,10 +25,9 @@ from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger, sync_logs
 from tests import databases
-from tests.processes.member import AT, BURST, CALLS, CHANNEL, ORDERS, RATE, ROUNDS, SKUS, Told, sku_of
+from tests.processes.member import AT, BURST, CALLS, CHANNEL, ORDERS, PROCESSES, RATE, ROUNDS, SKUS, Told, sku_of
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = 4
 IN_STOCK = 100
 
 

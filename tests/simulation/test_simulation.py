@@ -16,7 +16,7 @@ def test_a_world_with_a_bad_network_and_deaths_ends_in_step_without_a_stale_writ
 
 
 # A statement costs a server's round trip: the large world takes half a minute there.
-SMALL = {"skus": 60, "orders": 150}
+SMALL = {"skus": 40, "orders": 100}
 
 
 def test_so_it_does_on_postgresql_and_the_same_happens_there() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from invsync_dagster.inventory import book
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.database import migrate, write_transaction
+from invsync_dagster.inventory.database import NOT_STORABLE, migrate, write_transaction
 from invsync_dagster.inventory.tables import (
     central_inventory,
     deliveries,
@@ -178,6 +179,25 @@ def test_every_text_of_the_migrated_schema_has_the_plain_collation():
         " WHERE table_schema = 'public' AND data_type = 'text'"
     )
     with engine.connect() as connection:
-        found: dict[str, str] = dict(connection.exec_driver_sql(query).tuples().all())
+        found: dict[str, str] = dict(connection.exec_driver_sql(query).all())
     assert len(found) > 50
     assert {name for name, collation in found.items() if collation != "C"} == set()
+
+
+def test_numbers_of_64_bits_are_kept_and_larger_ones_are_not_storable():
+    stock = Stock({"A": 5})
+    stock.change_levels(desired=2**63 - 1)
+    assert stock.level().desired == 2**63 - 1
+    with pytest.raises(NOT_STORABLE):
+        stock.change_levels(desired=2**63)
+    with pytest.raises(NOT_STORABLE), write_transaction(stock.engine) as connection:
+        connection.execute(select(central_inventory.c.sku).where(central_inventory.c.sku == "\ud800")).all()
+    assert stock.level().desired == 2**63 - 1
+
+
+def test_a_time_of_any_zone_comes_back_as_the_same_moment_in_utc():
+    stock = Stock({"A": 5})
+    summer = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    stock.change_levels(due_at=summer)
+    assert stock.level().due_at == summer.astimezone(UTC)
+    assert stock.level().due_at.tzinfo is UTC
