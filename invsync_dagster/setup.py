@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from invsync_dagster.channels import Configuration, load
 from invsync_dagster.environment import FILE_NAME, load_env_file, read_env_file, write_env_file
-from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url
 from invsync_dagster.settings import Home
 
 
@@ -36,6 +38,14 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
     variables |= missing_sandbox_secrets(load(home, _EveryVariable()), environ)
     if write_env_file(home.root, variables):
         done.append(f"wrote {FILE_NAME}: where things are, and random secrets for the sandbox channels")
+    make_folders_and_tables(home)
+    if initialise_dagster(home, {**environ, **variables}):
+        done.append("initialised Dagster's storage")
+    return done
+
+
+def make_folders_and_tables(home: Home) -> None:
+    """Make the folders of a home that are missing, and bring its database to the latest revision."""
     for folder in (home.inbox, home.imports, home.reports, home.locks):
         folder.mkdir(parents=True, exist_ok=True)
     engine = open_database(home.database_url)
@@ -43,9 +53,6 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
         migrate(engine)
     finally:
         engine.dispose()
-    if initialise_dagster(home, {**environ, **variables}):
-        done.append("initialised Dagster's storage")
-    return done
 
 
 def dagster_variables(home: Home) -> dict[str, str]:
@@ -95,7 +102,7 @@ def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
     Two processes that open a fresh SQLite instance at once leave it with two schema heads, for good.
     """
     marker = home.data / "dagster" / "initialised-by"
-    current = f"dagster {version('dagster')}\n"
+    current = f"dagster {version('dagster')}{_in_which_database(environ)}\n"
     if marker.is_file() and marker.read_text() == current:
         return False
     marker.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +112,11 @@ def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
     return True
 
 
+def _in_which_database(environ: Mapping[str, str]) -> str:
+    url = environ.get("INVSYNC_DAGSTER_DATABASE_URL")
+    return f" in {parse_url(url).render_as_string()}" if url else ""  # with *** for the password
+
+
 def main() -> int:
     """Run the set-up for the current folder; print what it did, or one clear line of what stops it."""
     root = Path.cwd().resolve()
@@ -112,10 +124,14 @@ def main() -> int:
     try:
         done = set_up(root, os.environ)
     except subprocess.CalledProcessError as error:
-        last = (error.stderr or error.stdout or "").strip().splitlines()
-        print(f"set-up: Dagster can't open its storage: {last[-1] if last else error}", file=sys.stderr)
+        said = (error.stderr or error.stdout or "").strip().splitlines()
+        reasons = [line for line in said if "Error" in line] or said or [str(error)]
+        print(f"set-up: Dagster can't open its storage: {reasons[-1]}", file=sys.stderr)
         return 1
-    except OSError as error:
+    except DBAPIError as error:
+        print(f"set-up: the database can't be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
+        return 1
+    except (OSError, DatabaseUrlError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     for sentence in done:

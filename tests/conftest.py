@@ -1,8 +1,12 @@
 """What all tests share: properties are judged by their outcome, never by how fast the machine is."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import databases
 
 settings.register_profile(
     "project",
@@ -11,3 +15,17 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("project")
+
+
+@pytest.fixture(params=databases.KINDS)
+def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on each kind of database; `tests.databases` hands them out."""
+    databases.use(request.param)
+    yield request.param
+    databases.use("sqlite")
+
+
+@pytest.fixture(autouse=True)
+def _databases_are_taken_back() -> Iterator[None]:
+    yield
+    databases.recycle()

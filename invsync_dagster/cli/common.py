@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.environment import load_env_file
+from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.reading import FileError
@@ -48,7 +48,7 @@ class Commands(click.Group):
         load_env_file(Home.from_environment().root)
         try:
             return super().invoke(ctx)
-        except (FileError, UnknownError, DecisionError, OutOfTimeError) as error:
+        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError) as error:
             raise RefusedError(str(error)) from error
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
@@ -62,7 +62,7 @@ class Commands(click.Group):
 def workspace() -> Iterator[Workspace]:
     """Open the installation. The database must be there: SQLite would silently make an empty one."""
     home = Home.from_environment()
-    url = make_url(home.database_url)
+    url = parse_url(home.database_url)
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
         raise RefusedError(f"there is no database {url.database} yet; run `make setup` in the root of the project")
     ws = Workspace.open(home)

@@ -17,7 +17,7 @@ from invsync_dagster.defs.schedules import build_schedules
 from invsync_dagster.defs.sensors import build_sensors
 from invsync_dagster.defs.status import build_status
 from invsync_dagster.defs.stock import build_stock
-from invsync_dagster.defs.upkeep import build_upkeep
+from invsync_dagster.defs.upkeep import database_backup
 from invsync_dagster.settings import Home
 
 
@@ -34,14 +34,14 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         *build_push(configuration),
         *build_status(configuration),
         *build_full_sync(configuration),
-        *build_upkeep(home),
+        database_backup,
     ]
     checks = {key for one in [*assets, *audit_checks] if isinstance(one, dg.AssetsDefinition) for key in one.check_keys}
     return dg.Definitions(
         assets=[*assets, *build_housekeeping(configuration, checks)],
         asset_checks=audit_checks,
-        jobs=build_jobs(home, configuration, audit_checks),
-        schedules=build_schedules(home, configuration),
+        jobs=build_jobs(configuration, audit_checks),
+        schedules=build_schedules(configuration),
         sensors=build_sensors(home),
         resources={"invsync": invsync},
         executor=dg.in_process_executor,

@@ -13,10 +13,8 @@ from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
 from invsync_dagster.defs.resources import Invsync
-from invsync_dagster.defs.upkeep import embedded_database
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.settings import Home
 from invsync_dagster.sync.preview import preview_channel
 
 # Incremental work goes before full runs in the queue, and a run that hangs is ended (seconds).
@@ -109,7 +107,7 @@ def retry_job() -> None:
     retry_op()
 
 
-def build_jobs(home: Home, configuration: Configuration, audit_checks: Sequence[dg.AssetChecksDefinition]) -> list[Any]:
+def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChecksDefinition]) -> list[Any]:
     """Return all jobs; those over channels exist as soon as there is one."""
     pushes = [names.push_key(channel.name) for channel in configuration.channels]
     full_syncs = [names.full_sync_key(channel.name) for channel in configuration.channels]
@@ -157,10 +155,12 @@ def build_jobs(home: Home, configuration: Configuration, audit_checks: Sequence[
             run_tags=PATIENT,
             description="Removes old runs, attempts, receipts, raw webhooks and reports, as `retention` says.",
         ),
+        dg.define_asset_job(
+            "backup",
+            selection=dg.AssetSelection.assets(names.DATABASE_BACKUP),
+            description="A checked copy of the database.",
+        ),
     ]
-    if embedded_database(home):
-        backup = dg.AssetSelection.assets(names.DATABASE_BACKUP)
-        jobs.append(dg.define_asset_job("backup", selection=backup, description="A checked copy of the database."))
     if configuration.channels:
         jobs += [
             dg.define_asset_job(

@@ -11,8 +11,6 @@ import dagster as dg
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions
-from invsync_dagster.defs.upkeep import embedded_database
-from invsync_dagster.settings import Home
 
 BY_SCHEDULE = {names.CAUSE: names.SCHEDULE}
 RANGE_START = "dagster/asset_partition_range_start"
@@ -24,7 +22,7 @@ def incremental_cron(minutes: int) -> str:
     return "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
 
 
-def build_schedules(home: Home, configuration: Configuration) -> list[dg.ScheduleDefinition]:
+def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]:
     """Return the schedules, stopped until somebody switches them on."""
     settings = configuration.settings
     zone = settings.time_zone
@@ -73,17 +71,16 @@ def build_schedules(home: Home, configuration: Configuration) -> list[dg.Schedul
                 description="Every level of every channel read back and compared, one run a channel.",
             )
         )
-    if embedded_database(home):
-        schedules.append(
-            dg.ScheduleDefinition(
-                name="backup_schedule",
-                job_name="backup",
-                cron_schedule=settings.backup_cron,
-                execution_timezone=zone,
-                tags=BY_SCHEDULE,
-                description="A checked copy of the database.",
-            )
+    schedules.append(
+        dg.ScheduleDefinition(
+            name="backup_schedule",
+            job_name="backup",
+            cron_schedule=settings.backup_cron,
+            execution_timezone=zone,
+            tags=BY_SCHEDULE,
+            description="A checked copy of the database.",
         )
+    )
     return schedules
 
 

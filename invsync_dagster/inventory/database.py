@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
@@ -18,15 +19,88 @@ WRITER_LOCK = 4_717_001
 NOT_STORABLE = (OverflowError, UnicodeError, DataError)
 
 
+# What every PostgreSQL connection asks for, unless the URL says otherwise (libpq's names).
+#   A host that vanished is noticed within a minute, on our side and on the server's: else the lock of a writer whose machine
+#   died would hold every other for the two hours of the system's own keepalive.
+#   A writer waits for the one before it as long as with SQLite (`busy_timeout`).
+_CONNECTING = {
+    "application_name": "invsync",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+_SESSION = {
+    "timezone": "UTC",
+    "lock_timeout": "30s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+
+class DatabaseUrlError(ValueError):
+    """A database URL that can't be used; the text never holds the URL, which may hold a password."""
+
+
+class DatabaseGoneError(OperationalError):
+    """The database can't be used now: not reached, gone in mid-transaction, full, or locked for too long.
+
+    What was not committed did not happen, wherever this is raised; one sentence says so, without statement and values.
+    """
+
+    def __str__(self) -> str:
+        reason = " ".join(str(self.orig).split()) or type(self.orig).__name__
+        return (
+            f"the stock's database can't be used: {reason}. What was under way and not committed has not happened; "
+            "the next run does it, once the database is back"
+        )
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL of the stock's database as it is opened.
+
+    `sqlite:///path` stays as it is. `postgres://`, `postgresql://` and `postgresql+<any driver>://` all mean PostgreSQL
+    through psycopg 3, so that one spelling serves every tool. Raises `DatabaseUrlError`.
+    """
+    try:
+        parsed = make_url(url)
+        backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlError(
+            "the database URL can't be read; write sqlite:///path or postgresql://user:password@host:port/database,"
+            " with %40 for an @ in the password"
+        ) from None
+    if backend == "sqlite":
+        return parsed
+    if backend != "postgresql":
+        raise DatabaseUrlError(f"the database URL names {backend!r}; the stock is kept in sqlite or postgresql")
+    if find_spec("psycopg") is None:
+        raise DatabaseUrlError("PostgreSQL needs psycopg; install the project with its extra: pip install .[postgres]")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
 def open_database(url: str) -> Engine:
-    """Return an engine for `url` (`sqlite:///data/invsync.db`, `postgresql+psycopg://…`); creates no tables.
+    """Return an engine for `url` (see `parse_url`); creates no tables. Raises `DatabaseUrlError`.
 
     SQLite runs in WAL mode with synchronous=FULL: once a ledger transaction is committed its inbox file may go, so a
-    power cut must not take it back (0.6 ms a commit here).
+    power cut must not take it back (0.6 ms a commit here). On both databases all statements of a connection that only
+    reads see one state of the stock.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    parsed = parse_url(url)
+    engine = _open_postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _open_sqlite(parsed)
+
+    @event.listens_for(engine, "handle_error")
+    def say_it_clearly(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if isinstance(error, OperationalError) and not context.is_pre_ping and error.orig is not None:
+            raise DatabaseGoneError(None, None, error.orig, connection_invalidated=error.connection_invalidated)
+
+    return engine
+
+
+def _open_sqlite(parsed: URL) -> Engine:
     if parsed.database in (None, "", ":memory:"):
         engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
@@ -57,6 +131,19 @@ def open_database(url: str) -> Engine:
     return engine
 
 
+def _open_postgresql(url: URL) -> Engine:
+    """Each connection is looked at before it is used again: the server may have been restarted since.
+
+    READ COMMITTED would show a reader of several statements several states of the stock.
+    """
+    arguments: dict[str, str] = {name: value for name, value in _CONNECTING.items() if name not in url.query}
+    arguments["options"] = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    if asked := url.query.get("options"):
+        arguments["options"] += f" {asked}"  # of two settings of one name the server takes the latter
+        url = url.difference_update_query(["options"])
+    return create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ", connect_args=arguments)
+
+
 def migrate(engine: Engine) -> None:
     """Bring the schema to the latest revision, in one transaction; a database that is there already is left as it is."""
     # Imported here: Alembic costs 0.1 s, and the push path, which opens the database too, never migrates.
@@ -71,8 +158,18 @@ def migrate(engine: Engine) -> None:
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """Open the one transaction that may change the stock; it waits for the writer before it and commits at the end."""
-    with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+    """Open the one transaction that may change the stock; it waits for the writer before it and commits at the end.
+
+    On PostgreSQL it is READ COMMITTED, so that its statements see what that writer committed: a snapshot of the whole
+    transaction would be taken by the statement that waits.
+    """
+    options: dict[str, str] = {"sqlite_begin": "IMMEDIATE"}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "READ COMMITTED"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(_WAIT_FOR_THE_WRITER)
         yield connection
+
+
+_WAIT_FOR_THE_WRITER = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
     or_,
 )
@@ -39,6 +39,10 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+# Texts compare by their code points on both databases; a server's own collation may follow its country, in which "A-1" and
+# "a1" stand side by side.
+Text = sqlalchemy.Text().with_variant(sqlalchemy.Text(collation="C"), "postgresql")
 
 # SQLite's rowid alias must be spelled INTEGER; PostgreSQL needs 64 bits.
 Identity = BigInteger().with_variant(Integer(), "sqlite")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Configuration
-from invsync_dagster.inventory.database import open_database
+from invsync_dagster.inventory.database import DatabaseUrlError, open_database
 from invsync_dagster.inventory.tables import channels as channels_table
 from invsync_dagster.platforms.contract import WebhookDoor
 from invsync_dagster.platforms.registry import VENDORS
@@ -53,7 +53,11 @@ def gates_of(configuration: Configuration, stocked: frozenset[str], environ: Map
 def stocked_channels(database_url: str) -> frozenset[str]:
     """Return the channels of the stock that aren't retired; none if the database can't be asked, which is logged: the
     receiver takes webhooks also while the database is away."""
-    engine = open_database(database_url)
+    try:
+        engine = open_database(database_url)
+    except DatabaseUrlError as error:
+        log.warning("the stock's channels can't be read (%s): only the channels file counts", error)
+        return frozenset()
     try:
         with engine.connect() as connection:
             query = select(channels_table.c.name).where(channels_table.c.status != "retired")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tests.simulation.world import CHANNELS, Tally, World
 
@@ -22,9 +23,12 @@ class Verdict:
         return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
 
 
-def live(seed: int) -> Verdict:
-    """Run one seed: no stale write while it lasts, in step by incremental cycles alone, and by a full run all over."""
-    world = World(seed)
+def live(seed: int, **size: Any) -> Verdict:
+    """Run one seed: no stale write while it lasts, in step by incremental cycles alone, and by a full run all over.
+
+    `size` are other arguments of its `World`.
+    """
+    world = World(seed, **size)
     world.run()
     world.settle()
     faults = [f"stale write: {text}" for text in world.tally.violations]

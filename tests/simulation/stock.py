@@ -1,4 +1,4 @@
-"""The stock that every seed starts with, built once by our own doors and copied as SQLite bytes."""
+"""The stock that every seed starts with, built once by our own doors and then copied."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from invsync_dagster.inventory.database import migrate, open_database, write_tra
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
+from tests import databases
 from tests.simulation.books import ShopRules
 
 LOCATION = "gid://shopify/Location/1"
@@ -41,18 +42,30 @@ def opening_stock(skus: int) -> dict[str, int]:
 
 
 def fresh_stock(skus: int, shops: dict[str, ShopRules], erp: str, now: datetime) -> Engine:
-    """Return an in-memory database with the catalogue mapped and the first push of every channel approved."""
+    """Return a database (on SQLite in memory) with the catalogue mapped and the first push of every channel approved."""
+    rules = tuple(shops.items())
+    if databases.current() == "postgresql":
+        name = f"simulation of {skus} SKUs, {rules}, {erp}, {now}"
+        return databases.filled_engine(name, lambda engine: _fill(engine, skus, rules, erp, now))
     engine = open_database("sqlite://")
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
-        driver.deserialize(_template(skus, tuple(shops.items()), erp, now))
+        driver.deserialize(_template(skus, rules, erp, now))
     return engine
 
 
 @cache
 def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now: datetime) -> bytes:
     engine = open_database("sqlite://")
+    _fill(engine, skus, shops, erp, now)
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        return bytes(driver.serialize())
+
+
+def _fill(engine: Engine, skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now: datetime) -> None:
     migrate(engine)
     stock = opening_stock(skus)
     by: dict[str, Any] = {"actor": "simulation", "reason": "opening stock", "now": now}
@@ -78,7 +91,3 @@ def _template(skus: int, shops: tuple[tuple[str, ShopRules], ...], erp: str, now
         set_listings(connection, [*listings, *(Listing(erp, sku, sku, platform_sku=sku) for sku in stock)], **by)
         for name in contained:
             registry.approve_first_push(connection, name, **by)
-    with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        return bytes(driver.serialize())

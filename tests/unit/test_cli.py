@@ -22,6 +22,7 @@ from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
+from tests import databases
 
 CHANNELS = """\
 channels:
@@ -53,7 +54,7 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Home:
     """An installation in a folder of its own, migrated, with one ERP channel and nothing in stock."""
     for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
         monkeypatch.delenv(name, raising=False)
@@ -63,6 +64,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     (tmp_path / "channels.yaml").write_text(CHANNELS.format(port=9))
     (tmp_path / "inventory.csv").write_text(INVENTORY)
     (tmp_path / "mapping.csv").write_text(MAPPING)
+    if each_database == "postgresql":
+        monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path))
+        return Home.from_environment()
     home = Home.from_environment()
     engine = open_database(home.database_url)
     migrate(engine)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, update
 
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.explain import UnknownError, explain
 from invsync_dagster.inventory.explanation import Explanation, ListingExplanation
 from invsync_dagster.inventory.status import COLUMNS, ChannelStatus, Status, age_in_words, status
@@ -29,6 +29,7 @@ from invsync_dagster.inventory.tables import (
     sync_logs,
     unclear_orders,
 )
+from tests import databases
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -38,9 +39,8 @@ def ago(**span: float) -> datetime:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'stock.db'}")
-    migrate(engine)
+def engine(tmp_path: Path, each_database: str) -> Iterator[Engine]:
+    engine = open_database(databases.fresh_url(tmp_path))
     yield engine
     engine.dispose()
 

@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import Engine
 
 from invsync_dagster.inventory import channels as stock_channels
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.rules import Rules
+from tests import databases
 from tests.unit.imports.stock import NOW, Stock
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'stock.db'}")
-    migrate(engine)
+def engine(tmp_path: Path, each_database: str) -> Iterator[Engine]:
+    engine = open_database(databases.fresh_url(tmp_path))
     with write_transaction(engine) as connection:
         for name in ("shop", "erp"):
             long_ago = NOW - timedelta(days=30)

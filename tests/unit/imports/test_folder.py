@@ -37,7 +37,7 @@ def test_a_processed_file_leaves_the_folder_with_its_sidecar_and_is_kept_with_it
     assert [one.name for one in folder.iterdir() if one.is_file()] == []
     assert result.rejects_file == result.kept_file.with_name(result.kept_file.name + ".rejects.csv")
     assert result.rejects_file.exists()
-    (summary,) = stock.rows(imports.c.summary)[0]
+    _, summary = stock.rows(imports.c.id, imports.c.summary)[0]
     assert summary["declaration"]["as_of"] == "2026-07-01T06:00:00+00:00"
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, Row, Table, select, update
+from sqlalchemy import Row, Table, select, update
 
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine, StockCount
 from invsync_dagster.inventory import channels, ledger, listings
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.counts import Count, CountsApplied, CountSource, apply_counts
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Applied, Inbound
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules, RuleValues
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
 from invsync_dagster.settings import ImportLimits
+from tests import databases
 
 IMPORT = CountSource("import-1")
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -58,41 +57,11 @@ def order(
     return OrderDocument(order_id, revision, at(created), at(created if updated is None else updated), (line,))
 
 
-_free: list[Engine] = []  # engines with their compiled statements, for the next stock
-
-
-@lru_cache(maxsize=1)
-def _template() -> sqlite3.Connection:
-    engine = open_database("sqlite://")
-    migrate(engine)
-    copy = sqlite3.connect(":memory:")
-    _copy(engine, copy)
-    engine.dispose()
-    return copy
-
-
-def _copy(engine: Engine, target: sqlite3.Connection) -> None:
-    raw = engine.raw_connection()
-    assert raw.driver_connection is not None
-    raw.driver_connection.backup(target)
-    raw.close()
-
-
-def memory_database() -> Engine:
-    """A migrated database in memory, copied from one that was migrated once."""
-    engine = _free.pop() if _free else open_database("sqlite://")
-    raw = engine.raw_connection()
-    assert raw.driver_connection is not None
-    _template().backup(raw.driver_connection)
-    raw.close()
-    return engine
-
-
 class Stock:
     """SKUs A and B, each listed in both shops (items shop-A, other-A, …) and in the ERP (item A)."""
 
     def __init__(self, quantities: dict[str, int] | None = None, *, skus: Iterable[str] = ("A", "B")) -> None:
-        self.engine = memory_database()
+        self.engine = databases.fresh_engine()
         self.now = START
         self.skus = list(skus)
         with write_transaction(self.engine) as connection:
@@ -121,7 +90,7 @@ class Stock:
 
     def close(self) -> None:
         """Give the database back; for tests that open many."""
-        _free.append(self.engine)
+        databases.give_back(self.engine)
 
     def map(self, *wanted: Listing, reason: str = "test") -> listings.ListingsSet:
         with write_transaction(self.engine) as connection:

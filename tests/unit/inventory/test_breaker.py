@@ -14,6 +14,8 @@ from invsync_dagster.inventory.tables import operator_actions
 from invsync_dagster.settings import ChangeLimits
 from tests.unit.inventory.stock import OTHER, SHOP, START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 SKUS = [f"S{number:02}" for number in range(40)]
 
 

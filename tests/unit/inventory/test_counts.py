@@ -14,6 +14,8 @@ from invsync_dagster.inventory.tables import central_inventory, deliveries, impo
 from invsync_dagster.settings import ImportLimits
 from tests.unit.inventory.stock import ERP, OTHER, SHOP, START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 LAX = ImportLimits(zeroed_share=1, moved_share=1, moved_minimum_units=10**9)
 
 

@@ -13,6 +13,8 @@ from invsync_dagster.inventory.history import DayNotOverError, balances_at, clos
 from invsync_dagster.inventory.tables import central_inventory, order_lines, stock_ledger
 from tests.unit.inventory.stock import OTHER, START, Stock, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 DAY = date(2026, 3, 1)
 
 

@@ -15,6 +15,8 @@ from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import deliveries, order_lines, platform_mapping, stock_ledger
 from tests.unit.inventory.stock import ERP, OTHER, SHOP, START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def test_a_delivery_is_applied_once_whatever_run_brings_it_again():
     stock = Stock({"A": 10})

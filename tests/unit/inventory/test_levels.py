@@ -22,6 +22,8 @@ from invsync_dagster.inventory.tables import (
 )
 from tests.unit.inventory.stock import ERP, OTHER, SHOP, START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def changes(stock: Stock) -> set[tuple[str, str]]:
     with stock.engine.connect() as connection:

@@ -10,7 +10,10 @@ from invsync_dagster.events import Content, LineReference, OrderDocument, OrderL
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.tables import order_lines, unclear_orders
+from tests import databases
 from tests.unit.inventory.stock import SHOP, START, Stock, at, order
+
+EACH = pytest.mark.usefixtures("each_database")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,7 @@ def test_a_document_is_judged_by_its_revision_then_by_its_totals(revision, total
     assert judge(revision, Totals(*totals), asked, 5, Totals(3, 1, 1, 0)) is verdict
 
 
+@EACH
 def test_an_order_reserves_ships_and_restocks():
     stock = Stock({"A": 10})
     stock.apply(order(ordered=3))
@@ -50,6 +54,7 @@ def test_an_order_reserves_ships_and_restocks():
     stock.prove()
 
 
+@EACH
 def test_each_movement_keeps_its_own_time():
     stock = Stock({"A": 10})
     stock.apply(order(revision=2, ordered=3, shipped=[(1, 5), (1, 7)], updated=7))
@@ -58,6 +63,7 @@ def test_each_movement_keeps_its_own_time():
     assert ships == [(-1, at(5)), (-1, at(7)), (-1, at(7))]
 
 
+@EACH
 def test_a_newer_document_books_down_as_well():
     stock = Stock({"A": 10})
     stock.apply(order(revision=1, ordered=3, shipped=[(3, 1)], restocked=[(1, 2)], updated=2))
@@ -69,6 +75,7 @@ def test_a_newer_document_books_down_as_well():
     stock.prove()
 
 
+@EACH
 def test_an_order_edited_up_down_and_shipped_in_excess_never_reserves_below_nothing():
     stock = Stock({"A": 10})
     for revision, ordered, cancelled, shipped in [(1, 2, 0, 3), (2, 4, 0, 3), (3, 4, 4, 3), (4, 9, 4, 3), (5, 9, 0, 0)]:
@@ -78,6 +85,7 @@ def test_an_order_edited_up_down_and_shipped_in_excess_never_reserves_below_noth
     stock.prove()
 
 
+@EACH
 def test_documents_of_one_revision_that_contradict_each_other_are_asked_for():
     stock = Stock({"A": 10})
     stock.apply(order(revision=5, ordered=2, cancelled=1))
@@ -92,6 +100,7 @@ def test_documents_of_one_revision_that_contradict_each_other_are_asked_for():
     stock.prove()
 
 
+@EACH
 def test_contradicting_documents_in_one_batch_are_asked_for_too():
     stock = Stock({"A": 10})
     documents = [order(revision=5, ordered=2, cancelled=1), order(revision=5, ordered=2, shipped=[(1, 1)])]
@@ -99,6 +108,7 @@ def test_contradicting_documents_in_one_batch_are_asked_for_too():
     assert len(stock.rows(unclear_orders)) == 1
 
 
+@EACH
 def test_an_order_named_without_its_document_is_asked_for_and_changes_nothing():
     stock = Stock({"A": 10})
     applied = stock.apply_batch([Inbound(SHOP, Content(unclear_orders=("77",)), START, "r1")])
@@ -147,6 +157,20 @@ def histories(draw):
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), documents=histories())
 def test_any_order_duplication_and_batching_ends_in_the_balance_of_the_final_documents(data, documents):
+    judge_any_arrival(data, documents)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), documents=histories())
+def test_so_it_does_on_postgresql(data, documents):
+    databases.use("postgresql")
+    try:
+        judge_any_arrival(data, documents)
+    finally:
+        databases.use("sqlite")
+
+
+def judge_any_arrival(data, documents):
     final = Stock({"A": 20, "B": 20})
     last = {document.order_id: document for document in documents}
     final.apply(*last.values())
@@ -177,6 +201,7 @@ def test_any_order_duplication_and_batching_ends_in_the_balance_of_the_final_doc
         one.close()
 
 
+@EACH
 def test_shipping_more_than_was_promised_releases_only_what_was_promised():
     stock = Stock({"A": 10})
     stock.apply(order(ordered=2, shipped=[(3, 1)], updated=1))

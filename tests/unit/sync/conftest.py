@@ -62,11 +62,16 @@ class LittleWorld(World):
             return len(connection.execute(query).all())
 
 
-@pytest.fixture
-def world() -> LittleWorld:
+def quiet_world() -> LittleWorld:
+    """Return a world in which every channel is in step and nothing happens by itself."""
     world = LittleWorld(1, skus=20, orders=0, days=0)
     world.agenda.clear()
     for channel in ("shop_main", "shop_outlet", "shop_eu", "erp_main"):
         assert not world.push(channel).problem
         assert world.changes(channel) == 0
     return world
+
+
+@pytest.fixture
+def world(each_database: str) -> LittleWorld:
+    return quiet_world()

@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from invsync_dagster.inventory.database import open_database
-from invsync_dagster.inventory.tables import metadata
 from invsync_dagster.platforms.contract import Budget, Limits
 from invsync_dagster.sync.limiter import Limiter
+from tests import databases
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 NEVER = 1e12
 
 
 def a_database() -> Engine:
-    engine = open_database("sqlite://")
-    metadata.create_all(engine)
-    return engine
+    return databases.fresh_engine()
 
 
 def a_limiter(engine: Engine, channel: str = "shop", rate: float = 2.0, burst: float = 4.0) -> Limiter:
@@ -71,22 +70,23 @@ def test_channels_have_budgets_of_their_own() -> None:
 
 
 def test_two_processes_over_one_file_share_one_budget(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'stock.db'}"
-    first, second = open_database(url), open_database(url)
-    metadata.create_all(first)
+    url = databases.fresh_url(tmp_path)
+    first, second = databases.opened(url), databases.opened(url)
     waits = [a_limiter(engine).reserve(1, 1000.0, NEVER) for engine in (first, second) * 3]
     assert waits == [0, 0, 0, 0, 0.5, 1.0]
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4)), min_size=1, max_size=40))
 def test_no_window_ever_holds_more_than_the_burst_and_what_the_rate_restores(calls: list[tuple[float, int]]) -> None:
-    limiter = a_limiter(a_database())
+    engine = a_database()
+    limiter = a_limiter(engine)
     now, started = 1000.0, []
     for pause, cost in calls:
         now += pause
         wait = limiter.reserve(cost, now, NEVER)
         assert wait is not None
         started.append((now + wait, cost))
+    databases.give_back(engine)
     started.sort()
     for first in range(len(started)):
         for last in range(first, len(started)):

@@ -1,0 +1,66 @@
+"""`invsync upgrade`, `move-database`: what is done to the databases while everything else is stopped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+
+from invsync_dagster.cli.common import RefusedError
+from invsync_dagster.clock import SystemClock
+from invsync_dagster.environment import read_env_file
+from invsync_dagster.inventory.backup import BackupError, back_up
+from invsync_dagster.inventory.database import migrate, open_database, parse_url
+from invsync_dagster.inventory.moving import MovingError, move_stock
+from invsync_dagster.settings import Home
+from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
+
+
+@click.command("upgrade")
+@click.option("--no-backup", is_flag=True, help="The database server is backed up by other means.")
+def upgrade_command(no_backup: bool) -> None:
+    """Back up the stock's database, then bring it and Dagster's storage to this version. Stop all services first."""
+    home = Home.from_environment()
+    url = parse_url(home.database_url)
+    fresh = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
+    if not fresh and not no_backup:
+        try:
+            backup = back_up(home.database_url, home.data / "backups", SystemClock().now())
+        except BackupError as error:
+            raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
+        click.echo(f"backup: {backup.path} ({backup.size_bytes:,} bytes)")
+    make_folders_and_tables(home)
+    click.echo(f"stock: up to date in {url.render_as_string()}")
+    try:
+        done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
+    except subprocess.CalledProcessError as error:
+        raise RefusedError(f"Dagster can't open its storage: {(error.stderr or '').strip()[-500:]}") from error
+    click.echo(f"Dagster's storage: {'migrated' if done else 'up to date'}")
+
+
+@click.command("move-database")
+@click.option(
+    "--to",
+    "variable",
+    default="INVSYNC_NEW_DATABASE_URL",
+    show_default=True,
+    help="The environment variable with the URL of the new database.",
+)
+def move_database_command(variable: str) -> None:
+    """Copy the whole stock into a new, empty database. Stop all services first; the old database isn't changed."""
+    home = Home.from_environment()
+    wanted = os.environ.get(variable)
+    if not wanted:
+        raise RefusedError(f"{variable} is not set; give it the URL of the new database")
+    source, target = open_database(home.database_url), open_database(wanted)
+    try:
+        migrate(target)
+        rows = move_stock(source, target, lambda table, count: click.echo(f"{table}: {count:,} rows"))
+    except MovingError as error:
+        raise RefusedError(str(error)) from error
+    finally:
+        source.dispose()
+        target.dispose()
+    click.echo(f"{rows:,} rows are in {target.url.render_as_string()}; set INVSYNC_DATABASE_URL to it")

@@ -1,0 +1,67 @@
+"""Moves the whole stock from one database to another, SQLite to PostgreSQL or back: every row, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, Table, func, select, text
+
+from invsync_dagster.inventory.bulk import insert_rows
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import metadata
+
+ROWS_AT_ONCE = 10_000
+
+
+class MovingError(Exception):
+    """A move that can't be made; the target is left as it was."""
+
+
+def move_stock(source: Engine, target: Engine, progress: Callable[[str, int], None]) -> int:
+    """Copy every table of `source` into the migrated and empty `target`, in one transaction; return the rows copied.
+
+    `source` takes no writes meanwhile, and isn't changed. `progress` is told each table and its rows. Raises
+    `MovingError` if the schemas are of different revisions, or if `target` holds anything.
+    """
+    with write_transaction(source) as old, write_transaction(target) as new:
+        theirs, ours = _revision(old), _revision(new)
+        if theirs != ours:
+            raise MovingError(f"the databases are of different revisions ({theirs}, {ours}); upgrade the old one first")
+        copied = 0
+        for table in metadata.sorted_tables:
+            if _rows(new, table):
+                raise MovingError(f"the new database is not empty: {table.name} has rows")
+            rows = _copy(old, new, table)
+            if rows != _rows(new, table):
+                raise MovingError(f"{table.name}: {rows} rows were read, {_rows(new, table)} are there")
+            progress(table.name, rows)
+            copied += rows
+        return copied
+
+
+def _copy(old: Connection, new: Connection, table: Table) -> int:
+    copied = 0
+    with old.execution_options(yield_per=ROWS_AT_ONCE).execute(select(table)) as result:
+        for part in result.partitions():
+            insert_rows(new, table, tuple(table.c), [tuple(row) for row in part])
+            copied += len(part)
+    if new.dialect.name == "postgresql" and table.autoincrement_column is not None:
+        # Its numbers came along; the next one of the server's own counter must be behind them.
+        column = table.autoincrement_column
+        new.execute(
+            text("SELECT setval(pg_get_serial_sequence(:table, :column), :next, false)"),
+            {
+                "table": table.name,
+                "column": column.name,
+                "next": (new.execute(select(func.max(column))).scalar_one() or 0) + 1,
+            },
+        )
+    return copied
+
+
+def _rows(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def _revision(connection: Connection) -> str:
+    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())

@@ -1,0 +1,94 @@
+"""The services of the production set-up, started together as they stand on PostgreSQL: they work, and end in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from invsync_dagster.demo.dagster_api import Dagster
+from tests.postgres_server import PASSWORD, shared_server
+from tests.production.deployed import BIN, Deployed
+
+CHANNELS = """\
+channels:
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:9
+      api_key_env: ERP_KEY
+      signing_secret_env: ERP_SIGNING
+      webhook_secret_env: ERP_WEBHOOK
+"""
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Iterator[Deployed]:
+    """The set-up over two databases of a user who owns them and nothing else; the password is in PGPASSWORD alone."""
+    server = shared_server()
+    with server.admin() as admin:
+        admin.execute(f"CREATE ROLE invsync LOGIN PASSWORD '{PASSWORD}'".encode())
+        for name in ("invsync", "dagster"):
+            admin.execute(f"CREATE DATABASE {name} OWNER invsync".encode())
+    address = f"postgresql://invsync@127.0.0.1:{server.port}"
+    made = Deployed(
+        tmp_path,
+        {
+            "INVSYNC_DATABASE_URL": f"{address}/invsync",
+            "INVSYNC_DAGSTER_DATABASE_URL": f"{address}/dagster",
+            "PGPASSWORD": PASSWORD,
+            "PATH": f"{BIN}:{server.bin}:/usr/bin:/bin",
+            "ERP_KEY": "key",
+            "ERP_SIGNING": "signing",
+            "ERP_WEBHOOK": "webhook",
+        },
+    )
+    (tmp_path / "channels.yaml").write_text(CHANNELS)
+    try:
+        yield made
+    finally:
+        made.stop()
+        with server.admin() as admin:
+            for name in ("invsync", "dagster"):
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            admin.execute(b"DROP ROLE invsync")
+
+
+def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(deployed: Deployed) -> None:
+    upgraded = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "Dagster's storage: migrated" in upgraded.stdout
+    assert list((deployed.folder / "data" / "backups").glob("invsync-*.dump"))
+    assert PASSWORD not in upgraded.stdout + upgraded.stderr
+
+    (deployed.folder / "stock.csv").write_text("sku,quantity\n0071,10\n")
+    imported = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "import", "stock.csv")
+    assert imported.returncode == 0, imported.stderr
+    with shared_server().admin("invsync") as stock:
+        assert stock.execute("SELECT sku, quantity FROM central_inventory").fetchall() == [("0071", 10)]
+
+    deployed.start()
+    dagster = Dagster(f"http://127.0.0.1:{deployed.ports['3000']}")
+    deployed.wait_for("the code location", lambda: dagster.is_ready(["invsync"]))
+    run_id = dagster.launch("backup", {})
+    deployed.wait_for("the run", lambda: dagster.run_status(run_id) in ("SUCCESS", "FAILURE"))
+    assert dagster.run_status(run_id) == "SUCCESS"
+    receiver = f"http://127.0.0.1:{deployed.ports['8791']}"
+    assert requests.get(f"{receiver}/healthz", timeout=10).ok
+    unsigned = {"content-type": "application/json"}
+    assert requests.post(f"{receiver}/webhooks/erp_main", data="{}", headers=unsigned, timeout=10).status_code == 401
+
+    assert len(list((deployed.folder / "data" / "backups").glob("invsync-*.dump"))) == 2
+    with shared_server().admin("dagster") as storage:
+        query = "SELECT count(*) FROM event_logs WHERE run_id = %s AND dagster_event_type = 'ASSET_MATERIALIZATION'"
+        assert storage.execute(query, [run_id]).fetchone() == (1,)
+    assert not list((deployed.folder / "data").rglob("*.db"))
+    assert all(PASSWORD not in deployed.log(name) for name in deployed.processes)
+
+    again = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade", "--no-backup")
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "Dagster's storage: up to date")
+    codes = deployed.stop()
+    assert set(codes) == {"invsync-code", "invsync-daemon", "invsync-receiver", "invsync-webserver"}

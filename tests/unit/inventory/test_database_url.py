@@ -1,0 +1,80 @@
+"""Which URLs are taken and what they mean; what is said of one that can't be used, and that no password is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, open_database, parse_url
+from tests import databases
+from tests.postgres_server import PASSWORD, shared_server
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_every_spelling_of_postgresql_means_psycopg(scheme: str) -> None:
+    url = parse_url(f"{scheme}://stock:p%40ss@db.example.com:6432/stock?sslmode=require")
+    assert url.drivername == "postgresql+psycopg"
+    assert (url.username, url.password, url.host, url.port, url.database) == (
+        "stock",
+        "p@ss",
+        "db.example.com",
+        6432,
+        "stock",
+    )
+    assert url.query == {"sslmode": "require"}
+
+
+def test_a_sqlite_url_stays_as_it_is() -> None:
+    assert parse_url("sqlite:////srv/stock.db").render_as_string() == "sqlite:////srv/stock.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "can't be read; write sqlite:///path or postgresql://"),
+        ("/srv/hidden.db", "can't be read"),
+        ("postgresql://stock:hidden@db:port/stock", "can't be read"),
+        ("mysql://stock:hidden@db/stock", "names 'mysql'"),
+        ("oracle+nonsense://stock:hidden@db/stock", "names 'oracle'"),
+    ],
+)
+def test_a_url_that_can_not_be_used_is_refused_without_being_shown(url: str, words: str) -> None:
+    with pytest.raises(DatabaseUrlError, match=words) as caught:
+        open_database(url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("invsync_dagster.inventory.database.find_spec", lambda name: None)
+    with pytest.raises(DatabaseUrlError, match=r"\.\[postgres\]"):
+        parse_url("postgresql://db/stock")
+    assert parse_url("sqlite://").drivername == "sqlite"
+
+
+def test_a_wrong_password_is_said_and_not_shown(tmp_path: Path, each_database: str) -> None:
+    if each_database == "sqlite":
+        (tmp_path / "folder").mkdir()
+        url = f"sqlite:///{tmp_path / 'folder'}"
+    else:
+        url = shared_server().tcp_url("postgres").replace(PASSWORD, "hidden-but-wrong")
+    engine = databases.opened(url)
+    with pytest.raises(DatabaseGoneError, match="the stock's database can't be used: ") as caught, engine.connect():
+        pass
+    assert "hidden" not in f"{caught.value} {caught.value!r} {engine!r}"
+
+
+def test_a_connection_speaks_utc_and_gives_up_waiting_for_a_lock_in_time() -> None:
+    engine = databases.opened(shared_server().tcp_url("postgres") + "?options=-c%20lock_timeout%3D50ms")
+    with engine.connect() as connection:
+        shown = {
+            name: connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("timezone", "lock_timeout", "application_name", "transaction_isolation")
+        }
+    assert shown == {
+        "timezone": "UTC",
+        "lock_timeout": "50ms",  # the URL's own word counts
+        "application_name": "invsync",
+        "transaction_isolation": "repeatable read",
+    }

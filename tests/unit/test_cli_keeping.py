@@ -1,0 +1,79 @@
+"""`invsync upgrade` and `move-database`: a backup before anything else, and a stock that is the same elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select
+
+from invsync_dagster.cli import main
+from invsync_dagster.inventory.tables import central_inventory
+from tests import databases
+from tests.postgres_server import PASSWORD, shared_server
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home on SQLite, whose Dagster storage is initialised already as far as the marker tells."""
+    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS", "INVSYNC_DAGSTER_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    monkeypatch.setattr("invsync_dagster.cli.keeping.initialise_dagster", lambda home, environ: False)
+    (tmp_path / "channels.yaml").write_text("channels: []\n")
+    (tmp_path / "stock.csv").write_text("sku,quantity\n0071,10\n")
+    return tmp_path
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(root: Path) -> None:
+    first = invoke("upgrade")
+    assert (first.exit_code, "backup" in first.output) == (0, False)
+    assert (root / "data" / "invsync.db").is_file()
+    second = invoke("upgrade")
+    assert second.exit_code == 0
+    assert second.output.startswith(f"backup: {root}/data/backups/invsync-")
+    assert len(list((root / "data" / "backups").glob("*.db"))) == 1
+
+
+def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = databases.opened(shared_server().url("postgres")).url.render_as_string()
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", url)
+    monkeypatch.setenv("PATH", str(root))
+    refused = invoke("upgrade")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("invsync: nothing was changed, since there is no backup: there is no pg_dump")
+    with shared_server().admin() as admin:
+        assert admin.execute("SELECT 1 FROM pg_tables WHERE tablename = 'stock_ledger'").fetchall() == []
+
+
+def test_the_stock_moves_to_postgresql_and_no_password_is_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke("upgrade").exit_code == 0
+    assert invoke("import", str(root / "stock.csv")).exit_code == 0
+    assert invoke("move-database").stderr.startswith("invsync: INVSYNC_NEW_DATABASE_URL is not set")
+    databases.use("postgresql")
+    own = databases.opened(databases.fresh_url(root, migrated=False))
+    databases.use("sqlite")
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", shared_server().tcp_url(str(own.url.database)))
+    moved = invoke("move-database")
+    assert moved.exit_code == 0, moved.output
+    assert "central_inventory: 1 rows" in moved.output
+    assert PASSWORD not in moved.output
+    with own.connect() as connection:
+        assert connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all() == [("0071", 10)]
+    again = invoke("move-database")
+    assert (again.exit_code, "not empty" in again.stderr) == (2, True)
+
+
+def test_a_url_that_can_not_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", "mysql://stock:hidden@db/stock")
+    for command in ("status", "upgrade"):
+        refused = invoke(command)
+        assert refused.exit_code == 2
+        assert refused.stderr == (
+            "invsync: the database URL names 'mysql'; the stock is kept in sqlite or postgresql\n"
+        )
