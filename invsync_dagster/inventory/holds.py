@@ -28,21 +28,21 @@ def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, act
     """
     level = inventory_levels.c
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    held: list[Row[Any]] = []
+    held: dict[int, str] = {}
     for part in chunks(at_most):
         fitting = select(level.id, level.central_sku).where(
             level.id.in_(part), level.held_quantity.is_(None), NUMBER.is_not(None)
         )
-        held.extend(connection.execute(fitting).all())
+        held |= {row.id: row.central_sku for row in connection.execute(fitting)}
     if held:
         statement = (
             update(inventory_levels)
             .where(level.id == bindparam("key"))
             .values(held_quantity=least(NUMBER, bindparam("most")), held_sequence=sequence, held_reason=reason)
         )
-        connection.execute(statement, [{"key": row.id, "most": at_most[row.id]} for row in held])
-        _record(connection, "levels held", [row.id for row in held], actor, reason, now)
-        levels.recompute(connection, {row.central_sku for row in held}, now)
+        connection.execute(statement, [{"key": level_id, "most": at_most[level_id]} for level_id in held])
+        _record(connection, "levels held", list(held), actor, reason, now)
+        levels.recompute(connection, set(held.values()), now)
     return len(held)
 
 
