@@ -1,0 +1,45 @@
+"""How much one call asks of a store's host, and how long it may take: less after slow and lost answers, more after quick ones."""
+
+from __future__ import annotations
+
+# A call that takes longer than this gets fewer rows next time: the shop's buyers wait for the same PHP workers.
+AIM_SECONDS = 8.0
+# Fewer rows a call than this save a slow host nothing: starting WordPress costs more.
+FEWEST_ROWS = 5
+STEP_ROWS = 10
+# After lost answers a call may take up to so many times the deadline it began with.
+LONGEST = 2.0
+
+
+class Pace:
+    """The rows and seconds of the next calls of one channel; `most` rows and `deadline` seconds to begin with.
+
+    Not persisted: a process that meets a slow host learns it with its first call.
+    """
+
+    def __init__(self, most: int, deadline: float) -> None:
+        self._most = most
+        self._first_deadline = deadline
+        self.rows = most
+        self.deadline = deadline
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """Note that a call with `rows` rows was answered after `seconds`."""
+        if seconds > AIM_SECONDS:
+            self.rows = self._bounded(min(self.rows, int(rows * AIM_SECONDS / seconds)))
+            return
+        self.deadline = max(self._first_deadline, self.deadline / 2)
+        if rows >= self.rows and seconds < AIM_SECONDS / 2:
+            self.rows = self._bounded(self.rows + STEP_ROWS)
+
+    def lost(self) -> None:
+        """Note that no answer came: half the rows, and half as long again, so that the next one has a chance."""
+        self.refused()
+        self.deadline = min(self.deadline * 1.5, self._first_deadline * LONGEST)
+
+    def refused(self) -> None:
+        """Note that the store refused a call for its size."""
+        self.rows = self._bounded(self.rows // 2)
+
+    def _bounded(self, rows: int) -> int:
+        return max(min(FEWEST_ROWS, self._most), min(rows, self._most))
