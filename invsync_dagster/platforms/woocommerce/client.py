@@ -80,13 +80,8 @@ class WooCommercePlatform:
 
     @property
     def limits(self) -> Limits:
-        """The limits, with the batches and the deadline that the store's host is up to now (see `pace`)."""
-        return replace(
-            self._limits,
-            write_batch=self._writes.rows,
-            read_batch=self._reads.rows,
-            request_deadline=max(self._writes.deadline, self._reads.deadline),
-        )
+        """The limits, with the batches that the store's host is up to now (see `pace`)."""
+        return replace(self._limits, write_batch=self._writes.rows, read_batch=self._reads.rows)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

@@ -7,35 +7,36 @@ AIM_SECONDS = 8.0
 # Fewer rows a call than this save a slow host nothing: starting WordPress costs more.
 FEWEST_ROWS = 5
 STEP_ROWS = 10
-# After lost answers a call may take up to so many times the deadline it began with.
-LONGEST = 2.0
+# A call begins with this share of the longest deadline; after lost answers it may take up to all of it.
+FIRST_SHARE = 0.5
 
 
 class Pace:
-    """The rows and seconds of the next calls of one channel; `most` rows and `deadline` seconds to begin with.
+    """The rows and seconds of the next calls of one channel, at most `most` rows and `longest` seconds.
 
-    Not persisted: a process that meets a slow host learns it with its first call.
+    Each process learns by itself, from its first call on; what others must know of it (how long a request of it may be
+    under way) is `longest`, which stands in the channel's limits.
     """
 
-    def __init__(self, most: int, deadline: float) -> None:
+    def __init__(self, most: int, longest: float) -> None:
         self._most = most
-        self._first_deadline = deadline
+        self._longest = longest
         self.rows = most
-        self.deadline = deadline
+        self.deadline = longest * FIRST_SHARE
 
     def answered(self, rows: int, seconds: float) -> None:
         """Note that a call with `rows` rows was answered after `seconds`."""
         if seconds > AIM_SECONDS:
             self.rows = self._bounded(min(self.rows, int(rows * AIM_SECONDS / seconds)))
             return
-        self.deadline = max(self._first_deadline, self.deadline / 2)
+        self.deadline = max(self._longest * FIRST_SHARE, self.deadline / 2)
         if rows >= self.rows and seconds < AIM_SECONDS / 2:
             self.rows = self._bounded(self.rows + STEP_ROWS)
 
     def lost(self) -> None:
         """Note that no answer came: half the rows, and half as long again, so that the next one has a chance."""
         self.refused()
-        self.deadline = min(self.deadline * 1.5, self._first_deadline * LONGEST)
+        self.deadline = min(self.deadline * 1.5, self._longest)
 
     def refused(self) -> None:
         """Note that the store refused a call for its size."""

@@ -41,7 +41,7 @@ def test_a_channel_in_step_shows_every_level_equal_once_over_all_batches(world: 
 
 def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
     right = world.shown("shop_main", SKU)
-    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), right + 4)
+    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), right + 4)
     reports = run_all(world, "shop_main")
     (found,) = differences(reports)
     assert (found.sku, found.acknowledged, found.observed, found.desired) == (SKU, right, right + 4, right)
@@ -56,7 +56,7 @@ def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
 def test_a_sale_that_nobody_told_is_booked_not_overwritten(world: LittleWorld) -> None:
     right = world.shown("shop_main", SKU)
     world.sell("shop_main", SKU, 2)
-    world.shops["shop_main"].take_outgoing()
+    world.shopify("shop_main").take_outgoing()
     (found,) = differences(run_all(world, "shop_main"))
     assert (found.observed, found.acknowledged) == (right - 2, right)
     assert world.shown("shop_main", SKU) == right - 2
@@ -209,7 +209,7 @@ def test_a_level_that_a_push_has_claimed_is_left_to_it(world: LittleWorld) -> No
             .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
             .values(claim="somebody", claim_worker=world.processes[1].worker.name)
         )
-    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), 99)
+    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), 99)
     assert differences(run_all(world, "shop_main")) == []
 
 
