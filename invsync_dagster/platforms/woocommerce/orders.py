@@ -65,6 +65,8 @@ def document_of(order: Mapping[str, Any], refunds: Sequence[Refund] = ()) -> Ord
         created_at=moment(order, "date_created_gmt"),
         updated_at=updated_at,
         lines=tuple(_line(item, state, refunds) for item in objects(order, "line_items")),
+        # The order's editor takes lines out without a trace.
+        whole=True,
     )
 
 
