@@ -76,7 +76,7 @@ class WooCommerceHarness:
         self.store.take_outgoing()
 
     def revoke_credentials(self) -> None:
-        self.store.consumer_key = "ck_another"
+        self.store.change_key("ck_another", "cs_another")
 
     def change(self, level: LevelReference) -> str:
         return self.store.buy({level: 1})

@@ -11,19 +11,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import sandbox_views as views
+from invsync_dagster.platforms.woocommerce.sandbox_auth import KeyCheck
 from invsync_dagster.platforms.woocommerce.sandbox_books import Article, Books, Order, StoreError
 
 __all__ = ["Delivery", "StoreError", "WooCommerceSandbox"]
 
 _ROOT = "/wp-json/wc/v3"
 _MOST_ROWS = 100
-_CLOCK_SECONDS = 900
 # A delivery that fails while so many before it have failed disables its webhook (class-wc-webhook.php).
 _FAILURES_BEARABLE = 5
 _WEBHOOK = 7
@@ -62,8 +62,7 @@ class WooCommerceSandbox:
         rate: float = 10.0,
         burst: float = 20.0,
     ) -> None:
-        self.consumer_key = consumer_key
-        self.consumer_secret = consumer_secret
+        self._keys = KeyCheck(consumer_key, consumer_secret, clock)
         self.outgoing: list[Delivery] = []
         self.webhook_status = "active"
         self._webhook_secret = webhook_secret.encode()
@@ -72,9 +71,12 @@ class WooCommerceSandbox:
         self._burst = burst
         self._tokens = burst
         self._refilled_at = clock.now()
-        self._nonces: dict[str, float] = {}
         self._failures = 0
         self._books = Books()
+
+    def change_key(self, consumer_key: str, consumer_secret: str) -> None:
+        """Take this key from now on, and no other."""
+        self._keys = KeyCheck(consumer_key, consumer_secret, self._clock)
 
     # --- the store's people -----------------------------------------------------------------------------------------
 
@@ -148,6 +150,9 @@ class WooCommerceSandbox:
     def remove(self, level: LevelReference) -> None:
         """Delete an article for good. Raises `KeyError`."""
         del self._books.articles[int(level.item_id)]
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._books.articles
 
     def order(self, order_id: str) -> Order:
         """Return an order of the books. Raises `StoreError`."""
@@ -242,7 +247,8 @@ class WooCommerceSandbox:
             if not marker:
                 raise _RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
             self._take_token()
-            self._authorise(request, f"{parts.scheme}://{parts.netloc}{parts.path}", query)
+            if problem := self._keys.problem_of(request, query):
+                raise _RefusedError(401, "woocommerce_rest_authentication_error", problem)
             return self._answer(request, path, query)
         except _RefusedError as refused:
             return refused.response
@@ -273,35 +279,6 @@ class WooCommerceSandbox:
             refused.response = Response(429, {"content-type": "text/html", "retry-after": str(wait)}, b"<h1>429</h1>")
             raise refused
         self._tokens -= 1
-
-    def _authorise(self, request: Request, url: str, query: dict[str, str]) -> None:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        if url.startswith("https://"):
-            expected = base64.b64encode(f"{self.consumer_key}:{self.consumer_secret}".encode()).decode()
-            if not hmac.compare_digest(headers.get("authorization", "").encode(), f"Basic {expected}".encode()):
-                raise _unauthorised("Consumer key is invalid.")
-            return
-        given = {name: query.pop(name, "") for name in list(query) if name.startswith("oauth_")}
-        missing = {"consumer_key", "timestamp", "nonce", "signature", "signature_method"} - {
-            name.removeprefix("oauth_") for name, value in given.items() if value
-        }
-        if missing:
-            raise _unauthorised(f"Missing OAuth parameter {sorted(missing)[0]}.")
-        if not hmac.compare_digest(given["oauth_consumer_key"].encode(), self.consumer_key.encode()):
-            raise _unauthorised("Consumer key is invalid.")
-        signed = {**query, **{name: value for name, value in given.items() if name != "oauth_signature"}}
-        right = _oauth_signature(self.consumer_secret, request.method, url, signed)
-        if given["oauth_signature_method"] != "HMAC-SHA256" or not hmac.compare_digest(
-            given["oauth_signature"].encode(), right.encode()
-        ):
-            raise _unauthorised("Invalid signature - provided signature does not match.")
-        now = self._clock.now().timestamp()
-        if not given["oauth_timestamp"].isdigit() or abs(int(given["oauth_timestamp"]) - now) > _CLOCK_SECONDS:
-            raise _unauthorised("Invalid timestamp.")
-        self._nonces = {nonce: at for nonce, at in self._nonces.items() if now - at < _CLOCK_SECONDS}
-        if given["oauth_nonce"] in self._nonces:
-            raise _unauthorised("Invalid nonce - nonce has already been used.")
-        self._nonces[given["oauth_nonce"]] = now
 
     def _list_articles(self, query: Mapping[str, str], *, variations: bool) -> Response:
         found = [article for article in self._books.articles.values() if bool(article.parent) == variations]
@@ -404,18 +381,6 @@ def _numbers(text: str, name: str) -> set[int]:
     if not all(part.isdigit() for part in parts):
         raise _RefusedError(400, "rest_invalid_param", f"Invalid parameter(s): {name}")
     return {int(part) for part in parts}
-
-
-def _unauthorised(message: str) -> _RefusedError:
-    return _RefusedError(401, "woocommerce_rest_authentication_error", message)
-
-
-def _oauth_signature(secret: str, method: str, url: str, query: Mapping[str, str]) -> str:
-    """Sign as WooCommerce's server does: names and values encoded, joined by encoded = and &."""
-    pairs = {quote(unquote(name), safe="~"): quote(value, safe="~") for name, value in query.items()}
-    joined = "%26".join(f"{name.replace('%', '%25')}%3D{pairs[name].replace('%', '%25')}" for name in sorted(pairs))
-    base = f"{method}&{quote(url, safe='~')}&{joined}"
-    return base64.b64encode(hmac.digest(f"{secret}&".encode(), base.encode(), hashlib.sha256)).decode()
 
 
 def _signature(secret: bytes, body: bytes) -> str:
