@@ -190,7 +190,7 @@ class Books:
         order = self.order(number)
         line = self._line(order, line_number)
         keeper = self.keeper(line.article)
-        if order.status in _TAKING and keeper is not None:
+        if (order.status in _TAKING or line.reduced) and keeper is not None:
             wanted = max(0, quantity - order.refunded(line_number))
             keeper.quantity = (keeper.quantity or 0) + line.reduced - wanted
             line.reduced = wanted
