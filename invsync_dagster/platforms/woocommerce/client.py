@@ -74,6 +74,7 @@ class WooCommercePlatform:
         self._clock = clock
         self._writes = Pace(limits.write_batch, limits.request_deadline)
         self._reads = Pace(limits.read_batch, limits.request_deadline)
+        self._orders_pace = Pace(ORDERS_A_PAGE, limits.request_deadline)
 
     def __repr__(self) -> str:
         return f"WooCommercePlatform({self._store})"
@@ -169,7 +170,7 @@ class WooCommercePlatform:
         `modified_before` leave out their own second. An order that changes while its window is listed moves behind the
         page, and is found there again.
         """
-        window = window_from(cursor, since, until)
+        window = window_from(cursor, since, until, self._orders_a_page)
         query = {
             "orderby": "modified",
             "order": "asc",
@@ -185,18 +186,22 @@ class WooCommercePlatform:
 
         A shop's own states (plugins add some) aren't listed: WooCommerce can't say what they mean.
         """
-        window = window_from(cursor, None, None)
+        window = window_from(cursor, None, None, self._orders_a_page)
         query = {"orderby": "date", "order": "asc", "status": "processing,on-hold", "dates_are_gmt": "true"}
         if window.after:
             query["after"] = window.after
         return self._orders_page(query, window, "date_created_gmt")
 
+    @property
+    def _orders_a_page(self) -> int:
+        return self._orders_pace.rows
+
     def _orders_page(self, query: dict[str, str], window: Window, timed_by: str) -> OrdersPage:
-        asked = {**query, "page": str(window.page), "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
-        entries, _ = self._list("/orders", asked, self._reads, 0)
+        asked = {**query, "page": str(window.page), "per_page": str(window.size), "_fields": _ORDER_FIELDS}
+        entries, _ = self._list("/orders", asked, self._orders_pace, window.size)
         with _understanding():
             times = [moment(entry, timed_by) for entry in entries]
-            kept, cursor = window.cut(times, full=len(entries) >= ORDERS_A_PAGE)
+            kept, cursor = window.cut(times)
             whole, unclear = _split_whole([entries[index] for index in kept])
         return OrdersPage(Content(documents=tuple(whole), unclear_orders=tuple(unclear)), cursor)
 
@@ -209,7 +214,7 @@ class WooCommercePlatform:
             for start in range(0, len(missing), ORDERS_A_PAGE):
                 ids = ",".join(missing[start : start + ORDERS_A_PAGE])
                 query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
-                entries, _ = self._list("/orders", query, self._reads, 0)
+                entries, _ = self._list("/orders", query, self._orders_pace, 0)
                 with _understanding():
                     found |= {identity(entry, "id"): entry for entry in entries}
         documents = []
@@ -219,7 +224,7 @@ class WooCommercePlatform:
                 if has_refunds(order):
                     fields = "id,date_created_gmt,line_items"
                     query = {"per_page": str(MOST_ROWS), "_fields": fields}
-                    entries, _ = self._list(f"/orders/{order_id}/refunds", query, self._reads, 0)
+                    entries, _ = self._list(f"/orders/{order_id}/refunds", query, self._orders_pace, 0)
                     refunds = [refund_of(entry) for entry in entries]
                 documents.append(document_of(order, refunds))
         return OrdersPage(Content(documents=tuple(documents)))
@@ -246,7 +251,7 @@ class WooCommercePlatform:
 
     def check_credentials(self) -> None:
         """Return if the key may read orders and write products: an empty batch changes nothing. Raises `PlatformError`."""
-        self._list("/orders", {"per_page": "1", "_fields": "id"}, self._reads, 0)
+        self._list("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
         # PHP writes an empty object as [].
         self._post("/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), 0)
 

@@ -14,6 +14,8 @@ _FIRST_ITEM = 9001
 # States in which WooCommerce takes the units off its number, and in which it puts them back (wc-stock-functions.php).
 _TAKING = frozenset({"processing", "on-hold", "completed"})
 _GIVING_BACK = frozenset({"cancelled", "pending"})
+# WC_Order::is_editable.
+_EDITABLE = frozenset({"pending", "on-hold", "checkout-draft"})
 STATES = _TAKING | _GIVING_BACK | {"failed", "refunded", "checkout-draft", "trash"}
 
 
@@ -186,11 +188,13 @@ class Books:
         return order
 
     def edit_line(self, number: int, line_number: int, quantity: int, now: datetime) -> Order:
-        """Change the units of a line in the order's editor, 0 removes it; the numbers follow."""
+        """Change the units of a line in the order's editor, 0 removes it; the numbers follow. Only open states can be."""
         order = self.order(number)
+        if order.status not in _EDITABLE:
+            raise StoreError(f"an order that is {order.status} can't be edited")
         line = self._line(order, line_number)
         keeper = self.keeper(line.article)
-        if (order.status in _TAKING or line.reduced) and keeper is not None:
+        if order.status in _TAKING and keeper is not None:
             wanted = max(0, quantity - order.refunded(line_number))
             keeper.quantity = (keeper.quantity or 0) + line.reduced - wanted
             line.reduced = wanted
