@@ -73,7 +73,6 @@ class WooCommerceHarness:
 
     def edit(self, level: LevelReference, quantity: int) -> None:
         self.store.edit_stock(level, quantity)
-        self.store.take_outgoing()
 
     def revoke_credentials(self) -> None:
         self.store.change_key("ck_another", "cs_another")

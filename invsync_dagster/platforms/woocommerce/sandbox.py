@@ -48,8 +48,9 @@ class _RefusedError(Exception):
 class WooCommerceSandbox:
     """One store, behind `handle`. What its buyers and its staff do moves its own numbers and fills `outgoing`.
 
-    `rate` and `burst` are calls a second as its host bears them. The webhook that it has is active until too many
-    deliveries in a row have failed (`delivery_ended`); it never sends one again.
+    `rate` and `burst` are calls a second as its host bears them. Its webhooks tell of orders, and of products only if
+    `product_webhooks`; they are active until too many deliveries in a row have failed (`delivery_ended`), and none is
+    ever sent again.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class WooCommerceSandbox:
         clock: Clock,
         rate: float = 10.0,
         burst: float = 20.0,
+        product_webhooks: bool = False,
     ) -> None:
         self._keys = KeyCheck(consumer_key, consumer_secret, clock)
         self.outgoing: list[Delivery] = []
@@ -69,6 +71,7 @@ class WooCommerceSandbox:
         self._clock = clock
         self._rate = rate
         self._burst = burst
+        self._product_webhooks = product_webhooks
         self._tokens = burst
         self._refilled_at = clock.now()
         self._failures = 0
@@ -360,7 +363,8 @@ class WooCommerceSandbox:
             self.send_webhook(topic, views.order_view(order))
 
     def _announce_article(self, article: Article) -> None:
-        self.send_webhook("product.updated", views.article_view(self._books, article))
+        if self._product_webhooks:
+            self.send_webhook("product.updated", views.article_view(self._books, article))
 
 
 def _page(entries: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> Response:

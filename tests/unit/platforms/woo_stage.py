@@ -36,6 +36,7 @@ class WooStage:
             webhook_secret=SECRETS["webhook_secret_env"],
             clock=self.clock,
             burst=100_000.0,
+            product_webhooks=True,
         )
         self.wire = Wire(self.store.handle)
         self.platform: WooCommercePlatform = connect(SETTINGS, SECRETS, limits or {}, self.wire, self.clock)

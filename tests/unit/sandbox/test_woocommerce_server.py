@@ -52,14 +52,17 @@ def test_the_store_sells_cancels_ships_and_takes_back_and_tells_of_each(stage: S
         assert path == "/webhooks/woo"
         stage.woo_door.verify(headers, body, datetime.now(UTC))
         told.add(stage.woo_door.topic(headers, body))
-    assert told == {"order.created", "order.updated", "product.updated"}
+    assert told == {"order.created", "order.updated"}
 
 
 def test_a_webhook_that_fails_is_never_sent_again(stage: Stage, receiver: Receiver) -> None:
     receiver.refusals = 1
-    stage.post("woo/edit", {"sku": "HAT", "quantity": 1})
+    stage.post("woo/buy", {"lines": [{"sku": "HAT", "quantity": 1}]})
     until(lambda: stage.get("health")["webhooks"].get("given_up") == 1)
-    assert receiver.got == []
+    # Of the pair that one checkout sends, the other half.
+    ((_, headers, _),) = receiver.wait_for(1)
+    assert headers["x-wc-webhook-topic"] in ("order.created", "order.updated")
+    assert stage.get("health")["webhooks"]["attempts"] == 2
 
 
 def test_the_books_outlive_the_server(tmp_path: Path, receiver: Receiver) -> None:

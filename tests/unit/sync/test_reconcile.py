@@ -134,7 +134,7 @@ def test_a_channel_that_is_right_is_taken_into_the_stock_and_shown_everywhere(wo
     with_policy(world, "shop_main", "adopt")
     world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown, elsewhere = world.shown("shop_main", SKU), world.shown("erp_main", SKU)
-    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 3)
+    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), shown + 3)
     (found,) = differences(run_all(world, "shop_main"))
     assert (found.done, world.shown("shop_main", SKU)) == ("adopted", shown + 3)
     assert world.changes("shop_main") == 0
@@ -156,7 +156,7 @@ def test_a_number_that_rules_leave_open_is_told_and_not_taken(world: LittleWorld
     with_policy(world, "shop_eu", "adopt")  # it shows 80 percent
     sku = next(sku for sku in (f"SKU-{number:04}" for number in range(20)) if is_listed("shop_eu", sku))
     shown, elsewhere = world.shown("shop_eu", sku), world.shown("erp_main", sku)
-    world.shops["shop_eu"].edit_stock(world.reference("shop_eu", sku), shown + 3)
+    world.shopify("shop_eu").edit_stock(world.reference("shop_eu", sku), shown + 3)
     (found,) = differences(run_all(world, "shop_eu"))
     assert found.done == "reported: its rules leave open how many are on hand"
     assert (world.shown("shop_eu", sku), world.push("erp_main").pushed) == (shown + 3, 0)
@@ -167,7 +167,7 @@ def test_a_channel_that_would_move_the_stock_too_far_is_held_and_not_written(wor
     with_policy(world, "shop_main", "adopt")
     world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown = world.shown("shop_main", SKU)
-    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 90_000)
+    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), shown + 90_000)
     (found,) = differences(run_all(world, "shop_main"))
     assert found.done.startswith("held: ")
     assert world.shown("shop_main", SKU) == shown + 90_000
