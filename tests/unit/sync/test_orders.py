@@ -71,7 +71,7 @@ def test_the_pair_of_webhooks_of_one_sale_and_their_doubles_book_it_once(world: 
 def test_a_sale_whose_webhooks_are_lost_is_booked_by_the_next_cycle_and_lowers_the_others(world: LittleWorld) -> None:
     shown = world.shown("erp_main", SKU)
     world.sell("shop_main", SKU)
-    world.shopify("shop_main").take_outgoing()
+    world.shops["shop_main"].take_outgoing()
     world.clock.advance(300)
     assert world.push("shop_main").orders == 1
     assert reserved(world) == 1
@@ -101,14 +101,14 @@ def test_the_orders_are_known_until_the_poll_began_and_not_further_if_it_fails(w
     world.push("shop_main")
     assert known() == began
     world.clock.advance(300)
-    world.shopify("shop_main").access_token = "revoked"
+    world.shops["shop_main"].access_token = "revoked"
     world.push("shop_main")
     assert known() == began
 
 
 def test_a_refund_names_its_order_and_the_whole_order_is_asked_for(world: LittleWorld) -> None:
     order = world.sell("shop_main", SKU, 2)
-    shop = world.shopify("shop_main")
+    shop = world.shops["shop_main"]
     (line,) = shop.lines(order)
     world.clock.advance(400)  # so that the poll's window does not reach back to the refund
     shop.refund(order, {line: 1}, "cancel")
@@ -123,7 +123,7 @@ def test_a_refund_names_its_order_and_the_whole_order_is_asked_for(world: Little
 
 
 def test_what_can_not_be_understood_is_kept_with_its_reason_and_the_rest_goes_on(world: LittleWorld) -> None:
-    shop = world.shopify("shop_main")
+    shop = world.shops["shop_main"]
     shop.send_webhook("orders/create", {"id": "no order at all"})
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
@@ -237,7 +237,7 @@ def test_a_delivery_that_no_database_can_store_is_kept_and_stops_no_other(
     world: LittleWorld, bad: dict[str, object], words: str
 ) -> None:
     world.sell("shop_main", next(sku for sku in world.skus if sku != SKU and is_listed("shop_main", sku)))
-    (first, *_) = world.shopify("shop_main").take_outgoing()
+    (first, *_) = world.shops["shop_main"].take_outgoing()
     order = json.loads(first.body)
     order["line_items"][0] |= bad
     body = json.dumps(order).encode()
@@ -316,7 +316,7 @@ def test_the_first_poll_of_a_channel_promises_the_orders_that_are_open_from_befo
     world: LittleWorld,
 ) -> None:
     open_order, shipped = world.sell("shop_main", SKU, 2), world.sell("shop_main", SKU, 3)
-    shop = world.shopify("shop_main")
+    shop = world.shops["shop_main"]
     shop.fulfil(shipped, {next(iter(shop.lines(shipped))): 3})
     shop.take_outgoing()
     world.clock.advance(3600)
@@ -338,7 +338,7 @@ def test_the_first_poll_of_a_channel_promises_the_orders_that_are_open_from_befo
 
 def test_a_large_order_that_is_open_at_the_cut_over_is_asked_for_whole(world: LittleWorld) -> None:
     skus = [f"SKU-{number:04}" for number in range(20) if is_listed("shop_main", f"SKU-{number:04}")]
-    shop = world.shopify("shop_main")
+    shop = world.shops["shop_main"]
     large = shop.buy({world.reference("shop_main", sku): 1 for sku in skus})
     for line in list(shop.lines(large))[1:]:
         shop.fulfil(large, {line: 1})

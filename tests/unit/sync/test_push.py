@@ -117,8 +117,8 @@ def test_a_refused_connection_is_tried_again_within_bounds_and_then_stays_a_chan
 
 def test_dead_credentials_stop_the_channel_and_it_goes_on_once_they_work(world: LittleWorld) -> None:
     restock(world)
-    token = world.shopify("shop_main").access_token
-    world.shopify("shop_main").access_token = "revoked"
+    token = world.shops["shop_main"].access_token
+    world.shops["shop_main"].access_token = "revoked"
     report = world.push("shop_main")
     assert report.problem
     with world.engine.connect() as connection:
@@ -128,7 +128,7 @@ def test_dead_credentials_stop_the_channel_and_it_goes_on_once_they_work(world: 
     assert reason == report.problem
     assert token not in reason
     assert world.push("shop_main").api_calls == 1  # only the credentials are checked
-    world.shopify("shop_main").access_token = token
+    world.shops["shop_main"].access_token = token
     report = world.push("shop_main")
     assert (report.problem, report.acknowledged) == ("", 1)
 
@@ -195,7 +195,7 @@ def test_a_compare_and_set_refusal_is_read_the_unheard_sale_is_polled_and_the_ri
     before = world.shown("shop_main", SKU)
     restock(world, units=5)
     world.sell("shop_main", SKU)
-    world.shopify("shop_main").take_outgoing()  # both webhooks are lost
+    world.shops["shop_main"].take_outgoing()  # both webhooks are lost
     restock_time = world.clock.now()
     with write_transaction(world.engine) as connection:  # the poll before the write does not see it either
         connection.execute(
@@ -299,7 +299,7 @@ def test_a_channel_that_is_paused_or_not_approved_is_heard_and_not_written_to(
     assert world.push("erp_main").approval_missing == ("push_approved_at" in closed)
     assert world.shown("erp_main", SKU) == shown
     world.sell("shop_main", SKU)
-    world.shopify("shop_main").take_outgoing()
+    world.shops["shop_main"].take_outgoing()
     assert world.push("shop_main").orders == 1
     with world.engine.connect() as connection:
         booked = select(central_inventory.c.reserved_quantity).where(central_inventory.c.sku == SKU)

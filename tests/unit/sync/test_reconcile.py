@@ -41,7 +41,7 @@ def test_a_channel_in_step_shows_every_level_equal_once_over_all_batches(world: 
 
 def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
     right = world.shown("shop_main", SKU)
-    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), right + 4)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), right + 4)
     reports = run_all(world, "shop_main")
     (found,) = differences(reports)
     assert (found.sku, found.acknowledged, found.observed, found.desired) == (SKU, right, right + 4, right)
@@ -56,7 +56,7 @@ def test_a_foreign_edit_is_found_named_and_repaired(world: LittleWorld) -> None:
 def test_a_sale_that_nobody_told_is_booked_not_overwritten(world: LittleWorld) -> None:
     right = world.shown("shop_main", SKU)
     world.sell("shop_main", SKU, 2)
-    world.shopify("shop_main").take_outgoing()
+    world.shops["shop_main"].take_outgoing()
     (found,) = differences(run_all(world, "shop_main"))
     assert (found.observed, found.acknowledged) == (right - 2, right)
     assert world.shown("shop_main", SKU) == right - 2
@@ -134,7 +134,7 @@ def test_a_channel_that_is_right_is_taken_into_the_stock_and_shown_everywhere(wo
     with_policy(world, "shop_main", "adopt")
     world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown, elsewhere = world.shown("shop_main", SKU), world.shown("erp_main", SKU)
-    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), shown + 3)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 3)
     (found,) = differences(run_all(world, "shop_main"))
     assert (found.done, world.shown("shop_main", SKU)) == ("adopted", shown + 3)
     assert world.changes("shop_main") == 0
@@ -156,7 +156,7 @@ def test_a_number_that_rules_leave_open_is_told_and_not_taken(world: LittleWorld
     with_policy(world, "shop_eu", "adopt")  # it shows 80 percent
     sku = next(sku for sku in (f"SKU-{number:04}" for number in range(20)) if is_listed("shop_eu", sku))
     shown, elsewhere = world.shown("shop_eu", sku), world.shown("erp_main", sku)
-    world.shopify("shop_eu").edit_stock(world.reference("shop_eu", sku), shown + 3)
+    world.shops["shop_eu"].edit_stock(world.reference("shop_eu", sku), shown + 3)
     (found,) = differences(run_all(world, "shop_eu"))
     assert found.done == "reported: its rules leave open how many are on hand"
     assert (world.shown("shop_eu", sku), world.push("erp_main").pushed) == (shown + 3, 0)
@@ -167,7 +167,7 @@ def test_a_channel_that_would_move_the_stock_too_far_is_held_and_not_written(wor
     with_policy(world, "shop_main", "adopt")
     world.clock.advance(3600)  # a count is taken only if it is newer than the one in force
     shown = world.shown("shop_main", SKU)
-    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), shown + 90_000)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 90_000)
     (found,) = differences(run_all(world, "shop_main"))
     assert found.done.startswith("held: ")
     assert world.shown("shop_main", SKU) == shown + 90_000
@@ -209,7 +209,7 @@ def test_a_level_that_a_push_has_claimed_is_left_to_it(world: LittleWorld) -> No
             .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
             .values(claim="somebody", claim_worker=world.processes[1].worker.name)
         )
-    world.shopify("shop_main").edit_stock(world.reference("shop_main", SKU), 99)
+    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), 99)
     assert differences(run_all(world, "shop_main")) == []
 
 
