@@ -20,6 +20,7 @@ from invsync_dagster.inventory.database import migrate, open_database, write_tra
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.platforms.shopify.settings import LIMITS
 from invsync_dagster.sync.claims import Due, claim_writes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -222,7 +223,7 @@ def claim(engine: Engine) -> int:
         due = Due(name, START)
         while True:
             with write_transaction(engine) as connection:
-                claims = claim_writes(connection, Benchmark(), "token", due, 250, START + timedelta(minutes=2))
+                claims = claim_writes(connection, Benchmark(), "token", due, LIMITS, START + timedelta(minutes=2))
             claimed += len(claims)
             if len(claims) < 250:
                 break

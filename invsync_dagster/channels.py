@@ -260,7 +260,7 @@ class _Loader:
         )
 
     def _check_limits(self, vendor: Vendor, limits: Mapping[str, float], here: Place, label: str) -> None:
-        known = {limit.name: limit.type for limit in fields(Limits)}
+        known = {limit.name: limit.type for limit in fields(Limits) if limit.type != "bool"}
         waits = {"write_linger", "read_lag", "webhook_delay"}
         before = len(self._problems)
         for key, value in limits.items():

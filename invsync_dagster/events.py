@@ -53,7 +53,8 @@ class OrderDocument:
     """The state of a whole order as its platform showed it at one revision.
 
     `revision` grows with every change of the order at the platform (its version, or its update time in
-    microseconds since the epoch); documents with a lower one are older.
+    microseconds since the epoch); documents with a lower one are older. `whole`: it names every line that the order has
+    now, so a line that was known and is missing was taken out of the order.
     """
 
     order_id: str
@@ -61,6 +62,7 @@ class OrderDocument:
     created_at: datetime
     updated_at: datetime
     lines: tuple[OrderLine, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.workspace import Workspace
 
 ACTOR = "demo"
+SHOPS = ("shopify", "woocommerce")
+"""The platforms at which the demo's buyers buy."""
 RUN_ID = "demo-history"
 # What became known within so long is applied together, as one run of a quiet shop would have done.
 BATCH = timedelta(hours=2)
@@ -61,10 +63,10 @@ def set_stage(home: Home, configuration: Configuration) -> Stage:
     real = [channel.name for channel in configuration.channels if channel.environment != "sandbox"]
     if real:
         raise DemoError(f"the demo invents sales, so it runs on sandbox channels only; production: {', '.join(real)}")
-    shops = tuple(channel.name for channel in configuration.channels if channel.platform == "shopify")
+    shops = tuple(channel.name for channel in configuration.channels if channel.platform in SHOPS)
     erps = [channel.name for channel in configuration.channels if channel.platform == "erp"]
     if not shops or len(erps) != 1:
-        raise DemoError("the demo needs at least one Shopify channel and exactly one ERP in channels.yaml")
+        raise DemoError(f"the demo needs at least one shop ({', '.join(SHOPS)}) and exactly one ERP in channels.yaml")
     ports = {port for channel in configuration.channels if (port := _port(channel)) is not None}
     if len(ports) != 1:
         raise DemoError(
@@ -165,7 +167,7 @@ def approve_channels(ws: Workspace, stage: Stage, show: Callable[[Preview], None
 
 def _port(channel: Channel) -> int | None:
     values = channel.settings.model_dump()
-    address = values.get("shop_url") or values.get("base_url") or ""
+    address = values.get("shop_url") or values.get("store_url") or values.get("base_url") or ""
     return urlsplit(str(address)).port
 
 

@@ -15,6 +15,7 @@ from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import among, collector_paused, upsert_rows
 from invsync_dagster.inventory.counts import DEFAULT_LIMITS
 from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
+from invsync_dagster.inventory.removed_lines import Whole, with_removed
 from invsync_dagster.inventory.tables import deliveries, unclear_orders
 from invsync_dagster.settings import ImportLimits
 
@@ -85,7 +86,7 @@ def _apply(
     book = Book(connection, now=now, run_id=run_id)
     unclear: set[tuple[str, str]] = set()
 
-    documents = _fold(fresh, unclear, applied)
+    documents = with_removed(connection, _fold(fresh, unclear, applied), _wholes(fresh))
     booked = lines.book_documents(book, documents, facts, unclear)
     applied.unchanged += booked.unchanged
     applied.older += booked.older
@@ -175,6 +176,22 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                     inbound.source == "cut_over",
                 )
     return newest
+
+
+def _wholes(batch: Sequence[Inbound]) -> list[Whole]:
+    """Return the documents of the batch that name every line of their order."""
+    return [
+        Whole(
+            inbound.channel,
+            order,
+            inbound.source in ("order", "cut_over"),
+            inbound.received_at,
+            inbound.receipt_id or inbound.source,
+        )
+        for inbound in batch
+        for order in inbound.content.documents
+        if order.whole
+    ]
 
 
 def _enter_unclear(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import PlatformError, Recovery
@@ -14,7 +14,8 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 
 @dataclass(frozen=True, slots=True)
 class LevelReference:
-    """The platform's own names of one inventory level: Shopify's inventory item and location gid, the ERP's SKU."""
+    """The platform's own names of one inventory level: Shopify's inventory item and location gid, the ERP's SKU,
+    WooCommerce's product id, or variation id with the product's id as its location."""
 
     item_id: str
     location_id: str = ""
@@ -106,12 +107,36 @@ class OrdersPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelListing:
+    """One offer that a channel lists. `quantity` is the number it shows, None where it keeps none; `problem` says why its
+    stock can't be driven, "" if it can."""
+
+    level: LevelReference
+    listing_id: str
+    variant_id: str = ""
+    platform_sku: str = ""
+    title: str = ""
+    quantity: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingsPage:
+    """A page of a channel's listings; `cursor` is "" on the last one."""
+
+    listings: tuple[ChannelListing, ...]
+    cursor: str = ""
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a platform allows, in rows, seconds and points; each channel may lower them in its settings.
 
     `rate` points a second are restored up to `burst`; a call costs `write_cost`, `read_cost` or `orders_cost`.
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
-    `webhook_delay`: how late a webhook normally comes.
+    `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
+    `location_id`; not a channel's to change.
     """
 
     write_batch: int
@@ -125,6 +150,7 @@ class Limits:
     write_linger: float = 60.0
     read_lag: float = 0.0
     webhook_delay: float = 60.0
+    one_location_a_write: bool = False
 
 
 class Platform(Protocol):
@@ -155,6 +181,15 @@ class Platform(Protocol):
 
     def check_credentials(self) -> None:
         """Return if the credentials work for what we need, else raise `PlatformError`."""
+        ...
+
+
+@runtime_checkable
+class GreetedDoor(Protocol):
+    """A door whose platform greets a new webhook's address, unsigned and without content, and wants exactly 200."""
+
+    def is_greeting(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Tell whether a form that came in is such a greeting; nothing else may come of it."""
         ...
 
 

@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms import erp, shopify
+from invsync_dagster.platforms import erp, shopify, woocommerce
 from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
 from invsync_dagster.platforms.erp.settings import limits_with as erp_limits
 from invsync_dagster.platforms.shopify.settings import limits_with as shopify_limits
 from invsync_dagster.platforms.transport import Transport
+from invsync_dagster.platforms.woocommerce.settings import limits_with as woocommerce_limits
 
 Connect = Callable[[Any, Mapping[str, str], Mapping[str, float], Transport, Clock], Platform]
 Door = Callable[[Any, Mapping[str, str]], WebhookDoor]
@@ -42,5 +43,12 @@ class Vendor:
 
 VENDORS: dict[str, Vendor] = {
     "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, shopify_limits, moves_own_number=True),
+    "woocommerce": Vendor(
+        woocommerce.WooCommerceSettings,
+        woocommerce.connect,
+        woocommerce.door,
+        woocommerce_limits,
+        moves_own_number=True,
+    ),
     "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, erp_limits, moves_own_number=False),
 }

@@ -16,6 +16,8 @@ from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.platforms.woocommerce import WooCommerceSettings
+from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
 from invsync_dagster.sandbox.buyers import Buyers
 
 Action = Callable[[Mapping[str, Any]], Any]
@@ -93,6 +95,8 @@ def stand_in(
         return ErpStandIn(secrets, articles, clock, random)
     if isinstance(channel.settings, ShopifySettings):
         return ShopifyStandIn(channel.settings, channel.limits, secrets, articles, clock, random)
+    if isinstance(channel.settings, WooCommerceSettings):
+        return WooCommerceStandIn(channel.limits, secrets, articles, clock, random)
     raise ValueError(f"channel {channel.name!r}: there is no stand-in for platform {channel.platform!r}")
 
 
@@ -244,6 +248,113 @@ class ShopifyStandIn:
     def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
         sku = _text(given, "sku")
         self._shop.edit_stock(self._levels[sku], _units(given))
+        return {"sku": sku}
+
+
+class WooCommerceStandIn:
+    """A WooCommerce store on the server."""
+
+    # A delivery that fails is lost; after seven in a row the webhook is switched off (class-wc-webhook.php).
+    webhook_retries = 0
+
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        secrets: Mapping[str, str],
+        articles: Sequence[Article],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        rate = limits.get("rate", 2.0)
+        self._store = WooCommerceSandbox(
+            consumer_key=secrets["consumer_key_env"],
+            consumer_secret=secrets["consumer_secret_env"],
+            webhook_secret=secrets["webhook_secret_env"],
+            clock=clock,
+            # Calls arrive on a socket some milliseconds apart from when they were sent: the host allows for that.
+            rate=2 * rate,
+            burst=2 * limits.get("burst", 4.0) + rate,
+        )
+        self._levels: dict[str, LevelReference] = {}
+        self._offers: dict[str, LevelReference] = {}
+        for article in articles:
+            self._add(article)
+        self._skus = {level: sku for sku, level in self._offers.items()}
+        self._buyers = Buyers(random)
+        self.actions: Mapping[str, Action] = {
+            "buy": self._buy,
+            "cancel": lambda given: self._bring(given, "cancelled"),
+            "fulfil": lambda given: self._bring(given, "completed"),
+            "refund": self._refund,
+            "edit": self._edit,
+            "open_orders": lambda given: self._store.open_orders(),
+            "unshipped": lambda given: self._promised(_text(given, "order")),
+            "promised": lambda given: self._promised(""),
+        }
+        self.handle = self._store.handle
+        self.take_outgoing = self._store.take_outgoing
+        self.dump = self._store.dump
+        self.load = self._store.load
+
+    def _add(self, article: Article) -> None:
+        """Add a product, a variation (its product is the location), or a variation whose product keeps its stock."""
+        shown = article.quantity if article.shown is None else article.shown
+        number, product = int(article.item_id), int(article.location_id or 0)
+        if product:
+            if product not in self._store:
+                self._store.add_product("", None, number=product, kind="variable", managed=False)
+            level = offer = self._store.add_variation(
+                LevelReference(article.location_id), article.sku, shown, number=number
+            )
+        elif article.variant_id:
+            level = LevelReference(article.item_id)
+            if number not in self._store:
+                self._store.add_product("", shown, number=number, kind="variable")
+            offer = self._store.add_variation(level, article.sku, None, number=int(article.variant_id), managed=False)
+        else:
+            level = offer = self._store.add_product(article.sku, shown, number=number)
+        self._levels[article.sku], self._offers[article.sku] = level, offer
+
+    def books(self) -> Sequence[Shown]:
+        shown = self._store.books()
+        skus = {level: sku for sku, level in self._levels.items()}
+        return [
+            Shown(level.item_id, level.location_id, skus[level], quantity)
+            for level, quantity in shown.items()
+            if level in skus
+        ]
+
+    def signed(self, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """Return the headers as they are: nothing is sent twice."""
+        return dict(headers)
+
+    def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take an order for what is asked for, or else for a basket of the buyers' own choice."""
+        basket = _wanted(given)
+        if not basket:
+            basket = self._buyers.basket({sku: self._store.shown(offer) or 0 for sku, offer in self._offers.items()})
+        if not basket:
+            return {"order": "", "lines": []}
+        order = self._store.buy({self._offers[sku]: units for sku, units in basket.items()})
+        return {"order": order, "lines": _lines(basket)}
+
+    def _bring(self, given: Mapping[str, Any], status: str) -> dict[str, Any]:
+        order = _text(given, "order")
+        self._store.set_status(order, status)
+        return {"order": order}
+
+    def _refund(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        order, restock = _text(given, "order"), _text(given, "restock_type") != "no_restock"
+        units = {str(line.line): line.quantity for line in self._store.order(order).lines.values()}
+        self._store.refund(order, units, restock=restock)
+        return {"order": order}
+
+    def _promised(self, order: str) -> list[dict[str, Any]]:
+        return _lines({self._skus[offer]: units for offer, units in self._store.promised(order).items()})
+
+    def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        sku = _text(given, "sku")
+        self._store.edit_stock(self._levels[sku], _units(given))
         return {"sku": sku}
 
 

@@ -92,10 +92,14 @@ def count_changes(connection: Connection, channel: str, now: datetime) -> tuple[
 
 
 def claim_writes(
-    connection: Connection, worker: Worker, token: str, due: Due, limit: int, until: datetime
+    connection: Connection, worker: Worker, token: str, due: Due, limits: Limits, until: datetime
 ) -> list[Claim]:
-    """Claim up to `limit` levels for a write, lowest desired first (zeros and low stock), each with a new attempt number."""
-    return _claim(connection, _CLAIM_WRITES[due.skus is not None], worker, token, due, limit, until)
+    """Claim up to a batch of levels for a write, lowest desired first (zeros and low stock), each with a new attempt number.
+
+    Where one call writes levels of one location only (`limits`), those of the first level's location.
+    """
+    statement = _CLAIM_WRITES[due.skus is not None, limits.one_location_a_write]
+    return _claim(connection, statement, worker, token, due, limits.write_batch, until)
 
 
 def claim_reads(
@@ -105,17 +109,17 @@ def claim_reads(
     return _claim(connection, _CLAIM_READS[due.skus is not None], worker, READ + token, due, limit, until)
 
 
-def _claim_statement(condition: ColumnElement[bool], some_skus: bool, values: dict[str, Any]) -> Any:
+def _claim_statement(
+    condition: ColumnElement[bool], some_skus: bool, values: dict[str, Any], *, one_location: bool = False
+) -> Any:
     level = inventory_levels.c
     if some_skus:
         condition = and_(condition, _SOME_SKUS)
-    chosen = (
-        select(level.id)
-        .where(condition)
-        .order_by(level.desired, level.due_at)
-        .limit(bindparam("most"))
-        .scalar_subquery()
-    )
+    urgency = (level.desired, level.due_at)
+    if one_location:
+        first = select(level.location_id).where(condition).order_by(*urgency).limit(1).scalar_subquery()
+        condition = and_(condition, level.location_id == first)
+    chosen = select(level.id).where(condition).order_by(*urgency).limit(bindparam("most")).scalar_subquery()
     return (
         update(inventory_levels)
         .where(level.id.in_(chosen))
@@ -152,7 +156,11 @@ _ATTEMPT = {
     "sent_at": bindparam("now"),
     "sent_sequence": inventory_levels.c.desired_sequence,
 }
-_CLAIM_WRITES = {some: _claim_statement(_WRITES, some, _ATTEMPT) for some in (False, True)}
+_CLAIM_WRITES = {
+    (some, one): _claim_statement(_WRITES, some, _ATTEMPT, one_location=one)
+    for some in (False, True)
+    for one in (False, True)
+}
 _CLAIM_READS = {some: _claim_statement(_READS, some, {}) for some in (False, True)}
 
 

@@ -211,8 +211,7 @@ def _write_batch(push: _Push) -> None:
     calls.wait(calls.platform.limits.write_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine) as connection:
-        batch = calls.platform.limits.write_batch
-        claims = claim_writes(connection, ws.worker, token, push.due(), batch, push.claim_until())
+        claims = claim_writes(connection, ws.worker, token, push.due(), calls.platform.limits, push.claim_until())
     if not claims:
         return  # another worker was faster
     rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims]

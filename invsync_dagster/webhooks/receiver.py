@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from invsync_dagster.channels import load
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.environment import load_env_file
+from invsync_dagster.platforms.contract import GreetedDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.gates import Gates, gates_of, stocked_channels
@@ -49,9 +50,10 @@ NOT_KEPT = ("auth", "token", "secret", "cookie", "key", "password", "forwarded",
 def create_app(gates: Gates, writer: Writer, inbox: Path, clock: Clock, max_bytes: int) -> ASGIApp:
     """Return the receiver's app: POST /webhooks/{channel}, POST /inventory-webhook, GET /healthz.
 
-    Answers 202 once the delivery is on disk. Else: 400 for what can't be taken, 401 for a signature that doesn't prove
-    its sender, 404 for a channel that isn't there, 408 for a body that doesn't come, 413 for one over `max_bytes`, 415
-    for anything but JSON, 503 while nothing can be written or the channel is closed. Bodies of answers say nothing.
+    Answers 202 once the delivery is on disk, and 200 to a platform's greeting of a new webhook. Else: 400 for what can't
+    be taken, 401 for a signature that doesn't prove its sender, 404 for a channel that isn't there, 408 for a body that
+    doesn't come, 413 for one over `max_bytes`, 415 for anything but JSON, 503 while nothing can be written or the channel
+    is closed. Bodies of answers say nothing.
     """
     group = GroupCommit(writer)
 
@@ -101,7 +103,9 @@ async def _take(
     if door is None:
         return Response(status_code=503, headers=RETRY_AFTER) if channel in gates.closed else Response(status_code=404)
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    greeted = door if kind == "application/x-www-form-urlencoded" and isinstance(door, GreetedDoor) else None
+    if kind != "application/json" and greeted is None:
         return Response(status_code=415)
     if headers.get("content-encoding", "identity").lower() != "identity":
         return Response(status_code=415)
@@ -121,6 +125,8 @@ async def _take(
         return Response(status_code=413, headers={"connection": "close"})
     if not body:
         return Response(status_code=400)
+    if greeted is not None:
+        return Response(status_code=200 if greeted.is_greeting(headers, body) else 415)
     now = clock.now()
     try:
         door.verify(headers, body, now)

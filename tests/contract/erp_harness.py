@@ -37,6 +37,8 @@ class ErpHarness:
     """The real client and door, wired to the stand-in ERP."""
 
     writes_all_or_nothing = False
+    compares = True
+    idempotent = True
     page_size = 10
     secrets: tuple[str, ...] = tuple(SECRETS.values())
     platform: Platform

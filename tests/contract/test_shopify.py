@@ -24,6 +24,8 @@ class ShopifyHarness:
     """Shopify's client and door, wired to one stand-in shop."""
 
     writes_all_or_nothing = True
+    compares = True
+    idempotent = True
     page_size = documents.ORDERS_A_PAGE
     secrets: tuple[str, ...] = (TOKEN, SECRET, OLD_SECRET)
 

@@ -15,10 +15,12 @@ from invsync_dagster.inventory.database import migrate, open_database, write_tra
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.platforms.contract import LevelReference
 from tests import databases
 from tests.simulation.books import ShopRules
 
 LOCATION = "gid://shopify/Location/1"
+WOO = "woo_main"
 
 
 def item_of(shop: str, sku: str) -> str:
@@ -26,8 +28,21 @@ def item_of(shop: str, sku: str) -> str:
     return f"gid://shopify/InventoryItem/{1 + sum(map(ord, shop)) % 97}{int(sku[4:]):06d}"
 
 
-def sku_of(item_id: str) -> str:
-    return f"SKU-{int(item_id[-6:]):04d}"
+def level_of(shop: str, sku: str) -> LevelReference:
+    """Return the level of a SKU at a shop. Of ten at WooCommerce, three are variations of one product that keep their own
+    stock, and one is a variation whose product keeps it."""
+    if shop != WOO:
+        return LevelReference(item_of(shop, sku), LOCATION)
+    number = int(sku[4:])
+    if number % 10 in (3, 4, 6):
+        return LevelReference(str(100_000 + number), str(200_000 + number // 10))
+    return LevelReference(str(300_000 + number)) if variant_of(shop, sku) else LevelReference(str(100_000 + number))
+
+
+def variant_of(shop: str, sku: str) -> str:
+    """Return the variation that is sold where its product is the level, "" elsewhere."""
+    number = int(sku[4:])
+    return str(100_000 + number) if shop == WOO and number % 10 == 7 else ""
 
 
 def is_listed(shop: str, sku: str) -> bool:
@@ -71,7 +86,8 @@ def _fill(engine: Engine, skus: int, shops: tuple[tuple[str, ShopRules], ...], e
     by: dict[str, Any] = {"actor": "simulation", "reason": "opening stock", "now": now}
     with write_transaction(engine) as connection:
         for name, rules in shops:
-            registry.register(connection, name, "shopify", "sandbox", True, Rules(**vars(rules)), now, now)
+            platform = "woocommerce" if name == WOO else "shopify"
+            registry.register(connection, name, platform, "sandbox", True, Rules(**vars(rules)), now, now)
         contained = (*(name for name, _ in shops), erp)
         registry.register(connection, erp, "erp", "sandbox", False, Rules(), now, now, contains_orders_of=contained)
         set_skus(connection, [Sku(sku) for sku in stock], **by)
@@ -83,10 +99,11 @@ def _fill(engine: Engine, skus: int, shops: tuple[tuple[str, ShopRules], ...], e
             run_id="",
         )
         listings = [
-            Listing(name, sku, item_of(name, sku), LOCATION, platform_sku=sku)
+            Listing(name, sku, level.item_id, level.location_id, platform_sku=sku, variant_id=variant_of(name, sku))
             for name, _ in shops
             for sku in stock
             if is_listed(name, sku)
+            for level in [level_of(name, sku)]
         ]
         set_listings(connection, [*listings, *(Listing(erp, sku, sku, platform_sku=sku) for sku in stock)], **by)
         for name in contained:

@@ -1,4 +1,4 @@
-"""A small world on a virtual clock: three shops, an ERP, buyers, a bad network, and our real code between them.
+"""A small world on a virtual clock: four shops, an ERP, buyers, a bad network, and our real code between them.
 
 One seed drives everything. Stand-ins keep their own books; `checks` watches every request of ours while it is made.
 """
@@ -20,32 +20,35 @@ from sqlalchemy import Engine, event, func, select
 from invsync_dagster.channels import Channel, Configuration, Rules
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
-from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
-from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
-from invsync_dagster.platforms.shopify.sandbox_books import Order, ShopError, SoldLine
-from invsync_dagster.platforms.transport import Request
+from invsync_dagster.platforms.shopify.sandbox_books import ShopError
+from invsync_dagster.platforms.transport import Request, TransportError
+from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Faults, Kind
 from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.settings import Home, Settings
+from invsync_dagster.sync.claims import READ
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.books import ShopRules
-from tests.simulation.stock import LOCATION, fresh_stock, is_listed, item_of, opening_stock, sku_of
+from tests.simulation.shops import Shop, ShopifyShop, WooCommerceShop
+from tests.simulation.stock import WOO, fresh_stock, is_listed, opening_stock
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SHOPS = {
     "shop_main": ShopRules(),
     "shop_outlet": ShopRules(buffer=1, maximum=20),
     "shop_eu": ShopRules(percent=80, minimum=2),
+    WOO: ShopRules(),
 }
 ERP = "erp_main"
 CHANNELS = [*SHOPS, ERP]
+DEADLINE = 30.0
 LINGER = 60.0
 SECRETS = {"TOKEN": "a-token-of-the-simulation", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
 
@@ -153,17 +156,13 @@ class World:
 
     def _configuration(self) -> Configuration:
         settings = Settings(claim_seconds=120, push_deadline_seconds=240)
-        limits = {"write_linger": LINGER, "request_deadline": 30.0}
+        limits = {"write_linger": LINGER, "request_deadline": DEADLINE}
         channels = [
             Channel(
                 name=name,
-                platform="shopify",
+                platform="woocommerce" if name == WOO else "shopify",
                 environment="sandbox",
-                settings=VENDORS["shopify"].settings(
-                    shop_url=f"https://{name.replace('_', '-')}.myshopify.com",
-                    access_token_env="TOKEN",
-                    webhook_secret_env="HOOK",
-                ),
+                settings=self._settings_of(name),
                 rules=Rules(**vars(rules)),
                 limits=limits,
             )
@@ -184,18 +183,26 @@ class World:
         )
         return Configuration(settings=settings, channels=(*channels, erp))
 
-    def _shop(self, name: str) -> ShopifySandbox:
-        shop = ShopifySandbox(
-            access_token=SECRETS["TOKEN"],
-            webhook_secret=SECRETS["HOOK"],
-            clock=self.clock,
-            random=random.Random(self.rng.random()),
-            domain=f"{name.replace('_', '-')}.myshopify.com",
+    @staticmethod
+    def _settings_of(name: str) -> Any:
+        if name == WOO:
+            return VENDORS["woocommerce"].settings(
+                store_url="https://woo.example.com",
+                consumer_key_env="TOKEN",
+                consumer_secret_env="SIGN",
+                webhook_secret_env="HOOK",
+            )
+        return VENDORS["shopify"].settings(
+            shop_url=f"https://{name.replace('_', '-')}.myshopify.com",
+            access_token_env="TOKEN",
+            webhook_secret_env="HOOK",
         )
-        for sku, quantity in self.opening.items():
-            if is_listed(name, sku):
-                shop.add_article(sku, SHOPS[name].shows(quantity), item_id=item_of(name, sku), location_id=LOCATION)
-        return shop
+
+    def _shop(self, name: str) -> Shop:
+        shown = {sku: SHOPS[name].shows(quantity) for sku, quantity in self.opening.items()}
+        if name == WOO:
+            return WooCommerceShop(SECRETS, shown, self.clock)
+        return ShopifyShop(name, SECRETS, shown, self.clock, random.Random(self.rng.random()))
 
     def _erp(self) -> ErpSandbox:
         erp = ErpSandbox(
@@ -254,13 +261,10 @@ class World:
     def _buy(self) -> None:
         name = self.rng.choice(list(SHOPS))
         skus = [sku for sku in (self._sku() for _ in range(12)) if is_listed(name, sku)]
-        wanted = {
-            LevelReference(item_of(name, sku), LOCATION): self.rng.choice([1, 1, 1, 2])
-            for sku in skus[: self.rng.choice([1, 1, 2])]
-        }
+        wanted = {sku: self.rng.choice([1, 1, 1, 2]) for sku in skus[: self.rng.choice([1, 1, 2])]}
         try:
-            order = self.shops[name].buy(wanted)
-        except ShopError:
+            order = self.shops[name].sell(wanted)
+        except (ShopError, StoreError):
             self.tally.refused_orders += 1
             return
         self.tally.orders += 1
@@ -277,7 +281,7 @@ class World:
         self._post(name)
 
     def _ship(self, name: str, order: str) -> None:
-        lines = [(sku, line.unfulfilled) for sku, line in self._lines(name, order)]
+        lines = [(line.sku, line.unshipped) for line in self.shops[name].lines_of(order)]
         if any(self.erp.book(sku).on_hand < quantity for sku, quantity in lines):
             self._cancel(name, order)  # oversold: the seller writes an apology
             return
@@ -291,18 +295,14 @@ class World:
             self.after(self.rng.uniform(600, 40_000), lambda: self._refund(name, order))
 
     def _refund(self, name: str, order: str) -> None:
-        sku, line = self._lines(name, order)[0]
+        line = self.shops[name].lines_of(order)[0]
         comes_back = self.rng.random() < 0.6
-        self.shops[name].refund(order, {str(line.line): 1}, "return" if comes_back else "no_restock")
+        self.shops[name].send_back(order, line.line_id, restock=comes_back)
         if comes_back:
-            self.erp.adjust(sku, 1)
+            self.erp.adjust(line.sku, 1)
         self.tally.refunds += 1
         self._post(name)
         self._post(ERP)
-
-    def _lines(self, name: str, order: str) -> list[tuple[str, SoldLine]]:
-        lines = self.shops[name]._books.order(int(order)).lines.values()
-        return [(f"SKU-{line.item % 10**6:04d}", line) for line in lines]
 
     def _erp_event(self) -> None:
         sku = self._sku()
@@ -320,7 +320,7 @@ class World:
         name, sku = self.rng.choice(list(SHOPS)), self.rng.choice(self.skus)
         if not is_listed(name, sku):
             return
-        self.shops[name].edit_stock(LevelReference(item_of(name, sku), LOCATION), self.rng.randint(0, 30))
+        self.shops[name].edit(sku, self.rng.randint(0, 30))
         self.edited.add((name, sku))
         self.tally.edits += 1
 
@@ -405,14 +405,20 @@ class World:
         if when == "before" and self.mortal and self.depth == 1 and self.rng.random() < 0.01:
             # Another process works while this request is on its way.
             self.tally.side_by_side += 1
-            self.clock.advance(self.rng.choice([0.5, 5.0, 200.0]))
+            found = self.clock.advance(self.rng.choice([0.5, 5.0, 200.0]))
             self.run_process(1)
+            if self.clock.now() - found > timedelta(seconds=DEADLINE + LINGER):
+                # The other may have taken its claims over, and waited for as long as the platform says that it can land.
+                self._write_over(channel, "", request)
+                raise TransportError("the process stood still until its request was dead", sent=True)
         self._maybe_die(0.004)
 
     # --- what is watched while it happens ---------------------------------------------------------------------------
 
     def _check_write(self, channel: str, key: str, request: Request) -> None:
         level = inventory_levels.c
+        # WooCommerce has no idempotency key that would tell the claim: there the items do.
+        mine = level.claim == key if key else level.claim.is_not(None) & level.claim.not_like(f"{READ}%")
         query = (
             select(
                 level.id,
@@ -423,7 +429,7 @@ class World:
                 central_inventory.c.reserved_quantity,
             )
             .join(central_inventory, central_inventory.c.sku == level.central_sku)
-            .where(level.claim == key)
+            .where(level.channel == channel, mine)
         )
         with self.engine.connect() as connection:
             claimed = {row.item_id: row for row in connection.execute(query)}
@@ -446,7 +452,7 @@ class World:
             if row.attempt <= self.last_attempt.get(row.id, 0):
                 self._violation(channel, f"attempt {row.attempt} of {row.central_sku} sent after a later one")
             self.last_attempt[row.id] = row.attempt
-            if channel in self.shops:
+            if channel in self.shops and channel != WOO:
                 self._check_rise(channel, row, quantity, written_compare(request, item))
             owner = self.in_flight.get(row.id)
             if owner is not None and owner in self.alive and owner != self.current:
@@ -454,8 +460,12 @@ class World:
             self.in_flight[row.id] = self.current
 
     def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
-        """A rise that will be taken must not put back units that the shop sold and we haven't heard of."""
-        shown = self.shops[channel].available(LevelReference(row.item_id, LOCATION))
+        """A rise that will be taken must not put back units that the shop sold and we haven't heard of.
+
+        Not asked of WooCommerce: it has no compare-and-set, so a rise can meet a sale of the same moment, and is taken
+        back when that sale is heard.
+        """
+        shown = self.shops[channel].shows()[row.central_sku]
         if quantity <= shown or compare != shown:
             return
         line = order_lines.c
@@ -465,18 +475,11 @@ class World:
                     line.channel == channel, line.sku == row.central_sku
                 )
             ).scalar_one()
-        sold = sum(
-            line.quantity - line.released - self._came_back(order, line.line)
-            for order in self.shops[channel]._books.orders.values()
-            for line in order.lines.values()
-            if row.item_id.endswith(f"/{line.item}")
-        )
+        shop = self.shops[channel]
+        orders = map(shop.lines_of, shop.order_ids())
+        sold = sum(line.gone for lines in orders for line in lines if line.sku == row.central_sku)
         if sold > heard:
             self._violation(channel, f"raised {row.central_sku} to {quantity} over {sold - heard} unheard sold units")
-
-    @staticmethod
-    def _came_back(order: Order, line: int) -> int:
-        return sum(part.units.get(line, 0) for part in order.refunds if part.restock_type == "return")
 
     def _two_in_flight(self, channel: str, row: Any) -> None:
         # Allowed only if the first one's claim ran out: then it counts as paused.
@@ -544,17 +547,17 @@ class World:
     def differences(self, *, edited_too: bool) -> list[str]:
         """Compare what each stand-in shows with what its books and everybody's open orders allow, row by row."""
         reserved: dict[str, int] = dict.fromkeys(self.skus, 0)
-        for name, shop in self.shops.items():
+        for shop in self.shops.values():
             for order in shop.open_orders():
-                for sku, line in self._lines(name, order):
-                    reserved[sku] += line.unfulfilled
+                for line in shop.lines_of(order):
+                    reserved[line.sku] += line.unshipped
         wrong = []
         for name in CHANNELS:
             rules = SHOPS.get(name, ShopRules())
             shown = (
                 {sku: article["available_quantity"] for sku, article in self.erp.books().items()}
                 if name == ERP
-                else {sku_of(level.item_id): quantity for level, quantity in self.shops[name].books().items()}
+                else self.shops[name].shows()
             )
             for sku, number in shown.items():
                 if not edited_too and (name, sku) in self.edited:
@@ -566,7 +569,10 @@ class World:
 
 
 def written_key(request: Request) -> str | None:
-    """Return the idempotency key of a request that writes quantities, None for every other request."""
+    """Return the idempotency key of a request that writes quantities ("" where the platform has none), None for every
+    other request."""
+    if request.url.endswith("/batch"):
+        return "" if json.loads(request.body)["update"] else None
     if request.url.endswith("/stock"):
         return next(value for name, value in request.headers.items() if name.lower() == "idempotency-key")
     if b"inventorySetQuantities" in request.body:
@@ -583,6 +589,8 @@ def written_compare(request: Request, item: str) -> int | None:
 def written_rows(request: Request) -> dict[str, int]:
     """Return what a writing request says, quantity by item id."""
     body = json.loads(request.body)
+    if "update" in body:
+        return {str(row["id"]): row["stock_quantity"] for row in body["update"]}
     if "updates" in body:
         return {row["sku"]: row["available_quantity"] for row in body["updates"]}
     return {row["inventoryItemId"]: row["quantity"] for row in body["variables"]["input"]["quantities"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import insert
 
-from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
+from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.inventory import channels, listings
 from invsync_dagster.inventory.counts import CountSource
 from invsync_dagster.inventory.database import write_transaction
@@ -285,3 +285,51 @@ def test_two_lines_of_one_order_with_the_same_sku_both_count():
     stock.apply(OrderDocument("1", 1, START, START, lines))
     assert stock.balance() == (10, 3)
     assert stock.level().expected == 7
+
+
+def whole(revision: int, **units: int) -> OrderDocument:
+    """An order whose document names every line that it has: units by SKU."""
+    lines = tuple(OrderLine(sku, LineReference(item_id=f"shop-{sku}"), count) for sku, count in units.items())
+    return OrderDocument("1", revision, START, at(revision), lines, whole=True)
+
+
+def test_a_line_that_a_whole_document_leaves_out_is_released():
+    stock = Stock({"A": 10, "B": 10})
+    stock.in_step()
+    stock.apply(whole(1, A=2, B=3))
+    assert (stock.balance("A"), stock.balance("B")) == ((10, 2), (10, 3))
+    stock.apply(whole(2, A=2))
+    assert (stock.balance("A"), stock.balance("B")) == ((10, 2), (10, 0))
+    assert stock.level(sku="B").expected == 10
+
+
+def test_a_whole_document_without_any_line_releases_all_and_an_older_one_nothing():
+    stock = Stock({"A": 10})
+    stock.apply(whole(2, A=2))
+    stock.apply(whole(1))
+    assert stock.balance() == (10, 2)
+    stock.apply(whole(3))
+    assert stock.balance() == (10, 0)
+
+
+def test_a_line_that_comes_and_goes_in_one_batch_has_no_effect_in_any_order():
+    for documents in ((whole(1, A=2, B=1), whole(2, B=1)), (whole(2, B=1), whole(1, A=2, B=1))):
+        stock = Stock({"A": 10, "B": 10})
+        stock.apply(*documents)
+        assert (stock.balance("A"), stock.balance("B")) == ((10, 0), (10, 1))
+
+
+def test_shipped_units_of_a_line_that_was_taken_out_stay_shipped():
+    stock = Stock({"A": 10, "B": 10})
+    shipped = OrderLine("A", LineReference(item_id="shop-A"), 3, 0, (Movement(2, START),))
+    stock.apply(OrderDocument("1", 1, START, START, (shipped,), whole=True))
+    assert stock.balance() == (8, 1)
+    stock.apply(whole(2, B=1))
+    assert stock.balance() == (8, 0)
+
+
+def test_a_document_that_is_not_whole_says_nothing_of_other_lines():
+    stock = Stock({"A": 10, "B": 10})
+    stock.apply(whole(1, A=2))
+    stock.apply(order(revision=5, item="shop-B"))
+    assert stock.balance("A") == (10, 2)

@@ -14,7 +14,7 @@ import requests
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.platforms import erp, shopify
+from invsync_dagster.platforms import erp, shopify, woocommerce
 from invsync_dagster.platforms.contract import LevelReference, Outcome, WriteRow
 from invsync_dagster.platforms.transport import RequestsTransport
 from invsync_dagster.sandbox.server import SandboxServer
@@ -26,6 +26,12 @@ SOCKS = LevelReference("gid://shopify/InventoryItem/43000000589824", "gid://shop
 HATS = LevelReference("gid://shopify/InventoryItem/43000002850816", "gid://shopify/Location/70012345678")
 ARTICLES = {
     "erp_main": [Article("A-1", 10), Article("B-2", 4), Article("C-3", 0)],
+    "woo": [
+        Article("HAT", 9, "101"),
+        Article("SHIRT-S", 4, "301", "201"),
+        Article("SHIRT-L", 5, "302", "201"),
+        Article("MUG-BLUE", 6, "401", "", "402"),
+    ],
     "shop": [
         Article("SOCKS", 9, SOCKS.item_id, SOCKS.location_id, "gid://shopify/ProductVariant/41"),
         Article("HATS", 0, HATS.item_id, HATS.location_id, "gid://shopify/ProductVariant/42"),
@@ -45,6 +51,15 @@ def settings(port: int) -> erp.ErpSettings:
 def shop_settings(port: int) -> shopify.ShopifySettings:
     return shopify.ShopifySettings(
         shop_url=f"http://127.0.0.1:{port}/shop", access_token_env="TOKEN", webhook_secret_env="WEBHOOK"
+    )
+
+
+def woo_settings(port: int) -> woocommerce.WooCommerceSettings:
+    return woocommerce.WooCommerceSettings(
+        store_url=f"http://127.0.0.1:{port}/woo",
+        consumer_key_env="KEY",
+        consumer_secret_env="SIGNING",
+        webhook_secret_env="WEBHOOK",
     )
 
 
@@ -103,6 +118,9 @@ class Stage:
         shop, shop_secrets = shop_settings(server.port), shop_channel(0).secrets(ENVIRON)
         self.shop = shopify.connect(shop, shop_secrets, {}, RequestsTransport(), SystemClock())
         self.shop_door = shopify.door(shop, shop_secrets)
+        woo, woo_secrets = woo_settings(server.port), woo_channel(0).secrets(ENVIRON)
+        self.woo = woocommerce.connect(woo, woo_secrets, {}, RequestsTransport(), SystemClock())
+        self.woo_door = woocommerce.door(woo, woo_secrets)
 
     def write(self, sku: str, quantity: int, key: str) -> Outcome:
         return self.platform.write([WriteRow(LevelReference(sku), quantity)], key=key).outcomes[0]
@@ -130,9 +148,14 @@ def shop_channel(port: int) -> Channel:
     return Channel("shop", "shopify", "sandbox", shop_settings(port))
 
 
+def woo_channel(port: int) -> Channel:
+    return Channel("woo", "woocommerce", "sandbox", woo_settings(port))
+
+
 def a_world(tmp_path: Path, receiver: Receiver) -> World:
     state_file = tmp_path / "sandbox" / "state.json"
-    return World([channel(0), shop_channel(0)], ENVIRON, ARTICLES, SystemClock(), Random(5), receiver.url, state_file)
+    channels = [channel(0), shop_channel(0), woo_channel(0)]
+    return World(channels, ENVIRON, ARTICLES, SystemClock(), Random(5), receiver.url, state_file)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -142,5 +165,5 @@ def until(holds: Callable[[], bool]) -> None:
         assert time.monotonic() < ends_at
 
 
-def in_the_shop(stage: Stage) -> dict[str, int]:
-    return {row["sku"]: row["quantity"] for row in stage.get("shop/books")}
+def in_the_shop(stage: Stage, shop: str = "shop") -> dict[str, int]:
+    return {row["sku"]: row["quantity"] for row in stage.get(f"{shop}/books")}

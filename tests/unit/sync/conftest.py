@@ -1,4 +1,4 @@
-"""A quiet little world for the sync tests: three shops and an ERP in step, twenty SKUs, a good network."""
+"""A quiet little world for the sync tests: four shops and an ERP in step, twenty SKUs, a good network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import PushReport
-from tests.simulation.stock import LOCATION, item_of
+from tests.simulation.stock import level_of
 from tests.simulation.world import World
 
 
 class LittleWorld(World):
     """`World` without an agenda, with the handles that tests want."""
+
+    shops: dict[str, Any]  # the stand-ins themselves, with all that one platform's people can do
 
     def push(
         self, channel: str, process: int = 0, *, seconds: float = 300, skus: list[str] | None = None
@@ -26,7 +28,7 @@ class LittleWorld(World):
         return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
 
     def level(self, channel: str, sku: str) -> Any:
-        item = sku if channel == "erp_main" else item_of(channel, sku)
+        item = sku if channel == "erp_main" else level_of(channel, sku).item_id
         query = select(inventory_levels).where(
             inventory_levels.c.channel == channel, inventory_levels.c.item_id == item
         )
@@ -36,15 +38,15 @@ class LittleWorld(World):
     def shown(self, channel: str, sku: str) -> int:
         if channel == "erp_main":
             return self.erp.book(sku).available_quantity
-        return self.shops[channel].available(self.reference(channel, sku))
+        return self.shops[channel].shows()[sku]
 
     @staticmethod
     def reference(channel: str, sku: str) -> LevelReference:
-        return LevelReference(item_of(channel, sku), LOCATION)
+        return level_of(channel, sku)
 
     def sell(self, channel: str, sku: str, units: int = 1) -> str:
         """Sell at a shop; its webhooks wait in `take_outgoing`."""
-        return self.shops[channel].buy({self.reference(channel, sku): units})
+        return self.shops[channel].sell({sku: units})
 
     def deliver(self, channel: str) -> int:
         """Deliver the channel's waiting webhooks into the inbox list."""
@@ -66,7 +68,7 @@ def quiet_world() -> LittleWorld:
     """Return a world in which every channel is in step and nothing happens by itself."""
     world = LittleWorld(1, skus=20, orders=0, days=0)
     world.agenda.clear()
-    for channel in ("shop_main", "shop_outlet", "shop_eu", "erp_main"):
+    for channel in ("shop_main", "shop_outlet", "shop_eu", "woo_main", "erp_main"):
         assert not world.push(channel).problem
         assert world.changes(channel) == 0
     return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -450,3 +451,47 @@ def test_a_decrease_goes_at_once_though_the_level_waits_after_failures_and_a_ris
     assert (report.acknowledged, report.waiting) == (1, 1)
     assert world.shown("erp_main", SKU) == world.level("erp_main", SKU).desired
     assert world.level("erp_main", "SKU-0002").due_at == later
+
+
+def test_one_write_takes_the_variations_of_one_product_the_lowest_first(world: LittleWorld) -> None:
+    """SKU 3, 4 and 6 of ten are variations of one product, 7 is kept by its product, the others are products."""
+    sent: list[tuple[str, list[int]]] = []
+
+    def watch(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/batch"):
+            path = request.url.partition("/wc/v3")[2]
+            sent.append((path, [row["id"] for row in json.loads(request.body)["update"]]))
+
+    listed = [sku for sku in world.skus if sku in world.shops["woo_main"].shows()]
+    for sku in listed:
+        restock(world, sku)
+    world.transports["woo_main"]._on_send = watch
+    report = world.push("woo_main")
+    assert (report.acknowledged, report.rejected, world.changes("woo_main")) == (len(listed), 0, 0)
+    assert sorted(path for path, _ in sent) == [
+        "/products/200000/variations/batch",
+        "/products/200001/variations/batch",
+        "/products/batch",
+    ]
+    by_path = dict(sent)
+    wanted = {sku: world.level("woo_main", sku) for sku in listed}
+    for path, ids in by_path.items():
+        assert ids == [
+            int(level.item_id)
+            for level in sorted(wanted.values(), key=lambda level: (level.desired, level.id))
+            if path == (f"/products/{level.location_id}/variations/batch" if level.location_id else "/products/batch")
+        ]
+    lowest = min(wanted.values(), key=lambda level: level.desired)
+    assert int(lowest.item_id) in sent[0][1]
+
+
+def test_a_sale_of_a_variation_moves_the_level_that_its_product_keeps(world: LittleWorld) -> None:
+    sku = "SKU-0017"
+    before = world.shown("woo_main", sku)
+    world.sell("woo_main", sku)
+    world.deliver("woo_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    reports = {name: world.push(name) for name in ("woo_main", "erp_main")}
+    assert (world.shown("woo_main", sku), world.shown("erp_main", sku)) == (before - 1, before - 1)
+    assert (reports["woo_main"].pushed, reports["woo_main"].settled) == (0, 1)
+    assert reports["erp_main"].acknowledged == 1

@@ -18,6 +18,7 @@ import pytest
 
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.platforms.erp.settings import ErpSettings
+from invsync_dagster.platforms.woocommerce import WooCommerceDoor
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.gates import Gates, gates_of, stocked_channels
@@ -69,7 +70,8 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     inbox.prepare(NOW)
     writer = WatchedWriter(SegmentWriter(inbox.folder, clock, random.Random(1)))
     writer.gate.set()
-    gates = Gates({"shop": Door(), "desk": Door()}, {"broken": "its secret is not set"}, plain="desk")
+    woo = WooCommerceDoor("https://shop.example.com", ["secret"])
+    gates = Gates({"shop": Door(), "desk": Door(), "woo": woo}, {"broken": "its secret is not set"}, plain="desk")
     with served(create_app(gates, writer, inbox.folder, clock, LIMIT)) as port:
         yield Receiver(port, inbox, writer)
 
@@ -158,6 +160,23 @@ def test_a_closed_channel_is_answered_503_without_its_reason(receiver: Receiver)
 def test_anything_but_json_is_answered_415(receiver: Receiver, content_type: str) -> None:
     headers = signed(BODY) | {"Content-Type": content_type}
     assert receiver.post(BODY, headers) == 415
+    assert receiver.kept() == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "body", "status"),
+    [
+        ("woo", b"webhook_id=7", 200),
+        ("woo", b"webhook_id=7&x=1", 415),
+        ("shop", b"webhook_id=7", 415),
+        ("woo", b"", 400),
+    ],
+)
+def test_the_greeting_of_a_new_webhook_is_answered_200_and_has_no_effect(
+    receiver: Receiver, channel: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert receiver.post(body, headers, f"/webhooks/{channel}") == status
     assert receiver.kept() == []
 
 

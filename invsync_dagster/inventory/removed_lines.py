@@ -1,0 +1,86 @@
+"""Lines that an order has no more: where a document names every line of its order, a known line that it leaves out is gone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
+from invsync_dagster.inventory.bulk import among
+from invsync_dagster.inventory.lines import Key
+from invsync_dagster.inventory.orders import Document, StoredMovements, Totals, frozen
+from invsync_dagster.inventory.tables import order_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A document that names every line of its order, with how it reached us."""
+
+    channel: str
+    order: OrderDocument
+    asked: bool
+    received_at: datetime
+    reference: str
+
+
+def with_removed(
+    connection: Connection, documents: Mapping[Key, Document], wholes: Iterable[Whole]
+) -> dict[Key, Document]:
+    """Return `documents` with one more for each line that the newest whole document of its order leaves out: what of it
+    wasn't shipped is cancelled. Lines come from `documents` themselves and from the stock's tables."""
+    newest: dict[tuple[str, str], Whole] = {}
+    for whole in wholes:
+        order = (whole.channel, whole.order.order_id)
+        if order not in newest or whole.order.revision >= newest[order].order.revision:
+            newest[order] = whole
+    if not newest:
+        return dict(documents)
+    known = _stored(connection, newest) | {
+        key: (document.revision, document.line) for key, document in documents.items() if key[:2] in newest
+    }
+    result = dict(documents)
+    for key, (revision, line) in known.items():
+        whole = newest[key[0], key[1]]
+        named = {each.line_id for each in whole.order.lines}
+        if key[2] not in named and revision < whole.order.revision and line.ordered - line.cancelled > line.shipped:
+            result[key] = _document(whole, replace(line, cancelled=line.ordered - line.shipped))
+    return result
+
+
+def _document(whole: Whole, line: OrderLine) -> Document:
+    order = whole.order
+    return Document(
+        order.revision,
+        whole.asked,
+        Totals(line.ordered, line.cancelled, line.shipped, line.restocked),
+        line,
+        order.created_at,
+        order.updated_at,
+        whole.received_at,
+        whole.reference,
+    )
+
+
+def _stored(connection: Connection, orders: Mapping[tuple[str, str], Whole]) -> dict[Key, tuple[int, OrderLine]]:
+    """Return revision and totals of the known lines of orders."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for channel, order_id in orders:
+        ids[channel].append(order_id)
+    column = order_lines.c
+    found = {}
+    for channel, order_ids in ids.items():
+        query = select(order_lines).where(column.channel == channel, among(column.order_id, order_ids))
+        for row in connection.execute(query):
+            reference = LineReference(row.platform_sku, row.item_id, row.variant_id)
+            shipments, restocks = _movements(frozen(row.shipments)), _movements(frozen(row.restocks))
+            line = OrderLine(row.line_id, reference, row.ordered, row.cancelled, shipments, restocks)
+            found[channel, row.order_id, row.line_id] = (row.revision, line)
+    return found
+
+
+def _movements(stored: StoredMovements) -> tuple[Movement, ...]:
+    return tuple(Movement(units, datetime.fromisoformat(at)) for units, at in stored)

@@ -1,0 +1,385 @@
+"""The connected WooCommerce channel: each write is one call to one batch route, never waits and is never repeated here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.contract import (
+    Budget,
+    LevelReference,
+    Limits,
+    ListingsPage,
+    OrdersPage,
+    Outcome,
+    ReadAnswer,
+    Reading,
+    Result,
+    WriteAnswer,
+    WriteRow,
+    outcomes_of_failure,
+)
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.woocommerce import errors
+from invsync_dagster.platforms.woocommerce.listings import listing_of
+from invsync_dagster.platforms.woocommerce.orders import (
+    document_of,
+    has_refunds,
+    identity,
+    moment,
+    refund_of,
+    whole_units,
+)
+from invsync_dagster.platforms.woocommerce.pace import Pace
+from invsync_dagster.platforms.woocommerce.settings import MOST_ROWS, WooCommerceSettings
+from invsync_dagster.platforms.woocommerce.signing import Signer
+from invsync_dagster.platforms.woocommerce.windows import Window, window_from
+
+_ID = re.compile(r"[1-9][0-9]{0,18}")
+_MAX_QUANTITY = 1_000_000_000
+ORDERS_A_PAGE = 50
+
+_PRODUCT_FIELDS = "id,type,name,sku,manage_stock,stock_quantity"
+_VARIATION_FIELDS = f"{_PRODUCT_FIELDS},parent_id"
+_ORDER_FIELDS = "id,status,date_created_gmt,date_modified_gmt,date_paid_gmt,date_completed_gmt,line_items,refunds"
+
+_log = logging.getLogger(__name__)
+
+
+class WooCommercePlatform:
+    """The `Platform` of one store. Its representation and its messages never hold the key or its secret.
+
+    A level is a product (`location_id` ""), or a variation with its product as `location_id`; where a product keeps the
+    stock of its variations, the product is their level.
+    """
+
+    def __init__(
+        self, settings: WooCommerceSettings, signer: Signer, limits: Limits, transport: Transport, clock: Clock
+    ) -> None:
+        self._store = settings.store_url
+        self._base = f"{settings.store_url}/wp-json/wc/v3"
+        self._signer = signer
+        self._limits = limits
+        self._transport = transport
+        self._clock = clock
+        self._writes = Pace(limits.write_batch, limits.request_deadline)
+        self._reads = Pace(limits.read_batch, limits.request_deadline)
+        self._orders_pace = Pace(ORDERS_A_PAGE, limits.request_deadline)
+
+    def __repr__(self) -> str:
+        return f"WooCommercePlatform({self._store})"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits, with the batches that the store's host is up to now (see `pace`)."""
+        return replace(self._limits, write_batch=self._writes.rows, read_batch=self._reads.rows)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        """Set stock quantities of products, or of the variations of one product, in one call.
+
+        WooCommerce has neither compare-and-set nor idempotency keys: `expected` and `key` play no part. Stock management
+        is never switched on: an article without it is rejected for review. Raises `ValueError` above `write_batch`, and
+        for rows of several locations.
+        """
+        if len(rows) > self._limits.write_batch:
+            raise ValueError(f"at most {self._limits.write_batch} rows a call, not {len(rows)}")
+        if len({row.level.location_id for row in rows}) > 1:
+            raise ValueError("the rows of one call are products, or variations of one product")
+        times = Counter(row.level for row in rows)
+        outcomes: list[Outcome | None] = [_refused_unsent(row, times[row.level]) for row in rows]
+        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        if sent:
+            answers = self._set([rows[index] for index in sent])
+            for index, answer in zip(sent, answers, strict=True):
+                outcomes[index] = answer
+        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None))
+
+    def _set(self, rows: Sequence[WriteRow]) -> tuple[Outcome, ...]:
+        product = rows[0].level.location_id
+        path = f"/products/{product}/variations/batch" if product else "/products/batch"
+        update = [{"id": int(row.level.item_id), "stock_quantity": row.quantity} for row in rows]
+        try:
+            answer = self._post(path, {"update": update}, _is_batch, len(rows))
+        except PlatformError as error:
+            return outcomes_of_failure(error, len(rows))
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for entry in answer["update"]:
+            found.setdefault(str(entry.get("id")), []).append(entry)
+        return tuple(self._outcome(row, found.get(row.level.item_id, [])) for row in rows)
+
+    def _outcome(self, row: WriteRow, entries: Sequence[Mapping[str, Any]]) -> Outcome:
+        if len(entries) != 1:
+            words = (
+                "the answer has no result for this article" if not entries else "the answer names this article twice"
+            )
+            return Outcome(Result.UNKNOWN, Recovery.SETTLE, "no_clear_result", words)
+        entry = entries[0]
+        if "error" in entry:
+            return errors.outcome_of_row_error(entry["error"], self._signer.secrets)
+        if (problem := _unmanaged(entry)) is not None:
+            return problem
+        if whole_units(entry.get("stock_quantity")) == row.quantity:
+            return Outcome(Result.ACKNOWLEDGED)
+        return Outcome(Result.UNKNOWN, Recovery.SETTLE, "not_confirmed", "the answer shows another stock_quantity")
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read products in one call and variations in another. Raises `PlatformError`, `ValueError` above `read_batch`."""
+        if len(levels) > self._limits.read_batch:
+            raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
+        wanted = [level for level in dict.fromkeys(levels) if _well_formed(level)]
+        found: dict[LevelReference, Reading] = {}
+        calls = 0
+        for path, fields, chosen in (
+            ("/products", _PRODUCT_FIELDS, [level for level in wanted if not level.location_id]),
+            ("/variations", _VARIATION_FIELDS, [level for level in wanted if level.location_id]),
+        ):
+            if not chosen:
+                continue
+            calls += 1
+            ids = ",".join(level.item_id for level in chosen)
+            # `include` alone would give the first 10.
+            query = {"include": ids, "per_page": str(MOST_ROWS), "_fields": fields}
+            entries, _ = self._list(path, query, self._reads, len(chosen))
+            with _understanding():
+                for entry in entries:
+                    reading = _reading(entry)
+                    found[reading.level] = reading
+        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        """List orders modified in [since, until), oldest change first; those with refunds as unclear orders.
+
+        WooCommerce tells times in whole seconds, so both ends are rounded down to one, and its `modified_after` and
+        `modified_before` leave out their own second. An order that changes while its window is listed moves behind the
+        page, and is found there again.
+        """
+        window = window_from(cursor, since, until, self._orders_a_page)
+        query = {
+            "orderby": "modified",
+            "order": "asc",
+            "status": "any",
+            "dates_are_gmt": "true",
+            "modified_after": window.after,
+            "modified_before": window.before,
+        }
+        return self._orders_page(query, window, "date_modified_gmt")
+
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        """List the orders that are paid or on hold and not completed, oldest first; those with refunds as unclear ones.
+
+        A shop's own states (plugins add some) aren't listed: WooCommerce can't say what they mean.
+        """
+        window = window_from(cursor, None, None, self._orders_a_page)
+        query = {"orderby": "date", "order": "asc", "status": "processing,on-hold", "dates_are_gmt": "true"}
+        if window.after:
+            query["after"] = window.after
+        return self._orders_page(query, window, "date_created_gmt")
+
+    @property
+    def _orders_a_page(self) -> int:
+        return self._orders_pace.rows
+
+    def _orders_page(self, query: dict[str, str], window: Window, timed_by: str) -> OrdersPage:
+        asked = {**query, "page": str(window.page), "per_page": str(window.size), "_fields": _ORDER_FIELDS}
+        entries, _ = self._list("/orders", asked, self._orders_pace, window.size)
+        with _understanding():
+            times = [moment(entry, timed_by) for entry in entries]
+            kept, cursor = window.cut(times)
+            whole, unclear = _split_whole([entries[index] for index in kept])
+        return OrdersPage(Content(documents=tuple(whole), unclear_orders=tuple(unclear)), cursor)
+
+    def orders(self, order_ids: Sequence[str]) -> OrdersPage:
+        """Fetch whole orders by id with their refunds, those in the trash too, unknown ones left out. Raises `PlatformError`."""
+        wanted = [order_id for order_id in dict.fromkeys(order_ids) if _ID.fullmatch(order_id)]
+        found: dict[str, Mapping[str, Any]] = {}
+        for status in ("any", "trash"):
+            missing = [order_id for order_id in wanted if order_id not in found]
+            for start in range(0, len(missing), ORDERS_A_PAGE):
+                ids = ",".join(missing[start : start + ORDERS_A_PAGE])
+                query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
+                entries, _ = self._list("/orders", query, self._orders_pace, 0)
+                with _understanding():
+                    found |= {identity(entry, "id"): entry for entry in entries}
+        documents = []
+        for order_id, order in found.items():
+            refunds = []
+            with _understanding():
+                if has_refunds(order):
+                    fields = "id,date_created_gmt,line_items"
+                    query = {"per_page": str(MOST_ROWS), "_fields": fields}
+                    entries, _ = self._list(f"/orders/{order_id}/refunds", query, self._orders_pace, 0)
+                    refunds = [refund_of(entry) for entry in entries]
+                documents.append(document_of(order, refunds))
+        return OrdersPage(Content(documents=tuple(documents)))
+
+    # --- listings and credentials -----------------------------------------------------------------------------------
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        """Return a page of all products, drafts and private ones too, and after them of all variations.
+
+        A product that is deleted during the walk moves the following ones forward, so that one may be left out: what a
+        walk misses is to be read before it is believed to be gone. Raises `PlatformError`.
+        """
+        kind, _, number = (cursor or "products:1").partition(":")
+        if kind not in ("products", "variations") or not number.isdecimal():
+            raise ValueError("this cursor was never given")
+        fields = _PRODUCT_FIELDS if kind == "products" else _VARIATION_FIELDS
+        query = {"orderby": "id", "order": "asc", "status": "any", "page": number, "per_page": str(MOST_ROWS)}
+        entries, pages = self._list(f"/{kind}", {**query, "_fields": fields}, self._reads, 0)
+        with _understanding():
+            found = tuple(listing_of(entry) for entry in entries)
+        if int(number) < pages:
+            return ListingsPage(found, f"{kind}:{int(number) + 1}")
+        return ListingsPage(found, "variations:1" if kind == "products" else "")
+
+    def check_credentials(self) -> None:
+        """Return if the key may read orders and write products: an empty batch changes nothing. Raises `PlatformError`."""
+        self._list("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
+        # PHP writes an empty object as [].
+        self._post("/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), 0)
+
+    # --- one call ---------------------------------------------------------------------------------------------------
+
+    def _list(self, path: str, query: Mapping[str, str], pace: Pace, rows: int) -> tuple[list[Mapping[str, Any]], int]:
+        """Return the entries of a page and how many pages there are."""
+        response = self._send("GET", path, query, b"", pace, rows)
+        value = errors.json_of(response, _is_list, writing=False, secrets=self._signer.secrets)
+        pages = response.headers.get("x-wp-totalpages", "")
+        return value, int(pages) if pages.isascii() and pages.isdigit() else 0
+
+    def _post(self, path: str, document: Mapping[str, Any], expected: Callable[[Any], bool], rows: int) -> Any:
+        body = json.dumps(document, separators=(",", ":")).encode()
+        response = self._send("POST", path, {}, body, self._writes, rows)
+        if response.status == 413:
+            self._writes.refused()
+        return errors.json_of(response, expected, writing=True, secrets=self._signer.secrets)
+
+    def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes, pace: Pace, rows: int) -> Response:
+        began = self._clock.now()
+        url, headers = self._signer.signed(method, f"{self._base}{path}", query, began)
+        # A host's page cache that answers for the REST API tells the numbers of long ago.
+        headers |= {"Accept": "application/json", "Cache-Control": "no-cache"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._transport.send(Request(method, url, headers, body), deadline=pace.deadline)
+        except TransportError as error:
+            if error.sent:
+                pace.lost()
+            raise errors.of_transport(error, writing=method == "POST") from error
+        if response.status in (502, 504):
+            pace.lost()
+        elif rows:
+            pace.answered(rows, (self._clock.now() - began).total_seconds())
+        return response
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
+    try:
+        yield
+    except NotUnderstoodError as error:
+        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, Mapping) and "id" in entry for entry in value)
+
+
+def _is_batch(value: Any) -> bool:
+    rows = value.get("update") if isinstance(value, Mapping) else None
+    return isinstance(rows, list) and all(isinstance(entry, Mapping) for entry in rows)
+
+
+def _well_formed(level: LevelReference) -> bool:
+    return bool(_ID.fullmatch(level.item_id)) and (not level.location_id or bool(_ID.fullmatch(level.location_id)))
+
+
+def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
+    if not _well_formed(row.level):
+        return _review("invalid_id", "the level's ids are not those of a WooCommerce product or variation")
+    if times > 1:
+        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
+    if not 0 <= row.quantity <= _MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
+        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+    return None
+
+
+def _unmanaged(entry: Mapping[str, Any]) -> Outcome | None:
+    """Return why an article keeps no number of its own, None if it does."""
+    managed = entry.get("manage_stock")
+    if managed is True:
+        return None
+    if managed == "parent":
+        return _review(
+            "stock_on_product", "the stock of this variation is kept on its product: map it to the product's id"
+        )
+    if managed is False:
+        return _review("unmanaged", "stock management is switched off for this article (Track stock quantity)")
+    return Outcome(Result.UNKNOWN, Recovery.SETTLE, "not_confirmed", "the answer doesn't say whether stock is managed")
+
+
+def _reading(entry: Mapping[str, Any]) -> Reading:
+    """Return the reading of a product or variation; its number may be negative (back-orders, a shop that oversold)."""
+    parent = identity(entry, "parent_id") if entry.get("parent_id") else ""
+    level = LevelReference(identity(entry, "id"), parent)
+    sku = entry.get("sku")
+    platform_sku = sku if isinstance(sku, str) else ""
+    if (problem := _unmanaged(entry)) is not None:
+        return Reading(level, None, problem, "", platform_sku)
+    value = entry.get("stock_quantity")
+    # Managed without a number is out of stock to WooCommerce, as 0 is.
+    quantity = 0 if value is None else whole_units(value)
+    if quantity is None:
+        raise NotUnderstoodError("stock_quantity is not a number")
+    return Reading(level, quantity, None, "", platform_sku)
+
+
+def _not_found(level: LevelReference) -> Reading:
+    if not _well_formed(level):
+        words = "the level's ids are not those of a WooCommerce product or variation"
+        return Reading(level, None, _review("invalid_id", words))
+    what = (
+        f"variation under product {level.location_id}"
+        if level.location_id
+        else "product (a variation needs its product)"
+    )
+    return Reading(level, None, _review("not_found", f"the store has no such {what}"))
+
+
+def _review(code: str, words: str) -> Outcome:
+    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
+
+
+def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:
+    """Return the documents of the orders that say all, and the ids of those to be asked for one by one: with refunds, or
+    not understood (one of them must not hide the rest of its page)."""
+    whole, others = [], []
+    for order in orders:
+        try:
+            if not has_refunds(order):
+                whole.append(document_of(order))
+                continue
+        except NotUnderstoodError as error:
+            _log.warning("an order of the list is not understood: %s", error)
+        others.append(identity(order, "id"))
+    return whole, others

@@ -1,0 +1,136 @@
+"""WooCommerce's failures by what to do about them: lost answers, HTTP statuses, pages instead of JSON, rows that failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+from invsync_dagster.platforms.contract import Outcome, Result
+from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
+from invsync_dagster.platforms.transport import Response, TransportError
+
+# `code` of a row that failed: the listing names something that isn't there, or isn't what it was.
+_GONE = re.compile(r"woocommerce_rest_(?:product_|product_variation_)?invalid_(?:product_|variation_)?id")
+# Where JSON may begin in an answer: at its beginning, or after the notices (`<br />`, or a line each) that PHP printed
+# before it. An answer with more such places is none of these.
+_OPENINGS = re.compile(r"(?:(?<=>)|(?<=\n)|\A)[\[{]")
+_MOST_OPENINGS = 200
+_HITS = (
+    "x-cache",
+    "x-cache-status",
+    "x-proxy-cache",
+    "x-litespeed-cache",
+    "x-litespeed-cache-control",
+    "cf-cache-status",
+)
+
+
+def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
+    """Return what a call without an answer means: a write that may have left is to be settled."""
+    if not error.sent:
+        return PlatformError(Recovery.RETRY, "not_reached", str(error))
+    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
+
+
+def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:
+    """Return the answer's JSON. Raises `PlatformError` for everything but the success that `expected` describes.
+
+    A byte order mark, PHP's notices before the JSON and what plugins print after it are passed over.
+    """
+    doubt = Recovery.SETTLE if writing else Recovery.RETRY
+    if not 200 <= response.status < 300:
+        raise _of_status(response, doubt, secrets)
+    if not writing and (cache := _cached_by(response.headers)):
+        words = f"the store's answers come out of a cache ({cache}): let it leave out /wp-json/"
+        raise PlatformError(Recovery.REJECT, "cached_answer", words)
+    for value in _values_in(response.body):
+        if expected(value):
+            return value
+    if response.body.lstrip()[:1] == b"<":
+        words = "the store answered with a web page instead of JSON"
+        raise PlatformError(doubt, "web_page", words)
+    raise PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
+
+
+def outcome_of_row_error(error: Any, secrets: Sequence[str]) -> Outcome:
+    """Return the outcome of a row that failed inside a 200."""
+    code, words, status = _parts(error)
+    message = told(words, secrets) or "the store gives no reason"
+    if _GONE.fullmatch(code):
+        return Outcome(Result.REJECTED, Recovery.REVIEW, "not_found", message)
+    if status >= 500 or not code:
+        return Outcome(Result.UNKNOWN, Recovery.SETTLE, code or "row_error", message)
+    return Outcome(Result.REJECTED, Recovery.REJECT, code, message)
+
+
+def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
+    status = response.status
+    code, words, _ = _parts(next(_values_in(response.body), None))
+    words = told(words, secrets)
+    retry_after = retry_after_seconds(response.headers.get("retry-after"))
+    if status == 429:
+        return PlatformError(Recovery.WAIT, "throttled", "the store's host asks for fewer calls", retry_after)
+    if status in (401, 403):
+        reason = words or "no reason is given (a firewall before the store?)"
+        return PlatformError(Recovery.REAUTHENTICATE, code or "forbidden", f"the store refuses our key: {reason}")
+    if status == 404 and _GONE.fullmatch(code):
+        return PlatformError(Recovery.REVIEW, "not_found", words)
+    if status == 404:
+        words = f"there is no WooCommerce REST API of version 10.3 or later at this address: {words or 'not found'}"
+        return PlatformError(Recovery.REAUTHENTICATE, "no_api", words)
+    if 300 <= status < 400:
+        return PlatformError(Recovery.REAUTHENTICATE, "moved", _moved(response, secrets))
+    if status == 413:
+        # Nothing was done; `pace` makes the next call smaller.
+        return PlatformError(Recovery.RETRY, "too_large", words or "the store refuses so many rows in one call")
+    if 400 <= status < 500:
+        return PlatformError(Recovery.REJECT, code or f"http_{status}", words or f"the store answered HTTP {status}")
+    # A gateway's 5xx may hide work that goes on behind it, so for a write every one is unknown.
+    return PlatformError(doubt, code or "server_error", words or f"the store answered HTTP {status}", retry_after)
+
+
+def _moved(response: Response, secrets: Sequence[str]) -> str:
+    parts = urlsplit(response.headers.get("location", ""))
+    place = told(f"{parts.scheme}://{parts.netloc}", secrets) if parts.netloc else "another address"
+    return f"the store sends us to {place}: if that is its address now, put it into store_url"
+
+
+def _cached_by(headers: Mapping[str, str]) -> str:
+    """Return the header that says that an answer is a copy made earlier, "" if none does."""
+    age = headers.get("age", "0").strip()
+    if age.isascii() and age.isdigit() and int(age) > 0:
+        return "age"
+    return next((name for name in _HITS if headers.get(name, "").strip().lower().startswith("hit")), "")
+
+
+def _values_in(body: bytes) -> Iterator[Any]:
+    """Yield the JSON objects and lists that may be a body's content, those that begin earliest first.
+
+    A body that begins as JSON is that or nothing: a part of an answer that was cut off must not pass for the whole.
+    """
+    text = body.decode("utf-8-sig", "replace").strip()
+    decoder = json.JSONDecoder()
+    for opening in islice(_OPENINGS.finditer(text), 1 if text[:1] in ("[", "{") else _MOST_OPENINGS):
+        try:
+            value, end = decoder.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            continue
+        if text[end:].lstrip()[:1] in ("", "<"):
+            yield value
+
+
+def _parts(error: Any) -> tuple[str, str, int]:
+    """Return code, message and HTTP status of an error object."""
+    if not isinstance(error, Mapping):
+        return "", "", 0
+    code, words, data = error.get("code"), error.get("message"), error.get("data")
+    status = data.get("status") if isinstance(data, Mapping) else None
+    return (
+        code[:80] if isinstance(code, str) else "",
+        words if isinstance(words, str) else "",
+        status if isinstance(status, int) else 0,
+    )

@@ -1,0 +1,225 @@
+"""WooCommerce's orders as order documents: what each line has taken off the store's own stock, shipped and put back.
+
+WooCommerce keeps no history of a line. What it has taken off its own number for a line stands in the line's meta
+`_reduced_stock` (wc-stock-functions.php); it takes it when the order becomes processing, on-hold or completed, puts all
+back when it becomes cancelled or pending, and puts refunded units back where the refund was told to restock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
+from invsync_dagster.platforms.errors import NotUnderstoodError
+
+MOST_UNITS = 1_000_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# States that take the units off the store's number (wc_maybe_reduce_stock_levels).
+_TAKES = frozenset({"processing", "on-hold", "completed", "refunded"})
+# What is left of the order in these has gone out of the house: nothing of it is waited for any more.
+_ENDED = frozenset({"completed", "refunded"})
+# In these nothing is going to be shipped.
+_CANCELLED = frozenset({"cancelled", "trash"})
+# WooCommerce tells times in whole seconds, and an order runs through several states in one. Of two documents of one
+# second the one further on in this order is the newer: it goes into the microseconds of the revision.
+_LIFE = ("checkout-draft", "pending", "failed", "on-hold", "processing", "completed", "refunded", "cancelled", "trash")
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Units per line id that one refund names; whether they were restocked, the line's meta tells."""
+
+    at: datetime
+    units: Mapping[str, int]
+
+
+def has_refunds(order: Mapping[str, Any]) -> bool:
+    """Tell whether an order has refunds: it names their ids and totals only, so they are to be asked for."""
+    return bool(objects(order, "refunds", optional=True))
+
+
+def document_of(order: Mapping[str, Any], refunds: Sequence[Refund] = ()) -> OrderDocument:
+    """Turn a REST order (the body of a webhook has the same form) and its refunds into a document.
+
+    Raises `NotUnderstoodError`.
+    """
+    status = text(order, "status")
+    updated_at = moment(order, "date_modified_gmt")
+    life = _LIFE.index(status) if status in _LIFE else _LIFE.index("processing")
+    completed_at = _optional_moment(order, "date_completed_gmt")
+    state = _State(
+        status,
+        paid=_optional_moment(order, "date_paid_gmt") is not None,
+        completed_at=completed_at,
+        updated_at=updated_at,
+    )
+    return OrderDocument(
+        order_id=identity(order, "id"),
+        revision=(updated_at - _EPOCH) // timedelta(microseconds=1) + life,
+        created_at=moment(order, "date_created_gmt"),
+        updated_at=updated_at,
+        lines=tuple(_line(item, state, refunds) for item in objects(order, "line_items")),
+        # The order's editor takes lines out without a trace.
+        whole=True,
+    )
+
+
+def refund_of(refund: Mapping[str, Any]) -> Refund:
+    """Read one entry of /orders/<id>/refunds; its quantities are negative. Raises `NotUnderstoodError`."""
+    units: dict[str, int] = {}
+    for item in objects(refund, "line_items", optional=True):
+        line = _meta(item, "_refunded_item_id")
+        if line is not None and str(line).isdecimal():
+            quantity = _number(item.get("quantity"), "quantity")
+            units[str(line)] = units.get(str(line), 0) + math.floor(abs(quantity))
+    return Refund(moment(refund, "date_created_gmt"), units)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the order as a whole says about its lines."""
+
+    status: str
+    paid: bool
+    completed_at: datetime | None
+    updated_at: datetime
+
+
+def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:
+    """Return a line's cumulative totals.
+
+    - A line of which the store has taken nothing yet (pending, failed, a draft) has ordered nothing so far. Of a
+      cancelled order nobody can see any more whether it was taken, except that it was paid.
+    - Units taken back are what was ordered less what the meta still holds; where there is no meta (the store keeps no
+      stock of the article, or all was put back), what was refunded.
+    - They are cancelled if refunded before the order was completed, restocked if after.
+    - Once an order is completed, or refunded in whole, what wasn't taken back has left the shelf.
+    """
+    line_id = identity(item, "id")
+    quantity = math.ceil(_number(item.get("quantity"), "quantity"))
+    if not 0 <= quantity <= MOST_UNITS:
+        raise NotUnderstoodError(f"quantity is not from 0 to {MOST_UNITS}")
+    held = _held(item)
+    status = state.status
+    known = status in _LIFE
+    taken = status in _TAKES or held is not None or (state.paid and (status in _CANCELLED or not known))
+    if not taken:
+        return OrderLine(line_id, _reference(item), 0)
+    named = [(refund.at, refund.units[line_id]) for refund in refunds if refund.units.get(line_id)]
+    back = min(quantity, sum(units for _, units in named)) if held is None else max(0, quantity - held)
+    ended = status in _ENDED or (status in _CANCELLED and state.completed_at is not None)
+    if not ended:
+        cancelled = quantity if status in _CANCELLED else back
+        return OrderLine(line_id, _reference(item), quantity, cancelled)
+    left_at = state.completed_at or state.updated_at
+    cancelled = min(back, sum(units for at, units in named if at <= left_at))
+    returned = quantity - cancelled if status in _CANCELLED else back - cancelled
+    shipments = (Movement(quantity - cancelled, left_at),) if quantity > cancelled else ()
+    restocks = _movements([entry for entry in named if entry[0] > left_at], returned, state.updated_at)
+    return OrderLine(line_id, _reference(item), quantity, cancelled, shipments, restocks)
+
+
+def _movements(named: Sequence[tuple[datetime, int]], units: int, otherwise: datetime) -> tuple[Movement, ...]:
+    """Spread `units` that came back over the refunds that name them, the oldest first; the rest came `otherwise`."""
+    movements = []
+    for at, most in sorted(named):
+        part = min(most, units)
+        if part > 0:
+            movements.append(Movement(part, at))
+        units -= part
+    if units > 0:
+        movements.append(Movement(units, otherwise))
+    return tuple(movements)
+
+
+def _held(item: Mapping[str, Any]) -> int | None:
+    """Return the units that the store has taken off its number for a line, None where it doesn't say."""
+    value = _meta(item, "_reduced_stock")
+    if value is None or value == "":
+        return None
+    held = math.ceil(_number(value, "_reduced_stock"))
+    return held if held > 0 else None
+
+
+def _reference(item: Mapping[str, Any]) -> LineReference:
+    """Name what was sold: a variation by its own id, which is a level's item id or (stock kept on the product) a
+    listing's variant id; an article that was deleted since (product id 0) by its SKU alone."""
+    product, variation, sku = item.get("product_id"), item.get("variation_id"), item.get("sku")
+    number = identity(item, "variation_id") if variation else identity(item, "product_id") if product else ""
+    return LineReference(
+        platform_sku=sku if isinstance(sku, str) else "", item_id=number, variant_id=number if variation else ""
+    )
+
+
+def _meta(item: Mapping[str, Any], key: str) -> Any:
+    for entry in objects(item, "meta_data", optional=True):
+        if entry.get("key") == key:
+            return entry.get("value")
+    return None
+
+
+def whole_units(value: Any) -> int | None:
+    """Return a stock quantity in whole units, rounded down (plugins allow `4.5`); None where it is no number."""
+    try:
+        return math.floor(_number(value, "stock_quantity"))
+    except NotUnderstoodError:
+        return None
+
+
+def _number(value: Any, name: str) -> float:
+    """Read a number that may come as text: `7`, `7.0`, `"7"`, `"7.0000"`. Raises `NotUnderstoodError`."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_UNITS:
+        raise NotUnderstoodError(f"{name} is not a number")
+    return value
+
+
+def identity(item: Mapping[str, Any], name: str) -> str:
+    """Return an id as text. Raises `NotUnderstoodError`."""
+    value = item.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return str(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return value
+    raise NotUnderstoodError(f"{name} is not an id")
+
+
+def text(item: Mapping[str, Any], name: str) -> str:
+    """Return a text. Raises `NotUnderstoodError` if it is missing or empty."""
+    value = item.get(name)
+    if not isinstance(value, str) or not value:
+        raise NotUnderstoodError(f"{name} is missing")
+    return value
+
+
+def moment(item: Mapping[str, Any], name: str) -> datetime:
+    """Return a `…_gmt` time, which WooCommerce writes without its zone. Raises `NotUnderstoodError`."""
+    try:
+        value = datetime.fromisoformat(text(item, name))
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise NotUnderstoodError(f"{name} is not a time") from None
+
+
+def _optional_moment(item: Mapping[str, Any], name: str) -> datetime | None:
+    return None if item.get(name) in (None, "") else moment(item, name)
+
+
+def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
+    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
+    value = item.get(name)
+    if value is None and optional:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise NotUnderstoodError(f"{name} is not a list of objects")
+    return value

@@ -1,0 +1,46 @@
+"""How much one call asks of a store's host, and how long it may take: less after slow and lost answers, more after quick ones."""
+
+from __future__ import annotations
+
+# A call that takes longer than this gets fewer rows next time: the shop's buyers wait for the same PHP workers.
+AIM_SECONDS = 8.0
+# Fewer rows a call than this save a slow host nothing: starting WordPress costs more.
+FEWEST_ROWS = 5
+STEP_ROWS = 10
+# A call begins with this share of the longest deadline; after lost answers it may take up to all of it.
+FIRST_SHARE = 0.5
+
+
+class Pace:
+    """The rows and seconds of the next calls of one channel, at most `most` rows and `longest` seconds.
+
+    Each process learns by itself, from its first call on; what others must know of it (how long a request of it may be
+    under way) is `longest`, which stands in the channel's limits.
+    """
+
+    def __init__(self, most: int, longest: float) -> None:
+        self._most = most
+        self._longest = longest
+        self.rows = most
+        self.deadline = longest * FIRST_SHARE
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """Note that a call with `rows` rows was answered after `seconds`."""
+        if seconds > AIM_SECONDS:
+            self.rows = self._bounded(min(self.rows, int(rows * AIM_SECONDS / seconds)))
+            return
+        self.deadline = max(self._longest * FIRST_SHARE, self.deadline / 2)
+        if rows >= self.rows and seconds < AIM_SECONDS / 2:
+            self.rows = self._bounded(self.rows + STEP_ROWS)
+
+    def lost(self) -> None:
+        """Note that no answer came: half the rows, and half as long again, so that the next one has a chance."""
+        self.refused()
+        self.deadline = min(self.deadline * 1.5, self._longest)
+
+    def refused(self) -> None:
+        """Note that the store refused a call for its size."""
+        self.rows = self._bounded(self.rows // 2)
+
+    def _bounded(self, rows: int) -> int:
+        return max(min(FEWEST_ROWS, self._most), min(rows, self._most))

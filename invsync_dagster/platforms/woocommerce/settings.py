@@ -1,0 +1,86 @@
+"""The `settings:` block of a WooCommerce channel, and the limits that a WooCommerce store sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.transport import is_loopback
+
+# A store refuses more than 100 items a call, and gives at most 100 rows a page (class-wc-rest-controller.php).
+MOST_ROWS = 100
+
+LIMITS = Limits(
+    # A store works on the items one after another: 100 of them took 1.2 to 2.3 s on a small host. See `pace`.
+    write_batch=50,
+    read_batch=MOST_ROWS,
+    # WooCommerce counts no calls, its host does: two a second keep one worker of a small one busy.
+    rate=2.0,
+    burst=4.0,
+    # Products and variations are listed apart, so a reading of both takes two calls; what it takes is told back.
+    read_cost=2.0,
+    # The longest; calls begin with half of it.
+    request_deadline=90.0,
+    # PHP works on after its caller has gone, at the longest for its max_execution_time: 30 s as it comes, and up to
+    # 300 s with hosts.
+    write_linger=300.0,
+    read_lag=0.0,
+    # Webhooks leave with the store's cron, which runs when somebody visits.
+    webhook_delay=300.0,
+    # Variations are written under their product's address.
+    one_location_a_write=True,
+)
+
+
+class WooCommerceSettings(BaseModel):
+    """How one WooCommerce store is reached; secrets are named, never written here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store_url: str = Field(description="The store's WordPress address, https://shop.example.com, before /wp-json.")
+    consumer_key_env: str = Field(
+        description="Environment variable with the REST API key ck_… (permissions: Read/Write)."
+    )
+    consumer_secret_env: str = Field(description="Environment variable with the secret cs_… of that key.")
+    webhook_secret_env: str = Field(
+        description="Environment variable with the secret of the store's webhooks (the same in each of them)."
+    )
+    webhook_previous_secret_env: str | None = Field(
+        default=None,
+        description="Environment variable with the webhooks' secret before its change, valid beside the new one.",
+    )
+
+    @field_validator("store_url")
+    @classmethod
+    def _is_a_store(cls, value: str) -> str:
+        """Refuse what would send the key in the clear or to a half-written address."""
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be the store's address, as https://shop.example.com")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("must be a bare address, without a user name, '?' or '#'")
+        if "/wp-json" in parts.path:
+            raise ValueError("must end before /wp-json, which is added to it")
+        return value.rstrip("/")
+
+
+def limits_with(overrides: Mapping[str, float]) -> Limits:
+    """Return WooCommerce's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
+    names = {field.name for field in fields(Limits)} - {"one_location_a_write"}
+    if unknown := sorted(set(overrides) - names):
+        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    changed: dict[str, float | int] = dict(overrides)
+    for batch in ("write_batch", "read_batch"):
+        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
+        if not 1 <= changed[batch] <= MOST_ROWS:
+            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
+    for name, value in changed.items():
+        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
+            raise ValueError(f"{name} must be more than 0, not {value}")
+    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above

@@ -1,0 +1,106 @@
+"""WooCommerce's webhooks: whose they are, what they are called, and what they say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from invsync_dagster.events import Content
+from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
+from invsync_dagster.platforms.woocommerce.orders import document_of, has_refunds, identity
+
+_ORDER = frozenset({"order.created", "order.updated", "order.restored"})
+_PRODUCT = frozenset({"product.created", "product.updated", "product.deleted", "product.restored"})
+_PING = re.compile(rb"webhook_id=[0-9]{1,20}")
+# What WordPress decodes of a secret before it signs with it (wp_specialchars_decode with ENT_QUOTES).
+_ENTITIES = {
+    "&lt;": "<",
+    "&#060;": "<",
+    "&gt;": ">",
+    "&#062;": ">",
+    "&amp;": "&",
+    "&#038;": "&",
+    "&#x26;": "&",
+    "&quot;": '"',
+    "&#034;": '"',
+    "&#x22;": '"',
+    "&#039;": "'",
+    "&#x27;": "'",
+}
+_ENTITY = re.compile("|".join(map(re.escape, _ENTITIES)))
+
+
+class WooCommerceDoor:
+    """The `WebhookDoor` of one store; `secrets` are those of its webhooks that are valid now, the newest first."""
+
+    def __init__(self, store_url: str, secrets: Sequence[str]) -> None:
+        # An HMAC with an empty key can be made by anybody.
+        if not secrets or not all(secrets):
+            raise ValueError("a webhook secret is empty")
+        self._secrets = tuple(_ENTITY.sub(lambda found: _ENTITIES[found[0]], secret).encode() for secret in secrets)
+        self._store = store_url
+
+    def __repr__(self) -> str:
+        return f"WooCommerceDoor({self._store})"
+
+    def is_greeting(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Tell whether this is the ping of a webhook that was just made: a form, unsigned, that says only its id.
+
+        The store counts a webhook as reachable only if it is answered 200 exactly; it has no effect here.
+        """
+        return "x-wc-webhook-signature" not in headers and _PING.fullmatch(body.strip()) is not None
+
+    def verify(self, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
+        """Check `X-WC-Webhook-Signature`, base64(HMAC-SHA256(secret, raw body)). Raises `SignatureError`.
+
+        WooCommerce signs no time, so `now` plays no part; a replayed order is an old revision and has no effect.
+        """
+        given = headers.get("x-wc-webhook-signature", "").encode()
+        matches = [
+            hmac.compare_digest(base64.b64encode(hmac.digest(secret, body, hashlib.sha256)), given)
+            for secret in self._secrets
+        ]
+        if not any(matches):
+            raise SignatureError("the signature X-WC-Webhook-Signature is wrong or missing")
+
+    def topic(self, headers: Mapping[str, str], body: bytes) -> str:
+        """Return `X-WC-Webhook-Topic`. Raises `NotUnderstoodError` if it is missing."""
+        topic = headers.get("x-wc-webhook-topic", "")
+        if not topic:
+            raise NotUnderstoodError("the header X-WC-Webhook-Topic is missing")
+        return topic
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
+        """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`.
+
+        An order with refunds names them without their lines, and a deleted one says its id alone.
+        """
+        topic = self.topic(headers, body)
+        payload = _object(body)
+        if topic in _ORDER:
+            if has_refunds(payload):
+                return Content(unclear_orders=(identity(payload, "id"),))
+            return Content(documents=(document_of(payload),))
+        if topic == "order.deleted":
+            return Content(unclear_orders=(identity(payload, "id"),))
+        if topic in _PRODUCT:
+            # Fires for our own writes too and doesn't say whose it was: never a count, and readings are asked for.
+            identity(payload, "id")
+            return Content()
+        raise NotUnderstoodError(f"the topic {topic!r:.60} is not one that we read")
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        raise NotUnderstoodError("the body is not JSON") from None
+    if not isinstance(payload, dict):
+        raise NotUnderstoodError("the body is not an object")
+    return payload
