@@ -13,9 +13,11 @@ from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
-from invsync_dagster.inventory.imports.reading import FileError
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult
 from invsync_dagster.sync.workspace import Workspace
+
+LOGGED_EVERY = 100_000  # rows of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,9 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     ws = invsync.workspace
     rows: list[FileRow] = []
     unreadable: list[str] = []
-    for path in waiting_files(ws.home.imports, ws.clock.now()):
+    for path in waiting_files(ws.home.imports, ws.clock.now(), ws.configuration.settings.imports):
         try:
-            rows.append(_row(path, process_file(_basis(ws, context.run.run_id), path)))
+            rows.append(_row(path, process_file(_basis(ws, context, path), path)))
         except FileError as error:
             context.log.error(str(error))
             unreadable.append(str(error))
@@ -101,14 +103,20 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     )
 
 
-def _basis(ws: Workspace, run_id: str) -> Basis:
+def _basis(ws: Workspace, context: dg.AssetExecutionContext, path: Path) -> Basis:
+    def progress(step: str, rows: int) -> None:
+        if rows % LOGGED_EVERY == 0:
+            context.log.info(f"{path.name}: {rows} rows {step}")
+
     return Basis(
         engine=ws.engine,
         folder=ws.home.imports,
         limits=ws.configuration.settings.import_limits,
         now=ws.clock.now(),
         actor="import folder",
-        run_id=run_id,
+        run_id=context.run.run_id,
+        sources=ws.configuration.settings.imports,
+        progress=progress,
     )
 
 
