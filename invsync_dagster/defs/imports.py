@@ -105,7 +105,7 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
 
 def _basis(ws: Workspace, context: dg.AssetExecutionContext, path: Path) -> Basis:
     def progress(step: str, rows: int) -> None:
-        if rows % LOGGED_EVERY == 0:
+        if rows and rows % LOGGED_EVERY == 0:
             context.log.info(f"{path.name}: {rows} rows {step}")
 
     return Basis(

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.bulk import collector_paused
 from invsync_dagster.inventory.counts import approve_held, drop_held
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports import results
@@ -236,8 +235,7 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str)
     if parsed.inventory is None:
         found = apply_mapping(connection, parsed.listings, basis, import_id)
     else:
-        with collector_paused():
-            found = apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
+        found = apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
         found = replace(found, counts=parsed.declaration.in_words())
     return replace(
         found, file=parsed.file, source=parsed.source, rejections=parsed.rejections, left_out=parsed.left_out
