@@ -50,7 +50,8 @@ class FileRow:
         "line, column, reason and mend. Rows that are absent change nothing.\n\n"
         "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in. Look at "
         "it with `invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the "
-        "file again. *A red asset* means that a file could not be read at all; it stays in the folder."
+        "file again. *A red asset* means that a file could not be read at all, or that the disk is full; it stays in the "
+        "folder, and nothing of it went in."
     ),
 )
 def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -66,7 +67,7 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
             context.log.error(str(error))
             unreadable.append(str(error))
     if unreadable:
-        raise dg.Failure(f"{len(unreadable)} files can't be read: {'; '.join(unreadable)}", allow_retries=False)
+        raise dg.Failure(f"{len(unreadable)} files can't be taken in: {'; '.join(unreadable)}", allow_retries=False)
     held = [row.file for row in rows if row.state == results.HELD]
     rejected = sum(row.rejected_rows for row in rows)
     worst = sorted(rows, key=lambda row: (row.state == results.APPLIED, -row.rejected_rows))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, null, select
+from sqlalchemy import Connection, func, null, select
 
 from invsync_dagster.inventory.bulk import among, collector_paused
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
@@ -71,7 +71,8 @@ def apply_inventory(
             _compare(tally, before, _load(connection, [row.sku for row in rows], counted=False))
             tally.older += len(rows) - len(fresh)
         basis.progress("applied", tally.rows)
-    return tally.preview()
+    skus = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
+    return replace(tally.preview(), absent=skus - tally.rows)
 
 
 def _tells(row: InventoryRow, known: _Known | None) -> bool:

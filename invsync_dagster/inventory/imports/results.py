@@ -49,9 +49,9 @@ class Preview:
     """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
 
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
-    rows could be sold before. `source` is the kind of a file that isn't ours, `counts` what the quantities are, in words;
-    `left_out` are the rows of such a file that rightly state nothing, by reason. `beyond` says in words which limits the
-    file goes beyond: it is held if there is one.
+    rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
+    file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
+    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one.
     """
 
     kind: str
@@ -63,6 +63,7 @@ class Preview:
     changed: int = 0
     unchanged: int = 0
     older: int = 0
+    absent: int = 0
     zeroed: int = 0
     stocked: int = 0
     units_before: int = 0
@@ -103,6 +104,8 @@ class Preview:
         if self.counts:
             lines.append(self.counts)
         lines += [f"{rows} rows left out: {why}" for why, rows in self.left_out]
+        if self.absent:
+            lines.append(f"{self.absent} SKUs of the stock are not in the file, and stay as they are")
         if self.older:
             lines.append(f"{self.older} rows change nothing: a count of the same time or newer is in force")
         if self.largest:

@@ -15,7 +15,7 @@ from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import central_inventory, imports
 from invsync_dagster.settings import ImportSource
-from tests.unit.imports.stock import NOW, Stock, import_file
+from tests.unit.imports.stock import NOW, Stock, approve, import_file
 
 # The header of the test's channels: both `shop` and `erp` are of the platform Shopify.
 OF_SHOP = Declaration(contains=("shop",))
@@ -24,7 +24,10 @@ SHOPIFY = (
     "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming (not editable),"
     "Unavailable (not editable),Committed (not editable),Available (not editable),On hand (current),On hand (new)\n"
 )
-SHOPIFY_BEFORE = "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming,Unavailable,Committed,Available,On hand\n"
+SHOPIFY_BEFORE = (
+    "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,"
+    "Incoming,Unavailable,Committed,Available,On hand\n"
+)
 PRODUCTS = (
     "Handle,Title,Vendor,Variant SKU,Variant Inventory Tracker,Variant Inventory Qty,Variant Price,Image Src,Status\n"
 )
@@ -65,7 +68,10 @@ def test_the_declared_basis_decides_which_column_of_the_older_export_counts(stoc
     assert stock.quantities() == {"007": units}
 
 
-LOCATIONS = "mug,Mug,,,A,,,Hall,,,,4,5,\nmug,Mug,,,A,,,Shop,,,,2,2,\ncup,Cup,,,B,,,Hall,,,,1,1,\ncup,Cup,,,B,,,Shop,,,,not stocked,not stocked,\n"
+LOCATIONS = (
+    "mug,Mug,,,A,,,Hall,,,,4,5,\nmug,Mug,,,A,,,Shop,,,,2,2,\n"
+    "cup,Cup,,,B,,,Hall,,,,1,1,\ncup,Cup,,,B,,,Shop,,,,not stocked,not stocked,\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -325,8 +331,6 @@ def test_a_held_export_is_approved_as_it_was_declared(stock):
     rows = "".join(f"m,M,,,S{number},,,Hall,,,,10,10,\n" for number in range(10))
     import_file(stock.basis, stock.file(SHOPIFY + rows, at=NOW.replace(hour=10)), OF_SHOP)
     zeros = rows.replace(",10,10,", ",0,0,")
-    from tests.unit.imports.stock import approve
-
     held = import_file(stock.basis, stock.file(SHOPIFY + zeros), replace(OF_SHOP, locations=("all",)))
     assert held.state == "held"
     assert approve(stock.at(hours=1), held.import_id, "closed").preview.source == "Shopify's inventory export"
