@@ -116,18 +116,21 @@ def _load(connection: Connection, skus: Collection[str], *, counted: bool = True
 
 
 def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:
-    known, new = [], []
     for sku, now in after.items():
         then = before.get(sku)
         if then is None:
-            new.append(Move(sku, now.product_name, 0, now.quantity, 0, now.available))
+            tally.add(Move(sku, now.product_name, 0, now.quantity, 0, now.available), new=True)
             continue
-        known.append(Move(sku, now.product_name, then.quantity, now.quantity, then.available, now.available))
-        tally.changed += (then.product_name, then.quantity, then.reserved, then.status) != (
-            now.product_name,
-            now.quantity,
-            now.reserved,
-            now.status,
+        unchanged = (
+            then.quantity == now.quantity
+            and then.reserved == now.reserved
+            and then.status == now.status
+            and then.product_name == now.product_name
         )
-    tally.add(known, new=False)
-    tally.add(new, new=True)
+        if unchanged:
+            tally.add_unmoved(now.quantity, now.available)
+            continue
+        tally.changed += 1
+        move = Move(sku, now.product_name, then.quantity, now.quantity, then.available, now.available)
+        tally.add(move, new=False)
+    tally.cut()

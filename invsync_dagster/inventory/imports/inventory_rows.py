@@ -41,12 +41,15 @@ def read_inventory(
 def _inventory_row(row: Row, source: Source) -> InventoryRow:
     cells = row.cells
     negative = source.export is not None and source.export.negative
+    stated = cells["reserved_quantity"] or cells["status"]
     return InventoryRow(
         line=row.line,
         sku=fields.identity(cells, "sku"),
         quantity=fields.quantity(cells, "quantity", decimal_mark=source.decimal_mark, negative=negative),
         product_name=fields.label(cells, "product_name") or None,
-        reserved_quantity=fields.units(cells, "reserved_quantity", decimal_mark=source.decimal_mark),
-        status=fields.choice(cells, "status", STATUSES),
+        reserved_quantity=fields.units(cells, "reserved_quantity", decimal_mark=source.decimal_mark)
+        if stated
+        else None,
+        status=fields.choice(cells, "status", STATUSES) if stated else None,
         part=row.part,
     )

@@ -231,6 +231,10 @@ def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> No
 
 
 def _blank(cells: Sequence[str | CellError]) -> bool:
+    if cells and cells[0]:  # nearly always, and a fifth of the time of the other way
+        first = cells[0]
+        if isinstance(first, CellError) or not first.isspace():
+            return False
     return not any(isinstance(cell, CellError) or cell.strip() for cell in cells)
 
 
@@ -276,8 +280,8 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             continue
         if _blank(cells):
             continue
-        broken = next((cell for cell in cells if isinstance(cell, CellError)), None)
-        if broken is not None:
+        if CellError in map(type, cells):
+            broken = next(cell for cell in cells if isinstance(cell, CellError))
             column = header[cells.index(broken)] if cells.index(broken) < len(header) else ""
             yield Rejection(name, line, column, broken.value, broken.reason, broken.mend)
         elif len(cells) < len(header):
@@ -290,7 +294,7 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
                 name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes"
             )
         else:
-            yield Row(line, blank | dict(zip(header, [str(cell) for cell in cells], strict=False)))
+            yield Row(line, blank | dict(zip(header, map(str, cells), strict=False)))
 
 
 def _csv_records(name: str, text: io.TextIOWrapper, exports: Sequence[Kind], encoding: str) -> Iterator[Record]:

@@ -172,24 +172,33 @@ class Tally:
     units_moved: int = 0
     largest: list[Move] = field(default_factory=list)
 
-    def add(self, moves: Iterable[Move], *, new: bool) -> None:
-        """Count moves, unmoved ones included: the limits are about them too."""
-        moving = []
-        for move in moves:
-            self.rows += 1
-            self.units_after += move.quantity_after
-            units = move.units
-            if units:
-                moving.append(move)
-            if new:
-                self.added += 1
-                continue
-            self.units_before += move.quantity_before
-            self.on_hand += max(move.quantity_before, 0)
-            self.units_moved += units
-            self.stocked += move.available_before > 0
-            self.zeroed += move.zeroes
-        self.largest = heapq.nsmallest(SHOWN, self.largest + moving, key=lambda move: (-move.units, move.sku))
+    def add(self, move: Move, *, new: bool) -> None:
+        """Count what one row does."""
+        self.rows += 1
+        self.units_after += move.quantity_after
+        units = move.units
+        if units:
+            self.largest.append(move)
+        if new:
+            self.added += 1
+            return
+        self.units_before += move.quantity_before
+        self.on_hand += max(move.quantity_before, 0)
+        self.units_moved += units
+        self.stocked += move.available_before > 0
+        self.zeroed += move.zeroes
+
+    def add_unmoved(self, quantity: int, available: int) -> None:
+        """Count a row that changes nothing: the limits are about it too."""
+        self.rows += 1
+        self.units_before += quantity
+        self.units_after += quantity
+        self.on_hand += max(quantity, 0)
+        self.stocked += available > 0
+
+    def cut(self) -> None:
+        """Keep the largest moves only."""
+        self.largest = heapq.nsmallest(SHOWN, self.largest, key=lambda move: (-move.units, move.sku))
 
     def beyond(self) -> tuple[str, ...]:
         """Say in words beyond which limits the file goes; none: nothing to hold.

@@ -185,7 +185,8 @@ def moves(count: int, before: int, after: int) -> list[Move]:
 
 def judge(found: list[Move], limits: ImportLimits) -> tuple[str, ...]:
     tally = Tally(limits)
-    tally.add(found, new=False)
+    for move in found:
+        tally.add(move, new=False)
     return tally.beyond()
 
 
