@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,54 @@ class ImportLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     zeroed_share: float = Field(
-        default=0.2, ge=0, le=1, description="Share of the stocked SKUs that one source may set to zero."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share that one source may set to zero: of the SKUs that a file names and that can be sold; of all"
+        " stocked SKUs for counts that a channel sends.",
     )
     zeroed_minimum: int = Field(
         default=20, ge=0, description="SKUs that a source may always set to zero, however large their share is."
     )
     moved_share: float = Field(
-        default=0.5, ge=0, le=1, description="Share of all units in stock by which one source may move the stock."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share by which one source may move units: of those on hand of the SKUs that a file names; of all in"
+        " stock for counts that a channel sends.",
     )
     moved_minimum_units: int = Field(
         default=1000,
         ge=0,
         description="Units by which a source may always move the stock, however large their share is.",
     )
+
+
+class ImportSource(BaseModel):
+    """A kind of inventory files of the seller's own, as a supplier's price list: which of its columns says what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    columns: dict[Literal["sku", "quantity", "product_name", "reserved_quantity", "status"], str] = Field(
+        description="For each of our columns the name of the file's; sku and quantity must be there."
+    )
+    basis: Literal["on_hand", "available"] = Field(
+        default="on_hand", description="Units on the shelf, or those left after the open orders of `contains`."
+    )
+    contains: tuple[str, ...] = Field(default=(), description="The channels whose orders the file has already booked.")
+    lag_seconds: float = Field(default=0, ge=0, description="Seconds by which it books them late.")
+    decimal_mark: Literal["", ".", ","] = Field(default="", description="Where numbers have marks: the decimal one.")
+    encoding: Literal["", "utf-8", "windows-1252", "gb18030", "shift_jis"] = Field(
+        default="", description="The encoding of its text, where it isn't UTF-8."
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _named(cls, value: dict[str, str]) -> dict[str, str]:
+        missing = [name for name in ("sku", "quantity") if not value.get(name, "").strip()]
+        if missing:
+            raise ValueError(f"must name the columns of sku and quantity ({missing[0]} is missing)")
+        return value
 
 
 class ChangeLimits(BaseModel):
@@ -178,6 +213,9 @@ class Settings(BaseModel):
     )
     import_limits: ImportLimits = Field(
         default=ImportLimits(), description="What a source may change without a person's approval."
+    )
+    imports: dict[str, ImportSource] = Field(
+        default={}, description="Kinds of inventory files of your own, by a name that you choose."
     )
     change_limits: ChangeLimits = Field(
         default=ChangeLimits(), description="What a change of rules, mapping or status may move without approval."

@@ -18,7 +18,7 @@ from invsync_dagster.environment import load_env_file
 from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.importing import DecisionError
-from invsync_dagster.inventory.imports.reading import FileError
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError

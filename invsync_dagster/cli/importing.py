@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import select
@@ -22,45 +26,65 @@ from invsync_dagster.cli.common import (
 from invsync_dagster.inventory import counts
 from invsync_dagster.inventory.imports import importing, results
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.declaration import ENCODINGS, MARKS, Declaration
 from invsync_dagster.inventory.tables import imports
 from invsync_dagster.sync.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--preview", "only_preview", is_flag=True, help="Say what would change, and change nothing.")
-@click.option("--basis", type=click.Choice(["on_hand", "available"]), default="on_hand", show_default=True,
-              help="What the quantities are: units on the shelf, or what is left after open orders.")  # fmt: skip
+@click.option("--basis", type=click.Choice(["on_hand", "available"]),
+              help="What the quantities are: units on the shelf, or what open orders leave (else: its kind's).")  # fmt: skip
 @click.option(
     "--as-of", help="When it was counted, with the time zone: 2026-07-01T06:00:00+00:00 (else: the file's time)."
 )
 @click.option(
     "--contains", multiple=True, metavar="CHANNEL", help="A channel whose orders it contains; may be repeated."
 )
-@click.option(
-    "--lag", "lag_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds by which it books them late."
-)
+@click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), help="Seconds by which it books them late.")
+@click.option("--kind", default="", help="Which kind of file it is, where its header fits two.")
+@click.option("--encoding", type=click.Choice(ENCODINGS), help="The encoding of its text, where the file doesn't tell.")
+@click.option("--decimal-mark", type=click.Choice(MARKS), help="What '1.234' and '1,234' mean: its decimal mark.")
+@click.option("--location", "locations", multiple=True, metavar="NAME",
+              help="A location of an export that is counted ('all': all of them); may be repeated.")  # fmt: skip
 @as_json_option
 def import_command(
     file: Path,
     only_preview: bool,
-    basis: counts.Basis,
+    basis: counts.Basis | None,
     as_of: str | None,
     contains: tuple[str, ...],
-    lag_seconds: float,
+    lag_seconds: float | None,
+    kind: str,
+    encoding: str | None,
+    decimal_mark: str | None,
+    locations: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved."""
-    declaration = Declaration(basis, _moment(as_of), contains, lag_seconds)
+    declaration = Declaration(
+        basis=basis or "",
+        as_of=_moment(as_of),
+        contains=contains or None,
+        lag_seconds=lag_seconds,
+        kind=kind,
+        encoding=encoding or "",
+        decimal_mark=decimal_mark or "",
+        locations=locations,
+    )
     if not file.is_file():
         raise RefusedError(f"{file}: there is no such file")
-    with workspace() as ws:
+    with workspace() as ws, _progress(hidden=as_json) as progress:
+        basis_now = replace(_basis(ws, user()), progress=progress)
         if only_preview:
-            shown = importing.preview(_basis(ws, user()), file, declaration)
+            shown = importing.preview(basis_now, file, declaration)
             click.echo(shown.render()) if not as_json else print_json(shown.to_dict())
             return
-        result = importing.import_file(_basis(ws, user()), file, declaration)
+        result = importing.import_file(basis_now, file, declaration)
     _show_import(result, as_json)
 
 
@@ -120,8 +144,28 @@ def imports_drop(import_id: str, actor: str, reason: str, as_json: bool) -> None
 
 
 def _basis(ws: Workspace, actor: str) -> Basis:
-    limits = ws.configuration.settings.import_limits
-    return Basis(ws.engine, ws.home.imports, limits, ws.clock.now(), actor, run_id())
+    settings = ws.configuration.settings
+    now = ws.clock.now()
+    return Basis(ws.engine, ws.home.imports, settings.import_limits, now, actor, run_id(), settings.imports)
+
+
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[str, int], None]]:
+    """Show the rows that each step of an import is done with, on a terminal's standard error, while it runs."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        steps: dict[str, TaskID] = {}
+
+        def told(step: str, rows: int) -> None:
+            if step not in steps:
+                steps[step] = bar.add_task(step, total=None)
+            bar.update(steps[step], completed=rows)
+
+        yield told
 
 
 def _moment(text: str | None) -> datetime | None:

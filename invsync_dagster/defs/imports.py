@@ -13,9 +13,11 @@ from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
-from invsync_dagster.inventory.imports.reading import FileError
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult
 from invsync_dagster.sync.workspace import Workspace
+
+LOGGED_EVERY = 100_000  # rows of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class FileRow:
         "line, column, reason and mend. Rows that are absent change nothing.\n\n"
         "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in. Look at "
         "it with `invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the "
-        "file again. *A red asset* means that a file could not be read at all; it stays in the folder."
+        "file again. *A red asset* means that a file could not be read at all, or that the disk is full; it stays in the "
+        "folder, and nothing of it went in."
     ),
 )
 def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -57,14 +60,14 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     ws = invsync.workspace
     rows: list[FileRow] = []
     unreadable: list[str] = []
-    for path in waiting_files(ws.home.imports, ws.clock.now()):
+    for path in waiting_files(ws.home.imports, ws.clock.now(), ws.configuration.settings.imports):
         try:
-            rows.append(_row(path, process_file(_basis(ws, context.run.run_id), path)))
+            rows.append(_row(path, process_file(_basis(ws, context, path), path)))
         except FileError as error:
             context.log.error(str(error))
             unreadable.append(str(error))
     if unreadable:
-        raise dg.Failure(f"{len(unreadable)} files can't be read: {'; '.join(unreadable)}", allow_retries=False)
+        raise dg.Failure(f"{len(unreadable)} files can't be taken in: {'; '.join(unreadable)}", allow_retries=False)
     held = [row.file for row in rows if row.state == results.HELD]
     rejected = sum(row.rejected_rows for row in rows)
     worst = sorted(rows, key=lambda row: (row.state == results.APPLIED, -row.rejected_rows))
@@ -101,14 +104,20 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     )
 
 
-def _basis(ws: Workspace, run_id: str) -> Basis:
+def _basis(ws: Workspace, context: dg.AssetExecutionContext, path: Path) -> Basis:
+    def progress(step: str, rows: int) -> None:
+        if rows and rows % LOGGED_EVERY == 0:
+            context.log.info(f"{path.name}: {rows} rows {step}")
+
     return Basis(
         engine=ws.engine,
         folder=ws.home.imports,
         limits=ws.configuration.settings.import_limits,
         now=ws.clock.now(),
         actor="import folder",
-        run_id=run_id,
+        run_id=context.run.run_id,
+        sources=ws.configuration.settings.imports,
+        progress=progress,
     )
 
 

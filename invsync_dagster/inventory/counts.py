@@ -13,9 +13,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from invsync_dagster.events import LineReference, StockCount
+from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, chunks, insert_rows
 from invsync_dagster.inventory.references import resolve
 from invsync_dagster.inventory.tables import central_inventory, imports, stock_counts, stock_ledger
 from invsync_dagster.settings import ImportLimits
@@ -23,6 +24,22 @@ from invsync_dagster.settings import ImportLimits
 Basis = Literal["on_hand", "available"]
 
 DEFAULT_LIMITS = ImportLimits()
+
+_COUNT = tuple(
+    stock_counts.c[name]
+    for name in (
+        "id",
+        "sku",
+        "source",
+        "basis",
+        "quantity",
+        "as_of",
+        "version",
+        "contains",
+        "lag_seconds",
+        "sequence",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +261,7 @@ def _apply(
 
     next_id = (book.connection.execute(select(func.max(stock_counts.c.id))).scalar() or 0) + 1
     rows = []
+    contained = sorted(contains)
     for count_id, (sku, count) in enumerate(newest.items(), start=next_id):
         balance = book.balance(sku)
         quantity, external = wanted[sku]
@@ -264,20 +282,20 @@ def _apply(
             )
         book.set_count(sku, count_id, in_forces[sku], external)
         rows.append(
-            {
-                "id": count_id,
-                "sku": sku,
-                "source": source.name,
-                "basis": count.basis,
-                "quantity": count.quantity,
-                "as_of": count.as_of,
-                "version": count.version,
-                "contains": sorted(contains),
-                "lag_seconds": source.lag_seconds,
-                "sequence": book.sequence,
-            }
+            (
+                count_id,
+                sku,
+                source.name,
+                count.basis,
+                count.quantity,
+                count.as_of,
+                count.version,
+                contained,
+                source.lag_seconds,
+                book.sequence,
+            )
         )
-    book.connection.execute(insert(stock_counts), rows)
+    insert_rows(book.connection, stock_counts, _COUNT, rows)
     result.applied = len(rows)
     return result
 
@@ -292,11 +310,11 @@ def _wanted(
     moved: dict[str, int] = defaultdict(int)
     promised_since: dict[str, int] = defaultdict(int)
     promised = _promised(book.connection, counts, contained)
-    for part in chunks(counts):
+    for part in chunks(counts, levels.SKUS_AT_ONCE):
         query = select(
             entry.sku, entry.channel, entry.kind, entry.moved_delta, entry.reserved_delta, entry.occurred_at
         ).where(
-            entry.sku.in_(part),
+            among(entry.sku, part),
             entry.occurred_at > earliest,
             or_(entry.moved_delta != 0, entry.order_id != ""),
         )
@@ -328,10 +346,10 @@ def _promised(connection: Connection, counts: Mapping[str, Count], contained: Co
     asked: Iterable[str] = (
         sku for sku, count in counts.items() if count.basis == "available" or count.reserved is not None
     )
-    for part in chunks(asked):
+    for part in chunks(asked, levels.SKUS_AT_ONCE):
         query = (
             select(entry.sku, func.sum(entry.reserved_delta))
-            .where(entry.sku.in_(part), entry.channel.in_(contained), entry.order_id != "")
+            .where(among(entry.sku, part), entry.channel.in_(contained), entry.order_id != "")
             .group_by(entry.sku)
         )
         promised |= {sku: int(units) for sku, units in connection.execute(query)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Text, bindparam, select, update
 
 from invsync_dagster.inventory import breaker, levels
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, chunks, insert_rows, update_rows
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 
 
@@ -44,34 +44,25 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
     before: dict[int, breaker.Shown] = {}
     cause = ""
     central = central_inventory.c
-    for part in chunks({one.sku: one for one in skus}.values()):
+    for part in chunks({one.sku: one for one in skus}.values(), levels.SKUS_AT_ONCE):
         query = select(central.sku, central.product_name, central.status).where(
-            central.sku.in_([one.sku for one in part])
+            among(central.sku, [one.sku for one in part])
         )
         known = {row.sku: row for row in connection.execute(query)}
         new, changed, status = [], [], []
         for one in part:
             row = known.get(one.sku)
             if row is None:
-                new.append(
-                    {
-                        "sku": one.sku,
-                        "product_name": one.product_name or "",
-                        "status": one.status or "active",
-                        "last_updated": now,
-                    }
-                )
+                new.append((one.sku, one.product_name or "", 0, 0, 0, one.status or "active", now, 0))
                 continue
             name = row.product_name if one.product_name is None else one.product_name
             new_status = one.status or row.status
             if (name, new_status) != (row.product_name, row.status):
-                changed.append({"key": one.sku, "name": name, "new_status": new_status})
+                changed.append((name, new_status, one.sku))
             if new_status != row.status:
                 status.append([one.sku, row.status, new_status])
-        if new:
-            connection.execute(insert(central_inventory), new)
-        if changed:
-            connection.execute(_CHANGE, changed)
+        insert_rows(connection, central_inventory, _NEW, new)
+        update_rows(connection, _CHANGE, _CHANGED, changed)
         if status:
             changing = [sku for sku, *_ in status]
             before |= breaker.shown(connection, inventory_levels.c.central_sku, changing)
@@ -94,7 +85,21 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
     return result
 
 
-_CHANGE: Any = (
+_NEW = tuple(
+    central_inventory.c[name]
+    for name in (
+        "sku",
+        "product_name",
+        "quantity",
+        "reserved_quantity",
+        "reserved_external",
+        "status",
+        "last_updated",
+        "version",
+    )
+)
+_CHANGED = (Column("name", Text), Column("new_status", Text), Column("key", Text))
+_CHANGE = (
     update(central_inventory)
     .where(central_inventory.c.sku == bindparam("key"))
     .values(product_name=bindparam("name"), status=bindparam("new_status"))

@@ -84,7 +84,13 @@ def _text_of_utc(value: datetime) -> str:
 
 
 def _from_sqlite(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return None if value is None else _utc_of_text(value)
+
+
+# The counts of one file have one time, and a ledger entry repeats that of its delivery.
+@lru_cache(maxsize=32_768)
+def _utc_of_text(value: str) -> datetime:
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 # Tables that are only ever found by their text key are kept in its order (SQLite: WITHOUT ROWID): half the look-ups.

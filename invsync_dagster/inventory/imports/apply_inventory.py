@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, null, select
 
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, collector_paused
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
-from invsync_dagster.inventory.imports.reading import INVENTORY
-from invsync_dagster.inventory.imports.results import SHOWN, Move, Preview, judge
+from invsync_dagster.inventory.imports.results import Move, Preview, Tally
+from invsync_dagster.inventory.imports.spool import Spool
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import central_inventory, stock_counts
 
@@ -35,72 +35,102 @@ class _Known:
 
 
 def apply_inventory(
-    connection: Connection, rows: Sequence[InventoryRow], declaration: Declaration, basis: Basis, import_id: str
+    connection: Connection, spool: Spool, declaration: Declaration, basis: Basis, import_id: str
 ) -> Preview:
     """Apply rows in the caller's transaction; returns what changed and which limits that goes beyond.
 
     Rows of SKUs whose count in force is as new as the declared as-of time, or newer, change nothing: a name or status
-    of then is no news either.
+    of then is no news either. `declaration` has its kind's defaults filled in.
     """
     as_of = declaration.as_of or basis.now
-    before = _load(connection, [row.sku for row in rows])
-    fresh = [row for row in rows if _is_news(before.get(row.sku), as_of)]
-    named = [Sku(row.sku, row.product_name, row.status) for row in fresh]
-    set_skus(connection, named, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
-    counts = [
-        Count(
-            row.sku, row.quantity, as_of, declaration.basis, reserved=row.reserved_quantity, reason=f"line {row.line}"
-        )
-        for row in fresh
-    ]
-    source = CountSource(import_id, declaration.contains, declaration.lag_seconds)
-    apply_counts(connection, counts, source, now=basis.now, run_id=basis.run_id, reference=import_id, kind="import")
-    return _compare(rows, before, _load(connection, [row.sku for row in rows]), len(rows) - len(fresh), basis)
+    source = CountSource(import_id, declaration.contains or (), declaration.lag_seconds or 0.0)
+    was = _set_statuses(connection, spool, as_of, basis, import_id) if spool.has_status else {}
+    tally = Tally(basis.limits)
+    basis.progress("applied", 0)
+    for rows in spool.chunks():
+        with collector_paused():
+            before = _load(connection, [row.sku for row in rows])
+            fresh = [row for row in rows if _is_news(before.get(row.sku), as_of)]
+            named = [Sku(row.sku, row.product_name, row.status) for row in fresh if _tells(row, before.get(row.sku))]
+            set_skus(connection, named, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
+            counts = [
+                Count(
+                    row.sku,
+                    row.quantity,
+                    as_of,
+                    declaration.basis or "on_hand",
+                    reserved=row.reserved_quantity,
+                    reason=f"line {row.line}",
+                )
+                for row in fresh
+            ]
+            apply_counts(
+                connection, counts, source, now=basis.now, run_id=basis.run_id, reference=import_id, kind="import"
+            )
+            before |= {sku: replace(before[sku], status=was[sku]) for sku in was.keys() & before.keys()}
+            _compare(tally, before, _load(connection, [row.sku for row in rows], counted=False))
+            tally.older += len(rows) - len(fresh)
+        basis.progress("applied", tally.rows)
+    skus = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
+    return replace(tally.preview(), absent=skus - tally.rows)
+
+
+def _tells(row: InventoryRow, known: _Known | None) -> bool:
+    return known is None or row.product_name not in (None, known.product_name)
+
+
+def _set_statuses(
+    connection: Connection, spool: Spool, as_of: datetime, basis: Basis, import_id: str
+) -> dict[str, str]:
+    """Set the statuses that the file changes, all at once, since the breaker judges a change as a whole.
+
+    Returns what they were, by SKU.
+    """
+    was: dict[str, str] = {}
+    changed: list[Sku] = []
+    for rows in spool.chunks():
+        stated = [row for row in rows if row.status is not None]
+        known = _load(connection, [row.sku for row in stated])
+        for row in stated:
+            one = known.get(row.sku)
+            if one is not None and one.status != row.status and _is_news(one, as_of):
+                was[row.sku] = one.status
+                changed.append(Sku(row.sku, status=row.status))
+    set_skus(connection, changed, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
+    return was
 
 
 def _is_news(known: _Known | None, as_of: datetime) -> bool:
     return known is None or known.counted_at is None or known.counted_at < as_of
 
 
-def _load(connection: Connection, skus: Collection[str]) -> dict[str, _Known]:
+def _load(connection: Connection, skus: Collection[str], *, counted: bool = True) -> dict[str, _Known]:
+    """The SKUs that the stock has; without `counted` the time of their count is left out, which halves the cost."""
     stock = central_inventory.c
-    query = select(
-        stock.sku, stock.product_name, stock.quantity, stock.reserved_quantity, stock.status, stock_counts.c.as_of
-    ).select_from(central_inventory.outerjoin(stock_counts, stock_counts.c.id == stock.count_id))
-    found = {}
-    for part in chunks(skus):
-        for sku, *values in connection.execute(query.where(stock.sku.in_(part))):
-            found[sku] = _Known(*values)
-    return found
+    known = (stock.sku, stock.product_name, stock.quantity, stock.reserved_quantity, stock.status)
+    query = select(*known, null())
+    if counted:
+        counts = central_inventory.outerjoin(stock_counts, stock_counts.c.id == stock.count_id)
+        query = select(*known, stock_counts.c.as_of).select_from(counts)
+    return {sku: _Known(*values) for sku, *values in connection.execute(query.where(among(stock.sku, skus)))}
 
 
-def _compare(
-    rows: Sequence[InventoryRow], before: dict[str, _Known], after: dict[str, _Known], older: int, basis: Basis
-) -> Preview:
-    moves: list[Move] = []  # of known SKUs, unmoved ones included: what the limits are about
-    added: list[Move] = []
-    changed = 0
-    for row in rows:
-        now, then = after[row.sku], before.get(row.sku)
+def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:
+    for sku, now in after.items():
+        then = before.get(sku)
         if then is None:
-            added.append(Move(row.sku, now.product_name, 0, now.quantity, 0, now.available))
+            tally.add(Move(sku, now.product_name, 0, now.quantity, 0, now.available), new=True)
             continue
-        moves.append(Move(row.sku, now.product_name, then.quantity, now.quantity, then.available, now.available))
-        facts = (then.product_name, then.quantity, then.reserved, then.status)
-        changed += facts != (now.product_name, now.quantity, now.reserved, now.status)
-    moved = sorted((move for move in moves + added if move.units), key=lambda move: (-move.units, move.sku))
-    return Preview(
-        kind=INVENTORY,
-        rows=len(rows),
-        added=len(added),
-        changed=changed,
-        unchanged=len(moves) - changed,
-        older=older,
-        zeroed=sum(move.zeroes for move in moves),
-        stocked=sum(move.available_before > 0 for move in moves),
-        units_before=sum(move.quantity_before for move in moves),
-        units_after=sum(move.quantity_after for move in moves + added),
-        units_moved=sum(move.units for move in moves),
-        largest=tuple(moved[:SHOWN]),
-        beyond=judge(moves, basis.limits),
-    )
+        unchanged = (
+            then.quantity == now.quantity
+            and then.reserved == now.reserved
+            and then.status == now.status
+            and then.product_name == now.product_name
+        )
+        if unchanged:
+            tally.add_unmoved(now.quantity, now.available)
+            continue
+        tally.changed += 1
+        move = Move(sku, now.product_name, then.quantity, now.quantity, then.available, now.available)
+        tally.add(move, new=False)
+    tally.cut()

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, select
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.mapping_file import Identity, Level, MappingRow, two_skus
-from invsync_dagster.inventory.imports.reading import MAPPING, Rejection
+from invsync_dagster.inventory.imports.reading import MAPPING
+from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from invsync_dagster.inventory.imports.reading import CellError
+from invsync_dagster.inventory.imports.refusals import CellError
 
 Word = TypeVar("Word", bound=str)
 
@@ -17,7 +17,10 @@ MAX_UNITS = 1_000_000_000
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SCIENTIFIC = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+")
+NEGATIVE = re.compile(r"[-\u2212][0-9][0-9., ]*")
 DIGITS = re.compile(r"[0-9]+")
+SPACED = re.compile(r"[0-9]{1,3}([ \u00a0\u2009\u202f'\u2019][0-9]{3})+([.,][0-9]+)?")
+PARTING = re.compile(r"[ \u00a0\u2009\u202f'\u2019]")
 
 
 def identity(cells: Mapping[str, str], column: str, *, required: bool = True) -> str:
@@ -54,9 +57,9 @@ def _plain(column: str, value: str) -> str:
     return value
 
 
-def quantity(cells: Mapping[str, str], column: str) -> int:
-    """A whole number of units that must be given."""
-    value = units(cells, column)
+def quantity(cells: Mapping[str, str], column: str, *, decimal_mark: str = "", negative: bool = False) -> int:
+    """A whole number of units that must be given; `negative` ones are taken where a shop counts what it has oversold."""
+    value = units(cells, column, decimal_mark=decimal_mark, negative=negative)
     if value is None:
         raise CellError(
             column, "", "the quantity is absent", "write 0 if there is none, or take the row out: absent is not zero"
@@ -64,25 +67,68 @@ def quantity(cells: Mapping[str, str], column: str) -> int:
     return value
 
 
-def units(cells: Mapping[str, str], column: str, *, most: int = MAX_UNITS) -> int | None:
-    """A whole number from 0 to `most`; None for an empty cell."""
+def units(
+    cells: Mapping[str, str],
+    column: str,
+    *,
+    most: int = MAX_UNITS,
+    decimal_mark: str = "",
+    negative: bool = False,
+) -> int | None:
+    """A whole number from 0 to `most`; None for an empty cell.
+
+    `decimal_mark` is the one that the file is declared to have ("." or ","); without it a number that could be read in
+    two ways ("1.234") is refused, never guessed.
+    """
     value = cells[column].strip()
     if not value:
         return None
-    if not DIGITS.fullmatch(value):
-        if re.fullmatch(r"-[0-9]+([.,][0-9]+)?", value):
-            raise CellError(column, value, "the number is negative", "write 0 or more")
-        if re.fullmatch(r"[0-9]+[.,][0-9]+", value):
+    if not negative and NEGATIVE.fullmatch(value):
+        raise CellError(column, value, "the number is negative", "write 0 or more")
+    plain = value if value.isascii() and value.isdigit() else _without_marks(column, value, decimal_mark)
+    digits = plain.lstrip("-0")
+    if len(digits) > len(str(most)) or int(digits or "0") > most:
+        raise CellError(column, value, f"the number is above {most}", "check the number")
+    return int(plain)
+
+
+def _without_marks(column: str, value: str, decimal_mark: str) -> str:
+    """The digits of a number written with thousands or decimal marks, with its sign."""
+    sign, text = ("-", value[1:]) if value[0] in "-\u2212" else ("", value)
+    if SPACED.fullmatch(text):  # a space or an apostrophe only ever parts thousands
+        text = PARTING.sub("", text)
+    if DIGITS.fullmatch(text):
+        return sign + text
+    marks = set(text) & {".", ","}
+    if not re.fullmatch(r"[0-9]+([.,][0-9]+)+", text):
+        raise CellError(column, value, "this is not a whole number", "write digits only, as 12")
+    last = max(text.rfind("."), text.rfind(","))
+    found = text[last]  # the decimal mark, if the last mark is one
+    before, after = text[:last], text[last + 1 :]
+    if len(marks) == 1 and text.count(found) > 1:
+        found = "." if found == "," else ","  # a mark that is repeated parts thousands
+        before, after = text, ""
+    elif len(marks) == 1 and len(after) == 3 and len(before) <= 3 and not before.startswith("0"):
+        if not decimal_mark:
             raise CellError(
                 column,
                 value,
-                "the number is fractional, or has a thousands separator",
-                "write whole units, digits only",
+                f"the '{found}' may be a thousands mark ({before}{after}) or a decimal mark ({before}{found}{after})",
+                'declare the file\'s mark, as decimal_mark: "," in its sidecar or --decimal-mark, or write digits only',
             )
+        if found != decimal_mark:
+            return sign + before + after
+    if decimal_mark and found != decimal_mark:
+        raise CellError(
+            column, value, f"the file is declared to have the decimal mark '{decimal_mark}'", "declare the right mark"
+        )
+    thousands = "," if found == "." else "."
+    whole = before.replace(thousands, "")
+    if thousands in before and not re.fullmatch(rf"[0-9]{{1,3}}([{thousands}][0-9]{{3}})+", before):
         raise CellError(column, value, "this is not a whole number", "write digits only, as 12")
-    if len(value.lstrip("0")) > len(str(most)) or int(value) > most:
-        raise CellError(column, value, f"the number is above {most}", "check the number")
-    return int(value)
+    if after.strip("0"):
+        raise CellError(column, value, "the number is fractional", "write whole units")
+    return sign + whole
 
 
 def choice(cells: Mapping[str, str], column: str, words: Collection[Word]) -> Word | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import read_sidecar, sidecar_of
 from invsync_dagster.inventory.imports.importing import import_file, refuse
-from invsync_dagster.inventory.imports.reading import INVENTORY, FileError, open_source
+from invsync_dagster.inventory.imports.kinds import Kind, kinds
+from invsync_dagster.inventory.imports.reading import INVENTORY, open_source
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult
+from invsync_dagster.settings import ImportSource
 
 # A file still being copied changes at least this often.
 SETTLED_AFTER = timedelta(seconds=2)
@@ -19,8 +23,10 @@ UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart", ".swp", ".lock")
 OURS = (".yaml", ".rejects.csv")
 
 
-def waiting_files(folder: Path, now: datetime) -> list[Path]:
+def waiting_files(folder: Path, now: datetime, sources: Mapping[str, ImportSource] | None = None) -> list[Path]:
     """Files in `folder` to be imported, inventories first (mappings name their SKUs), then the older first.
+
+    `sources`: the kinds of files that channels.yaml names.
 
     Left out: sidecars and rejects files, hidden and unfinished ones, and those that changed in the last 2 seconds.
     """
@@ -35,13 +41,13 @@ def waiting_files(folder: Path, now: datetime) -> list[Path]:
         # The inode's time as well: copies that keep the original's modification time are new all the same.
         changed = max(status.st_mtime, status.st_ctime)
         if changed <= (now - SETTLED_AFTER).timestamp():
-            found.append((_is_mapping(path), status.st_mtime, path.name, path))
+            found.append((_is_mapping(path, kinds(sources or {})), status.st_mtime, path.name, path))
     return [entry[-1] for entry in sorted(found)]
 
 
-def _is_mapping(path: Path) -> bool:
+def _is_mapping(path: Path, exports: Sequence[Kind]) -> bool:
     try:
-        with open_source(path) as source:
+        with open_source(path, exports=exports) as source:
             return source.kind != INVENTORY
     except FileError:
         return True

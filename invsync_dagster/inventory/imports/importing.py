@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.counts import approve_held, drop_held
@@ -20,11 +23,14 @@ from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
 from invsync_dagster.inventory.imports.apply_mapping import apply_mapping, contradicted, known_channels, known_skus
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.inventory_file import InventoryRow, read_inventory
+from invsync_dagster.inventory.imports.declaration import Declaration, settle
+from invsync_dagster.inventory.imports.inventory_rows import read_inventory
+from invsync_dagster.inventory.imports.kinds import kinds
 from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
-from invsync_dagster.inventory.imports.reading import INVENTORY, FileError, Rejection, open_source
+from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
+from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
+from invsync_dagster.inventory.imports.spool import Spool
 from invsync_dagster.inventory.tables import imports
 
 NOTHING = "no row of the file can go in"
@@ -38,18 +44,24 @@ class DecisionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file taken apart: the rows that can go in, and the others."""
+    """A file taken apart: the rows that can go in, and the others. `declaration` has its kind's defaults filled in."""
 
     kind: str
     file: str
     declaration: Declaration
     rejections: tuple[Rejection, ...]
-    inventory: Sequence[InventoryRow] = ()
+    inventory: Spool | None = None
     listings: Sequence[MappingRow] = ()
+    source: str = ""
+    left_out: tuple[tuple[str, int], ...] = ()
 
     @property
     def good(self) -> int:
-        return len(self.inventory) + len(self.listings)
+        return self.inventory.count if self.inventory else len(self.listings)
+
+
+class _NotKeptError(Exception):
+    """Rolls back what was tried: a preview, or what is beyond the limits."""
 
 
 def preview(basis: Basis, path: Path, declaration: Declaration | None = None) -> Preview:
@@ -57,10 +69,11 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
 
     It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
     """
-    parsed = _parse(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now))
-    with write_transaction(basis.engine) as connection:
-        found, _ = _attempt(connection, basis, parsed, "preview", keep=False)
-    return found
+    with _parsed(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now)) as parsed:
+        with suppress(_NotKeptError), write_transaction(basis.engine) as connection:
+            found = _apply(connection, basis, parsed, "preview")
+            raise _NotKeptError
+        return found
 
 
 def import_file(
@@ -68,36 +81,54 @@ def import_file(
 ) -> ImportResult:
     """Import `path`: applied, held beyond the limits, rejected as a whole, or known already.
 
-    One row in `imports` tells. `declaration.as_of` is the file's own time where it isn't given. Rows that can't go in
-    are written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is kept under `folder`/done,
-    held or rejected. An inventory file with the content of the last one applied is a new count only if a later `as_of`
-    is declared; without, it is the same file again, and changes nothing.
+    One row in `imports` tells. What `declaration` leaves open comes from the file's kind, its `as_of` from the file's own
+    time. Rows that can't go in are written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is
+    kept under `folder`/done, held or rejected. An inventory file with the content of the last one applied is a new count
+    only if a later `as_of` is declared; without, it is the same file again, and changes nothing.
 
-    Raises `FileError` if `path` can't be read at all.
+    It goes in as a whole, in one transaction, or not at all. Raises `FileError` if `path` can't be read at all, or if the
+    disk is full: then nothing is changed.
     """
     given = declaration or Declaration()
     sha256 = _sha256(path)
     rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
-    try:
-        parsed = _parse(basis, path, path.name, _dated(path, given, basis.now))
-    except FileError as error:
-        return refuse(basis, path, str(error))
-    if parsed.rejections:
-        write_rejects(rejects, parsed.rejections)
-    else:
-        rejects.unlink(missing_ok=True)
-    written = rejects if parsed.rejections else None
-    if not parsed.good:
-        return replace(refuse(basis, path, f"{path.name}: {NOTHING}", parsed), rejects_file=written)
+    with ExitStack() as stack:
+        try:
+            parsed = stack.enter_context(_parsed(basis, path, path.name, _dated(path, given, basis.now)))
+        except FileError as error:
+            return refuse(basis, path, str(error))
+        if parsed.rejections:
+            write_rejects(rejects, parsed.rejections)
+        else:
+            rejects.unlink(missing_ok=True)
+        written = rejects if parsed.rejections else None
+        if not parsed.good:
+            return replace(refuse(basis, path, f"{path.name}: {NOTHING}", parsed), rejects_file=written)
+        with _full_disk_named(path.name):
+            return replace(
+                _apply_or_hold(basis, path, parsed, sha256, given), rejections=parsed.rejections, rejects_file=written
+            )
+
+
+def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult:
+    with suppress(_NotKeptError), write_transaction(basis.engine) as connection:
+        same = _same_again(connection, parsed, sha256, given)
+        if same is not None:
+            return same
+        import_id = _new_id(connection, basis.now, sha256)
+        found = _apply(connection, basis, parsed, import_id)
+        if found.beyond:
+            raise _NotKeptError
+        kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, "", parsed, found)
+        return ImportResult(import_id, results.APPLIED, "", found, kept_file=kept)
+    # Beyond the limits: all of it is rolled back, and only then is the file entered as held.
     with write_transaction(basis.engine) as connection:
         same = _same_again(connection, parsed, sha256, given)
         if same is not None:
-            return replace(same, rejections=parsed.rejections, rejects_file=written)
-        import_id = _new_id(connection, basis.now, sha256)
-        found, reason = _attempt(connection, basis, parsed, import_id, keep=True)
-        state = results.HELD if found.beyond else results.APPLIED
-        kept = _record(connection, basis, path, sha256, import_id, state, reason, parsed, found)
-    return ImportResult(import_id, state, reason, found, parsed.rejections, written, kept)
+            return same
+        import_id, reason = _new_id(connection, basis.now, sha256), "; ".join(found.beyond)
+        kept = _record(connection, basis, path, sha256, import_id, results.HELD, reason, parsed, found)
+        return ImportResult(import_id, results.HELD, reason, found, kept_file=kept)
 
 
 def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
@@ -115,11 +146,15 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
         raise DecisionError(
             f"the kept copy {row.path} is missing or was changed; drop the import and give the file again"
         )
-    parsed = _parse(basis, path, row.file_name, Declaration.from_dict(row.summary["declaration"]))
     target = f"done/{path.name}"
-    with write_transaction(basis.engine) as connection:
+    declared = Declaration.from_dict(row.summary["declaration"])
+    with (
+        _parsed(basis, path, row.file_name, declared) as parsed,
+        _full_disk_named(row.file_name),
+        write_transaction(basis.engine) as connection,
+    ):
         _held(connection, import_id)
-        found, _ = _attempt(connection, basis, parsed, import_id, keep=True, approved=True)
+        found = _apply(connection, basis, parsed, import_id)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
     _move(path, basis.folder / target)
     return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
@@ -149,22 +184,41 @@ def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) 
     return ImportResult(import_id, results.REJECTED, reason, rejections=rejections, kept_file=kept)
 
 
-def _parse(basis: Basis, path: Path, name: str, declaration: Declaration) -> Parsed:
-    with basis.engine.connect() as connection, open_source(path, name) as source:
+@contextmanager
+def _parsed(basis: Basis, path: Path, name: str, declaration: Declaration) -> Iterator[Parsed]:
+    """Take a file apart before any transaction, so that nobody waits for its reading. Raises `FileError`."""
+    hints = Hints(
+        kind=declaration.kind,
+        basis=declaration.basis,
+        encoding=declaration.encoding,
+        decimal_mark=declaration.decimal_mark,
+        locations=declaration.locations,
+    )
+    with (
+        basis.engine.connect() as connection,
+        open_source(path, name, exports=kinds(basis.sources), hints=hints) as source,
+        Spool(name) as spool,
+    ):
         channels = known_channels(connection)
-        for channel in declaration.contains:
+        settled = settle(connection, name, declaration, source.export)
+        for channel in settled.contains or ():
             if channel not in channels:
                 mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
                 raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
         if source.kind == INVENTORY:
-            rows, rejections = read_inventory(name, source)
-            return Parsed(source.kind, name, declaration, tuple(rejections), inventory=rows)
+            connection.rollback()  # reading a long file must not keep the database from tidying up
+            rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
+            title = source.export.title if source.export else ""
+            left_out = tuple(source.left_out.most_common())
+            yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
+            return
         listings, rejections = read_mapping(
             name, source, channels=channels, known=lambda skus: known_skus(connection, skus)
         )
         listings, more = contradicted(connection, name, listings)
+        connection.rollback()
         rejections = sorted(rejections + more, key=lambda one: one.line)
-        return Parsed(source.kind, name, declaration, tuple(rejections), listings=listings)
+        yield Parsed(source.kind, name, settled, tuple(rejections), listings=listings)
 
 
 def _dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:
@@ -177,23 +231,28 @@ def _dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:
     return declaration
 
 
-def _attempt(
-    connection: Connection, basis: Basis, parsed: Parsed, import_id: str, *, keep: bool, approved: bool = False
-) -> tuple[Preview, str]:
-    """Apply the rows inside a savepoint; a preview, or what is beyond the limits and not approved, is rolled back."""
-    savepoint = connection.begin_nested()
-    found = replace(
-        apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
-        if parsed.kind == INVENTORY
-        else apply_mapping(connection, parsed.listings, basis, import_id),
-        file=parsed.file,
-        rejections=parsed.rejections,
-    )
-    if keep and (approved or not found.beyond):
-        savepoint.commit()
+def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str) -> Preview:
+    if parsed.inventory is None:
+        found = apply_mapping(connection, parsed.listings, basis, import_id)
     else:
-        savepoint.rollback()
-    return found, "; ".join(found.beyond)
+        found = apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
+        found = replace(found, counts=parsed.declaration.in_words())
+    return replace(
+        found, file=parsed.file, source=parsed.source, rejections=parsed.rejections, left_out=parsed.left_out
+    )
+
+
+@contextmanager
+def _full_disk_named(name: str) -> Iterator[None]:
+    """Say in one sentence that the disk, or the database's, is full: the transaction was rolled back."""
+    try:
+        yield
+    except (OSError, OperationalError) as error:
+        full = "full" in str(error.orig) if isinstance(error, OperationalError) else error.errno == errno.ENOSPC
+        if not full:
+            raise
+        mend = "free space, and give the file again; nothing of it went in"
+        raise FileError(name, "the disk of the database or of the import folder is full", mend) from error
 
 
 def _same_again(connection: Connection, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult | None:

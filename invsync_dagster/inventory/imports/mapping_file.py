@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from invsync_dagster.inventory.imports import fields
-from invsync_dagster.inventory.imports.reading import CellError, Rejection, Row, Source
+from invsync_dagster.inventory.imports.reading import Row, Source
+from invsync_dagster.inventory.imports.refusals import CellError, Rejection
 from invsync_dagster.inventory.listings import Status
 
 STATUSES: tuple[Status, ...] = ("active", "paused", "excluded", "retired")

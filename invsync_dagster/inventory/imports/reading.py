@@ -1,74 +1,27 @@
-"""Reads CSV and Excel files row by row as exact text: which columns a file has, and each row with its line number."""
+"""Reads files row by row as exact text: of which kind a file is, and each row with its line number."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import io
-import re
-import warnings
-import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from invsync_dagster.inventory.imports.encodings import DECODERS, encoding_of
+from invsync_dagster.inventory.imports.excel import Record, excel_records
+from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut, column_name
+from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
 
 INVENTORY = "inventory"
 MAPPING = "mapping"
 
 DELIMITERS = (",", ";", "\t")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
-
-# A spreadsheet keeps 15 significant digits of a number; what was typed beyond them is lost, not only hidden.
-# Source: Microsoft, "Excel specifications and limits", number precision.
-EXCEL_DIGITS = 15
-
-
-class FileError(Exception):
-    """A file that can't be used as a whole; nothing of it goes in.
-
-    `line` is 1 for the header, 0 where no line can be named. `str()` is one sentence with file, line and mend.
-    """
-
-    def __init__(self, file: str, reason: str, mend: str, *, line: int = 0, column: str = "") -> None:
-        where = file + (f" line {line}" if line else "") + (f" column '{column}'" if column else "")
-        super().__init__(f"{where}: {reason} - {mend}")
-        self.file = file
-        self.line = line
-        self.column = column
-        self.reason = reason
-        self.mend = mend
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` the cell as it was read."""
-
-    file: str
-    line: int
-    column: str
-    value: str
-    reason: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.file} line {self.line} column '{self.column}': {self.reason} - {self.mend}"
-
-
-class CellError(Exception):
-    """A cell that can't be used: its column, what it held, why not, and what to do about it."""
-
-    def __init__(self, column: str, value: str, reason: str, mend: str) -> None:
-        super().__init__(reason)
-        self.column = column
-        self.value = value
-        self.reason = reason
-        self.mend = mend
-
-    def rejection(self, file: str, line: int) -> Rejection:
-        return Rejection(file, line, self.column, self.value, self.reason, self.mend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,48 +49,70 @@ LAYOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the text of each column of the layout ("" where the file has no such column or an empty cell)."""
+    """One row: the text of each column of the layout ("" where the file has no such column or an empty cell).
+
+    `part`: the place that the row is about, where a file has a row for each.
+    """
 
     line: int
     cells: dict[str, str]
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is declared of a file before it is read; "" is found out, or comes from the kind that the header shows."""
+
+    kind: str = ""
+    basis: str = ""
+    encoding: str = ""
+    decimal_mark: str = ""
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened file: what kind it is by its header, the columns it has, and its rows in order (to be read once)."""
+    """An opened file: what kind it is by its header, the columns it has, and its rows in order (to be read once).
+
+    `export` is the kind of a file that isn't ours. `left_out` counts, by reason, the rows read so far that rightly state
+    nothing.
+    """
 
     kind: str
     columns: frozenset[str]
     rows: Iterator[Row | Rejection]
+    export: Kind | None = None
+    decimal_mark: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
-def open_source(path: Path, name: str = "") -> Iterator[Source]:
-    """Open a `.csv` or `.xlsx` file; rows stream, empty lines are left out. `name` stands in messages.
+def open_source(
+    path: Path, name: str = "", *, exports: Sequence[Kind] = EXPORTS, hints: Hints | None = None
+) -> Iterator[Source]:
+    """Open a `.csv`, `.txt`, `.tsv` or `.xlsx` file; rows stream, empty lines are left out. `name` stands in messages.
 
     Rows come as `Row`, or as `Rejection` where the text of a row can't be taken apart. Raises `FileError` here or while
-    reading: unreadable, not UTF-8, no or wrong header, a quote that is never closed.
+    reading: unreadable, unknown encoding, no or wrong header, a header of two kinds, a quote that is never closed.
     """
-    name = name or path.name
+    name, given = name or path.name, hints or Hints()
     try:
         if path.suffix.lower() in EXCEL_SUFFIXES:
             with path.open("rb") as file:
-                yield _source(name, _excel_records(name, file))
+                yield _source(name, excel_records(name, file), exports, given)
         elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
             raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
         else:
-            with path.open("r", encoding="utf-8-sig", newline="") as text:
-                yield _source(name, _csv_records(name, text))
+            encoding = given.encoding or encoding_of(path, name, exports)
+            with path.open("r", encoding=DECODERS.get(encoding, encoding), newline="") as text:
+                yield _source(name, _csv_records(name, text, exports, encoding), exports, given)
     except OSError as error:
         raise FileError(
             name, f"the file can't be read ({error.strerror})", "check that it is there and readable"
         ) from error
 
 
-Record = tuple[int, "list[str | CellError] | CellError"]
-
-
-def _source(name: str, records: Iterator[Record]) -> Source:
+def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints: Hints) -> Source:
     for line, cells in records:
         if isinstance(cells, CellError):
             raise FileError(name, cells.reason, cells.mend, line=line)
@@ -148,26 +123,134 @@ def _source(name: str, records: Iterator[Record]) -> Source:
     header = [_column_name(cell) for cell in cells]
     while header and not header[-1]:
         header.pop()
-    layout = _layout(name, header, line)
-    return Source(layout.kind, frozenset(header), _rows(name, layout, header, records))
+    export = _export(name, header, exports, hints, line)
+    if export is None:
+        layout = _layout(name, header, line, exports)
+        return Source(
+            layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
+        )
+    left_out: Counter[str] = Counter()
+    rows = _export_rows(name, export, header, records, hints, left_out)
+    mark = hints.decimal_mark or export.decimal_mark
+    return Source(INVENTORY, frozenset(header), rows, export, mark, left_out)
+
+
+def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints, line: int) -> Kind | None:
+    """The kind of file that the header is of; None: one of ours."""
+    ours = set(header) <= set(LAYOUTS[0].columns) or set(header) <= set(LAYOUTS[1].columns)
+    if hints.kind:
+        for kind in exports:
+            if kind.name == hints.kind and kind.fits(header):
+                return kind
+        known = {kind.name: kind for kind in exports}
+        if hints.kind in known:
+            looked = known[hints.kind].looked_for()
+            raise FileError(
+                name, f"it is declared as {hints.kind}, but has not its columns", f"known by {looked}", line=line
+            )
+        raise FileError(name, f"it is declared as an unknown kind '{hints.kind}'", f"known: {', '.join(known)}")
+    fitting = [kind for kind in exports if kind.fits(header)]
+    if ours and all(kind in EXPORTS for kind in fitting):
+        return None
+    if len(fitting) > 1 or (ours and fitting):
+        names = [kind.name for kind in fitting] + ([INVENTORY] if ours else [])
+        raise FileError(
+            name,
+            f"the header fits {len(names)} kinds of files: {', '.join(names)}",
+            f"declare one of them in {name}.yaml, as kind: {names[0]}",
+            line=line,
+        )
+    return fitting[0] if fitting else None
+
+
+def _export_rows(
+    name: str, export: Kind, header: list[str], records: Iterator[Record], hints: Hints, left_out: Counter[str]
+) -> Iterator[Row | Rejection]:
+    """The rows of a file that isn't ours, as rows of an inventory file."""
+    places = export.fields_of(header)
+    blank = dict.fromkeys(LAYOUTS[0].columns, "")
+    basis = hints.basis or export.basis
+    if export is SHOPIFY_INVENTORY and basis not in places:
+        shown = {"on_hand": "On hand", "available": "Available"}[basis]
+        other = "available" if basis == "on_hand" else "on_hand"
+        mend = f"export all quantity types, or declare basis: {other}"
+        raise FileError(name, f"it has no column '{shown}', which a count of basis {basis} needs", mend, line=1)
+    seen: set[str] = set()
+    title = handle = ""
+    for line, cells in records:
+        if isinstance(cells, CellError):
+            yield cells.rejection(name, line)
+            continue
+        if _blank(cells):
+            continue
+        broken = next(
+            (place for place in places.values() if place < len(cells) and isinstance(cells[place], CellError)), -1
+        )
+        if broken >= 0:
+            error = cells[broken]
+            assert isinstance(error, CellError)  # noqa: S101 - it was looked for
+            yield Rejection(name, line, header[broken], error.value, error.reason, error.mend)
+            continue
+        if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
+            reason = f"the row has {len(cells)} cells, the header {len(header)}"
+            yield Rejection(
+                name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
+            )
+            continue
+        stated = {field: str(cells[place]) for field, place in places.items()}
+        if "handle" in stated:  # Shopify writes a product's title on its first row only
+            if stated.get("title") or stated["handle"] != handle:
+                title, handle = stated.get("title", ""), stated["handle"]
+            stated["title"] = title
+        found = export.translate(stated, basis) if export.translate else stated
+        if isinstance(found, LeftOut):
+            left_out[found.why] += 1
+            continue
+        part = found.pop("part", "") if export.parts else ""
+        if export.parts:
+            seen.add(part)
+            if hints.locations and hints.locations != ("all",) and part not in hints.locations:
+                left_out["at another location"] += 1
+                continue
+        yield Row(line, blank | found, part)
+    if export.parts:
+        _check_locations(name, seen, hints.locations)
+
+
+def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> None:
+    there = ", ".join(f"'{one}'" for one in sorted(seen))
+    if len(seen) > 1 and not declared:
+        raise FileError(
+            name,
+            f"it counts at {len(seen)} locations: {there}",
+            f"declare in {name}.yaml which are sold from, as locations: all, or locations: [{sorted(seen)[0]}]",
+        )
+    missing = [one for one in declared if one not in seen and one != "all"]
+    if missing and seen:
+        raise FileError(name, f"it has no row of the declared location '{missing[0]}'", f"its locations: {there}")
 
 
 def _blank(cells: Sequence[str | CellError]) -> bool:
+    if cells and cells[0]:  # nearly always, and a fifth of the time of the other way
+        first = cells[0]
+        if isinstance(first, CellError) or not first.isspace():
+            return False
     return not any(isinstance(cell, CellError) or cell.strip() for cell in cells)
 
 
 def _column_name(cell: str | CellError) -> str:
-    return "" if isinstance(cell, CellError) else re.sub(r"[\s-]+", "_", cell.strip().lower())
+    return "" if isinstance(cell, CellError) else column_name(cell)
 
 
-def _layout(name: str, header: Sequence[str], line: int) -> Layout:
+def _layout(name: str, header: Sequence[str], line: int, exports: Sequence[Kind]) -> Layout:
     layout = max(LAYOUTS, key=lambda one: len(set(one.columns) & set(header)))
     expected = ", ".join(layout.columns)
     if not set(layout.columns) & set(header):
         raise FileError(
             name,
             "the header names none of the known columns",
-            f"inventory files have {', '.join(LAYOUTS[0].columns)}; mapping files have {', '.join(LAYOUTS[1].columns)}",
+            f"inventory files have {', '.join(LAYOUTS[0].columns)}; mapping files have {', '.join(LAYOUTS[1].columns)};"
+            f" looked for besides: {'; '.join(kind.looked_for() for kind in exports)}",
             line=line,
         )
     for column in header:
@@ -197,8 +280,8 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             continue
         if _blank(cells):
             continue
-        broken = next((cell for cell in cells if isinstance(cell, CellError)), None)
-        if broken is not None:
+        if CellError in map(type, cells):
+            broken = next(cell for cell in cells if isinstance(cell, CellError))
             column = header[cells.index(broken)] if cells.index(broken) < len(header) else ""
             yield Rejection(name, line, column, broken.value, broken.reason, broken.mend)
         elif len(cells) < len(header):
@@ -211,18 +294,22 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
                 name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes"
             )
         else:
-            yield Row(line, blank | dict(zip(header, [str(cell) for cell in cells], strict=False)))
+            yield Row(line, blank | dict(zip(header, map(str, cells), strict=False)))
 
 
-def _csv_records(name: str, text: io.TextIOWrapper) -> Iterator[Record]:
+def _csv_records(name: str, text: io.TextIOWrapper, exports: Sequence[Kind], encoding: str) -> Iterator[Record]:
     try:
         first = text.readline()
         while first and not first.strip():
             first = text.readline()
         text.seek(0)
     except UnicodeDecodeError as error:
-        raise _not_utf8(name, 1, error) from error
-    reader = csv.reader(text, delimiter=_delimiter(first), strict=True)
+        raise _not_decoded(name, 1, encoding) from error
+    delimiter = _delimiter(first, exports)
+    header = [column_name(cell) for cell in first.split(delimiter)]
+    unquoted = delimiter == "\t" and any(kind.unquoted and kind.fits(header) for kind in exports)
+    quoting: Any = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
+    reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -230,7 +317,7 @@ def _csv_records(name: str, text: io.TextIOWrapper) -> Iterator[Record]:
         except StopIteration:
             return
         except UnicodeDecodeError as error:
-            raise _not_utf8(name, line, error) from error
+            raise _not_decoded(name, line, encoding) from error
         except csv.Error as error:
             if "end of data" in str(error):
                 raise FileError(
@@ -242,79 +329,18 @@ def _csv_records(name: str, text: io.TextIOWrapper) -> Iterator[Record]:
             yield line, list(cells)
 
 
-def _not_utf8(name: str, line: int, error: UnicodeDecodeError) -> FileError:
-    mend = "save it as 'CSV UTF-8' or as .xlsx"
-    if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return FileError(name, "the file is UTF-16", mend)
+def _not_decoded(name: str, line: int, encoding: str) -> FileError:
     # The decoder works in blocks ahead of the reader, so the line is the block's: at or after the one named.
-    return FileError(name, f"the file is not UTF-8 (from line {line} on)", mend)
+    mend = "declare the right encoding, or save it as 'CSV UTF-8'"
+    return FileError(name, f"the file is not in the encoding {encoding} (from line {line} on)", mend)
 
 
-def _delimiter(header: str) -> str:
+def _delimiter(header: str, exports: Sequence[Kind]) -> str:
     """The separator under which the header has the most known columns; it decides, since texts may hold all three."""
     known = {column for layout in LAYOUTS for column in layout.columns}
+    known |= {name for kind in exports for names in kind.columns.values() for name in names}
 
     def hits(delimiter: str) -> int:
         return len(known & {_column_name(cell) for cell in next(csv.reader([header], delimiter=delimiter), [])})
 
     return max(DELIMITERS, key=hits)
-
-
-def _excel_records(name: str, file: Any) -> Iterator[Record]:
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out hold none of our cells
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
-        raise FileError(
-            name, "the file is no readable Excel workbook", "save it again as .xlsx without a password"
-        ) from error
-    try:
-        sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        filled = [sheet for sheet in sheets if _has_cells(sheet)]
-        if len(filled) > 1:
-            titles = ", ".join(f"'{sheet.title}'" for sheet in filled)
-            raise FileError(name, f"the workbook has several filled sheets ({titles})", "keep one of them per file")
-        for sheet in filled:
-            sheet.reset_dimensions()  # some programs write a wrong range, and rows beyond it would be lost
-            width = 0
-            for line, row in enumerate(sheet.iter_rows(), start=1):
-                cells = [_excel_text(cell) for cell in row]
-                if not width and any(cells):
-                    width = len(cells)
-                # A row ends at its last filled cell, so that empty cells at its end aren't missing ones.
-                yield line, cells + [""] * (width - len(cells))
-    finally:
-        book.close()
-
-
-def _has_cells(sheet: Any) -> bool:
-    sheet.reset_dimensions()
-    return any(cell.value is not None for row in sheet.iter_rows(max_row=100) for cell in row)
-
-
-def _excel_text(cell: Any) -> str | CellError:
-    """The cell as its author sees it, where that is exact; numbers and dates made of ids by the program are refused."""
-    value = cell.value
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        if cell.data_type == "e":
-            return CellError("", value, f"the cell shows the error {value}", "mend the formula")
-        return value
-    as_text = "format the column as text, and enter the value anew"
-    if isinstance(value, bool):
-        return CellError("", str(value).upper(), "the program made a truth value of it", as_text)
-    if isinstance(value, (datetime, date, time, timedelta)):
-        return CellError("", str(value), "the program made a date or time of it", as_text)
-    if abs(value) >= 10**EXCEL_DIGITS:
-        shown = str(value)
-        return CellError("", shown, f"a number of more than {EXCEL_DIGITS} digits, whose last digits are lost", as_text)
-    if isinstance(value, float) and not value.is_integer():
-        return repr(value)
-    digits = str(int(value))
-    padding = re.fullmatch(r"0+", cell.number_format or "")
-    return digits.zfill(len(padding.group())) if padding and value >= 0 else digits

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invsync_dagster.inventory.imports.reading import Rejection
+from invsync_dagster.inventory.imports.reading import INVENTORY
+from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.settings import ImportLimits
 
 SHOWN = 20  # largest moves, and rejected rows; enough to see what kind of file it is
@@ -47,16 +49,21 @@ class Preview:
     """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
 
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
-    rows could be sold before. `beyond` says in words which limits the file goes beyond: it is held if there is one.
+    rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
+    file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
+    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one.
     """
 
     kind: str
     file: str = ""
+    source: str = ""
+    counts: str = ""
     rows: int = 0
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     older: int = 0
+    absent: int = 0
     zeroed: int = 0
     stocked: int = 0
     units_before: int = 0
@@ -65,6 +72,7 @@ class Preview:
     largest: tuple[Move, ...] = ()
     beyond: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -75,6 +83,7 @@ class Preview:
         return asdict(self) | {
             "largest": [asdict(move) for move in self.largest],
             "beyond": list(self.beyond),
+            "left_out": dict(self.left_out),
             "rejected": self.rejected,
             "rejections": [asdict(one) for one in self.rejections[:SHOWN]],
         }
@@ -83,7 +92,7 @@ class Preview:
         """The preview in words, several lines."""
         noun = "SKUs" if self.kind == "inventory" else "listings"
         lines = [
-            f"{self.file} ({self.kind}): {self.rows} rows; {noun}: {self.added} added, {self.changed} changed,"
+            f"{self.file} ({self.source or self.kind}): {self.rows} rows; {noun}: {self.added} added, {self.changed} changed,"
             f" {self.unchanged} unchanged; {self.rejected} rows rejected"
         ]
         if self.kind == "inventory":
@@ -92,6 +101,11 @@ class Preview:
                 f" {self.units_moved} units moved in SKUs known before;"
                 f" {self.zeroed} of {self.stocked} that could be sold go to 0"
             )
+        if self.counts:
+            lines.append(self.counts)
+        lines += [f"{rows} rows left out: {why}" for why, rows in self.left_out]
+        if self.absent:
+            lines.append(f"{self.absent} SKUs of the stock are not in the file, and stay as they are")
         if self.older:
             lines.append(f"{self.older} rows change nothing: a count of the same time or newer is in force")
         if self.largest:
@@ -141,31 +155,101 @@ class ImportResult:
         return "\n".join(lines)
 
 
-def judge(moves: Sequence[Move], limits: ImportLimits) -> tuple[str, ...]:
-    """Say in words beyond which limits the moves of known SKUs (unchanged ones included) go; none: nothing to hold.
+@dataclass(slots=True)
+class Tally:
+    """What the rows of an inventory file do, added up row by row; `known` are moves of SKUs known before."""
 
-    Shares are of what the source names, not of the whole stock: an all-zero file of one shelf must not pass because the
-    other shelves are full. Beyond a limit is what exceeds its share and its minimum both.
-    """
-    stocked = sum(move.available_before > 0 for move in moves)
-    zeroed = sum(move.zeroes for move in moves)
-    before = sum(max(move.quantity_before, 0) for move in moves)
-    moved = sum(move.units for move in moves)
-    beyond = []
-    if zeroed > limits.zeroed_minimum and zeroed > limits.zeroed_share * stocked:
-        beyond.append(f"{zeroed} of {stocked} SKUs that can be sold would go to 0 (limit {limits.zeroed_share:.0%})")
-    if moved > limits.moved_minimum_units and moved > limits.moved_share * before:
-        beyond.append(f"{moved} units would move, of {before} on hand (limit {limits.moved_share:.0%})")
-    return tuple(beyond)
+    limits: ImportLimits
+    rows: int = 0
+    added: int = 0
+    changed: int = 0
+    older: int = 0
+    zeroed: int = 0
+    stocked: int = 0
+    on_hand: int = 0
+    units_before: int = 0
+    units_after: int = 0
+    units_moved: int = 0
+    largest: list[Move] = field(default_factory=list)
+
+    def add(self, move: Move, *, new: bool) -> None:
+        """Count what one row does."""
+        self.rows += 1
+        self.units_after += move.quantity_after
+        units = move.units
+        if units:
+            self.largest.append(move)
+        if new:
+            self.added += 1
+            return
+        self.units_before += move.quantity_before
+        self.on_hand += max(move.quantity_before, 0)
+        self.units_moved += units
+        self.stocked += move.available_before > 0
+        self.zeroed += move.zeroes
+
+    def add_unmoved(self, quantity: int, available: int) -> None:
+        """Count a row that changes nothing: the limits are about it too."""
+        self.rows += 1
+        self.units_before += quantity
+        self.units_after += quantity
+        self.on_hand += max(quantity, 0)
+        self.stocked += available > 0
+
+    def cut(self) -> None:
+        """Keep the largest moves only."""
+        self.largest = heapq.nsmallest(SHOWN, self.largest, key=lambda move: (-move.units, move.sku))
+
+    def beyond(self) -> tuple[str, ...]:
+        """Say in words beyond which limits the file goes; none: nothing to hold.
+
+        Shares are of what the source names, not of the whole stock: an all-zero file of one shelf must not pass because
+        the other shelves are full. Beyond a limit is what exceeds its share and its minimum both.
+        """
+        limits, beyond = self.limits, []
+        if self.zeroed > limits.zeroed_minimum and self.zeroed > limits.zeroed_share * self.stocked:
+            beyond.append(
+                f"{self.zeroed} of {self.stocked} SKUs that can be sold would go to 0 (limit {limits.zeroed_share:.0%})"
+            )
+        if self.units_moved > limits.moved_minimum_units and self.units_moved > limits.moved_share * self.on_hand:
+            beyond.append(
+                f"{self.units_moved} units would move, of {self.on_hand} on hand (limit {limits.moved_share:.0%})"
+            )
+        return tuple(beyond)
+
+    def preview(self) -> Preview:
+        return Preview(
+            kind=INVENTORY,
+            rows=self.rows,
+            added=self.added,
+            changed=self.changed,
+            unchanged=self.rows - self.added - self.changed,
+            older=self.older,
+            zeroed=self.zeroed,
+            stocked=self.stocked,
+            units_before=self.units_before,
+            units_after=self.units_after,
+            units_moved=self.units_moved,
+            largest=tuple(self.largest),
+            beyond=self.beyond(),
+        )
 
 
 def write_rejects(path: Path, rejections: Iterable[Rejection]) -> None:
-    """Write the rejected rows as CSV (file, line, column, value, reason, mend), whole or not at all."""
+    """Write the rejected rows as CSV (file, line, column, value, reason, mend), whole or not at all. Raises `FileError`."""
     partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "line", "column", "value", "reason", "mend"))
-        writer.writerows((one.file, one.line, one.column, one.value, one.reason, one.mend) for one in rejections)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("file", "line", "column", "value", "reason", "mend"))
+            writer.writerows((one.file, one.line, one.column, one.value, one.reason, one.mend) for one in rejections)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FileError(
+            path.name,
+            f"the rejected rows can't be written ({error.strerror})",
+            f"free space in {path.parent.name}/ or make it writable, and give the file again; nothing of it went in",
+        ) from error

@@ -14,14 +14,15 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import DecisionError, preview
-from invsync_dagster.inventory.imports.reading import FileError
-from invsync_dagster.inventory.imports.results import Move, judge
+from invsync_dagster.inventory.imports.refusals import FileError
+from invsync_dagster.inventory.imports.results import Move, Tally
 from invsync_dagster.inventory.status import status
 from invsync_dagster.inventory.tables import (
     central_inventory,
     imports,
     operator_actions,
 )
+from invsync_dagster.settings import ImportLimits
 from tests.unit.imports.stock import LIMITS, MAPPING_HEADER, NOW, approve, drop, import_file, many
 
 
@@ -180,6 +181,13 @@ def test_a_source_that_makes_all_inactive_is_held_like_one_that_zeroes_all(stock
 
 def moves(count: int, before: int, after: int) -> list[Move]:
     return [Move(str(number), "", before, after, before, after) for number in range(count)]
+
+
+def judge(found: list[Move], limits: ImportLimits) -> tuple[str, ...]:
+    tally = Tally(limits)
+    for move in found:
+        tally.add(move, new=False)
+    return tally.beyond()
 
 
 def test_limits_are_exceeded_only_beyond_share_and_minimum():

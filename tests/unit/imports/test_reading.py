@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invsync_dagster.inventory.imports.inventory_file import InventoryRow, read_inventory
+from invsync_dagster.inventory.imports.inventory_file import InventoryRow
+from invsync_dagster.inventory.imports.inventory_rows import read_inventory
 from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
-from invsync_dagster.inventory.imports.reading import FileError, Rejection, open_source
+from invsync_dagster.inventory.imports.reading import open_source
+from invsync_dagster.inventory.imports.refusals import FileError, Rejection
+from invsync_dagster.inventory.imports.spool import Spool
 
 INVENTORY_HEADER = ["sku", "product_name", "quantity", "reserved_quantity", "status"]
 MAPPING_HEADER = ["central_sku", "channel", "platform_sku", "platform_item_id", "platform_location_id"]
@@ -41,7 +44,9 @@ def write_excel(path: Path, rows: Sequence[Sequence[object]], formats: dict[str,
 def inventory_of(path: Path) -> tuple[list[InventoryRow], list[Rejection]]:
     with open_source(path) as source:
         assert source.kind == "inventory"
-        return read_inventory(path.name, source)
+        with Spool(path.name) as spool:
+            rejections = read_inventory(path.name, source, spool)
+            return sorted((row for part in spool.chunks() for row in part), key=lambda row: row.line), rejections
 
 
 def mapping_of(path: Path, channels=("shop", "erp"), unknown=()) -> tuple[list[MappingRow], list[Rejection]]:

@@ -1,0 +1,58 @@
+"""Finds out in which encoding a text file is: UTF-8 if it can be, else only what its header proves; never a guess."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from pathlib import Path
+
+from invsync_dagster.inventory.imports.kinds import Kind, column_name
+from invsync_dagster.inventory.imports.refusals import FileError
+
+# What declares an encoding, and what reads it: Windows writes Shift-JIS with its own additions, UTF-8 with a mark.
+DECODERS = {"utf-8": "utf-8-sig", "shift_jis": "cp932"}
+
+BLOCK = 1 << 20
+
+
+def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
+    """Return the encoding of a file for which none is declared. Raises `FileError`, `OSError`.
+
+    A file that is no UTF-8 is in another encoding only if that makes of its first line the header of a kind of files that
+    comes in it. Nearly any bytes can be read as Windows-1252 or GBK, so that they can be read proves nothing.
+    """
+    line = _first_line_that_is_no_utf8(path)
+    if not line:
+        return "utf-8"
+    with path.open("rb") as file:
+        header = next((one for one in file if one.strip()), b"")
+    mend = "save it as 'CSV UTF-8' or as .xlsx, or declare its encoding, as encoding: windows-1252"
+    if header[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise FileError(name, "the file is UTF-16", mend)
+    for kind in exports:
+        for encoding in kind.encodings:
+            try:
+                text = header.decode(DECODERS.get(encoding, encoding))
+            except UnicodeDecodeError:
+                continue
+            fits = any(kind.fits([column_name(cell) for cell in text.split(mark)]) for mark in "\t;,")
+            # A header in plain letters is the same in all encodings: the last of the kind, that of the West, is meant.
+            if fits and (not header.isascii() or encoding == kind.encodings[-1]):
+                return encoding
+    raise FileError(name, f"the file is not UTF-8 (from line {line} on)", mend)
+
+
+def _first_line_that_is_no_utf8(path: Path) -> int:
+    """The number of the line, 0 if there is none."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 1
+    with path.open("rb") as file:
+        while True:
+            block = file.read(BLOCK)
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                return lines + block[: error.start].count(b"\n")
+            if not block:
+                return 0
+            lines += block.count(b"\n")

@@ -1,0 +1,79 @@
+"""Reads Excel workbooks as the text that their author sees, where that is exact."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from invsync_dagster.inventory.imports.refusals import CellError, FileError
+
+Record = tuple[int, "list[str | CellError] | CellError"]
+
+# A spreadsheet keeps 15 significant digits of a number; what was typed beyond them is lost, not only hidden.
+# Source: Microsoft, "Excel specifications and limits", number precision.
+EXCEL_DIGITS = 15
+
+
+def excel_records(name: str, file: Any) -> Iterator[Record]:
+    """The rows of the one filled sheet, with their numbers. Raises `FileError` for what is no such workbook."""
+    import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # styles and extensions that openpyxl leaves out hold none of our cells
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+        raise FileError(
+            name, "the file is no readable Excel workbook", "save it again as .xlsx without a password"
+        ) from error
+    try:
+        sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        filled = [sheet for sheet in sheets if _has_cells(sheet)]
+        if len(filled) > 1:
+            titles = ", ".join(f"'{sheet.title}'" for sheet in filled)
+            raise FileError(name, f"the workbook has several filled sheets ({titles})", "keep one of them per file")
+        for sheet in filled:
+            sheet.reset_dimensions()  # some programs write a wrong range, and rows beyond it would be lost
+            width = 0
+            for line, row in enumerate(sheet.iter_rows(), start=1):
+                cells = [_excel_text(cell) for cell in row]
+                if not width and any(cells):
+                    width = len(cells)
+                # A row ends at its last filled cell, so that empty cells at its end aren't missing ones.
+                yield line, cells + [""] * (width - len(cells))
+    finally:
+        book.close()
+
+
+def _has_cells(sheet: Any) -> bool:
+    sheet.reset_dimensions()
+    return any(cell.value is not None for row in sheet.iter_rows(max_row=100) for cell in row)
+
+
+def _excel_text(cell: Any) -> str | CellError:
+    """The cell as its author sees it, where that is exact; numbers and dates made of ids by the program are refused."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        if cell.data_type == "e":
+            return CellError("", value, f"the cell shows the error {value}", "mend the formula")
+        return value
+    as_text = "format the column as text, and enter the value anew"
+    if isinstance(value, bool):
+        return CellError("", str(value).upper(), "the program made a truth value of it", as_text)
+    if isinstance(value, (datetime, date, time, timedelta)):
+        return CellError("", str(value), "the program made a date or time of it", as_text)
+    if abs(value) >= 10**EXCEL_DIGITS:
+        shown = str(value)
+        return CellError("", shown, f"a number of more than {EXCEL_DIGITS} digits, whose last digits are lost", as_text)
+    if isinstance(value, float) and not value.is_integer():
+        return repr(value)
+    digits = str(int(value))
+    padding = re.fullmatch(r"0+", cell.number_format or "")
+    return digits.zfill(len(padding.group())) if padding and value >= 0 else digits

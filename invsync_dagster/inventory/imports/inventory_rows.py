@@ -1,0 +1,55 @@
+"""Reads all rows of an inventory file into the spool, each checked cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invsync_dagster.inventory.imports import fields
+from invsync_dagster.inventory.imports.inventory_file import STATUSES, InventoryRow
+from invsync_dagster.inventory.imports.reading import Row, Source
+from invsync_dagster.inventory.imports.refusals import CellError, Rejection
+from invsync_dagster.inventory.imports.spool import ROWS_AT_ONCE, Spool
+
+
+def read_inventory(
+    file: str, source: Source, spool: Spool, progress: Callable[[int], None] = lambda _rows: None
+) -> list[Rejection]:
+    """Take all rows of `source` into `spool`; returns those that can't go in, by line.
+
+    `progress` is told the rows read so far. Raises `FileError` where the file breaks off.
+    """
+    rejections: list[Rejection] = []
+    good: list[InventoryRow] = []
+    for number, row in enumerate(source.rows, start=1):
+        if isinstance(row, Rejection):
+            rejections.append(row)
+            continue
+        try:
+            good.append(_inventory_row(row, source))
+        except CellError as error:
+            rejections.append(error.rejection(file, row.line))
+            if row.part:
+                spool.break_sku(row.cells["sku"], row.line)
+        if len(good) >= ROWS_AT_ONCE:
+            spool.add(good)
+            good = []
+            progress(number)
+    spool.add(good)
+    return sorted(rejections + spool.settle(), key=lambda one: one.line)
+
+
+def _inventory_row(row: Row, source: Source) -> InventoryRow:
+    cells = row.cells
+    negative = source.export is not None and source.export.negative
+    stated = cells["reserved_quantity"] or cells["status"]
+    return InventoryRow(
+        line=row.line,
+        sku=fields.identity(cells, "sku"),
+        quantity=fields.quantity(cells, "quantity", decimal_mark=source.decimal_mark, negative=negative),
+        product_name=fields.label(cells, "product_name") or None,
+        reserved_quantity=fields.units(cells, "reserved_quantity", decimal_mark=source.decimal_mark)
+        if stated
+        else None,
+        status=fields.choice(cells, "status", STATUSES) if stated else None,
+        part=row.part,
+    )

@@ -1,0 +1,245 @@
+"""The kinds of inventory files that aren't ours: how a header is recognised, and what each kind's quantities mean."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from invsync_dagster.inventory.counts import Basis
+from invsync_dagster.settings import ImportSource
+
+Cells = Mapping[str, str]
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that rightly states nothing, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file.
+
+    `columns`: for each of our fields the names that its column may have. A header is of the kind if it has a column for
+    each of `required`, and one of `marks` where there are any. `translate` makes of a row's fields those of an inventory
+    file (and `part`: the place that it is about), given the declared basis.
+
+    `basis`, `lag_seconds`, `decimal_mark`, `encodings`: what holds where the file's declaration says nothing else;
+    `contains` None: the orders of the one channel of `platform`. `negative`: oversold units are written below 0.
+    `unquoted`: quotes in its tab-separated text are inches, nothing else.
+    """
+
+    name: str
+    title: str
+    columns: Mapping[str, tuple[str, ...]]
+    required: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    translate: Callable[[Cells, str], Fields | LeftOut] | None = None
+    basis: Basis = "available"
+    platform: str = ""
+    contains: tuple[str, ...] | None = None
+    lag_seconds: float = 0.0
+    decimal_mark: str = ""
+    encodings: tuple[str, ...] = ()
+    negative: bool = False
+    unquoted: bool = False
+    parts: bool = False
+
+    def fields_of(self, header: list[str]) -> dict[str, int]:
+        """The position of each field in a header of normalised names; a field without a column is left out."""
+        places = {name: position for position, name in reversed(list(enumerate(header)))}
+        found = {}
+        for field, names in self.columns.items():
+            for name in names:
+                if name in places:
+                    found[field] = places[name]
+                    break
+        return found
+
+    def fits(self, header: list[str]) -> bool:
+        found = self.fields_of(header)
+        return all(one in found for one in self.required) and (
+            not self.marks or any(one in found for one in self.marks)
+        )
+
+    def looked_for(self) -> str:
+        """The columns that the kind is known by, in words."""
+        shown = [f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.required]
+        if self.marks:
+            shown.append(" or ".join(f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.marks))
+        return f"{self.title} ({self.name}): {', '.join(shown)}"
+
+
+def column_name(cell: str) -> str:
+    """A column's name for comparing: in small letters, one form of accents, and `_` for spaces and hyphens."""
+    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFC", cell).strip().lower())
+
+
+def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
+    on_hand, available = cells.get("on_hand", ""), cells.get("available", "")
+    quantity = on_hand if basis == "on_hand" else available
+    if "not stocked" in (on_hand.strip().lower(), available.strip().lower()):
+        return LeftOut("not stocked at the location")
+    if not cells["sku"]:
+        return LeftOut("without a SKU in the shop")
+    return {
+        "sku": cells["sku"],
+        "product_name": cells.get("title", ""),
+        "quantity": quantity,
+        "part": cells["location"],
+    }
+
+
+def _shopify_products(cells: Cells, _basis: str) -> Fields | LeftOut:
+    if not cells["sku"] and not cells["quantity"]:
+        return LeftOut("further picture of a product, or a variant without SKU")
+    if not cells["tracker"].strip():
+        return LeftOut("stock is not tracked by the shop")
+    return {
+        "sku": cells["sku"].removeprefix("'"),
+        "product_name": cells.get("title", ""),
+        "quantity": cells["quantity"],
+    }
+
+
+def _amazon(cells: Cells, _basis: str) -> Fields | LeftOut:
+    if cells.get("fulfilment", "").strip().upper().startswith("AMAZON"):
+        return LeftOut("stock is kept by Amazon (FBA)")
+    return {"sku": cells["sku"], "product_name": cells.get("title", ""), "quantity": cells["quantity"]}
+
+
+def _unescaped(text: str) -> str:
+    """The text behind the apostrophe that WooCommerce's exporter puts before = + - @, against formulas."""
+    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@") else text
+
+
+def _woocommerce(cells: Cells, _basis: str) -> Fields | LeftOut:
+    stock = _unescaped(cells["quantity"]).strip()
+    if stock == "parent":
+        return LeftOut("variation whose stock is kept by its product")
+    if not stock:
+        return LeftOut("stock is not managed by the shop")
+    return {"sku": _unescaped(cells["sku"]), "product_name": _unescaped(cells.get("title", "")), "quantity": stock}
+
+
+# Column names: Shopify, "Exporting or importing inventory with a CSV file" and "Using CSV files to import and export
+# products"; the names with "(current)" and "(not editable)" and those without "Variant" are the newer ones.
+# What a shop can still sell is counted: an open order of that shop is already off it (DESIGN 3).
+SHOPIFY_INVENTORY = Kind(
+    name="shopify_inventory",
+    title="Shopify's inventory export",
+    columns={
+        "handle": ("handle", "url_handle"),
+        "sku": ("sku",),
+        "location": ("location",),
+        "title": ("title",),
+        "available": ("available_(not_editable)", "available"),
+        "on_hand": ("on_hand_(current)", "on_hand"),
+    },
+    required=("handle", "sku", "location"),
+    marks=("available", "on_hand"),
+    translate=_shopify_inventory,
+    platform="shopify",
+    negative=True,
+    parts=True,
+)
+SHOPIFY_PRODUCTS = Kind(
+    name="shopify_products",
+    title="Shopify's product export",
+    columns={
+        "handle": ("handle", "url_handle"),
+        "sku": ("variant_sku", "sku"),
+        "quantity": ("variant_inventory_qty", "inventory_quantity"),
+        "tracker": ("variant_inventory_tracker", "inventory_tracker"),
+        "title": ("title",),
+    },
+    required=("handle", "sku", "quantity", "tracker"),
+    translate=_shopify_products,
+    platform="shopify",
+    negative=True,
+)
+# Amazon writes the header in the language of the account or of the report's locale, and the text in UTF-8 or in the
+# encoding of the marketplace: Windows-1252, in Japan Shift-JIS (reports API: preferredReportDocumentLocale).
+AMAZON_LISTINGS = Kind(
+    name="amazon_listings",
+    title="Amazon's all-listings report",
+    columns={
+        "sku": (
+            "seller_sku",
+            "händler_sku",
+            "sku_vendeur",
+            "出品者sku",
+            "sku_venditore",
+            "sku_del_vendedor",
+            "sku_sprzedawcy",
+        ),
+        "quantity": ("quantity", "menge", "quantité", "数量", "quantità", "cantidad", "ilość"),
+        "fulfilment": (
+            "fulfillment_channel",
+            "fulfilment_channel",
+            "versender",
+            "canal_traitement",
+            "フルフィルメント・チャンネル",
+            "canale_di_gestione",
+            "canal_de_gestión_logística",
+            "kanał_realizacji",
+        ),
+        "title": (
+            "item_name",
+            "artikelbezeichnung",
+            "nom_produit",
+            "商品名",
+            "nome_dell'articolo",
+            "título_del_producto",
+        ),
+        "listing": ("listing_id", "angebotsnummer", "id_offre", "出品id"),
+    },
+    required=("sku", "quantity"),
+    marks=("fulfilment", "listing"),
+    translate=_amazon,
+    platform="amazon",
+    encodings=("shift_jis", "windows-1252"),
+    unquoted=True,
+)
+# WC_Product_CSV_Exporter: Stock is "parent" where a variation's product keeps it, and empty where it isn't managed.
+WOOCOMMERCE_PRODUCTS = Kind(
+    name="woocommerce_products",
+    title="WooCommerce's product export",
+    columns={
+        "id": ("id",),
+        "type": ("type",),
+        "sku": ("sku",),
+        "title": ("name",),
+        "quantity": ("stock",),
+        "in_stock": ("in_stock?",),
+    },
+    required=("id", "type", "sku", "quantity", "in_stock"),
+    translate=_woocommerce,
+    platform="woocommerce",
+    negative=True,
+)
+EXPORTS = (SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
+
+
+def kinds(sources: Mapping[str, ImportSource]) -> tuple[Kind, ...]:
+    """The exports of the platforms, and the files whose columns channels.yaml names."""
+    return EXPORTS + tuple(_declared(name, source) for name, source in sources.items())
+
+
+def _declared(name: str, source: ImportSource) -> Kind:
+    return Kind(
+        name=name,
+        title=f"file '{name}' of channels.yaml",
+        columns={field: (column_name(column),) for field, column in source.columns.items()},
+        required=tuple(source.columns),
+        basis=source.basis,
+        contains=source.contains,
+        lag_seconds=source.lag_seconds,
+        decimal_mark=source.decimal_mark,
+        encodings=(source.encoding,) if source.encoding else (),
+    )

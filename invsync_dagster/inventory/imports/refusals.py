@@ -1,0 +1,50 @@
+"""What can't go in: a file as a whole, a row, a cell; each with where, why and the mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class FileError(Exception):
+    """A file that can't be used as a whole; nothing of it goes in.
+
+    `line` is 1 for the header, 0 where no line can be named. `str()` is one sentence with file, line and mend.
+    """
+
+    def __init__(self, file: str, reason: str, mend: str, *, line: int = 0, column: str = "") -> None:
+        where = file + (f" line {line}" if line else "") + (f" column '{column}'" if column else "")
+        super().__init__(f"{where}: {reason} - {mend}")
+        self.file = file
+        self.line = line
+        self.column = column
+        self.reason = reason
+        self.mend = mend
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` the cell as it was read."""
+
+    file: str
+    line: int
+    column: str
+    value: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line} column '{self.column}': {self.reason} - {self.mend}"
+
+
+class CellError(Exception):
+    """A cell that can't be used: its column, what it held, why not, and what to do about it."""
+
+    def __init__(self, column: str, value: str, reason: str, mend: str) -> None:
+        super().__init__(reason)
+        self.column = column
+        self.value = value
+        self.reason = reason
+        self.mend = mend
+
+    def rejection(self, file: str, line: int) -> Rejection:
+        return Rejection(file, line, self.column, self.value, self.reason, self.mend)

@@ -1,0 +1,135 @@
+"""Files as they come on bad days: a sentence with the mend, nothing lost, nothing zeroed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.folder import process_file
+from invsync_dagster.inventory.imports.importing import preview
+from invsync_dagster.inventory.imports.refusals import FileError
+from tests.unit.imports.stock import NOW, import_file, many
+
+FULL = Path("/dev/full")
+
+needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+def test_an_empty_file_zeroes_nothing(stock):
+    stock.load(many(10))
+    result = import_file(stock.basis, stock.file(""))
+    assert (result.state, result.reason) == (
+        "rejected",
+        "stock.csv: the file is empty - export it again, with its header line",
+    )
+    assert set(stock.quantities().values()) == {10}
+
+
+def test_an_all_zero_file_is_held(stock):
+    stock.load(many(10))
+    result = import_file(stock.basis, stock.file(many(0)))
+    assert (result.state, result.reason) == ("held", "10 of 10 SKUs that can be sold would go to 0 (limit 20%)")
+    assert set(stock.quantities().values()) == {10}
+    assert result.kept_file.exists()
+
+
+def test_a_file_of_half_the_skus_leaves_the_others_and_says_so(stock):
+    stock.load(many(10))
+    result = import_file(stock.basis, stock.file(many(11, count=5)))
+    assert result.state == "applied"
+    assert stock.quantities() == {f"S{number}": 11 if number < 5 else 10 for number in range(10)}
+    assert "5 SKUs of the stock are not in the file, and stay as they are" in result.render()
+
+
+def test_a_wrong_decimal_mark_multiplies_nothing(stock):
+    stock.load(many(10))
+    path = stock.file("sku;quantity\n" + "".join(f"S{number};1.000\n" for number in range(10)))
+    result = import_file(stock.basis, path, Declaration(decimal_mark=","))
+    assert (result.state, result.reason) == ("held", "9900 units would move, of 100 on hand (limit 50%)")
+    undeclared = import_file(stock.basis, stock.file(path.read_text(encoding="utf-8"), "other.csv"))
+    assert undeclared.state == "rejected"
+    assert {one.reason for one in undeclared.rejections} == {
+        "the '.' may be a thousands mark (1000) or a decimal mark (1.000)"
+    }
+    assert set(stock.quantities().values()) == {10}
+
+
+@needs_full_device
+def test_a_rejects_file_that_cannot_be_written_lets_nothing_in_and_loses_nothing(stock):
+    stock.load(many(10))
+    path = stock.file(many(20) + ",3\n", folder=stock.basis.folder)
+    path.with_name("stock.csv.rejects.csv.part").symlink_to(FULL)
+    before = (stock.quantities(), stock.entries(), stock.states())
+    with pytest.raises(FileError) as raised:
+        process_file(stock.basis, path)
+    assert str(raised.value) == (
+        "stock.csv.rejects.csv: the rejected rows can't be written (No space left on device) - free space in imports/ or"
+        " make it writable, and give the file again; nothing of it went in"
+    )
+    assert (stock.quantities(), stock.entries(), stock.states()) == before
+    assert path.exists()
+    assert process_file(stock.at(seconds=1), path).state == "applied"
+
+
+@needs_full_device
+def test_a_copy_that_cannot_be_kept_lets_nothing_in(stock):
+    stock.load(many(10))
+    path = stock.file(many(12))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    copy = stock.basis.folder / "done" / f"{NOW:%Y%m%dT%H%M%S}-{digest}-stock.csv.part"
+    copy.symlink_to(FULL)
+    with pytest.raises(FileError, match="the disk of the database or of the import folder is full - free space, and"):
+        import_file(stock.basis, path)
+    assert set(stock.quantities().values()) == {10}
+    copy.unlink()
+    assert import_file(stock.basis, path).state == "applied"
+    stock.prove()
+
+
+def test_a_full_database_disk_lets_nothing_in(stock):
+    stock.load(many(10))
+    path = stock.file(many(12, count=5000))
+
+    def limit(connection: Any, *_: Any) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+
+    event.listen(stock.basis.engine, "checkout", limit)
+    with pytest.raises(FileError, match=r"is full - free space, and give the file again; nothing of it went in"):
+        import_file(stock.basis, path)
+    event.remove(stock.basis.engine, "checkout", limit)
+    assert stock.quantities() == {f"S{number}": 10 for number in range(10)}
+    stock.prove()
+
+
+def test_a_preview_leaves_no_trace_even_of_a_file_beyond_the_limits(stock):
+    stock.load(many(10))
+    before = (stock.quantities(), stock.entries(), stock.states())
+    assert preview(stock.basis, stock.file(many(0))).beyond
+    assert (stock.quantities(), stock.entries(), stock.states()) == before
+
+
+def test_a_file_of_more_rows_than_are_applied_at_once_goes_in_whole(stock):
+    """Also its SKUs that are there twice, far apart, and its progress."""
+    count = 45_000
+    told: list[tuple[str, int]] = []
+    basis = stock.basis.__class__(
+        stock.basis.engine, stock.basis.folder, stock.basis.limits, NOW, "ann", progress=lambda *step: told.append(step)
+    )
+    text = many(3, count=count) + "S7,3\nS8,4\n"
+    result = import_file(basis, stock.file(text))
+    assert (result.state, result.preview.rows, result.preview.added) == ("applied", count - 1, count - 1)
+    assert [(one.line, one.reason) for one in result.rejections] == [
+        (10, f"the SKU is also on line {count + 3}, with other values: neither goes in"),
+        (count + 2, "the SKU is already on line 9, the same"),
+        (count + 3, "the SKU is also on line 10, with other values: neither goes in"),
+    ]
+    assert len(stock.quantities()) == count - 1
+    assert ("read", 40_000) in told
+    assert told[-1] == ("applied", count - 1)
+    stock.prove()
