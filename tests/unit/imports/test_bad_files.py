@@ -91,6 +91,7 @@ def test_a_copy_that_cannot_be_kept_lets_nothing_in(stock):
     stock.prove()
 
 
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 def test_a_full_database_disk_lets_nothing_in(stock):
     stock.load(many(10))
     path = stock.file(many(12, count=5000))

@@ -165,7 +165,7 @@ def test_an_export_contains_the_orders_of_the_one_channel_of_its_platform(stock)
     with write_transaction(stock.basis.engine) as connection:
         stock_channels.register(connection, "amazon_eu", "amazon", "sandbox", True, Rules(), NOW, NOW)
     import_file(stock.basis, stock.file(AMAZON + "Mug\t\t1\tA\t1\t3\t\tDEFAULT\tActive\n", "report.txt"))
-    (summary,) = stock.rows(imports.c.summary)[0]
+    _, summary = stock.rows(imports.c.id, imports.c.summary)[0]
     assert (summary["declaration"]["basis"], summary["declaration"]["contains"]) == ("available", ["amazon_eu"])
 
 
@@ -209,7 +209,7 @@ def test_a_suppliers_list_is_read_by_the_columns_that_the_channels_file_names(st
     import_file(basis, path)
     assert stock.quantities() == {"007": 1234, "B": 12}
     assert names(stock)["007"] == "Töpfchen"
-    (summary,) = stock.rows(imports.c.summary)[0]
+    _, summary = stock.rows(imports.c.id, imports.c.summary)[0]
     assert (summary["declaration"]["basis"], summary["declaration"]["contains"]) == ("on_hand", ["shop"])
 
 
