@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from invsync_dagster.platforms.contract import Outcome
+from invsync_dagster.platforms.errors import Recovery
+
 ANOTHER_SHOP: Final = "another_shop"
 
 # Of fewer than ten, a mistake in the mapping is the likelier cause, and a review of each is what helps.
 AT_LEAST = 10
 SHARE = 0.5
+
+# What platforms say of a listing that they have, and that keeps no number of its own: a shop may switch its stock
+# management off as a whole.
+_THERE = frozenset({"unmanaged", "untracked", "stock_on_product"})
+
+
+def is_unknown(problem: Outcome | None) -> bool:
+    """Say whether a row's outcome, or the problem of a reading, means that the platform doesn't know the listing."""
+    return problem is not None and problem.recovery is Recovery.REVIEW and problem.code not in _THERE
 
 
 def is_another_shop(missing: int, asked: int) -> bool:

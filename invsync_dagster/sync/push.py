@@ -18,7 +18,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
     Due,
@@ -217,7 +217,7 @@ def _write_batch(push: _Push) -> None:
     rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims]
     answer = calls.platform.write(rows, key=token)
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
-    outcomes, missing = answer.outcomes, sum(outcome.recovery is Recovery.REVIEW for outcome in answer.outcomes)
+    outcomes, missing = answer.outcomes, sum(map(is_unknown, answer.outcomes))
     stray = is_another_shop(missing, len(rows))
     if stray:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
@@ -256,7 +256,7 @@ def _read_batch(push: _Push) -> None:
     try:
         answer = calls.platform.read([claim.reference for claim in claims])
         calls.learn(answer.budget, limits.read_cost)
-        missing = sum(reading.quantity is None for reading in answer.readings)
+        missing = sum(is_unknown(reading.problem) for reading in answer.readings)
         if is_another_shop(missing, len(claims)):
             raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(claims)))
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())

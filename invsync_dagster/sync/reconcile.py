@@ -19,7 +19,7 @@ from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.differences import (
     Adoptable,
@@ -52,6 +52,7 @@ class FullSyncReport:
     drift: int = 0
     uncertain: int = 0
     missing: int = 0
+    unknown: int = 0  # of the missing ones, those that the platform doesn't have at all
     repaired: int = 0
     left: int = 0
     api_calls: int = 0
@@ -103,8 +104,8 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform.limits, report)
-            if is_another_shop(report.missing, report.levels):
-                report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.missing, report.levels)}"
+            if is_another_shop(report.unknown, report.levels):
+                report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.unknown, report.levels)}"
                 stop_channel(ws, name, report.problem)
                 return _finished(ws, report, calls, began)
         _review_missing(ws, report)
@@ -228,6 +229,7 @@ def _record(
         report.levels += 1
         if reading.quantity is None:
             report.missing += 1
+            report.unknown += is_unknown(reading.problem)
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
             report.differences.append(difference(state, None, Cause.GONE, reason, "in review"))
             logs.append(reading_log(attempted, state, None, reason))

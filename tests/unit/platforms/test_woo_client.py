@@ -9,7 +9,7 @@ import pytest
 
 from invsync_dagster.platforms.contract import LevelReference, Limits, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import Response
+from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.settings import LIMITS, limits_with
 from tests.unit.platforms.woo_stage import WooStage, body
@@ -355,6 +355,24 @@ def test_everything_is_listed_in_pages_with_awkward_skus_as_they_are() -> None:
     assert (on_product.level, on_product.listing_id, on_product.variant_id) == (shirt, shirt.item_id, small.item_id)
     assert (on_product.quantity, on_product.problem) == (9, "")
     assert (own.level, own.listing_id, own.variant_id, own.quantity) == (large, shirt.item_id, large.item_id, 3)
+
+
+def test_a_full_page_without_the_headers_that_count_is_not_taken_for_the_last() -> None:
+    stage = WooStage()
+    for number in range(101):
+        stage.store.add_product(f"P{number}", 1)
+
+    def stripped(request: Request) -> Response:
+        answer = stage.store.handle(request)
+        return Response(answer.status, {}, answer.body)
+
+    cursors, found = [""], 0
+    for _ in range(3):
+        stage.wire._script.append(stripped)
+        page = stage.platform.listings(cursors[-1])
+        found += len(page.listings)
+        cursors.append(page.cursor)
+    assert (cursors, found) == (["", "products:2", "variations:1", ""], 101)
 
 
 def test_a_listing_whose_stock_cannot_be_driven_says_why() -> None:

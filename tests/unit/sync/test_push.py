@@ -495,3 +495,21 @@ def test_a_sale_of_a_variation_moves_the_level_that_its_product_keeps(world: Lit
     assert (world.shown("woo_main", sku), world.shown("erp_main", sku)) == (before - 1, before - 1)
     assert (reports["woo_main"].pushed, reports["woo_main"].settled) == (0, 1)
     assert reports["erp_main"].acknowledged == 1
+
+
+def test_a_store_that_switched_its_stock_management_off_is_the_same_shop_and_its_listings_go_to_review(
+    world: LittleWorld,
+) -> None:
+    for article in world.shops["woo_main"]._books.articles.values():
+        article.managed = False
+    for sku in world.skus:
+        restock(world, sku)
+    listed = len(world.shops["woo_main"].shows())
+    report = world.push("woo_main")
+    assert (report.problem, report.review, report.left) == ("", listed, 0)
+    listing = platform_mapping.c
+    with world.engine.connect() as connection:
+        query = select(listing.status, listing.status_reason).where(listing.platform_name == "woo_main")
+        states = connection.execute(query).all()
+    assert {row.status for row in states} == {"needs_review"}
+    assert {row.status_reason.partition(":")[0] for row in states} == {"unmanaged"}
