@@ -136,7 +136,7 @@ class Status:
                     f"{one.channel}: {one.unresolved_lines} order lines belong to no listing; import their mapping"
                 )
             if one.unclear_orders:
-                notes.append(f"{one.channel}: {one.unclear_orders} orders are asked of the channel anew")
+                notes.append(f"{one.channel}: {one.unclear_orders} unclear orders, asked for again with the next push")
             if one.stopped:
                 notes.append(
                     f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why"

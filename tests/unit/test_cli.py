@@ -272,6 +272,26 @@ def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, m
     assert any("out of step" in line and "2" in line and "held" not in line for line in lines)
 
 
+def test_a_mapping_that_would_zero_a_channel_is_held_and_says_so(home: Home, invoke: Invoke) -> None:
+    skus = [f"S{number}" for number in range(30)]
+    rows = "".join(f"{sku},,10,0,active\n" for sku in skus)
+    (home.root / "many.csv").write_text("sku,product_name,quantity,reserved_quantity,status\n" + rows)
+    header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id,percent\n"
+    (home.root / "all.csv").write_text(header + "".join(f"{sku},erp_main,{sku},{sku},,\n" for sku in skus))
+    (home.root / "none.csv").write_text(header + "".join(f"{sku},erp_main,{sku},{sku},,0\n" for sku in skus))
+    invoke("channels", "sync")
+    assert invoke("import", home.root / "many.csv").exit_code == 0
+    assert invoke("import", home.root / "all.csv").exit_code == 0
+    engine = open_database(home.database_url)
+    with write_transaction(engine) as connection:
+        connection.execute(update(inventory_levels).values(acknowledged_quantity=8, expected=8, effective_quantity=8))
+    engine.dispose()
+    told = invoke("import", home.root / "none.csv")
+    assert told.exit_code == 1
+    assert "too many listings of a channel at once: 30 are held at their number" in told.stdout
+    assert "30 of 30 listings on erp_main" in invoke("held", "list").stdout
+
+
 def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stocked: Home, invoke: Invoke) -> None:
     engine = open_database(stocked.database_url)
     with write_transaction(engine) as connection:

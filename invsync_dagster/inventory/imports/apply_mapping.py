@@ -77,4 +77,11 @@ def apply_mapping(connection: Connection, rows: Sequence[MappingRow], basis: Bas
     done = set_listings(
         connection, listings, actor=basis.actor, reason=f"import {import_id}", now=basis.now, run_id=basis.run_id
     )
-    return Preview(kind=MAPPING, rows=len(rows), added=done.created, changed=done.changed, unchanged=done.unchanged)
+    return Preview(
+        kind=MAPPING,
+        rows=len(rows),
+        added=done.created,
+        changed=done.changed,
+        unchanged=done.unchanged,
+        held_levels=done.held,
+    )

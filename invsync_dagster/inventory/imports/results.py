@@ -51,7 +51,9 @@ class Preview:
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
     rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
     file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
-    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one.
+    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held
+    if there is one. `held_levels` is of a mapping: the levels that the breaker holds, since it would zero or raise too many
+    of a channel.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Preview:
     units_moved: int = 0
     largest: tuple[Move, ...] = ()
     beyond: tuple[str, ...] = ()
+    held_levels: int = 0
     rejections: tuple[Rejection, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
 
@@ -115,6 +118,11 @@ class Preview:
                 for move in self.largest
             ]
         lines += [f"beyond the limits: {reason}" for reason in self.beyond]
+        if self.held_levels:
+            lines.append(
+                f"too many listings of a channel at once: {self.held_levels} are held at their number, or in review if they "
+                "can't be; look at `invsync held list`"
+            )
         lines += [str(one) for one in self.rejections[:SHOWN]]
         return "\n".join(lines)
 
