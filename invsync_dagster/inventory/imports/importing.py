@@ -248,7 +248,9 @@ def _full_disk_named(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, OperationalError) as error:
-        full = "full" in str(error.orig) if isinstance(error, OperationalError) else error.errno == errno.ENOSPC
+        # SQLite says "database or disk is full", PostgreSQL quotes the system's "No space left on device".
+        said = str(error.orig) if isinstance(error, OperationalError) else ""
+        full = "full" in said or os.strerror(errno.ENOSPC) in said or getattr(error, "errno", None) == errno.ENOSPC
         if not full:
             raise
         mend = "free space, and give the file again; nothing of it went in"
