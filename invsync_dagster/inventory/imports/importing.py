@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from invsync_dagster.inventory.imports.apply_mapping import apply_mapping, contr
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration, settle
 from invsync_dagster.inventory.imports.inventory_rows import read_inventory
+from invsync_dagster.inventory.imports.keeping import copy, digest_of, move
 from invsync_dagster.inventory.imports.kinds import kinds
 from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
 from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
@@ -90,7 +89,7 @@ def import_file(
     disk is full: then nothing is changed.
     """
     given = declaration or Declaration()
-    sha256 = _sha256(path)
+    sha256 = digest_of(path)
     rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
     with ExitStack() as stack:
         try:
@@ -142,7 +141,7 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
             approve_held(connection, import_id, actor=basis.actor, reason=reason, now=basis.now, run_id=basis.run_id)
         return ImportResult(import_id, results.APPLIED, said)
     path = basis.folder / row.path
-    if not path.is_file() or _sha256(path) != row.sha256:
+    if not path.is_file() or digest_of(path) != row.sha256:
         raise DecisionError(
             f"the kept copy {row.path} is missing or was changed; drop the import and give the file again"
         )
@@ -156,7 +155,7 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
         _held(connection, import_id)
         found = _apply(connection, basis, parsed, import_id)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
-    _move(path, basis.folder / target)
+    move(path, basis.folder / target)
     return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
 
 
@@ -170,13 +169,13 @@ def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
             return ImportResult(import_id, results.DROPPED, said)
         target = f"rejected/{Path(row.path).name}"
         _decide(connection, basis, row, results.DROPPED, target, reason, row.summary, None)
-    _move(basis.folder / row.path, basis.folder / target)
+    move(basis.folder / row.path, basis.folder / target)
     return ImportResult(import_id, results.DROPPED, said, kept_file=basis.folder / target)
 
 
 def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
     """Keep a file that can't go in, with the reason. Raises `FileError` if `path` can't be read."""
-    sha256 = _sha256(path)
+    sha256 = digest_of(path)
     with write_transaction(basis.engine) as connection:
         import_id = _new_id(connection, basis.now, sha256)
         kept = _record(connection, basis, path, sha256, import_id, results.REJECTED, reason, parsed, None)
@@ -248,7 +247,9 @@ def _full_disk_named(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, OperationalError) as error:
-        full = "full" in str(error.orig) if isinstance(error, OperationalError) else error.errno == errno.ENOSPC
+        # SQLite says "database or disk is full", PostgreSQL quotes the system's "No space left on device".
+        said = str(error.orig) if isinstance(error, OperationalError) else ""
+        full = "full" in said or os.strerror(errno.ENOSPC) in said or getattr(error, "errno", None) == errno.ENOSPC
         if not full:
             raise
         mend = "free space, and give the file again; nothing of it went in"
@@ -308,7 +309,7 @@ def _record(
     """Keep a copy of the file, then enter the import (so no row names a file that isn't there); returns the copy."""
     folder = {results.APPLIED: "done", results.HELD: "held", results.REJECTED: "rejected"}[state]
     kept = f"{folder}/{import_id}-{path.name[-100:]}"
-    _copy(path, basis.folder / kept)
+    copy(path, basis.folder / kept)
     values: dict[str, Any] = {
         "id": import_id,
         "kind": parsed.kind if parsed else "unknown",
@@ -377,34 +378,3 @@ def _decide(
         after={"state": state},
         reason=reason,
     )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        mend = "check that it is there and readable"
-        raise FileError(path.name, f"the file can't be read ({error.strerror})", mend) from error
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    with source.open("rb") as read, partial.open("wb") as write:
-        shutil.copyfileobj(read, write)
-        write.flush()
-        os.fsync(write.fileno())
-    _move(partial, target)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, and make the rename durable; a second attempt after a crash finds nothing left to do."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.exists():
-        source.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

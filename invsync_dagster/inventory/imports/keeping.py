@@ -1,0 +1,43 @@
+"""The copies of imported files: known by their content, and durable before an import is entered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from invsync_dagster.inventory.imports.refusals import FileError
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file's content. Raises `FileError`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        mend = "check that it is there and readable"
+        raise FileError(path.name, f"the file can't be read ({error.strerror})", mend) from error
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, whole and durable before it has its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    with source.open("rb") as read, partial.open("wb") as write:
+        shutil.copyfileobj(read, write)
+        write.flush()
+        os.fsync(write.fileno())
+    move(partial, target)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename, and make the rename durable; a second attempt after a crash finds nothing left to do."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.exists():
+        source.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
