@@ -32,6 +32,7 @@ from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.contract import (
     LevelReference,
     Limits,
+    ListingsPage,
     OrdersPage,
     Outcome,
     ReadAnswer,
@@ -86,6 +87,9 @@ class Shelf:
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         return OrdersPage(Content())
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        return ListingsPage(())
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())

@@ -179,6 +179,10 @@ class Platform(Protocol):
         """List the orders with units neither shipped nor cancelled, whenever they were created. Raises `PlatformError`."""
         ...
 
+    def listings(self, cursor: str = "") -> ListingsPage:
+        """Return a page of all that the channel lists. Raises `PlatformError`."""
+        ...
+
     def check_credentials(self) -> None:
         """Return if the credentials work for what we need, else raise `PlatformError`."""
         ...

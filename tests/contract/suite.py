@@ -17,7 +17,15 @@ from typing import Protocol
 import pytest
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.contract import LevelReference, Outcome, Platform, Result, WebhookDoor, WriteRow
+from invsync_dagster.platforms.contract import (
+    ChannelListing,
+    LevelReference,
+    Outcome,
+    Platform,
+    Result,
+    WebhookDoor,
+    WriteRow,
+)
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
@@ -359,6 +367,22 @@ class PlatformContract:
             if not cursor:
                 break
         assert (pages, sorted(found)) == (3, sorted(ids))
+
+    # --- what is listed --------------------------------------------------------------------------------------------
+
+    def test_all_pages_of_listings_name_each_level_once_with_its_number(self, harness: Harness) -> None:
+        levels = {harness.make_level(number): number for number in range(60)}
+        found: list[ChannelListing] = []
+        cursor, pages = "", 0
+        while pages == 0 or cursor:
+            page = harness.platform.listings(cursor)
+            found += page.listings
+            cursor, pages = page.cursor, pages + 1
+            assert pages < 100
+        shown = {one.level: one.quantity for one in found if not one.problem}
+        assert {level: shown.get(level) for level in levels} == levels
+        assert len({one.level for one in found}) == len(found)
+        assert all(one.platform_sku and one.listing_id for one in found)
 
     # --- webhooks --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from invsync_dagster.inventory.database import migrate, open_database, write_tra
 from invsync_dagster.platforms.contract import (
     LevelReference,
     Limits,
+    ListingsPage,
     OrdersPage,
     Outcome,
     ReadAnswer,
@@ -91,6 +92,9 @@ class FakePlatform:
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         return OrdersPage(Content())
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        return ListingsPage(())
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())

@@ -23,6 +23,7 @@ from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.platforms.contract import (
     LevelReference,
     Limits,
+    ListingsPage,
     OrdersPage,
     Outcome,
     ReadAnswer,
@@ -79,6 +80,9 @@ class Shop:
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         return OrdersPage(Content())
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        return ListingsPage(())
 
     def check_credentials(self) -> None:
         return

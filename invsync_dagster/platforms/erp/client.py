@@ -13,8 +13,10 @@ from urllib.parse import urlencode, urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.contract import (
+    ChannelListing,
     LevelReference,
     Limits,
+    ListingsPage,
     OrdersPage,
     Outcome,
     ReadAnswer,
@@ -85,6 +87,16 @@ class ErpPlatform:
         if not isinstance(missing, list):
             raise _malformed("not_found is not a list", writing=False)
         return ReadAnswer(tuple(_reading(level, items.get(level.item_id, []), missing) for level in levels))
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        """Return a page of the ERP's items. Raises `PlatformError`."""
+        path = "/stock" + ("?" + urlencode({"cursor": cursor}) if cursor else "")
+        document = self._document(self._get(path), writing=False)
+        found = tuple(_listing(entry) for entry in _list_in(document, "items", writing=False))
+        following = document.get("next_cursor")
+        if not isinstance(following, str) or (following and following == cursor):
+            raise _malformed("next_cursor is not a text that moves on", writing=False)
+        return ListingsPage(found, following)
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         """List nothing: the ERP states counts, with what it has promised taken into account by itself."""
@@ -239,6 +251,22 @@ def _reading(level: LevelReference, items: Sequence[Mapping[str, Any]], missing:
         words = "the answer has not one item with a whole available_quantity for this SKU"
         return Reading(level, None, Outcome(Result.UNKNOWN, Recovery.RETRY, "no_clear_item", words))
     return Reading(level, quantity, platform_sku=level.item_id)
+
+
+def _listing(entry: Any) -> ChannelListing:
+    sku = entry.get("sku") if isinstance(entry, dict) else None
+    if not isinstance(sku, str) or not sku:
+        raise _malformed("an item has no sku", writing=False)
+    quantity = entry.get("available_quantity")
+    whole = type(quantity) is int and quantity >= 0
+    return ChannelListing(
+        level=LevelReference(sku),
+        listing_id=sku,
+        platform_sku=sku,
+        title=str(entry.get("name") or ""),
+        quantity=quantity if whole else None,
+        problem="" if whole else "the ERP tells no whole available_quantity for it",
+    )
 
 
 def _list_in(document: Mapping[str, Any], name: str, *, writing: bool) -> list[Any]:

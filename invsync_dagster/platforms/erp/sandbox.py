@@ -22,6 +22,7 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.transport import Request, Response
 
 _MOST_ROWS = 100
+_MOST_ITEMS = 500
 _MOST_UNITS = 1_000_000_000
 _MOST_BYTES = 1_048_576
 _WINDOW_SECONDS = 300
@@ -205,6 +206,8 @@ class ErpSandbox:
         }
         if not marker or path not in routes:
             raise _RefusedError(404, "no_such_path", "there is nothing here")
+        if (path, request.method) == ("/stock", "GET"):
+            routes["/stock"] = ("GET", self._list_stock)
         method, action = routes[path]
         if request.method != method:
             raise _RefusedError(405, "wrong_method", f"this path takes {method}", {"allow": method})
@@ -288,6 +291,12 @@ class ErpSandbox:
         found = [sku for sku in skus if sku in self._articles]
         items = [{"sku": sku, **asdict(self._articles[sku])} for sku in found]
         return _answer(200, {"items": items, "not_found": [sku for sku in skus if sku not in self._articles]})
+
+    def _list_stock(self, query: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+        skus = sorted(sku for sku in self._articles if sku > query.get("cursor", ""))
+        page = skus[:_MOST_ITEMS]
+        items = [{"sku": sku, "name": "", **asdict(self._articles[sku])} for sku in page]
+        return _answer(200, {"items": items, "next_cursor": page[-1] if len(skus) > len(page) else ""})
 
     def _list_changes(self, query: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
         since, until = _time_in(query, "since"), _time_in(query, "until")

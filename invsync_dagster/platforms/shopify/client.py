@@ -16,6 +16,7 @@ from invsync_dagster.platforms.contract import (
     Budget,
     LevelReference,
     Limits,
+    ListingsPage,
     OrdersPage,
     Outcome,
     ReadAnswer,
@@ -27,6 +28,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.shopify import documents, errors
+from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, mapping, nodes, numeric_id, objects, text
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.transport import Request, Transport, TransportError
@@ -188,6 +190,23 @@ class ShopifyPlatform:
                 found += whole
                 found += [document_of_node(self._assembled(f"gid://shopify/Order/{order_id}")) for order_id in large]
         return OrdersPage(Content(documents=tuple(found)), "", budget)
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        """Return a page of all variants, one listing for each of the first ten locations that stock one.
+
+        Raises `PlatformError`.
+        """
+        variables = {
+            "after": cursor or None,
+            "variants": documents.LISTINGS_A_PAGE,
+            "locations": documents.LOCATIONS_A_LISTING,
+        }
+        data, budget = self._call(documents.LISTINGS, variables, writing=False)
+        with _understanding():
+            page = mapping(mapping(data, "productVariants"), "pageInfo")
+            found = [listing for node in nodes(data, "productVariants") for listing in listings_of(node)]
+            more = text(page, "endCursor") if page.get("hasNextPage") else ""
+        return ListingsPage(tuple(found), more, budget)
 
     def check_credentials(self) -> None:
         """Return if the token has the scopes that we need. Raises `PlatformError`."""

@@ -21,6 +21,30 @@ mutation SetQuantities($input: InventorySetQuantitiesInput!, $key: String!) {
 }
 """
 
+LISTINGS_A_PAGE = 25
+LOCATIONS_A_LISTING = 10
+
+LISTINGS = """\
+query Listings($after: String, $variants: Int!, $locations: Int!) {
+  productVariants(first: $variants, after: $after, sortKey: ID) {
+    nodes {
+      id
+      sku
+      displayName
+      product { id }
+      inventoryItem {
+        id
+        tracked
+        inventoryLevels(first: $locations) {
+          nodes { location { id } quantities(names: ["available"]) { quantity } }
+        }
+      }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
 CHECK_ACCESS = """\
 query CheckAccess {
   currentAppInstallation { accessScopes { handle } }

@@ -253,6 +253,8 @@ class ShopifySandbox:
                 return {"inventorySetQuantities": payload}
             case "ReadLevels":
                 return self._levels(variables)
+            case "Listings":
+                return {"productVariants": views.variants_page(self._books, variables)}
             case "OrdersChanged":
                 return {"orders": self._changed(variables)}
             case "OrdersById":
@@ -372,6 +374,8 @@ def _cost(operation: str, variables: Mapping[str, Any]) -> int:
             return 10
         case "ReadLevels":
             return 4 * sum(len(value) for name, value in variables.items() if name.startswith("ids"))
+        case "Listings":
+            return int(variables["variants"]) * (3 + 3 * int(variables["locations"]))
         case "OrdersChanged":
             return int(variables["orders"]) * order
         case "OrdersById":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from invsync_dagster.platforms.shopify.sandbox_books import Article, Books, Fulfilment, Order, RefundRecord, SoldLine
@@ -32,6 +32,38 @@ def item_node(article: Article, location: int) -> dict[str, Any]:
         "tracked": article.tracked,
         "variant": {"id": gid("ProductVariant", article.variant)},
         "inventoryLevel": level,
+    }
+
+
+def variant_node(article: Article, locations: int) -> dict[str, Any]:
+    """Return a ProductVariant as `Listings` selects it; each article is a product with one variant."""
+    levels = [
+        {"location": {"id": gid("Location", location)}, "quantities": [{"quantity": quantity}]}
+        for location, quantity in article.available.items()
+    ]
+    return {
+        "id": gid("ProductVariant", article.variant),
+        "sku": article.sku,
+        "displayName": f"{article.sku} - Default Title",
+        "product": {"id": gid("Product", article.variant)},
+        "inventoryItem": {
+            "id": gid("InventoryItem", article.item),
+            "tracked": article.tracked,
+            "inventoryLevels": {"nodes": levels[:locations]},
+        },
+    }
+
+
+def variants_page(books: Books, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a page of all variants in the order of their ids; the cursor is the last one's id."""
+    after = int(variables["after"] or 0)
+    articles = sorted(
+        (article for article in books.articles.values() if article.variant > after), key=lambda article: article.variant
+    )
+    page = articles[: variables["variants"]]
+    return {
+        "nodes": [variant_node(article, variables["locations"]) for article in page],
+        "pageInfo": {"hasNextPage": len(articles) > len(page), "endCursor": str(page[-1].variant) if page else None},
     }
 
 

@@ -79,6 +79,7 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     client.read([levels[0], far, untracked, unknown, LevelReference(far.item_id, levels[0].location_id)])
     client.orders_changed(begin, clock.now())
     client.open_orders()
+    client.listings()
     client.orders([small, large, "1"])
     client.check_credentials()
     return wire.calls
@@ -115,6 +116,7 @@ def test_the_stand_in_answers_with_the_fields_and_types_of_the_schema(contracts:
         "SetQuantities",
         "ReadLevels",
         "OrdersChanged",
+        "Listings",
         "OrdersById",
         "OrderLines",
         "OrderParts",
