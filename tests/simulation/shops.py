@@ -58,6 +58,8 @@ class Shop(Protocol):
 
     def shows(self) -> dict[str, int]: ...
 
+    def show(self, sku: str) -> int: ...
+
 
 class ShopifyShop(ShopifySandbox):
     """A Shopify shop that has listed what the world says."""
@@ -100,6 +102,9 @@ class ShopifyShop(ShopifySandbox):
 
     def shows(self) -> dict[str, int]:
         return {self._skus[level]: quantity for level, quantity in self.books().items()}
+
+    def show(self, sku: str) -> int:
+        return self.available(self._world_levels[sku])
 
 
 class WooCommerceShop(WooCommerceSandbox):
@@ -151,4 +156,7 @@ class WooCommerceShop(WooCommerceSandbox):
         ]
 
     def shows(self) -> dict[str, int]:
-        return {sku: self.shown(level) or 0 for sku, level in self._offers.items()}
+        return {sku: self.show(sku) for sku in self._offers}
+
+    def show(self, sku: str) -> int:
+        return self.shown(self._offers[sku]) or 0

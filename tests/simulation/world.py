@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, bindparam, event, func, select
 
 from invsync_dagster.channels import Channel, Configuration, Rules
 from invsync_dagster.inventory.audit import audit
@@ -42,7 +42,6 @@ from tests.simulation.stock import WOO, fresh_stock, is_listed, opening_stock
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SHOPS = {
     "shop_main": ShopRules(),
-    "shop_outlet": ShopRules(buffer=1, maximum=20),
     "shop_eu": ShopRules(percent=80, minimum=2),
     WOO: ShopRules(),
 }
@@ -51,6 +50,27 @@ CHANNELS = [*SHOPS, ERP]
 DEADLINE = 30.0
 LINGER = 60.0
 SECRETS = {"TOKEN": "a-token-of-the-simulation", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
+
+# Built once: they are asked at every write.
+_LEVEL, _LINE = inventory_levels.c, order_lines.c
+_ANY = (
+    select(
+        _LEVEL.id,
+        _LEVEL.item_id,
+        _LEVEL.attempt,
+        _LEVEL.central_sku,
+        central_inventory.c.quantity,
+        central_inventory.c.reserved_quantity,
+    )
+    .join(central_inventory, central_inventory.c.sku == _LEVEL.central_sku)
+    .where(_LEVEL.channel == bindparam("of"))
+)
+_CLAIMED_BY = _ANY.where(_LEVEL.claim == bindparam("by"))
+# WooCommerce has no idempotency key that would tell the claim: there the items do.
+_CLAIMED = _ANY.where(_LEVEL.claim.is_not(None), _LEVEL.claim.not_like(f"{READ}%"))
+_HEARD = select(func.coalesce(func.sum(_LINE.ordered - _LINE.cancelled - _LINE.restocked), 0)).where(
+    _LINE.channel == bindparam("of"), _LINE.sku == bindparam("sold")
+)
 
 BAD_NETWORK = {
     Kind.REFUSE: 0.02,
@@ -416,23 +436,9 @@ class World:
     # --- what is watched while it happens ---------------------------------------------------------------------------
 
     def _check_write(self, channel: str, key: str, request: Request) -> None:
-        level = inventory_levels.c
-        # WooCommerce has no idempotency key that would tell the claim: there the items do.
-        mine = level.claim == key if key else level.claim.is_not(None) & level.claim.not_like(f"{READ}%")
-        query = (
-            select(
-                level.id,
-                level.item_id,
-                level.attempt,
-                level.central_sku,
-                central_inventory.c.quantity,
-                central_inventory.c.reserved_quantity,
-            )
-            .join(central_inventory, central_inventory.c.sku == level.central_sku)
-            .where(level.channel == channel, mine)
-        )
+        query = _CLAIMED_BY if key else _CLAIMED
         with self.engine.connect() as connection:
-            claimed = {row.item_id: row for row in connection.execute(query)}
+            claimed = {row.item_id: row for row in connection.execute(query, {"of": channel, "by": key})}
         sent = written_rows(request)
         self.tally.writes += len(sent)
         if set(sent) - set(claimed):
@@ -465,16 +471,11 @@ class World:
         Not asked of WooCommerce: it has no compare-and-set, so a rise can meet a sale of the same moment, and is taken
         back when that sale is heard.
         """
-        shown = self.shops[channel].shows()[row.central_sku]
+        shown = self.shops[channel].show(row.central_sku)
         if quantity <= shown or compare != shown:
             return
-        line = order_lines.c
         with self.engine.connect() as connection:
-            heard = connection.execute(
-                select(func.coalesce(func.sum(line.ordered - line.cancelled - line.restocked), 0)).where(
-                    line.channel == channel, line.sku == row.central_sku
-                )
-            ).scalar_one()
+            heard = connection.execute(_HEARD, {"of": channel, "sold": row.central_sku}).scalar_one()
         shop = self.shops[channel]
         orders = map(shop.lines_of, shop.order_ids())
         sold = sum(line.gone for lines in orders for line in lines if line.sku == row.central_sku)

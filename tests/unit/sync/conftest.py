@@ -68,7 +68,7 @@ def quiet_world() -> LittleWorld:
     """Return a world in which every channel is in step and nothing happens by itself."""
     world = LittleWorld(1, skus=20, orders=0, days=0)
     world.agenda.clear()
-    for channel in ("shop_main", "shop_outlet", "shop_eu", "woo_main", "erp_main"):
+    for channel in ("shop_main", "shop_eu", "woo_main", "erp_main"):
         assert not world.push(channel).problem
         assert world.changes(channel) == 0
     return world

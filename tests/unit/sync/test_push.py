@@ -42,7 +42,7 @@ def test_a_sale_on_one_shop_lowers_the_others_and_is_only_read_on_its_own(world:
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
     apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
-    reports = {name: world.push(name) for name in ("shop_main", "shop_outlet", "erp_main")}
+    reports = {name: world.push(name) for name in ("shop_main", "shop_eu", "erp_main")}
     assert world.shown("shop_main", SKU) == before - 1
     assert world.shown("erp_main", SKU) == before - 1
     assert (reports["shop_main"].pushed, reports["shop_main"].settled) == (0, 1)
