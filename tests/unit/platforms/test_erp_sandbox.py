@@ -47,7 +47,7 @@ def test_the_erp_throttles_a_caller_above_its_rate_and_says_how_long(harness: Er
         ("POST", "/invsync/v1/stock", b'{"updates": []}', 400, "bad_request"),
         ("POST", "/invsync/v1/stock", b'{"updates": [{"sku": "a"}, {"sku": "a"}]}', 400, "duplicate_sku"),
         ("POST", "/invsync/v1/stock", json.dumps({"updates": [{}] * 101}).encode(), 413, "too_many_rows"),
-        ("GET", "/invsync/v1/stock", b"", 405, "wrong_method"),
+        ("GET", "/invsync/v1/stock/query", b"", 405, "wrong_method"),
         ("GET", "/invsync/v1/changes?since=now&until=later", b"", 400, "bad_time"),
         ("GET", "/invsync/v2/ping", b"", 404, "no_such_path"),
     ],
