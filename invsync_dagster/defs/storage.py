@@ -56,7 +56,8 @@ def dagster_database_url(environ: Mapping[str, str]) -> str | None:
         raise DatabaseUrlError(f"{VARIABLE} must name a PostgreSQL database; unset it for SQLite")
     if stock := environ.get("INVSYNC_DATABASE_URL"):
         other = parse_url(stock)
-        if (url.host, url.port, url.database, url.query) == (other.host, other.port, other.database, other.query):
+        # However it is written: 5432 is the port that a URL without one means, and options make no other database.
+        if (url.host, url.port or 5432, url.database) == (other.host, other.port or 5432, other.database):
             raise DatabaseUrlError(
                 f"{VARIABLE} names the database of the stock; Dagster needs one of its own beside it"
             )

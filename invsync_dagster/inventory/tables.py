@@ -122,7 +122,7 @@ stock_ledger = Table(
     Column("sequence", Identity, primary_key=True, autoincrement=False),
     Column("event_id", Text, nullable=False, unique=True),
     Column("sku", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # sale reserve release ship restock return adjustment count import undo
+    Column("kind", Text, nullable=False),  # reserve release ship restock undo count import adopt
     Column("quantity_delta", BigInteger, nullable=False),
     Column("reserved_delta", BigInteger, nullable=False),
     Column("moved_delta", BigInteger, nullable=False, default=0),

@@ -10,8 +10,8 @@ from typing import Literal
 
 from sqlalchemy import Connection, func, select, update
 
+from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
 from invsync_dagster.settings import ImportLimits
 from invsync_dagster.sync.levels import Doubt, LevelState
@@ -48,10 +48,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A level whose channel is to be right: what it showed, and when the request for it began."""
+    """A level whose channel is to be right: what it showed and what we expected, and when the request for it began."""
 
     level_id: int
     observed: int
+    expected: int
     at: datetime
     difference: Difference
 
@@ -83,59 +84,52 @@ def difference(state: LevelState, observed: int | None, cause: Cause, words: str
 def adopt(
     connection: Connection, channel: str, found: Sequence[Adoptable], limits: ImportLimits, now: datetime, run_id: str
 ) -> set[str]:
-    """Take what the channel shows into the stock, as a count of what is available; return the SKUs to push.
+    """Take a channel's edits into the stock: what each level shows beyond what we expected; return the SKUs to push.
 
-    Only where one number on hand follows from it: a listing with a percentage or a maximum, or one that shows 0 below its
-    buffer or minimum, is reported instead. Beyond the import limits all of it is held for a person (`invsync imports`).
+    The difference is booked, never the reading: what a buffer, a sale meanwhile or an availability below 0 hides stays.
+    A listing with a percentage, a maximum or a minimum, or one that showed 0, leaves open how many units the edit meant, and
+    more than the import limits let pass unseen is no edit: these are reported.
     """
-    fitting = []
-    buffers = _plain_buffers(connection, [one.level_id for one in found])
+    plain = _with_plain_rules(connection, [one.level_id for one in found])
+    units = sum(abs(one.observed - one.expected) for one in found)
+    book = Book(connection, now=now, run_id=run_id)
+    book.load({one.difference.sku for one in found})
+    level, adopted = inventory_levels.c, set()
     for one in found:
-        buffer = buffers.get(one.level_id)
-        if buffer is None or (one.observed == 0 and buffer > 0):
+        if len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units:
+            one.difference.done = f"reported: {len(found)} listings, {units} units at once are too many to adopt unseen"
+        elif one.level_id not in plain or one.expected == 0 or one.observed == 0:
             one.difference.done = "reported: its rules leave open how many are on hand"
         else:
-            fitting.append((one, Count(one.difference.sku, one.observed + buffer, one.at, basis="available")))
-    source = CountSource(channel, contains=(channel,))
-    applied = apply_counts(
-        connection,
-        [count for _, count in fitting],
-        source,
-        now=now,
-        run_id=run_id,
-        reference="full run",
-        limits=limits,
-    )
-    desired = _desired(connection, [one.level_id for one, _ in fitting])
-    level, adopted = inventory_levels.c, set()
-    for one, _ in fitting:
-        if applied.held_id:
-            one.difference.done = f"held: {applied.held_reason}"
-        elif desired[one.level_id] != one.observed:
-            one.difference.done = "reported: a newer count is in force"
-        else:
-            adopted.add(one.difference.sku)
+            move = one.observed - one.expected
+            book.add(
+                one.difference.sku,
+                "adopt",
+                move,
+                0,
+                moved=move,
+                event_id=event_id("adopt", channel, run_id, str(one.level_id)),
+                occurred_at=one.at,
+                received_at=now,
+                channel=channel,
+                reference="full run",
+                reason=one.difference.words,
+            )
             values = {"uncertain": Doubt.DRIFT, "uncertain_since": now, "expected": one.observed, "due_at": now}
             connection.execute(
                 update(inventory_levels).where(level.id == one.level_id, level.uncertain.is_(None)).values(values)
             )
+            one.difference.done = "adopted"
+            adopted.add(one.difference.sku)
+    book.close()
     return adopted
 
 
-def _desired(connection: Connection, level_ids: Sequence[int]) -> dict[int, int]:
-    level = inventory_levels.c
-    query = select(level.id, level.desired)
-    return {
-        row.id: row.desired for part in chunks(level_ids) for row in connection.execute(query.where(level.id.in_(part)))
-    }
-
-
-def _plain_buffers(connection: Connection, level_ids: Sequence[int]) -> dict[int, int]:
-    """Return the buffer of each level whose rules keep nothing back but a buffer; shared levels have several rules."""
+def _with_plain_rules(connection: Connection, level_ids: Sequence[int]) -> set[int]:
+    """Return the levels whose rules keep nothing back but a buffer; shared levels have several rules."""
     listing, channel, level = platform_mapping.c, channels.c, inventory_levels.c
-    buffer = func.coalesce(listing.buffer, channel.buffer)
     query = (
-        select(level.id, buffer)
+        select(level.id)
         .join(platform_mapping, listing.level_id == level.id)
         .join(channels, channel.name == level.channel)
         .where(
@@ -145,7 +139,4 @@ def _plain_buffers(connection: Connection, level_ids: Sequence[int]) -> dict[int
             func.coalesce(listing.maximum, channel.maximum).is_(None),
         )
     )
-    found: dict[int, int] = {}
-    for part in chunks(level_ids):
-        found |= {row[0]: row[1] for row in connection.execute(query.where(level.id.in_(part)))}
-    return found
+    return {row.id for part in chunks(level_ids) for row in connection.execute(query.where(level.id.in_(part)))}

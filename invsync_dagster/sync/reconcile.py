@@ -38,6 +38,8 @@ from invsync_dagster.sync.workspace import Workspace
 # Readings that one transaction takes: a commit a call of 100 was most of what a comparison cost.
 LEVELS_COMPARED_AT_ONCE = 2_000
 
+NOT_DONE = "not done: the batch did not come to its end"
+
 LONGEST_BATCH = timedelta(minutes=30)
 
 
@@ -149,6 +151,9 @@ def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
     with write_transaction(ws.engine) as connection:
         for level_id, reason in report.gone.items():
             send_to_review(connection, level_id, reason=reason, actor=actor, now=now)
+    for one in report.differences:
+        if one.cause is Cause.GONE:
+            one.done = "in review"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ def _record(
             report.missing += 1
             report.unknown += is_unknown(reading.problem)
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
-            report.differences.append(difference(state, None, Cause.GONE, reason, "in review"))
+            report.differences.append(difference(state, None, Cause.GONE, reason, NOT_DONE))
             logs.append(reading_log(attempted, state, None, reason))
             report.gone[state.id] = reason
             continue
@@ -254,7 +259,15 @@ def _record(
                 report.to_repair.add(state.central_sku)
                 seen = seen._replace(uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
             elif policy == "adopt":
-                report.to_adopt.append(Adoptable(state.id, reading.quantity, attempted.began, found))
+                report.to_adopt.append(
+                    Adoptable(
+                        state.id,
+                        reading.quantity,
+                        state.expected if state.expected is not None else state.acknowledged_quantity or 0,
+                        attempted.began,
+                        found,
+                    )
+                )
         elif reading.quantity != state.acknowledged_quantity:
             words = "a write of ours, or a sale, came in between or may not be visible yet"
             report.differences.append(
@@ -265,7 +278,8 @@ def _record(
     write_logs(connection, logs)
 
 
-_DONE: dict[Policy, str] = {"repair": "repaired", "report": "reported", "adopt": "adopted"}
+# What isn't done at once is done at the batch's end, and said then.
+_DONE: dict[Policy, str] = {"repair": "to be settled by a push", "report": "reported", "adopt": NOT_DONE}
 
 
 def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Limits) -> bool:

@@ -163,6 +163,12 @@ def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints,
     return fitting[0] if fitting else None
 
 
+def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
+    """Refuse a row with more filled cells than columns: nobody can say which of them is the quantity."""
+    reason = f"the row has {len(cells)} cells, the header {len(header)}"
+    return Rejection(name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes")
+
+
 def _export_rows(
     name: str, export: Kind, header: list[str], records: Iterator[Record], hints: Hints, left_out: Counter[str]
 ) -> Iterator[Row | Rejection]:
@@ -196,6 +202,9 @@ def _export_rows(
             yield Rejection(
                 name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
             )
+            continue
+        if any(cells[len(header) :]):
+            yield _surplus(name, line, header, cells)
             continue
         stated = {field: str(cells[place]) for field, place in places.items()}
         if "handle" in stated:  # Shopify writes a product's title on its first row only
@@ -289,10 +298,7 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
             yield Rejection(name, line, missing, "", reason, "give every row all cells; the file may be cut off")
         elif any(cells[len(header) :]):
-            reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield Rejection(
-                name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes"
-            )
+            yield _surplus(name, line, header, cells)
         else:
             yield Row(line, blank | dict(zip(header, map(str, cells), strict=False)))
 

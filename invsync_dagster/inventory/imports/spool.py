@@ -79,7 +79,10 @@ class Spool:
 
     def _settle_one(self, sku: str, part: str) -> list[Rejection]:
         query = f"SELECT {_COLUMNS} FROM rows WHERE sku = ? AND part = ? ORDER BY line"  # noqa: S608 - our own names
-        first, *others = self._run(query, (sku, part)).fetchall()
+        rows = self._run(query, (sku, part)).fetchall()
+        if not rows:
+            return []  # taken out with another location of the SKU
+        first, *others = rows
         if all(row[1:] == first[1:] for row in others):
             self._run("DELETE FROM rows WHERE sku = ? AND part = ? AND line > ?", (sku, part, first[0]))
             reason = f"the SKU is already on line {first[0]}, the same"

@@ -335,3 +335,20 @@ def test_a_held_export_is_approved_as_it_was_declared(stock):
     assert held.state == "held"
     assert approve(stock.at(hours=1), held.import_id, "closed").preview.source == "Shopify's inventory export"
     assert set(stock.quantities().values()) == {0}
+
+
+def test_a_row_of_an_export_with_a_cell_too_many_is_rejected_and_not_shifted(stock):
+    header = "Handle,Title,SKU,Location,On hand (current),Available (not editable)\n"
+    path = stock.file(header + "a,A,A-1,Main,5,5\nb,B,B, 1,Main,50,50\n")
+    result = import_file(stock.basis, path, Declaration(contains=("shop",)))
+    assert (result.reason, [(one.line, one.value) for one in result.rejections]) == ("", [(3, "50")])
+    assert set(stock.quantities()) == {"A-1"}
+
+
+def test_a_sku_that_contradicts_itself_at_two_locations_is_rejected_with_all_its_rows(stock):
+    header = "Handle,Title,SKU,Location,On hand (current),Available (not editable)\n"
+    rows = "a,A,A,L1,1,1\na,A,A,L1,2,2\na,A,A,L2,3,3\na,A,A,L2,4,4\nb,B,B,L1,7,7\nb,B,B,L2,1,1\n"
+    path = stock.file(header + rows)
+    result = import_file(stock.basis, path, Declaration(contains=("shop",), locations=("all",)))
+    assert sorted(one.line for one in result.rejections) == [2, 3, 4, 5]
+    assert stock.quantities() == {"B": 8}
