@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal, select
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.listings import send_to_review
-from invsync_dagster.inventory.tables import sync_logs
+from invsync_dagster.inventory.tables import inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sync import levels
@@ -45,12 +45,42 @@ def record_writes(
 ) -> None:
     """Record one outcome a claim. A claim that was taken over meanwhile changes nothing but the doubt of its level."""
     now = attempted.ended
-    before = levels.load(connection, [claim.level_id for claim in claims])
+    undisturbed = levels.undisturbed(connection, attempted.channel, attempted.token)
+    plain: list[Claim] = []
+    others: list[tuple[Claim, Outcome]] = []
+    for claim, outcome in zip(claims, outcomes, strict=True):
+        if outcome == _DONE and (claim.level_id, claim.touched, claim.rules_revision, claim.expected) in undisturbed:
+            plain.append(claim)
+        else:
+            others.append((claim, outcome))
+    if others:
+        _record_others(connection, attempted, others, limits, rng, report)  # their claims are released
+    if plain:
+        _log_acknowledged(connection, attempted)
+        levels.acknowledge_claimed(connection, attempted.channel, attempted.token, now)
+        for claim in plain:
+            _count(report, claim, _DONE, now)
+
+
+_DONE = Outcome(Result.ACKNOWLEDGED)
+
+
+def _record_others(
+    connection: Connection,
+    attempted: Attempted,
+    claims: Sequence[tuple[Claim, Outcome]],
+    limits: Limits,
+    rng: random.Random,
+    report: PushReport,
+) -> None:
+    """Record claims level by level: what was not plainly acknowledged, or what else happened to meanwhile."""
+    now = attempted.ended
+    before = levels.load(connection, [claim.level_id for claim, _ in claims])
     after: list[LevelState] = []
     late: dict[int, datetime] = {}
     logs: list[dict[str, Any]] = []
     reviews: list[tuple[int, str]] = []
-    for claim, outcome in zip(claims, outcomes, strict=True):
+    for claim, outcome in claims:
         state = before[claim.level_id]
         if state.claim != attempted.token or state.attempt != claim.attempt:
             if outcome.result not in (Result.NOT_SENT, Result.REJECTED):
@@ -141,6 +171,40 @@ def _log(attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome
         "idempotency_key": attempted.key,
         "run_id": attempted.run_id,
     }
+
+
+def _log_acknowledged(connection: Connection, attempted: Attempted) -> None:
+    """Log the acknowledgement of all levels that still carry the attempt's claim, before they are changed."""
+    values = {"of_channel": attempted.channel, "by_token": attempted.token, "ended": attempted.ended}
+    values |= {"began": attempted.began, "by_key": attempted.key, "by_run": attempted.run_id}
+    connection.execute(_LOG_ACKNOWLEDGED, values)
+
+
+_LEVEL = inventory_levels.c
+_ACKNOWLEDGED_LOG: dict[str, ColumnElement[Any]] = {
+    "timestamp": bindparam("ended", type_=sync_logs.c.timestamp.type),
+    "platform": _LEVEL.channel,
+    "sku": _LEVEL.central_sku,
+    "action": literal("push"),
+    "old_quantity": _LEVEL.acknowledged_quantity,
+    "new_quantity": _LEVEL.sent_quantity,
+    "status": literal(str(Result.ACKNOWLEDGED)),
+    "error_message": literal(""),
+    "code": literal(""),
+    "level_id": _LEVEL.id,
+    "attempt": _LEVEL.attempt,
+    "ledger_sequence": _LEVEL.sent_sequence,
+    "rules_revision": _LEVEL.rules_revision,
+    "started_at": bindparam("began", type_=sync_logs.c.started_at.type),
+    "idempotency_key": bindparam("by_key", type_=sync_logs.c.idempotency_key.type),
+    "run_id": bindparam("by_run", type_=sync_logs.c.run_id.type),
+}
+_LOG_ACKNOWLEDGED = insert(sync_logs).from_select(
+    list(_ACKNOWLEDGED_LOG),
+    select(*_ACKNOWLEDGED_LOG.values())
+    .where(_LEVEL.channel == bindparam("of_channel"), _LEVEL.claim == bindparam("by_token"))
+    .order_by(_LEVEL.sent_quantity, _LEVEL.id),
+)
 
 
 def write_logs(connection: Connection, logs: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy import func, select, update
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.platforms.contract import WriteAnswer, WriteRow
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
@@ -513,3 +516,44 @@ def test_a_store_that_switched_its_stock_management_off_is_the_same_shop_and_its
         states = connection.execute(query).all()
     assert {row.status for row in states} == {"needs_review"}
     assert {row.status_reason.partition(":")[0] for row in states} == {"unmanaged"}
+
+
+def test_writes_recorded_together_leave_what_writes_recorded_one_by_one_leave(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[dict[str, Any]] = []
+
+    def state() -> dict[str, Any]:
+        level = world.level("erp_main", SKU)._mapping
+        row = logged(world, "erp_main")[-1]._mapping
+        passing = {"id", "idempotency_key", "timestamp", "started_at", "attempt", "ledger_sequence", "sku"}
+        return dict(level) | {f"log_{name}": row[name] for name in row if name not in passing}
+
+    platform = world.processes[0].platform(world.processes[0].channel("erp_main"))
+    write = platform.write
+    words = ["", "noted"]
+
+    def answered(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        answer = write(rows, key=key)
+        # Words of the platform are logged with the row, so such a row is recorded by itself.
+        said = words.pop(0)
+        return WriteAnswer(tuple(replace(one, message=said) for one in answer.outcomes), answer.budget)
+
+    monkeypatch.setattr(platform, "write", answered)
+    while words:
+        world.sell("shop_main", SKU)
+        world.deliver("shop_main")
+        apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+        assert world.push("erp_main").acknowledged == 1
+        kept.append(state())
+    together, alone = kept
+    assert alone["log_error_message"] == "noted"
+    assert together["log_error_message"] == ""
+    assert together["acknowledged_quantity"] == together["log_new_quantity"] == alone["log_new_quantity"] + 1
+    moved = {"desired", "effective_quantity", "expected", "sent_quantity", "acknowledged_quantity", "log_old_quantity"}
+    moved |= {"log_new_quantity", "attempt", "acknowledged_attempt", "touched", "desired_sequence", "sent_sequence"}
+    moved |= {"sent_at", "acknowledged_at", "due_at", "log_error_message"}
+    assert {name: together[name] for name in together if name not in moved} == {
+        name: alone[name] for name in alone if name not in moved
+    }
+    assert alone["acknowledged_attempt"] == alone["attempt"] == together["acknowledged_attempt"] + 1
