@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, distinct, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, distinct, exists, func, select
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.tables import central_inventory, platform_mapping, walked_listings
@@ -73,13 +73,13 @@ _MAPPED = (
 def mapped_findings(connection: Connection, channel: str, walk: int, gone: Collection[int]) -> Iterator[Finding]:
     """Yield the cases of listings that are mapped; `gone` are the levels that the channel was seen not to have."""
     offered = (_M.platform_name == channel) & (_M.status != "retired")
-    at_level = (_W.walk_id == walk) & (_W.item_id == _M.platform_item_id) & (_W.location_id == _M.platform_location_id)
+    at_level = _at_level(_W, walk)
     for part in chunks(sorted(gone)):
         for row in connection.execute(_listings(offered & _M.level_id.in_(part))):
             note = "the channel doesn't have it any more; retire it, or map what took its place"
             yield _of_listing(Kind.VANISHED, row, note, "retired")
     yield from _doubly_mapped(connection, offered)
-    yield from _renamed(connection, offered, at_level)
+    yield from _renamed(connection, offered, walk)
     drivable = exists().where(at_level, _W.problem == "")
     problem = select(func.min(_W.problem)).where(at_level).scalar_subquery()
     stuck = _listings(offered & (_M.status == "active") & exists().where(at_level) & ~drivable).add_columns(
@@ -136,15 +136,21 @@ def _doubly_mapped(connection: Connection, offered: ColumnElement[bool]) -> Iter
         yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
 
 
-def _renamed(connection: Connection, offered: ColumnElement[bool], at_level: ColumnElement[bool]) -> Iterator[Finding]:
+def _at_level(seen: Any, walk: int) -> ColumnElement[bool]:
+    """The condition that a walk saw, in the columns `seen` of its table, the level of a listing."""
+    return and_(seen.walk_id == walk, seen.item_id == _M.platform_item_id, seen.location_id == _M.platform_location_id)
+
+
+def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) -> Iterator[Finding]:
     """Yield listings whose platform SKU is no longer on their level: one row to retire, and one with the SKU of now.
 
     A row is ready to be imported only where the SKU of now is exactly the one that the level is mapped to.
     """
-    same = exists().where(at_level, _W.platform_sku == _M.platform_sku)
+    other = walked_listings.alias().c
+    same = exists().where(_at_level(other, walk), other.platform_sku == _M.platform_sku)
     query = (
         select(*_MAPPED, _W.platform_sku.label("now"), _W.variant_id.label("variant"), _W.title)
-        .join(walked_listings, at_level)
+        .join(walked_listings, _at_level(_W, walk))
         .where(offered, _M.platform_sku != "", ~same)
         .order_by(_M.central_sku, _M.id, _W.position)
     )
