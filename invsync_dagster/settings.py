@@ -179,6 +179,9 @@ class Settings(BaseModel):
         default=5, ge=1, le=60, description="Minutes between incremental cycles (they also run at once after webhooks)."
     )
     full_sync_cron: Cron = Field(default="0 3 * * *", description="When every level is read back and compared.")
+    listings_cron: Cron = Field(
+        default="0 2 * * *", description="When each channel's listings are compared with the mapping."
+    )
     backup_cron: Cron = Field(default="0 * * * *", description="When the database is backed up.")
     time_zone: TimeZone = Field(
         default="UTC", description="The zone of the crons above, and in which a day of stock ends."

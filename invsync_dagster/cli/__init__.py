@@ -10,6 +10,7 @@ import click
 
 from invsync_dagster.cli.channels import channels_group
 from invsync_dagster.cli.common import Commands
+from invsync_dagster.cli.discovering import discover_command
 from invsync_dagster.cli.holding import held_group
 from invsync_dagster.cli.importing import import_command, imports_group
 from invsync_dagster.cli.inbox import inbox_group
@@ -31,6 +32,7 @@ for command in (
     sync_command,
     preview_command,
     approve_command,
+    discover_command,
     held_group,
     channels_group,
     inbox_group,

@@ -11,6 +11,7 @@ from invsync_dagster.defs.full_sync import build_full_sync
 from invsync_dagster.defs.housekeeping import build_housekeeping
 from invsync_dagster.defs.imports import imports_asset
 from invsync_dagster.defs.jobs import build_jobs
+from invsync_dagster.defs.listings import build_listings
 from invsync_dagster.defs.push import build_push
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.schedules import build_schedules
@@ -34,6 +35,7 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         *build_push(configuration),
         *build_status(configuration),
         *build_full_sync(configuration),
+        *build_listings(configuration),
         database_backup,
     ]
     checks = {key for one in [*assets, *audit_checks] if isinstance(one, dg.AssetsDefinition) for key in one.check_keys}

@@ -110,6 +110,7 @@ def retry_job() -> None:
 def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChecksDefinition]) -> list[Any]:
     """Return all jobs; those over channels exist as soon as there is one."""
     pushes = [names.push_key(channel.name) for channel in configuration.channels]
+    listings = [names.listings_key(channel.name) for channel in configuration.channels]
     full_syncs = [names.full_sync_key(channel.name) for channel in configuration.channels]
     # The checks that look at everything stay out of the cycle, which costs as much as there is work.
     audit = dg.AssetSelection.checks(*audit_checks)
@@ -168,6 +169,12 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 selection=dg.AssetSelection.assets(*full_syncs) - audit,
                 run_tags=PATIENT,
                 description="The reconciliation: read back, compare and repair every level, batch by batch.",
+            ),
+            dg.define_asset_job(
+                "discover",
+                selection=dg.AssetSelection.assets(*listings),
+                run_tags=PATIENT,
+                description="What each channel lists against the mapping, with a file of proposals to correct and import.",
             ),
             dg.define_asset_job(
                 "sync_skus",

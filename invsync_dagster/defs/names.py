@@ -64,6 +64,11 @@ def full_sync_key(channel: str) -> dg.AssetKey:
     return dg.AssetKey(["full_sync", channel])
 
 
+def listings_key(channel: str) -> dg.AssetKey:
+    """The asset of what a channel lists."""
+    return dg.AssetKey(["listings", channel])
+
+
 def failed_channel_tag(channel: str) -> str:
     """The run tag (its value is `true`) of a run in which the channel failed."""
     return f"invsync/failed_channel/{channel}"

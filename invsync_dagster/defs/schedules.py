@@ -63,6 +63,16 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
     if configuration.channels:
         schedules.append(
             dg.ScheduleDefinition(
+                name="listings_schedule",
+                job_name="discover",
+                cron_schedule=settings.listings_cron,
+                execution_timezone=zone,
+                execution_fn=_each_channel(configuration),
+                description="What each channel lists against the mapping, one run a channel.",
+            )
+        )
+        schedules.append(
+            dg.ScheduleDefinition(
                 name="full_sync_schedule",
                 job_name="full_sync",
                 cron_schedule=settings.full_sync_cron,
@@ -93,6 +103,16 @@ def _all_batches(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
                 run_key=channel.name,
                 asset_selection=[names.full_sync_key(channel.name)],
                 tags={**BY_SCHEDULE, RANGE_START: batches[0], RANGE_END: batches[-1]},
+            )
+
+    return evaluate
+
+
+def _each_channel(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
+    def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        for channel in configuration.channels:
+            yield dg.RunRequest(
+                run_key=channel.name, asset_selection=[names.listings_key(channel.name)], tags=BY_SCHEDULE
             )
 
     return evaluate

@@ -475,3 +475,35 @@ daily_closings = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("closed_at", UtcDateTime, nullable=False),
 )
+
+# One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way.
+listing_walks = Table(
+    "listing_walks",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("listings", BigInteger, nullable=False, default=0),
+    Column("run_id", Text, nullable=False, default=""),
+    Index("ix_listing_walks_channel", "channel"),
+)
+
+# What a walk saw, in the platform's order. Several listings may share a level, and an item may have several levels.
+walked_listings = Table(
+    "walked_listings",
+    metadata,
+    Column("walk_id", BigInteger, ForeignKey("listing_walks.id"), primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_id", Text, nullable=False),
+    Column("location_id", Text, nullable=False, default=""),
+    Column("listing_id", Text, nullable=False, default=""),
+    Column("variant_id", Text, nullable=False, default=""),
+    Column("platform_sku", Text, nullable=False, default=""),
+    Column("title", Text, nullable=False, default=""),
+    Column("quantity", BigInteger),
+    Column("problem", Text, nullable=False, default=""),
+    Index("ix_walked_listings_level", "walk_id", "item_id", "location_id"),
+    Index("ix_walked_listings_platform_sku", "walk_id", "platform_sku"),
+    sqlite_with_rowid=False,
+)

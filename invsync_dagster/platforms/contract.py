@@ -133,7 +133,8 @@ class ListingsPage:
 class Limits:
     """What a platform allows, in rows, seconds and points; each channel may lower them in its settings.
 
-    `rate` points a second are restored up to `burst`; a call costs `write_cost`, `read_cost` or `orders_cost`.
+    `rate` points a second are restored up to `burst`; a call costs `write_cost`, `read_cost` or,
+    for a page of orders or of listings, `orders_cost`.
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
     `location_id`; not a channel's to change.

@@ -21,6 +21,7 @@ from invsync_dagster.events import Content
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.platforms.contract import (
+    ChannelListing,
     LevelReference,
     Limits,
     ListingsPage,
@@ -58,12 +59,14 @@ ENTRY = """\
 
 @dataclass
 class FakePlatform:
-    """A channel in memory; it `hangs` until released, fails each call with `error`, or can't read items in `broken`."""
+    """A channel in memory; it `hangs` until released, fails each call with `error`, can't read items in `broken`,
+    or doesn't have those in `gone`."""
 
     shown: dict[str, int] = field(default_factory=dict)
     error: PlatformError | None = None
     hangs: threading.Event | None = None
     broken: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
     written: list[tuple[str, int]] = field(default_factory=list)
     limits: Limits = field(default_factory=lambda: Limits(write_batch=50, read_batch=1, rate=1000.0, burst=1000.0))
 
@@ -84,7 +87,12 @@ class FakePlatform:
         for level in levels:
             if level.item_id in self.broken:
                 raise PlatformError(Recovery.REJECT, "broken", f"{level.item_id} can't be read")
-        return ReadAnswer(tuple(Reading(level, self.shown.get(level.item_id, 0)) for level in levels))
+        return ReadAnswer(tuple(self._reading(level) for level in levels))
+
+    def _reading(self, level: LevelReference) -> Reading:
+        if level.item_id in self.gone:
+            return Reading(level, None, Outcome(Result.REJECTED, Recovery.REVIEW, "not_found", "there is no such item"))
+        return Reading(level, self.shown.get(level.item_id, 0))
 
     def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
         self._called()
@@ -94,7 +102,10 @@ class FakePlatform:
         return OrdersPage(Content())
 
     def listings(self, cursor: str = "") -> ListingsPage:
-        return ListingsPage(())
+        self._called()
+        return ListingsPage(
+            tuple(ChannelListing(LevelReference(sku), sku, "", sku, "", n) for sku, n in self.shown.items())
+        )
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())

@@ -38,6 +38,8 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "sync_status",
         "full_sync/one",
         "full_sync/two",
+        "listings/one",
+        "listings/two",
         "database_backup",
         "housekeeping",
     }
@@ -51,6 +53,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "backup",
         "clean_up",
         "full_sync",
+        "discover",
         "sync_skus",
         "preview_channel",
         "approve_first_push",
@@ -62,6 +65,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "daily_snapshot_schedule": "15 0 * * *",
         "clean_up_schedule": "45 4 * * *",
         "full_sync_schedule": "0 3 * * *",
+        "listings_schedule": "0 2 * * *",
         "backup_schedule": "0 * * * *",
     }
     assert {one.name for one in repository.sensor_defs} == {"inbox_sensor", "imports_sensor"}

@@ -574,7 +574,7 @@ def written_key(request: Request) -> str | None:
     other request."""
     if request.url.endswith("/batch"):
         return "" if json.loads(request.body)["update"] else None
-    if request.url.endswith("/stock"):
+    if request.url.endswith("/stock") and request.method == "POST":
         return next(value for name, value in request.headers.items() if name.lower() == "idempotency-key")
     if b"inventorySetQuantities" in request.body:
         return str(json.loads(request.body)["variables"]["key"])

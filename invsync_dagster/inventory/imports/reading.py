@@ -42,7 +42,18 @@ LAYOUTS = (
     Layout(
         MAPPING,
         ("central_sku", "channel", "platform_sku", "platform_item_id", "platform_location_id"),
-        ("platform_variant_id", "status", "buffer", "percent", "minimum", "maximum", "dead_band"),
+        # The last two are for the person who corrects the file of `invsync discover`; an import doesn't look at them.
+        (
+            "platform_variant_id",
+            "status",
+            "buffer",
+            "percent",
+            "minimum",
+            "maximum",
+            "dead_band",
+            "proposed_sku",
+            "note",
+        ),
     ),
 )
 

@@ -1,0 +1,188 @@
+"""What a walk through a channel's listings found for its mapping: cases for a person, each with a proposal, none applied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, distinct, exists, func, select
+
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.tables import central_inventory, platform_mapping, walked_listings
+
+# How the reason of a review begins that a walk has opened.
+GONE = "no longer listed"
+
+RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
+
+
+class Kind(StrEnum):
+    """What a case is, in the order in which a person should look."""
+
+    VANISHED = "vanished"  # mapped, and the channel doesn't have it any more
+    DOUBLY_MAPPED = "doubly_mapped"  # one level with two SKUs, or one SKU on two levels
+    RENAMED = "renamed"  # mapped, and its platform SKU is another one now
+    UNDRIVABLE = "undrivable"  # mapped, but the channel keeps no number for it
+    RETURNED = "returned"  # in review since it vanished, and listed again
+    CONFLICT = "conflict"  # not mapped, and its SKU fits several listings
+    MATCHED = "matched"  # not mapped, and exactly one SKU has the same text
+    SIMILAR = "similar"  # not mapped, and a SKU differs in case, spaces, dashes or leading zeros
+    UNMATCHED = "unmatched"  # not mapped, and no SKU is like it
+
+
+UNMAPPED = (Kind.CONFLICT, Kind.MATCHED, Kind.SIMILAR, Kind.UNMATCHED)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One case. `central_sku` is only given where texts are exactly equal; anything else is `proposed_sku`.
+
+    `status` is the one that a mapping file should give it ("": none), `rules` those that its listing has.
+    """
+
+    kind: Kind
+    central_sku: str
+    proposed_sku: str
+    platform_sku: str
+    item_id: str
+    location_id: str
+    variant_id: str
+    note: str
+    title: str = ""
+    quantity: int | None = None
+    status: str = ""
+    rules: tuple[int | None, ...] = (None,) * len(RULES)
+
+
+_M, _W, _S = platform_mapping.c, walked_listings.c, central_inventory.c
+_MAPPED = (
+    _M.central_sku,
+    _M.platform_sku,
+    _M.platform_item_id,
+    _M.platform_location_id,
+    _M.platform_variant_id,
+    _M.status,
+    _M.status_reason,
+    _M.level_id,
+    *(_M[name] for name in RULES),
+)
+
+
+def mapped_findings(connection: Connection, channel: str, walk: int, gone: Collection[int]) -> Iterator[Finding]:
+    """Yield the cases of listings that are mapped; `gone` are the levels that the channel was seen not to have."""
+    offered = (_M.platform_name == channel) & (_M.status != "retired")
+    at_level = _at_level(_W, walk)
+    for part in chunks(sorted(gone)):
+        for row in connection.execute(_listings(offered & _M.level_id.in_(part))):
+            note = "the channel doesn't have it any more; retire it, or map what took its place"
+            yield _of_listing(Kind.VANISHED, row, note, "retired")
+    yield from _doubly_mapped(connection, offered)
+    yield from _renamed(connection, offered, walk)
+    drivable = exists().where(at_level, _W.problem == "")
+    problem = select(func.min(_W.problem)).where(at_level).scalar_subquery()
+    stuck = _listings(offered & (_M.status == "active") & exists().where(at_level) & ~drivable).add_columns(
+        problem.label("problem")
+    )
+    for row in connection.execute(stuck):
+        yield _of_listing(Kind.UNDRIVABLE, row, row.problem)
+    for row in connection.execute(
+        _listings(offered & (_M.status == "needs_review") & _M.status_reason.startswith(GONE) & drivable)
+    ):
+        yield _of_listing(Kind.RETURNED, row, "in review because it was gone; it is listed again", "active")
+
+
+def unlisted_skus(connection: Connection, channel: str) -> int:
+    """Count the active SKUs that the channel's mapping doesn't name; a channel needn't list everything."""
+    listed = exists().where(_M.central_sku == _S.sku, _M.platform_name == channel, _M.status != "retired")
+    query = select(func.count()).select_from(central_inventory).where(_S.status == "active", ~listed)
+    return int(connection.execute(query).scalar_one())
+
+
+def _listings(condition: ColumnElement[bool]) -> Select[Any]:
+    return select(*_MAPPED).where(condition).order_by(_M.central_sku, _M.id)
+
+
+def _of_listing(kind: Kind, row: Any, note: str, status: str = "") -> Finding:
+    return Finding(
+        kind,
+        central_sku="",
+        proposed_sku=row.central_sku,
+        platform_sku=row.platform_sku,
+        item_id=row.platform_item_id,
+        location_id=row.platform_location_id,
+        variant_id=row.platform_variant_id,
+        note=note,
+        status=status,
+        rules=_rules(row),
+    )
+
+
+def _rules(row: Any) -> tuple[int | None, ...]:
+    return tuple(getattr(row, name) for name in RULES)
+
+
+def _doubly_mapped(connection: Connection, offered: ColumnElement[bool]) -> Iterator[Finding]:
+    """Yield the listings of levels with several SKUs, then those of SKUs with several levels."""
+    several = select(_M.level_id).where(offered).group_by(_M.level_id).having(func.count(distinct(_M.central_sku)) > 1)
+    for row in connection.execute(_listings(offered & _M.level_id.in_(several)).order_by(None).order_by(_M.level_id)):
+        note = "one level is mapped to several SKUs: retire all but the right one"
+        yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
+    own = offered & (_M.status != "excluded")
+    twice = select(_M.central_sku).where(own).group_by(_M.central_sku).having(func.count(distinct(_M.level_id)) > 1)
+    for row in connection.execute(_listings(own & _M.central_sku.in_(twice) & _M.level_id.not_in(several))):
+        note = f"the channel shows the stock of '{row.central_sku}' on several levels: retire all but one, or part it by rules"
+        yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
+
+
+def _at_level(seen: Any, walk: int) -> ColumnElement[bool]:
+    """The condition that a walk saw, in the columns `seen` of its table, the level of a listing."""
+    return and_(seen.walk_id == walk, seen.item_id == _M.platform_item_id, seen.location_id == _M.platform_location_id)
+
+
+def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) -> Iterator[Finding]:
+    """Yield listings whose platform SKU is no longer on their level: one row to retire, and one with the SKU of now.
+
+    A row is ready to be imported only where the SKU of now is exactly the one that the level is mapped to.
+    """
+    other = walked_listings.alias().c
+    same = exists().where(_at_level(other, walk), other.platform_sku == _M.platform_sku)
+    query = (
+        select(*_MAPPED, _W.platform_sku.label("now"), _W.variant_id.label("variant"), _W.title)
+        .join(walked_listings, _at_level(_W, walk))
+        .where(offered, _M.platform_sku != "", ~same)
+        .order_by(_M.central_sku, _M.id, _W.position)
+    )
+    rows_by_listing: dict[tuple[Any, ...], list[Any]] = {}
+    for row in connection.execute(query):
+        rows_by_listing.setdefault(tuple(row[: len(_MAPPED)]), []).append(row)
+    for rows in rows_by_listing.values():
+        first = rows[0]
+        rows = [row for row in rows if row.platform_variant_id and row.variant == row.platform_variant_id] or rows
+        now = sorted({row.now for row in rows})
+        names = ", ".join(f"'{name}'" for name in now[:3])
+        right = now == [first.central_sku]
+        note = f"its SKU at the channel was '{first.platform_sku}' and is {names} now"
+        if not right:
+            note += ": is it still the same goods?"
+        shared = {
+            "kind": Kind.RENAMED,
+            "central_sku": first.central_sku if right else "",
+            "proposed_sku": first.central_sku,
+            "item_id": first.platform_item_id,
+            "location_id": first.platform_location_id,
+            "rules": _rules(first),
+            "title": rows[0].title,
+        }
+        if len(now) == 1:
+            variant = rows[0].variant or first.platform_variant_id
+            kept = first.status if first.status in ("active", "paused", "excluded") else ""
+            yield Finding(platform_sku=now[0], variant_id=variant, note=note, status=kept, **shared)
+        yield Finding(
+            platform_sku=first.platform_sku,
+            variant_id=first.platform_variant_id,
+            note=f"{note} (its old name, to be retired)",
+            status="retired",
+            **shared,
+        )

@@ -1,0 +1,150 @@
+"""Walks through all that a channel lists: kept page by page, believed at the end, older ones forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, delete, exists, func, insert, select, update
+
+from invsync_dagster.inventory.bulk import insert_rows
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import listing_walks, platform_mapping, walked_listings
+
+# Rows that one transaction removes, so that other writers come in between.
+REMOVED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One listing as a walk saw it; `quantity` None: the channel keeps none; `problem` "": its stock can be driven."""
+
+    item_id: str
+    location_id: str
+    listing_id: str
+    variant_id: str
+    platform_sku: str
+    title: str
+    quantity: int | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class MappedLevel:
+    """A level with a listing that isn't retired."""
+
+    id: int
+    item_id: str
+    location_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a walk saw of a channel's mapping: `mapped` levels in all, and those of them that it didn't see.
+
+    `named` listings that it saw are mapped with a platform SKU; `renamed` of them have another one there.
+    """
+
+    mapped: int
+    missing: tuple[MappedLevel, ...]
+    named: int
+    renamed: int
+
+
+_COLUMNS = (
+    "walk_id",
+    "position",
+    "item_id",
+    "location_id",
+    "listing_id",
+    "variant_id",
+    "platform_sku",
+    "title",
+    "quantity",
+    "problem",
+)
+_TABLE_COLUMNS = tuple(walked_listings.c[name] for name in _COLUMNS)
+
+
+def begin(connection: Connection, channel: str, now: datetime, run_id: str) -> int:
+    """Begin a walk; return its id."""
+    row = {"channel": channel, "began_at": now, "run_id": run_id, "listings": 0}
+    return int(connection.execute(insert(listing_walks).values(row).returning(listing_walks.c.id)).scalar_one())
+
+
+def add(connection: Connection, walk: int, position: int, listings: Sequence[Walked]) -> None:
+    """Keep what a walk saw; `position` is that of the first of `listings`."""
+    rows = [
+        (
+            walk,
+            place,
+            one.item_id,
+            one.location_id,
+            one.listing_id,
+            one.variant_id,
+            one.platform_sku,
+            one.title,
+            one.quantity,
+            one.problem,
+        )
+        for place, one in enumerate(listings, position)
+    ]
+    insert_rows(connection, walked_listings, _TABLE_COLUMNS, rows)
+
+
+def believe(connection: Connection, walk: int, listings: int, now: datetime) -> None:
+    """Make a walk the latest one of its channel."""
+    connection.execute(update(listing_walks).where(listing_walks.c.id == walk).values(ended_at=now, listings=listings))
+
+
+def forget(engine: Engine, walks: Sequence[int]) -> None:
+    """Remove walks with what they saw, in transactions of a bounded size."""
+    seen = walked_listings.c
+    for walk in walks:
+        with engine.connect() as connection:
+            last = connection.execute(select(func.max(seen.position)).where(seen.walk_id == walk)).scalar_one()
+        for position in range(0, (-1 if last is None else last) + 1, REMOVED_AT_ONCE):
+            with write_transaction(engine) as connection:
+                connection.execute(
+                    delete(walked_listings).where(seen.walk_id == walk, seen.position < position + REMOVED_AT_ONCE)
+                )
+        with write_transaction(engine) as connection:
+            connection.execute(delete(walked_listings).where(seen.walk_id == walk))
+            connection.execute(delete(listing_walks).where(listing_walks.c.id == walk))
+
+
+def outdated(connection: Connection, channel: str, latest: int, longest: timedelta, now: datetime) -> list[int]:
+    """Return the channel's walks other than `latest` that have ended or, begun `longest` ago, never will."""
+    walk = listing_walks.c
+    query = select(walk.id).where(
+        walk.channel == channel, walk.id != latest, walk.ended_at.is_not(None) | (walk.began_at < now - longest)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
+    """Compare the channel's mapping with what a walk saw."""
+    listing, seen = platform_mapping.c, walked_listings.c
+    offered = (listing.platform_name == channel) & (listing.status != "retired")
+    at_level = (
+        (seen.walk_id == walk)
+        & (seen.item_id == listing.platform_item_id)
+        & (seen.location_id == listing.platform_location_id)
+    )
+    there = exists().where(at_level)
+    same = exists().where(at_level, seen.platform_sku == listing.platform_sku)
+    named = offered & (listing.platform_sku != "") & there
+
+    missing = connection.execute(
+        select(listing.level_id, listing.platform_item_id, listing.platform_location_id)
+        .where(offered, ~there)
+        .distinct()
+        .order_by(listing.level_id)
+    ).all()
+    return Coverage(
+        mapped=connection.execute(select(func.count(listing.level_id.distinct())).where(offered)).scalar_one(),
+        missing=tuple(MappedLevel(*row) for row in missing),
+        named=connection.execute(select(func.count()).select_from(platform_mapping).where(named)).scalar_one(),
+        renamed=connection.execute(select(func.count()).select_from(platform_mapping).where(named, ~same)).scalar_one(),
+    )

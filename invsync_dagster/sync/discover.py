@@ -1,0 +1,260 @@
+"""Discovery: walk through all that a channel lists, believe it only if it is plausible, and say what its mapping lacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from invsync_dagster.inventory import walks
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
+from invsync_dagster.inventory.discovery import GONE, UNMAPPED, Finding, Kind, mapped_findings, unlisted_skus
+from invsync_dagster.inventory.imports.proposals import write_mapping
+from invsync_dagster.inventory.listings import send_to_review
+from invsync_dagster.inventory.unmapped import unmapped_findings
+from invsync_dagster.inventory.walks import Walked
+from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
+from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.workspace import Workspace
+
+# Shopify's Standard plan tells about 12 variants a second; a walk that takes longer is broken off.
+LONGEST_WALK = timedelta(hours=3)
+
+# Listings that one transaction keeps: a commit a page of 25 would be most of a walk's cost.
+KEPT_AT_ONCE = 2_000
+
+# Levels that one transaction sends to review.
+REVIEWED_AT_ONCE = 100
+
+SHOWN = 20  # findings that a report shows; its file has all
+
+NOTHING_LISTED = "nothing_listed"
+TOO_MANY_GONE = "too_many_gone"
+SAME_PAGE = "same_page"
+
+
+@dataclass
+class Discovery:
+    """What a walk found. Counts are listings, `levels` are those that are mapped; where `problem` isn't "", nothing was
+    changed.
+
+    `reviewed` levels are gone and wait for a person now. `first` are the first findings in their order, `mapping_file` has
+    all of them, to be corrected and imported.
+    """
+
+    channel: str
+    listings: int = 0
+    levels: int = 0
+    reviewed: int = 0
+    unlisted_skus: int = 0
+    found: Counter[Kind] = field(default_factory=Counter)
+    first: list[Finding] = field(default_factory=list)
+    mapping_file: Path | None = None
+    api_calls: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def unmapped(self) -> int:
+        """Listings that could be mapped and aren't."""
+        return sum(self.found[kind] for kind in UNMAPPED)
+
+    def totals(self) -> dict[str, int]:
+        """Return all counts by stable names."""
+        return {
+            "listings": self.listings,
+            "mapped_levels": self.levels,
+            "unmapped": self.unmapped,
+            **{str(kind): self.found[kind] for kind in Kind},
+            "sent_to_review": self.reviewed,
+            "unlisted_skus": self.unlisted_skus,
+        }
+
+
+class _ImplausibleError(Exception):
+    """What the channel lists can't be what it sells: nothing is concluded from it."""
+
+
+def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
+    """Walk through the listings of channel `name`, send to review what it no longer has, and write the rest as proposals.
+
+    Nothing is mapped by it. A walk that is empty, knows none of what is mapped, or lost more than `change_limits` let
+    pass changes nothing and is not kept. Never raises for the platform's failures: they stand in the report.
+    """
+    report = Discovery(name)
+    channel = ws.channel(name)
+    if channel.disabled_reason:
+        report.problem = f"configuration: {channel.disabled_reason}"
+        return report
+    began = ws.clock.now()
+    calls = calls_of(ws, channel, began + LONGEST_WALK)
+    with write_transaction(ws.engine) as connection:
+        walk = walks.begin(connection, name, began, run_id)
+    believed = False
+    try:
+        report.listings = _walk(ws, walk, calls)
+        gone = _gone(ws, name, walk, calls, report)
+        report.problem = _beyond(ws, report, len(gone))
+        if not report.problem:
+            _review(ws, name, gone)
+            with write_transaction(ws.engine) as connection:
+                walks.believe(connection, walk, report.listings, ws.clock.now())
+            believed = True
+            report.reviewed = len(gone)
+        _tell(ws, name, walk, set(gone), report, run_id)
+    except _ImplausibleError as error:
+        report.problem = str(error)
+    except OutOfTimeError:
+        report.problem = f"the walk did not finish within {LONGEST_WALK}; nothing is concluded from a part of it"
+    except PlatformError as error:
+        report.problem = f"{error.code}: {error.message}"
+    finally:
+        with ws.engine.connect() as connection:
+            old = walks.outdated(connection, name, walk, LONGEST_WALK, ws.clock.now()) if believed else [walk]
+        walks.forget(ws.engine, old)
+    report.api_calls = calls.made
+    report.seconds = (ws.clock.now() - began).total_seconds()
+    return report
+
+
+def _walk(ws: Workspace, walk: int, calls: Calls) -> int:
+    """Keep all that the channel lists; return how many listings."""
+    listings = 0
+    waiting: list[Walked] = []
+    for page in _pages(calls):
+        waiting += [_walked(one) for one in page.listings]
+        if len(waiting) >= KEPT_AT_ONCE or not page.cursor:
+            _keep(ws, walk, listings, waiting)
+            listings += len(waiting)
+            waiting = []
+    return listings
+
+
+def _pages(calls: Calls) -> Iterator[ListingsPage]:
+    cost, cursor = calls.platform.limits.orders_cost, ""
+    before: ListingsPage | None = None
+    while True:
+        page = calls.ask(cost, lambda at=cursor: calls.platform.listings(at))  # type: ignore[misc]
+        if before is not None and page.listings and page.listings == before.listings:
+            raise _ImplausibleError(
+                f"{SAME_PAGE}: the channel answers the same page of listings again: is there a cache before it? Nothing "
+                "is concluded; let its API answer uncached"
+            )
+        yield page
+        if not page.cursor:
+            return
+        before, cursor = page, page.cursor
+
+
+def _walked(one: ChannelListing) -> Walked:
+    return Walked(
+        item_id=one.level.item_id,
+        location_id=one.level.location_id,
+        listing_id=one.listing_id,
+        variant_id=one.variant_id,
+        platform_sku=one.platform_sku,
+        title=one.title,
+        quantity=one.quantity,
+        problem=one.problem,
+    )
+
+
+def _keep(ws: Workspace, walk: int, position: int, listings: list[Walked]) -> None:
+    try:
+        with write_transaction(ws.engine) as connection:
+            walks.add(connection, walk, position, listings)
+    except NOT_STORABLE as error:
+        # The error's own text may hold the whole page.
+        raise _ImplausibleError(f"a listing holds a value that can't be stored ({type(error).__name__})") from error
+
+
+def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> dict[int, str]:
+    """Return the mapped levels that the channel doesn't have, with its words; raise for a walk that can't be true.
+
+    What a walk didn't see is asked for before it counts as gone: a page may shift while others are read.
+    """
+    with ws.engine.connect() as connection:
+        seen = walks.coverage(connection, name, walk)
+    report.levels = seen.mapped
+    if not report.listings:
+        raise _ImplausibleError(
+            f"{NOTHING_LISTED}: {name} lists nothing at all, and {seen.mapped} levels are mapped: are the credentials those "
+            "of the right account, with the right to read products? Nothing was changed"
+        )
+    if is_another_shop(seen.renamed, seen.named):
+        raise _ImplausibleError(
+            _wrong_shop(name, f"{seen.renamed} of {seen.named} mapped listings have another SKU there")
+        )
+    gone: dict[int, str] = {}
+    for part in chunks(seen.missing, calls.platform.limits.read_batch):
+        references = [LevelReference(level.item_id, level.location_id) for level in part]
+        answer = calls.ask(calls.platform.limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
+        for level, reading in zip(part, answer.readings, strict=True):
+            if reading.problem is not None and is_unknown(reading.problem):
+                gone[level.id] = f"{reading.problem.code}: {reading.problem.message}"
+        if (gone and len(seen.missing) == seen.mapped) or is_another_shop(len(gone), seen.mapped):
+            what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"
+            raise _ImplausibleError(_wrong_shop(name, what))
+    return gone
+
+
+def _beyond(ws: Workspace, report: Discovery, gone: int) -> str:
+    """Say that more is gone than `change_limits` let pass at once, "" if it isn't."""
+    limits = ws.configuration.settings.change_limits
+    if gone <= max(limits.minimum, limits.zeroed_share * report.levels):
+        return ""
+    return (
+        f"{TOO_MANY_GONE}: {gone} of {report.levels} mapped levels are gone from {report.channel}, more than change_limits "
+        f"let pass at once ({limits.zeroed_share:.0%}). Nothing was changed; if they were taken down on purpose, retire them "
+        "with the mapping file of this run"
+    )
+
+
+def _wrong_shop(name: str, what: str) -> str:
+    return (
+        f"{ANOTHER_SHOP}: this looks like the wrong shop: {what}. Are the credentials of {name} those of another account? "
+        "Nothing was changed"
+    )
+
+
+def _review(ws: Workspace, name: str, gone: dict[int, str]) -> None:
+    now = ws.clock.now()
+    for part in chunks(gone.items(), REVIEWED_AT_ONCE):
+        with write_transaction(ws.engine) as connection:
+            for level_id, words in part:
+                send_to_review(connection, level_id, reason=_reason(words, now), actor=f"channel {name}", now=now)
+
+
+def _reason(words: str, now: datetime) -> str:
+    return f"{GONE} on {now:%Y-%m-%d}: {words}"
+
+
+def _tell(ws: Workspace, name: str, walk: int, gone: set[int], report: Discovery, run_id: str) -> None:
+    path = ws.home.reports / run_id / f"mapping_{name}.csv"
+    with ws.engine.connect() as connection:
+        report.unlisted_skus = unlisted_skus(connection, name)
+        if write_mapping(path, name, _counted(_findings(connection, name, walk, gone), report)):
+            report.mapping_file = path
+        else:
+            path.unlink()
+
+
+def _findings(connection: Connection, name: str, walk: int, gone: set[int]) -> Iterator[Finding]:
+    yield from mapped_findings(connection, name, walk, gone)
+    yield from unmapped_findings(connection, name, walk)
+
+
+def _counted(findings: Iterator[Finding], report: Discovery) -> Iterator[Finding]:
+    for one in findings:
+        report.found[one.kind] += 1
+        if len(report.first) < SHOWN:
+            report.first.append(one)
+        yield one

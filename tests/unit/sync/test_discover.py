@@ -1,0 +1,475 @@
+"""Discovery: what a channel lists against its mapping; proposals to correct and import, and walks that can't be true."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.discovery import Kind
+from invsync_dagster.inventory.imports import importing
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.listings import Listing, set_listings, set_status
+from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.inventory.tables import inventory_levels, listing_walks, platform_mapping, walked_listings
+from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.shopify.sandbox_views import number_of
+from invsync_dagster.sandbox.faults import Fault
+from invsync_dagster.sandbox.faults import Kind as FaultKind
+from invsync_dagster.settings import ChangeLimits, Home, ImportLimits
+from invsync_dagster.sync.discover import LONGEST_WALK, Discovery, discover
+from invsync_dagster.sync.workspace import Workspace
+from tests.simulation.stock import LOCATION
+from tests.unit.sync.conftest import LittleWorld
+
+CHANNELS = ("shop_main", "shop_eu", "woo_main", "erp_main")
+
+
+@dataclass
+class Desk:
+    """The little world with a folder for reports, and what a person does with the mapping file."""
+
+    world: LittleWorld
+    home: Home
+    runs: int = 0
+
+    def workspace(self, **limits: Any) -> Workspace:
+        ws = replace(self.world.processes[0], home=self.home)
+        if limits:
+            settings = ws.configuration.settings.model_copy(update={"change_limits": ChangeLimits(**limits)})
+            ws = replace(ws, configuration=replace(ws.configuration, settings=settings))
+        return ws
+
+    def discover(self, channel: str, ws: Workspace | None = None) -> Discovery:
+        self.runs += 1
+        return discover(ws or self.workspace(), channel, run_id=f"run-{self.runs}")
+
+    def rows(self, report: Discovery) -> list[dict[str, str]]:
+        if report.mapping_file is None:
+            return []
+        with report.mapping_file.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def import_rows(self, rows: Sequence[dict[str, str]]) -> importing.ImportResult:
+        path = self.home.data / f"corrected-{self.runs}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        basis = Basis(self.world.engine, self.home.imports, ImportLimits(), self.world.clock.now(), "ann", "import")
+        return importing.import_file(basis, path)
+
+    def article(self, sku: str, available: int, **given: Any) -> str:
+        """Add an article to the main shop where its others are stocked; return the gid of its item."""
+        level = self.world.shops["shop_main"].add_article(sku, available, location_id=LOCATION, **given)
+        return str(level.item_id)
+
+    def add_skus(self, *skus: str) -> None:
+        with write_transaction(self.world.engine) as connection:
+            set_skus(connection, [Sku(sku) for sku in skus], actor="ann", reason="new", now=self.world.clock.now())
+
+    def map(self, channel: str, sku: str, item: str, location: str = "", platform_sku: str = "") -> None:
+        with write_transaction(self.world.engine) as connection:
+            listing = Listing(channel, sku, item, location, platform_sku=platform_sku)
+            set_listings(connection, [listing], actor="ann", reason="new", now=self.world.clock.now())
+
+    def statuses(self, channel: str) -> dict[str, tuple[str, str]]:
+        """Status and reason of a channel's listings by their platform SKU."""
+        listing = platform_mapping.c
+        query = select(listing.platform_sku, listing.status, listing.status_reason).where(
+            listing.platform_name == channel
+        )
+        with self.world.engine.connect() as connection:
+            return {row.platform_sku: (row.status, row.status_reason) for row in connection.execute(query)}
+
+    def level_of(self, channel: str, item: str) -> Any:
+        level = inventory_levels
+        query = select(level).where(level.c.channel == channel, level.c.item_id == item)
+        with self.world.engine.connect() as connection:
+            return connection.execute(query).one_or_none()
+
+    def count(self, table: Any) -> int:
+        with self.world.engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+class Told:
+    """A platform that lists what it is told to, page by page, and else is the one it stands before."""
+
+    def __init__(self, platform: Any, *pages: ListingsPage) -> None:
+        self._platform, self._pages = platform, pages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._platform, name)
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        return self._pages[int(cursor or "0")]
+
+
+@pytest.fixture
+def desk(world: LittleWorld, tmp_path: Path) -> Desk:
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    home.imports.mkdir(parents=True)
+    return Desk(world, home)
+
+
+def told(desk: Desk, channel: str, *pages: ListingsPage) -> Workspace:
+    ws = desk.workspace()
+    platform: Any = Told(ws.platform(ws.channel(channel)), *pages)
+    return replace(ws, _platforms={channel: platform})
+
+
+def kinds(report: Discovery) -> dict[str, int]:
+    return {str(kind): number for kind, number in report.found.items()}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_channel_whose_mapping_is_right_has_no_cases_and_leaves_no_file(desk: Desk, channel: str) -> None:
+    report = desk.discover(channel)
+    assert (report.problem, kinds(report), report.first, report.mapping_file) == ("", {}, [], None)
+    mapped = len(desk.statuses(channel))
+    assert report.levels == mapped
+    assert report.unlisted_skus == 20 - mapped
+    assert report.listings >= mapped
+    assert report.api_calls >= 1
+    assert set(desk.statuses(channel).values()) == {("active", "")}
+
+
+def test_a_listing_with_the_text_of_a_sku_is_imported_as_it_stands(desk: Desk) -> None:
+    desk.add_skus("0071")
+    item = desk.article("0071", 4)
+    report = desk.discover("shop_main")
+    assert (kinds(report), report.unmapped, desk.level_of("shop_main", item)) == ({"matched": 1}, 1, None)
+    (row,) = desk.rows(report)
+    assert (row["central_sku"], row["platform_sku"], row["platform_item_id"]) == ("0071", "0071", item)
+    assert row["note"].startswith("matched: the same text (0071")
+    result = desk.import_rows([row])
+    assert (result.state, result.rejections) == ("applied", ())
+    level = desk.level_of("shop_main", item)
+    assert (level.central_sku, level.location_id, level.pushable) == ("0071", LOCATION, True)
+    assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_a_similar_sku_is_only_proposed_until_a_person_copies_it(desk: Desk) -> None:
+    desk.add_skus("0071", "Größe 42", "A-1", "a 1")
+    for platform_sku in ("71", "GRÖSSE42", "A1", "nothing like it", ""):
+        desk.world.erp.add(platform_sku or "-", 3)
+    report = desk.discover("erp_main")
+    assert kinds(report) == {"similar": 3, "unmatched": 2}
+    rows = {row["platform_sku"]: row for row in desk.rows(report)}
+    assert [row["central_sku"] for row in rows.values()] == [""] * 5
+    assert {sku: row["proposed_sku"] for sku, row in rows.items()} == {
+        "71": "0071",
+        "GRÖSSE42": "Größe 42",
+        "A1": "",
+        "nothing like it": "",
+        "-": "",
+    }
+    assert "like '0071' but for leading zeros" in rows["71"]["note"]
+    assert "like 'Größe 42' but for case, spaces or dashes" in rows["GRÖSSE42"]["note"]
+    assert "like 'A-1' but for spaces or dashes; like 'a 1' but for case, spaces or dashes" in rows["A1"]["note"]
+    untouched = desk.import_rows(list(rows.values()))
+    assert (untouched.state, {one.column for one in untouched.rejections}) == ("rejected", {"central_sku"})
+    assert desk.level_of("erp_main", "71") is None
+    corrected = desk.import_rows([{**row, "central_sku": row["proposed_sku"]} for row in rows.values()])
+    assert (corrected.state, len(corrected.rejections)) == ("applied", 3)
+    assert desk.level_of("erp_main", "71").central_sku == "0071"
+    assert desk.level_of("erp_main", "GRÖSSE42").central_sku == "Größe 42"
+
+
+def test_a_sku_that_fits_several_listings_is_mapped_to_none_of_them(desk: Desk) -> None:
+    desk.add_skus("TWIN")
+    items = {desk.article("TWIN", 4), desk.article("TWIN", 5)}
+    desk.article("SKU-0001", 1)
+    report = desk.discover("shop_main")
+    assert kinds(report) == {"conflict": 3}
+    rows = desk.rows(report)
+    assert {row["central_sku"] for row in rows} == {""}
+    assert {row["platform_item_id"]: row["proposed_sku"] for row in rows if row["proposed_sku"] == "TWIN"} == (
+        dict.fromkeys(items, "TWIN")
+    )
+    assert [row["note"].split(" (")[0] for row in rows if row["proposed_sku"] == "SKU-0001"] == [
+        "conflict: its SKU is mapped on another level of the channel already"
+    ]
+    assert [row["note"].split(" (")[0] for row in rows if row["proposed_sku"] == "TWIN"] == [
+        "conflict: 2 levels of the channel have this SKU: choose the one that is sold from"
+    ] * 2
+
+
+def test_an_item_at_several_locations_is_offered_where_the_others_are_sold_from(desk: Desk) -> None:
+    desk.add_skus("NEW")
+    shop = desk.world.shops["shop_main"]
+    elsewhere = shop.add_location()
+    item = desk.article("NEW", 4)
+    shop._books.articles[number_of(item, "InventoryItem")].available[number_of(elsewhere, "Location")] = 9
+    (row,) = desk.rows(desk.discover("shop_main"))
+    assert (row["central_sku"], row["platform_location_id"]) == ("NEW", LOCATION)
+
+
+def test_variations_that_share_the_stock_of_their_product_can_not_be_two_skus(desk: Desk) -> None:
+    desk.add_skus("LEFT", "RIGHT")
+    level = LevelReference("501")
+    page = ListingsPage(
+        (
+            ChannelListing(level, "501", "502", "LEFT", "Glove left", 4),
+            ChannelListing(level, "501", "503", "RIGHT", "Glove right", 4),
+            *_all_mapped(desk, "woo_main"),
+        )
+    )
+    report = desk.discover("woo_main", told(desk, "woo_main", page))
+    assert (report.problem, kinds(report)) == ("", {"conflict": 2})
+    assert {one.note for one in report.first} == {"the listings on its level name 2 SKUs, and a level holds one number"}
+
+
+def _all_mapped(desk: Desk, channel: str) -> tuple[ChannelListing, ...]:
+    listing = platform_mapping.c
+    query = select(listing.platform_item_id, listing.platform_location_id, listing.platform_sku).where(
+        listing.platform_name == channel
+    )
+    with desk.world.engine.connect() as connection:
+        return tuple(
+            ChannelListing(LevelReference(item, location), item, "", sku, "", 1)
+            for item, location, sku in connection.execute(query)
+        )
+
+
+def test_what_the_channel_does_not_track_or_somebody_retired_is_no_case(desk: Desk) -> None:
+    desk.article("GIFT-CARD", 0, tracked=False)
+    item = desk.article("SKU-0002", 3)
+    desk.add_skus("OLD")
+    desk.map("shop_main", "OLD", item, LOCATION)
+    listing = platform_mapping.c
+    with write_transaction(desk.world.engine) as connection:
+        ids = connection.execute(select(listing.id).where(listing.platform_item_id == item)).scalars().all()
+        set_status(connection, ids, "retired", actor="ann", reason="not sold by us", now=desk.world.clock.now())
+    assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_a_renamed_listing_is_imported_under_its_new_name_with_its_rules(desk: Desk) -> None:
+    desk.add_skus("NEW-NAME")
+    item = desk.article("NEW-NAME", 4)
+    header = {"central_sku": "NEW-NAME", "channel": "shop_main", "platform_sku": "OLD-NAME", "platform_item_id": item,
+              "platform_location_id": LOCATION, "buffer": "2"}  # fmt: skip
+    desk.import_rows([header])
+    report = desk.discover("shop_main")
+    assert kinds(report) == {"renamed": 2}
+    rows = desk.rows(report)
+    assert [(row["central_sku"], row["platform_sku"], row["status"], row["buffer"]) for row in rows] == [
+        ("NEW-NAME", "NEW-NAME", "active", "2"),
+        ("NEW-NAME", "OLD-NAME", "retired", "2"),
+    ]
+    assert desk.import_rows(rows).state == "applied"
+    statuses = desk.statuses("shop_main")
+    assert (statuses["NEW-NAME"][0], statuses["OLD-NAME"][0]) == ("active", "retired")
+    assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_a_listing_that_may_have_become_other_goods_is_not_imported_without_a_person(desk: Desk) -> None:
+    desk.add_skus("MUG")
+    item = desk.article("TEAPOT", 4)
+    desk.map("shop_main", "MUG", item, LOCATION, "MUG")
+    rows = desk.rows(desk.discover("shop_main"))
+    assert [(row["central_sku"], row["proposed_sku"], row["platform_sku"]) for row in rows] == [
+        ("", "MUG", "TEAPOT"),
+        ("", "MUG", "MUG"),
+    ]
+    assert "was 'MUG' and is 'TEAPOT' now: is it still the same goods?" in rows[0]["note"]
+    assert desk.import_rows(rows).state == "rejected"
+    assert desk.statuses("shop_main")["MUG"] == ("active", "")
+
+
+def test_a_vanished_listing_is_stopped_with_the_reason_and_can_be_retired(desk: Desk) -> None:
+    del desk.world.erp._articles["SKU-0003"]
+    report = desk.discover("erp_main")
+    assert (report.problem, kinds(report), report.reviewed) == ("", {"vanished": 1}, 1)
+    status, reason = desk.statuses("erp_main")["SKU-0003"]
+    assert status == "needs_review"
+    assert reason.startswith(f"no longer listed on {desk.world.clock.now():%Y-%m-%d}: ")
+    assert desk.level_of("erp_main", "SKU-0003").pushable is False
+    assert desk.level_of("erp_main", "SKU-0004").pushable is True
+    (row,) = desk.rows(report)
+    assert (row["central_sku"], row["proposed_sku"], row["status"]) == ("", "SKU-0003", "retired")
+    assert kinds(desk.discover("erp_main")) == {"vanished": 1}
+    assert desk.import_rows([{**row, "central_sku": "SKU-0003"}]).state == "applied"
+    assert kinds(desk.discover("erp_main")) == {}
+
+
+def test_a_listing_that_came_back_is_proposed_as_active(desk: Desk) -> None:
+    article = desk.world.erp._articles.pop("SKU-0003")
+    desk.discover("erp_main")
+    desk.world.erp._articles["SKU-0003"] = article
+    report = desk.discover("erp_main")
+    assert kinds(report) == {"returned": 1}
+    (row,) = desk.rows(report)
+    assert desk.import_rows([{**row, "central_sku": row["proposed_sku"]}]).state == "applied"
+    assert desk.statuses("erp_main")["SKU-0003"] == ("active", "")
+
+
+def test_what_a_walk_missed_is_asked_for_before_it_counts_as_gone(desk: Desk) -> None:
+    page = ListingsPage(tuple(one for one in _all_mapped(desk, "erp_main") if one.platform_sku != "SKU-0003"))
+    report = desk.discover("erp_main", told(desk, "erp_main", page))
+    assert (report.problem, report.listings, kinds(report)) == ("", 19, {})
+    assert desk.statuses("erp_main")["SKU-0003"] == ("active", "")
+
+
+def test_a_mapped_listing_that_is_no_longer_tracked_is_named(desk: Desk) -> None:
+    desk.add_skus("LAMP")
+    item = desk.article("LAMP", 4, tracked=False)
+    desk.map("shop_main", "LAMP", item, LOCATION, "LAMP")
+    report = desk.discover("shop_main")
+    assert kinds(report) == {"undrivable": 1}
+    assert (report.first[0].note, report.first[0].proposed_sku) == (
+        "its quantity is not tracked (Track quantity)",
+        "LAMP",
+    )
+
+
+def test_doubly_mapped_levels_and_skus_are_named(desk: Desk) -> None:
+    for sku in ("TWO-A", "TWO-B", "ONE"):
+        desk.add_skus(sku)
+    for item in ("i1", "i2", "i3"):
+        desk.world.erp.add(item, 3)
+    desk.map("erp_main", "TWO-A", "i1", platform_sku="i1")
+    desk.map("erp_main", "TWO-B", "i1")
+    desk.map("erp_main", "ONE", "i2")
+    desk.map("erp_main", "ONE", "i3")
+    report = desk.discover("erp_main")
+    assert kinds(report) == {"doubly_mapped": 4}
+    assert [(one.item_id, one.proposed_sku, one.note.split(":")[0]) for one in report.first] == [
+        ("i1", "TWO-A", "one level is mapped to several SKUs"),
+        ("i1", "TWO-B", "one level is mapped to several SKUs"),
+        ("i2", "ONE", "the channel shows the stock of 'ONE' on several levels"),
+        ("i3", "ONE", "the channel shows the stock of 'ONE' on several levels"),
+    ]
+
+
+def test_a_channel_that_lists_nothing_changes_nothing(desk: Desk) -> None:
+    before = desk.statuses("erp_main")
+    desk.world.erp._articles.clear()
+    report = desk.discover("erp_main")
+    assert report.problem.startswith("nothing_listed: erp_main lists nothing at all, and 20 levels are mapped")
+    assert (report.mapping_file, report.reviewed, desk.statuses("erp_main")) == (None, 0, before)
+
+
+def test_another_shops_listings_change_nothing(desk: Desk) -> None:
+    before = desk.statuses("erp_main")
+    desk.world.erp._articles.clear()
+    for number in range(30):
+        desk.world.erp.add(f"OTHER-{number}", 3)
+    report = desk.discover("erp_main")
+    assert "another_shop: this looks like the wrong shop: of 20 mapped levels it has 0" in report.problem
+    assert (report.mapping_file, desk.statuses("erp_main")) == (None, before)
+    assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
+
+
+def test_another_shop_whose_ids_happen_to_be_there_is_known_by_its_skus(desk: Desk) -> None:
+    page = ListingsPage(
+        tuple(replace(one, platform_sku=f"X-{one.platform_sku}") for one in _all_mapped(desk, "woo_main"))
+    )
+    report = desk.discover("woo_main", told(desk, "woo_main", page))
+    assert "mapped listings have another SKU there" in report.problem
+    assert set(desk.statuses("woo_main").values()) == {("active", "")}
+
+
+def test_more_gone_than_the_limits_let_pass_stops_nothing_but_is_written_down(desk: Desk) -> None:
+    for number in range(5):
+        del desk.world.erp._articles[f"SKU-{number:04d}"]
+    report = desk.discover("erp_main", desk.workspace(zeroed_share=0.2, minimum=2))
+    assert report.problem.startswith("too_many_gone: 5 of 20 mapped levels are gone from erp_main")
+    assert (report.reviewed, set(desk.statuses("erp_main").values())) == (0, {("active", "")})
+    assert [row["status"] for row in desk.rows(report)] == ["retired"] * 5
+    within = desk.discover("erp_main", desk.workspace(zeroed_share=0.25, minimum=2))
+    assert (within.problem, within.reviewed) == ("", 5)
+
+
+def test_a_cached_page_is_not_walked_for_ever(desk: Desk) -> None:
+    page = ListingsPage(_all_mapped(desk, "woo_main"), "1")
+    report = desk.discover("woo_main", told(desk, "woo_main", page, page))
+    assert report.problem.startswith("same_page: ")
+    assert report.api_calls == 2
+
+
+def test_a_listing_seen_on_two_pages_is_one_case(desk: Desk) -> None:
+    desk.add_skus("NEW")
+    new = ChannelListing(LevelReference("9001"), "9001", "", "NEW", "", 1)
+    pages = (ListingsPage((new, *_all_mapped(desk, "woo_main")), "1"), ListingsPage((new,)))
+    report = desk.discover("woo_main", told(desk, "woo_main", *pages))
+    assert (report.problem, kinds(report)) == ("", {"matched": 1})
+
+
+def test_a_walk_that_breaks_off_concludes_nothing_and_leaves_nothing(desk: Desk) -> None:
+    del desk.world.erp._articles["SKU-0003"]
+    ws = desk.workspace()
+    platform: Any = ws.platform(ws.channel("erp_main"))
+
+    def broken(cursor: str = "") -> ListingsPage:
+        raise PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
+
+    stub: Any = Told(platform)
+    stub.listings = broken
+    report = desk.discover("erp_main", replace(ws, _platforms={"erp_main": stub}))
+    assert report.problem == "unauthorized: the key is not right"
+    assert desk.statuses("erp_main")["SKU-0003"] == ("active", "")
+    assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
+
+
+def test_a_failed_page_is_asked_for_again(desk: Desk) -> None:
+    desk.world.faults["erp_main"].script([Fault(FaultKind.ERROR_503)])
+    report = desk.discover("erp_main")
+    assert (report.problem, report.listings, report.api_calls) == ("", 20, 2)
+
+
+def test_a_value_that_can_not_be_stored_is_said_without_repeating_it(desk: Desk) -> None:
+    bad = ChannelListing(LevelReference("9001"), "9001", "", "half a character \ud800", "", 1)
+    report = desk.discover("woo_main", told(desk, "woo_main", ListingsPage((bad, *_all_mapped(desk, "woo_main")))))
+    assert report.problem.startswith("a listing holds a value that can't be stored")
+    assert "half" not in report.problem
+
+
+def test_only_the_latest_walk_of_a_channel_is_kept_and_dead_ones_go(desk: Desk) -> None:
+    now = desk.world.clock.now()
+    dead = {
+        "channel": "erp_main",
+        "began_at": now - LONGEST_WALK - timedelta(seconds=1),
+        "listings": 0,
+        "run_id": "dead",
+    }
+    alive = {**dead, "began_at": now, "run_id": "alive"}
+    with write_transaction(desk.world.engine) as connection:
+        connection.execute(insert(listing_walks), [dead, alive])
+    for _ in range(2):
+        desk.discover("erp_main")
+    with desk.world.engine.connect() as connection:
+        kept = connection.execute(select(listing_walks.c.run_id).order_by(listing_walks.c.id)).scalars().all()
+    assert kept == ["alive", "run-2"]
+    assert desk.count(walked_listings) == 20
+
+
+def test_a_sku_with_spaces_around_it_is_mapped_by_its_id_alone(desk: Desk) -> None:
+    desk.add_skus("VASE")
+    item = desk.article("VASE ", 4)
+    (row,) = desk.rows(desk.discover("shop_main"))
+    assert (row["platform_sku"], row["proposed_sku"]) == ("", "VASE")
+    assert "mend it at the channel" in row["note"]
+    assert desk.import_rows([{**row, "central_sku": "VASE"}]).state == "applied"
+    assert desk.level_of("shop_main", item).central_sku == "VASE"
+    assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_the_kinds_are_told_by_stable_names(desk: Desk) -> None:
+    assert set(desk.discover("erp_main").totals()) == {
+        "listings",
+        "mapped_levels",
+        "unmapped",
+        *(str(kind) for kind in Kind),
+        "sent_to_review",
+        "unlisted_skus",
+    }

@@ -1,0 +1,144 @@
+"""`invsync discover` in the terminal: from a walk over a corrected file to levels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select
+
+from invsync_dagster.channels import load
+from invsync_dagster.cli import main
+from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.sandbox.server import SandboxServer
+from invsync_dagster.sandbox.standins import Article
+from invsync_dagster.sandbox.world import World
+from invsync_dagster.settings import Home
+
+CHANNELS = """\
+channels:
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}/erp_main
+      api_key_env: DISCOVER_KEY
+      signing_secret_env: DISCOVER_SIGNING
+      webhook_secret_env: DISCOVER_WEBHOOK
+"""
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke() -> Invoke:
+    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> Iterator[Home]:
+    """An installation with three SKUs and no mapping, before an ERP that lists `0071`, `a-1` and `GIFT`."""
+    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    for name in ("DISCOVER_KEY", "DISCOVER_SIGNING", "DISCOVER_WEBHOOK"):
+        monkeypatch.setenv(name, f"secret of {name}")
+    home = Home.from_environment()
+    home.channels_file.write_text(CHANNELS.format(port=9))
+    (tmp_path / "inventory.csv").write_text("sku,quantity\n0071,10\nA-1,5\nB,2\n")
+    engine = open_database(home.database_url)
+    migrate(engine)
+    engine.dispose()
+    assert invoke("channels", "sync").exit_code == 0
+    assert invoke("import", tmp_path / "inventory.csv").exit_code == 0
+    articles = [Article("0071", 10), Article("a-1", 5), Article("GIFT", 1)]
+    world = World(
+        load(home).channels,
+        os.environ,
+        {"erp_main": articles},
+        SystemClock(),
+        random.Random(1),
+        "http://127.0.0.1:9",
+        home.data / "sandbox.json",
+    )
+    with SandboxServer(world) as server:
+        home.channels_file.write_text(CHANNELS.format(port=server.port))
+        yield home
+
+
+def levels(home: Home) -> dict[str, str]:
+    engine = open_database(home.database_url)
+    with engine.connect() as connection:
+        found = dict(connection.execute(select(inventory_levels.c.item_id, inventory_levels.c.central_sku)).all())
+    engine.dispose()
+    return found
+
+
+def test_discover_correct_and_import_makes_levels(home: Home, invoke: Invoke) -> None:
+    result = invoke("discover", "erp_main", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    totals = document["totals"]
+    assert (totals["listings"], totals["unmapped"], totals["unlisted_skus"]) == (3, 3, 3)
+    assert (totals["matched"], totals["similar"], totals["unmatched"]) == (1, 1, 1)
+    assert (document["problem"], len(document["first"])) == ("", 3)
+    assert levels(home) == {}
+    file = Path(document["mapping_file"])
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    corrected = [{**row, "central_sku": row["central_sku"] or row["proposed_sku"]} for row in rows]
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(corrected)
+    imported = invoke("import", file)
+    assert imported.exit_code == 0, imported.output
+    assert "2 added" in imported.stdout
+    assert "1 rows rejected" in imported.stdout
+    assert levels(home) == {"0071": "0071", "a-1": "A-1"}
+
+
+def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home, invoke: Invoke) -> None:
+    words = invoke("discover", "erp_main").stdout
+    assert "erp_main: 3 cases" in words
+    assert "like 'A-1' but for case" in words
+    assert "3 listings, 0 mapped levels; 3 not mapped (1 have a SKU of the same text, 1 a similar one" in words
+    assert "copy proposed_sku there where you agree" in words
+    (file,) = home.reports.glob("cli-*/mapping_erp_main.csv")
+    assert str(file) in words
+
+
+def test_a_vanished_listing_is_no_success(home: Home, invoke: Invoke) -> None:
+    mapping = home.root / "mapping.csv"
+    header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+    mapping.write_text(f"{header}0071,erp_main,0071,0071,\nB,erp_main,B,B,\n")
+    assert invoke("import", mapping).exit_code == 0
+    result = invoke("discover", "erp_main")
+    assert result.exit_code == 1
+    assert "! 1 levels are gone there, and stopped until you retire or map them anew" in result.stdout
+
+
+def test_the_wrong_shop_is_refused_in_one_line(home: Home, invoke: Invoke) -> None:
+    mapping = home.root / "mapping.csv"
+    header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+    mapping.write_text(f"{header}A-1,erp_main,A-1,other-1,\nB,erp_main,B,other-2,\n")
+    assert invoke("import", mapping).exit_code == 0
+    result = invoke("discover", "erp_main")
+    assert result.exit_code == 2
+    assert "this looks like the wrong shop" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(home.reports.glob("*/*.csv"))
+
+
+def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home, invoke: Invoke) -> None:
+    result = invoke("discover", "erp")
+    assert result.exit_code == 2
+    assert "erp_main" in result.stderr
