@@ -16,6 +16,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.discovery import Kind
 from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.results import ImportResult
 from invsync_dagster.inventory.listings import Listing, set_listings, set_status
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, listing_walks, platform_mapping, walked_listings
@@ -58,7 +59,7 @@ class Desk:
         with report.mapping_file.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
-    def import_rows(self, rows: Sequence[dict[str, str]]) -> importing.ImportResult:
+    def import_rows(self, rows: Sequence[dict[str, str]]) -> ImportResult:
         path = self.home.data / f"corrected-{self.runs}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
