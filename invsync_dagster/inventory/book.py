@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory import levels
-from invsync_dagster.inventory.bulk import among, insert_rows, update_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, insert_rows, update_rows
 from invsync_dagster.inventory.tables import (
     UtcDateTime,
     central_inventory,
@@ -92,7 +92,7 @@ class Book:
         self._unwritten: set[str] = set()
         self._pending: list[tuple[Any, ...]] = []
         self._own: dict[int, int] = {}
-        self._sequence = connection.execute(select(func.max(stock_ledger.c.sequence))).scalar() or 0
+        self._sequence = connection.execute(_LAST_SEQUENCE).scalar() or 0
 
     @property
     def sequence(self) -> int:
@@ -101,24 +101,10 @@ class Book:
 
     def load(self, skus: Collection[str]) -> None:
         """Read the balances of SKUs that are not read yet; unknown SKUs stay unknown."""
-        central, count = central_inventory.c, stock_counts.c
-        query = select(
-            central.sku,
-            central.quantity,
-            central.reserved_quantity,
-            central.reserved_external,
-            central.version,
-            central.count_id,
-            count.as_of,
-            count.version,
-            count.basis,
-            count.contains,
-            count.lag_seconds,
-        ).select_from(central_inventory.outerjoin(stock_counts, count.id == central.count_id))
         missing = [sku for sku in skus if sku not in self._balances]
         if not missing:
             return
-        for row in self.connection.execute(query.where(among(central.sku, missing))).all():
+        for row in self.connection.execute(_BALANCES, {"skus": as_parameter(missing)}).all():
             sku, quantity, reserved, external, version, count_id, as_of, count_version, basis, contains, lag = row
             in_force = None
             if count_id is not None:
@@ -243,6 +229,24 @@ _ENTRY = tuple(
         "applied_at",
         "run_id",
     )
+)
+_LAST_SEQUENCE = select(func.max(stock_ledger.c.sequence))
+_BALANCES = (
+    select(
+        central_inventory.c.sku,
+        central_inventory.c.quantity,
+        central_inventory.c.reserved_quantity,
+        central_inventory.c.reserved_external,
+        central_inventory.c.version,
+        central_inventory.c.count_id,
+        stock_counts.c.as_of,
+        stock_counts.c.version,
+        stock_counts.c.basis,
+        stock_counts.c.contains,
+        stock_counts.c.lag_seconds,
+    )
+    .select_from(central_inventory.outerjoin(stock_counts, stock_counts.c.id == central_inventory.c.count_id))
+    .where(among(central_inventory.c.sku, "skus"))
 )
 _BALANCE = (
     *(

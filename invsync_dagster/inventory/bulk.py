@@ -78,10 +78,9 @@ def as_parameter(values: Collection[str]) -> str:
     return json.dumps(sorted(values))
 
 
-def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-    """The condition that a text column is one of `values`, however many."""
-    table = _Texts(bindparam(None, as_parameter(values), type_=Text)).table_valued(Column("value", Text))
-    return column.in_(select(table.c.value))
+def among(column: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
+    """The condition that a text column is one of the texts in a bind parameter, see `texts`."""
+    return column.in_(select(texts(parameter).c.value))
 
 
 def insert_rows(connection: Connection, table: Table, columns: tuple[Column[Any], ...], rows: Sequence[Row]) -> None:

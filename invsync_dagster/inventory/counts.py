@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from invsync_dagster.events import LineReference, StockCount
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
-from invsync_dagster.inventory.bulk import among, chunks, insert_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
 from invsync_dagster.inventory.references import resolve
 from invsync_dagster.inventory.tables import central_inventory, imports, stock_counts, stock_ledger
 from invsync_dagster.settings import ImportLimits
@@ -259,7 +259,7 @@ def _apply(
             result.held_id = _hold(book, list(newest.values()), source, kind, reason)
             return result
 
-    next_id = (book.connection.execute(select(func.max(stock_counts.c.id))).scalar() or 0) + 1
+    next_id = (book.connection.execute(_LAST_COUNT).scalar() or 0) + 1
     rows = []
     contained = sorted(contains)
     for count_id, (sku, count) in enumerate(newest.items(), start=next_id):
@@ -300,25 +300,33 @@ def _apply(
     return result
 
 
+_LAST_COUNT = select(func.max(stock_counts.c.id))
+_MOVED = select(
+    stock_ledger.c.sku,
+    stock_ledger.c.channel,
+    stock_ledger.c.kind,
+    stock_ledger.c.moved_delta,
+    stock_ledger.c.reserved_delta,
+    stock_ledger.c.occurred_at,
+).where(
+    among(stock_ledger.c.sku, "skus"),
+    stock_ledger.c.occurred_at > bindparam("earliest"),
+    or_(stock_ledger.c.moved_delta != 0, stock_ledger.c.order_id != ""),
+)
+
+
 def _wanted(
     book: Book, counts: Mapping[str, Count], in_forces: Mapping[str, CountInForce]
 ) -> dict[str, tuple[int, int]]:
     """Return on hand and the source's own reserved units that each count leads to."""
-    entry = stock_ledger.c
     earliest = min(count.as_of - count.lag for count in in_forces.values())
     contained = in_forces[next(iter(in_forces))].contains
     moved: dict[str, int] = defaultdict(int)
     promised_since: dict[str, int] = defaultdict(int)
     promised = _promised(book.connection, counts, contained)
     for part in chunks(counts, levels.SKUS_AT_ONCE):
-        query = select(
-            entry.sku, entry.channel, entry.kind, entry.moved_delta, entry.reserved_delta, entry.occurred_at
-        ).where(
-            among(entry.sku, part),
-            entry.occurred_at > earliest,
-            or_(entry.moved_delta != 0, entry.order_id != ""),
-        )
-        for sku, channel, kind, moved_delta, reserved_delta, occurred_at in book.connection.execute(query):
+        since = {"skus": as_parameter(part), "earliest": earliest}
+        for sku, channel, kind, moved_delta, reserved_delta, occurred_at in book.connection.execute(_MOVED, since):
             if in_forces[sku].is_before(channel, kind, occurred_at):
                 continue
             moved[sku] += moved_delta
@@ -349,10 +357,10 @@ def _promised(connection: Connection, counts: Mapping[str, Count], contained: Co
     for part in chunks(asked, levels.SKUS_AT_ONCE):
         query = (
             select(entry.sku, func.sum(entry.reserved_delta))
-            .where(among(entry.sku, part), entry.channel.in_(contained), entry.order_id != "")
+            .where(among(entry.sku, "skus"), entry.channel.in_(contained), entry.order_id != "")
             .group_by(entry.sku)
         )
-        promised |= {sku: int(units) for sku, units in connection.execute(query)}
+        promised |= {sku: int(units) for sku, units in connection.execute(query, {"skus": as_parameter(part)})}
     return promised
 
 

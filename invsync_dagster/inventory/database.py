@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import ArgumentError, DataError, OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -94,7 +96,8 @@ def open_database(url: str) -> Engine:
     parsed = parse_url(url)
     engine = _open_postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _open_sqlite(parsed)
 
-    @event.listens_for(engine, "handle_error")
+    # Of the dialect, like `begin`: with one event of the engine itself every statement would look for all of them.
+    @event.listens_for(engine.dialect, "handle_error")
     def say_it_clearly(context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
         if isinstance(error, OperationalError) and not context.is_pre_ping and error.orig is not None:
@@ -103,7 +106,36 @@ def open_database(url: str) -> Engine:
     return engine
 
 
+class _BeginningSqlite(SQLiteDialect_pysqlite):
+    """Begins transactions itself: IMMEDIATE for those that write, which then wait for the writer before them.
+
+    The driver would begin none for what only reads. Its `isolation_level` holds the kind of the next transaction.
+    """
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        dbapi_connection.execute(f"BEGIN {dbapi_connection.isolation_level}")
+
+    # Typed as Any: SQLAlchemy's own names of levels are those of the standard.
+    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
+        return ["DEFERRED", "IMMEDIATE"]
+
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
+        return "DEFERRED"
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        return dbapi_connection.isolation_level
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        dbapi_connection.isolation_level = level
+
+
+registry.register("sqlite.beginning", __name__, _BeginningSqlite.__name__)
+
+
 def _open_sqlite(parsed: URL) -> Engine:
+    parsed = parsed.set(drivername="sqlite+beginning")
     if parsed.database in (None, "", ":memory:"):
         engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
@@ -112,7 +144,7 @@ def _open_sqlite(parsed: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by itself
+        connection.isolation_level = "DEFERRED"
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",
@@ -125,11 +157,6 @@ def _open_sqlite(parsed: URL) -> Engine:
             "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
 
@@ -166,11 +193,10 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     On PostgreSQL it is READ COMMITTED, so that its statements see what that writer committed: a snapshot of the whole
     transaction would be taken by the statement that waits.
     """
-    options: dict[str, str] = {"sqlite_begin": "IMMEDIATE"}
-    if engine.dialect.name == "postgresql":
-        options = {"isolation_level": "READ COMMITTED"}
+    shared = engine.dialect.name == "postgresql"
+    options: dict[str, str] = {"isolation_level": "READ COMMITTED" if shared else "IMMEDIATE"}
     with engine.connect().execution_options(**options) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
+        if shared:
             connection.execute(_WAIT_FOR_THE_WRITER)
         yield connection
 

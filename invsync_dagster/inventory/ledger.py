@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from invsync_dagster.events import Content
 from invsync_dagster.inventory import counts, lines
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import among, collector_paused, upsert_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused, upsert_rows
 from invsync_dagster.inventory.counts import DEFAULT_LIMITS
 from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
 from invsync_dagster.inventory.removed_lines import Whole, with_removed
@@ -122,12 +122,15 @@ def _apply(
     return applied
 
 
+_DONE_RECEIPTS = select(deliveries.c.receipt_id).where(
+    among(deliveries.c.receipt_id, "receipts"), deliveries.c.state != "quarantined"
+)
+
+
 def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
     """Return what is to be applied: each receipt once, and none that was applied or held before."""
     receipts = {inbound.receipt_id for inbound in batch if inbound.receipt_id}
-    receipt = deliveries.c
-    query = select(receipt.receipt_id).where(among(receipt.receipt_id, receipts), receipt.state != "quarantined")
-    done = set(connection.execute(query).scalars())
+    done = set(connection.execute(_DONE_RECEIPTS, {"receipts": as_parameter(receipts)}).scalars())
     fresh = []
     for inbound in batch:
         if inbound.receipt_id:

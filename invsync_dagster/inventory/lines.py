@@ -9,11 +9,11 @@ from datetime import datetime
 from enum import Enum
 from operator import attrgetter, itemgetter
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.book import Book, event_id
-from invsync_dagster.inventory.bulk import among, chunks, upsert_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
 from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, frozen, judge
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import channels, order_lines
@@ -55,19 +55,19 @@ class LinesBooked:
 
 def channel_facts(connection: Connection, names: Collection[str]) -> dict[str, ChannelFacts]:
     """Read the facts of channels; one that isn't registered has the defaults, and no listings."""
-    channel = channels.c
-    rows = connection.execute(
-        select(
-            channel.name,
-            channel.moves_own_number,
-            channel.cut_over_at,
-            channel.contains_orders_of,
-            channel.count_lag_seconds,
-        ).where(channel.name.in_(names))
-    )
+    rows = connection.execute(_FACTS, {"names": list(names)})
     facts = dict.fromkeys(names, ChannelFacts())
     facts |= {name: ChannelFacts(moves, cut, tuple(contains), lag) for name, moves, cut, contains, lag in rows}
     return facts
+
+
+_FACTS = select(
+    channels.c.name,
+    channels.c.moves_own_number,
+    channels.c.cut_over_at,
+    channels.c.contains_orders_of,
+    channels.c.count_lag_seconds,
+).where(channels.c.name.in_(bindparam("names", expanding=True)))
 
 
 def book_documents(
@@ -168,8 +168,7 @@ def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, Line]:
         orders[channel].add(order_id)
     found = {}
     for channel, order_ids in orders.items():
-        query = select(*_COLUMNS).where(order_lines.c.channel == channel, among(order_lines.c.order_id, order_ids))
-        for row in connection.execute(query).all():
+        for row in connection.execute(_LINES, {"of_channel": channel, "orders": as_parameter(order_ids)}).all():
             found[row[0], row[1], row[2]] = Line(*row)
     return found
 
@@ -291,6 +290,9 @@ def _own(line: Line) -> int:
 
 
 _COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)
+_LINES = select(*_COLUMNS).where(
+    order_lines.c.channel == bindparam("of_channel"), among(order_lines.c.order_id, "orders")
+)
 _as_row = attrgetter(*Line.__dataclass_fields__)
 
 

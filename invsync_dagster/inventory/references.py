@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Column, Connection, Row, Select, bindparam, select
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory.bulk import among
+from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.tables import platform_mapping
 
 # Of several listings that fit, those that are offered count first; a retired one still explains a late order.
@@ -33,25 +33,32 @@ class Target(NamedTuple):
 _Offer = Row[str, str, int, str, str]
 
 
+def _offers(column: Column[str]) -> Select[str, str, int, str, str]:
+    listing = platform_mapping.c
+    return select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
+        listing.platform_name == bindparam("of_channel"), among(column, "names")
+    )
+
+
+_OFFERS = {
+    "item_id": _offers(platform_mapping.c.platform_item_id),
+    "variant_id": _offers(platform_mapping.c.platform_variant_id),
+    "platform_sku": _offers(platform_mapping.c.platform_sku),
+}
+
+
 def resolve(connection: Connection, channel: str, references: Collection[LineReference]) -> dict[LineReference, Target]:
     """Return the targets of a channel's references; those that fit no listing, or two SKUs, are left out.
 
     The first of item id, variant id and platform SKU that is given and known decides.
     """
-    listing = platform_mapping.c
     offers: dict[str, dict[str, list[_Offer]]] = {}
-    for name, column in (
-        ("item_id", listing.platform_item_id),
-        ("variant_id", listing.platform_variant_id),
-        ("platform_sku", listing.platform_sku),
-    ):
+    for name, statement in _OFFERS.items():
         found: dict[str, list[_Offer]] = defaultdict(list)
         wanted = {value for reference in references if (value := getattr(reference, name))}
         if wanted:
-            query = select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
-                listing.platform_name == channel, among(column, wanted)
-            )
-            for offer in connection.execute(query).all():
+            parameters = {"of_channel": channel, "names": as_parameter(wanted)}
+            for offer in connection.execute(statement, parameters).all():
                 found[offer[0]].append(offer)
         offers[name] = found
     items, variants, platform_skus = offers.values()

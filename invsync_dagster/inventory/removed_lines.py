@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
-from invsync_dagster.inventory.bulk import among
+from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.lines import Key
 from invsync_dagster.inventory.orders import Document, StoredMovements, Totals, frozen
 from invsync_dagster.inventory.tables import order_lines
@@ -65,16 +65,19 @@ def _document(whole: Whole, line: OrderLine) -> Document:
     )
 
 
+_LINES = select(order_lines).where(
+    order_lines.c.channel == bindparam("of_channel"), among(order_lines.c.order_id, "orders")
+)
+
+
 def _stored(connection: Connection, orders: Mapping[tuple[str, str], Whole]) -> dict[Key, tuple[int, OrderLine]]:
     """Return revision and totals of the known lines of orders."""
     ids: dict[str, list[str]] = defaultdict(list)
     for channel, order_id in orders:
         ids[channel].append(order_id)
-    column = order_lines.c
     found = {}
     for channel, order_ids in ids.items():
-        query = select(order_lines).where(column.channel == channel, among(column.order_id, order_ids))
-        for row in connection.execute(query):
+        for row in connection.execute(_LINES, {"of_channel": channel, "orders": as_parameter(order_ids)}):
             reference = LineReference(row.platform_sku, row.item_id, row.variant_id)
             shipments, restocks = _movements(frozen(row.shipments)), _movements(frozen(row.restocks))
             line = OrderLine(row.line_id, reference, row.ordered, row.cancelled, shipments, restocks)

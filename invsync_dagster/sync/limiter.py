@@ -63,7 +63,9 @@ class Limiter:
         return row.ready_at, row.blocked_until
 
     def _write(self, connection: Connection, **values: float) -> None:
-        connection.execute(update(rate_limits).where(rate_limits.c.channel == self.channel).values(values))
+        connection.execute(_SET, {"key": self.channel, **values})
 
 
-_ROW = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(rate_limits.c.channel == bindparam("key"))
+_THE_ROW = rate_limits.c.channel == bindparam("key")
+_SET = update(rate_limits).where(_THE_ROW)
+_ROW = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(_THE_ROW)

@@ -281,5 +281,9 @@ def _finish(push: _Push, began: datetime) -> None:
     report.seconds = (now - began).total_seconds()
     with write_transaction(ws.engine) as connection:
         report.left, report.waiting = count_changes(connection, push.channel.name, now)
-        values = {"last_push_at": now} if report.problem else {"last_push_at": now, "last_success_at": now}
-        connection.execute(update(channels).where(channels.c.name == push.channel.name).values(values))
+        statement = _PUSHED if report.problem else _SUCCEEDED
+        connection.execute(statement, {"channel": push.channel.name, "at": now})
+
+
+_PUSHED = update(channels).where(channels.c.name == bindparam("channel")).values(last_push_at=bindparam("at"))
+_SUCCEEDED = _PUSHED.values(last_success_at=bindparam("at"))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, null, select
 
-from invsync_dagster.inventory.bulk import among, collector_paused
+from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
@@ -112,7 +112,8 @@ def _load(connection: Connection, skus: Collection[str], *, counted: bool = True
     if counted:
         counts = central_inventory.outerjoin(stock_counts, stock_counts.c.id == stock.count_id)
         query = select(*known, stock_counts.c.as_of).select_from(counts)
-    return {sku: _Known(*values) for sku, *values in connection.execute(query.where(among(stock.sku, skus)))}
+    query = query.where(among(stock.sku, "skus"))
+    return {sku: _Known(*values) for sku, *values in connection.execute(query, {"skus": as_parameter(skus)})}
 
 
 def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:
