@@ -30,7 +30,7 @@ from invsync_dagster.platforms.transport import Request, RequestsTransport, Resp
 MEMORY_GOAL_MB = 400
 RECORD_GOAL_MS = 60
 TRANSPORT_GOAL = 1.5
-BARE_CALLS = 500
+COMPARED_CALLS = 1000
 
 CHANNELS_FILE = """
 settings: {{push_deadline_seconds: 600}}
@@ -116,7 +116,7 @@ def push(levels: int, port: int) -> None:
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
     bodies: list[bytes] = []
-    in_write = in_send = 0.0
+    in_write = 0.0
     write, send = platform.write, RequestsTransport.send
 
     def timed_write(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
@@ -127,13 +127,9 @@ def push(levels: int, port: int) -> None:
         return answer
 
     def kept_send(self: RequestsTransport, request: Request, *, deadline: float) -> Response:
-        nonlocal in_send
-        if request.body and len(bodies) < BARE_CALLS:
+        if request.body and len(bodies) < COMPARED_CALLS:
             bodies.append(request.body)
-        cpu = time.process_time()
-        answer = send(self, request, deadline=deadline)
-        in_send += time.process_time() - cpu
-        return answer
+        return send(self, request, deadline=deadline)
 
     platform.write = timed_write  # type: ignore[method-assign]
     RequestsTransport.send = kept_send  # type: ignore[method-assign]
@@ -143,12 +139,13 @@ def push(levels: int, port: int) -> None:
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     ws.close()
+    ours, bare = compared(f"http://127.0.0.1:{port}/stock", bodies)
     print(
         json.dumps(
             {
                 "in_write": in_write / max(1, report.api_calls - 1),
-                "in_send": in_send / report.api_calls,
-                "bare": bare(f"http://127.0.0.1:{port}", bodies),
+                "ours": ours,
+                "bare": bare,
                 "acknowledged": report.acknowledged,
                 "left": report.left,
                 "problem": report.problem,
@@ -162,14 +159,20 @@ def push(levels: int, port: int) -> None:
     )
 
 
-def bare(base_url: str, bodies: list[bytes]) -> float:
-    """Return the CPU seconds that a call with one of these bodies takes by `requests` alone."""
+def compared(url: str, bodies: list[bytes]) -> tuple[float, float]:
+    """Return the CPU seconds of a call with one of these bodies: by our transport, and by `requests` alone, in turns."""
+    transport = RequestsTransport()
+    ours = bare = 0.0
     with requests.Session() as session:
-        session.post(f"{base_url}/stock", data=bodies[0], timeout=30)
-        cpu = time.process_time()
-        for body in bodies:
-            session.post(f"{base_url}/stock", data=body, timeout=30)
-        return (time.process_time() - cpu) / len(bodies)
+        for body in [bodies[0], *bodies]:  # the first opens the connections
+            cpu = time.process_time()
+            transport.send(Request("POST", url, {}, body), deadline=30)
+            between = time.process_time()
+            session.post(url, data=body, timeout=30)
+            if body is not bodies[0]:
+                ours += between - cpu
+                bare += time.process_time() - between
+    return ours / (len(bodies) - 1), bare / (len(bodies) - 1)
 
 
 def measure(levels: int) -> None:
@@ -216,10 +219,10 @@ def measure(levels: int) -> None:
         "push_claim_to_record_cpu_per_1000_levels", ours, "ms", goal=RECORD_GOAL_MS, met=ours <= RECORD_GOAL_MS,
         levels_a_call=levels // calls,
     )  # fmt: skip
-    ratio = told["in_send"] / told["bare"]
+    ratio = told["ours"] / told["bare"]
     figure(
-        "transport_cpu_a_call", 1000 * told["in_send"], "ms", floor=1000 * told["bare"], ratio=ratio,
-        goal=TRANSPORT_GOAL, met=ratio <= TRANSPORT_GOAL, note="floor: requests alone, same bodies; goal: the ratio",
+        "transport_cpu_a_call", 1000 * told["ours"], "ms", floor=1000 * told["bare"], ratio=ratio,
+        goal=TRANSPORT_GOAL, met=ratio <= TRANSPORT_GOAL, note="floor: requests alone, same bodies, in turns; goal: the ratio",
         write_ms=round(1000 * told["in_write"], 3),
     )  # fmt: skip
 
