@@ -9,8 +9,9 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, select, text
 
 from benchmarks._report import figure
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
@@ -26,14 +27,18 @@ from invsync_dagster.sync.claims import Due, claim_writes
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CHANNELS = [f"shop_{index}" for index in range(5)]
 
+# The SKU of the number i, on both databases.
+SKU = "'SKU-' || substr(CAST(10000000 + i AS TEXT), 2)"
+
 # Events a transaction, beside all in one: a SKU that sells in several transactions has its levels recomputed in each. The
 # first is what the intake takes at most (sync.intake.DELIVERIES_AT_ONCE).
 BATCHES = (5_000, 20_000)
 
 
-def build(folder: Path, skus: int) -> Engine:
-    """Make a database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in step."""
-    engine = open_database(f"sqlite:///{folder / f'{skus}.db'}")
+def build(url: str, skus: int) -> Engine:
+    """Fill an empty database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in
+    step."""
+    engine = open_database(url)
     migrate(engine)
     with write_transaction(engine) as connection:
         for number, name in enumerate(CHANNELS):
@@ -41,48 +46,50 @@ def build(folder: Path, skus: int) -> Engine:
             channels.register(connection, name, "shopify", "sandbox", True, rules, START - timedelta(days=1), START)
     with write_transaction(engine) as connection:
         _fill(connection, skus)
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("ANALYZE"))  # it does it by itself, a minute after
     return engine
 
 
 def _fill(connection: Connection, skus: int) -> None:
     """Fill the tables set-wise: through the front door a million SKUs with five listings would take minutes."""
-    values = {"skus": skus, "now": "2026-01-01 00:00:00.000000", "item": "gid://shopify/InventoryItem/"}
+    typed = [bindparam("skus", skus), bindparam("now", START, inventory_levels.c.due_at.type)]
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :skus) "
     for statement in (
         "INSERT INTO central_inventory (sku, product_name, quantity, reserved_quantity, reserved_external, status,"
-        " last_updated, version) "
-        + numbers
-        + "SELECT printf('SKU-%07d', i), 'Product', 1000, 0, 0, 'active', :now, i FROM n",
+        " last_updated, version) " + numbers + f"SELECT {SKU}, 'Product', 1000, 0, 0, 'active', :now, i FROM n",
         "INSERT INTO stock_ledger (sequence, event_id, sku, kind, quantity_delta, reserved_delta, moved_delta, quantity_after,"
         " reserved_after, channel, order_id, line_id, reference, reason, occurred_at, received_at, applied_at, run_id) "
         + numbers
-        + "SELECT i, 'count/start/' || i, printf('SKU-%07d', i), 'import', 1000, 0, 0, 1000, 0, '', '', '', '', '',"
+        + f"SELECT i, 'count/start/' || i, {SKU}, 'import', 1000, 0, 0, 1000, 0, '', '', '', '', '',"
         " :now, :now, :now, '' FROM n",
     ):
-        connection.execute(text(statement), {key: values[key] for key in ("skus", "now")})
+        connection.execute(text(statement).bindparams(*typed))
     for number, name in enumerate(CHANNELS):
-        shown = (1000 - number) * (100 - number) // 100
+        own: list[BindParameter[Any]] = [
+            bindparam("first", number * skus),
+            bindparam("channel", name),
+            bindparam("item", "gid://shopify/InventoryItem/"),
+        ]
+        shown: BindParameter[int] = bindparam("shown", (1000 - number) * (100 - number) // 100)
         connection.execute(
             text(
                 "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, pushable, stopped_reason,"
                 " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity, attempt,"
                 " shared, touched, due_at, failures, last_error, held_reason) "
                 + numbers
-                + "SELECT :first + i, :channel, :item || (:first + i), '', printf('SKU-%07d', i), 1, '', :shown, i, 0, :shown,"
-                " :shown, :shown, 1, 0, 1, :now, 0, '', '' FROM n"
-            ),
-            values | {"first": number * skus, "channel": name, "shown": shown},
+                + f"SELECT :first + i, :channel, :item || CAST(:first + i AS TEXT), '', {SKU}, true, '', :shown, i, 0, :shown,"
+                " :shown, :shown, 1, false, 1, :now, 0, '', '' FROM n"
+            ).bindparams(*typed, *own, shown)
         )
         connection.execute(
             text(
                 "INSERT INTO platform_mapping (id, central_sku, platform_name, platform_sku, platform_item_id,"
                 " platform_location_id, platform_variant_id, status, status_reason, rules_revision, level_id, created_at,"
-                " updated_at) "
-                + numbers
-                + "SELECT :first + i, printf('SKU-%07d', i), :channel, printf('SKU-%07d', i), :item || (:first + i), '', '',"
+                " updated_at) " + numbers + f"SELECT :first + i, {SKU}, :channel, {SKU},"
+                " :item || CAST(:first + i AS TEXT), '', '',"
                 " 'active', '', 0, :first + i, :now, :now FROM n"
-            ),
-            values | {"first": number * skus, "channel": name},
+            ).bindparams(*typed, *own)
         )
 
 
@@ -118,7 +125,7 @@ def measure_apply(folder: Path, count: int, skus: int) -> None:
     events = order_events(count, skus, random.Random(1))
     for batch in sorted({*BATCHES, count}):
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
-            engine = build(Path(fresh), skus)
+            engine = build(f"sqlite:///{fresh}/stock.db", skus)
             seconds, longest = _apply(engine, events, batch)
             with engine.connect() as connection:
                 differences = audit(connection)
@@ -156,7 +163,7 @@ def measure_find(folder: Path, sizes: tuple[int, int]) -> None:
     engines = []
     for skus in sizes:
         began = time.perf_counter()
-        engine = build(folder, skus)
+        engine = build(f"sqlite:///{folder}/{skus}.db", skus)
         figure(f"build_{skus}_skus", time.perf_counter() - began, "s")
         changed = [f"SKU-{number:07d}" for number in random.Random(2).sample(range(1, skus + 1), 500)]
         with write_transaction(engine) as connection:
