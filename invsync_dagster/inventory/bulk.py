@@ -12,7 +12,19 @@ from itertools import islice, repeat
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, Text, bindparam, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Subquery,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -49,20 +61,33 @@ def collector_paused() -> Iterator[None]:
 
 
 class _Texts(FunctionElement[Any]):
-    """A JSON array of texts as a table."""
+    """A JSON array as a table of texts."""
 
     name = "texts"
     inherit_cache = True
 
 
+class _Pairs(FunctionElement[Any]):
+    """A JSON object as a table of two texts."""
+
+    name = "pairs"
+    inherit_cache = True
+
+
 @compiles(_Texts, "sqlite")
-def _sqlite_texts(element: _Texts, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(_Pairs, "sqlite")
+def _sqlite_json(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_each({compiler.process(element.clauses, **kw)})"
 
 
 @compiles(_Texts)
 def _texts(element: _Texts, compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_array_elements_text(CAST({compiler.process(element.clauses, **kw)} AS JSON))"
+
+
+@compiles(_Pairs)
+def _pairs(element: _Pairs, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_each_text(CAST({compiler.process(element.clauses, **kw)} AS JSON))"
 
 
 def texts(parameter: str) -> TableValuedAlias:
@@ -73,14 +98,23 @@ def texts(parameter: str) -> TableValuedAlias:
     return _Texts(bindparam(parameter, type_=Text)).table_valued(Column("value", Text), name=parameter)
 
 
-def as_parameter(values: Collection[str]) -> str:
-    """Return texts as the parameter of `texts`, in order, so that neighbouring rows are found on the pages just read."""
+def as_parameter(values: Collection[str] | Collection[int]) -> str:
+    """Return keys as the parameter of `texts`, in order, so that neighbouring rows are found on the pages just read."""
     return json.dumps(sorted(values))
 
 
-def among(column: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
-    """The condition that a text column is one of the texts in a bind parameter, see `texts`."""
-    return column.in_(select(texts(parameter).c.value))
+def among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """The condition that a column of texts or whole numbers is one of the keys in a bind parameter, see `texts`."""
+    value: ColumnElement[Any] = texts(parameter).c.value
+    return column.in_(select(value if isinstance(column.type, Text) else cast(value, BigInteger)))
+
+
+def numbers_by_id(parameter: str) -> Subquery:
+    """Return a table with the whole numbers `id` and `number`; its bind parameter is a JSON object."""
+    pairs = _Pairs(bindparam(parameter, type_=Text)).table_valued(Column("key", Text), Column("value", Text))
+    return select(cast(pairs.c.key, BigInteger).label("id"), cast(pairs.c.value, BigInteger).label("number")).subquery(
+        parameter
+    )
 
 
 def insert_rows(connection: Connection, table: Table, columns: tuple[Column[Any], ...], rows: Sequence[Row]) -> None:

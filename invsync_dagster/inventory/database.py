@@ -28,6 +28,7 @@ NOT_STORABLE = (OverflowError, UnicodeError, DataError)
 #   A host that vanished is noticed within a minute, on our side and on the server's: else the lock of a writer whose machine
 #   died would hold every other for the two hours of the system's own keepalive.
 #   A writer waits for the one before it as long as with SQLite (`busy_timeout`).
+#   The planner can't know that few levels are changes, and would start workers (9 ms for a count of 1,500) or compile.
 _CONNECTING = {
     "application_name": "invsync",
     "connect_timeout": "10",
@@ -38,6 +39,8 @@ _CONNECTING = {
 }
 _SESSION = {
     "timezone": "UTC",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
     "lock_timeout": f"{WAIT_FOR_WRITER_SECONDS:.0f}s",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, not_, or_, select, update
 
+from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync import levels
@@ -53,9 +54,17 @@ def _due() -> ColumnElement[bool]:
 # Built once: putting these expressions together anew costs more than running them (0.25 ms of 0.4 ms).
 _WRITES = and_(_due(), _goes_at_once())
 _READS = and_(_due(), not_(_goes_at_once()))
-_SOME_SKUS = inventory_levels.c.central_sku.in_(bindparam("skus", expanding=True))
-_ANY_WRITE = {False: select(exists().where(_WRITES)), True: select(exists().where(_WRITES, _SOME_SKUS))}
-_ANY_READ = {False: select(exists().where(_READS)), True: select(exists().where(_READS, _SOME_SKUS))}
+_SOME_SKUS = among(inventory_levels.c.central_sku, "skus")
+
+
+def _any(*conditions: ColumnElement[bool]) -> Select[int]:
+    """Ask for the first of the queue: PostgreSQL takes an EXISTS for true in any row, and walks through the table (80 ms)."""
+    level = inventory_levels.c
+    return select(level.id).where(*conditions).order_by(level.desired, level.due_at).limit(1)
+
+
+_ANY_WRITE = {False: _any(_WRITES), True: _any(_WRITES, _SOME_SKUS)}
+_ANY_READ = {False: _any(_READS), True: _any(_READS, _SOME_SKUS)}
 _COUNT = select(
     func.count().filter(and_(inventory_levels.c.due_at <= bindparam("now"), inventory_levels.c.claim.is_(None))),
     func.count(),
@@ -71,18 +80,18 @@ class Due:
     skus: tuple[str, ...] | None = None
 
     def parameters(self) -> dict[str, Any]:
-        chosen = {} if self.skus is None else {"skus": list(self.skus)}
+        chosen = {} if self.skus is None else {"skus": as_parameter(self.skus)}
         return {"of_channel": self.channel, "now": self.now, **chosen}
 
 
 def any_write_due(connection: Connection, due: Due) -> bool:
     """Return whether anything is due for a write."""
-    return bool(connection.execute(_ANY_WRITE[due.skus is not None], due.parameters()).scalar())
+    return connection.execute(_ANY_WRITE[due.skus is not None], due.parameters()).first() is not None
 
 
 def any_read_due(connection: Connection, due: Due) -> bool:
     """Return whether anything is due for a reading; ask it last, it looks at every change there is."""
-    return bool(connection.execute(_ANY_READ[due.skus is not None], due.parameters()).scalar())
+    return connection.execute(_ANY_READ[due.skus is not None], due.parameters()).first() is not None
 
 
 def count_changes(connection: Connection, channel: str, now: datetime) -> tuple[int, int]:
@@ -185,16 +194,15 @@ def _claim(
 
 def release(connection: Connection, claims: Sequence[Claim], token: str) -> None:
     """Give claims back untouched: a reading that did not happen."""
-    statement = (
-        update(inventory_levels)
-        .where(
-            inventory_levels.c.id.in_([claim.level_id for claim in claims]), inventory_levels.c.claim == READ + token
-        )
-        .values(claim=None, claim_until=None, claim_worker=None)
-    )
-    connection.execute(statement)
+    ids = as_parameter([claim.level_id for claim in claims])
+    connection.execute(_RELEASE, {"ids": ids, "by_token": READ + token})
 
 
+_RELEASE = (
+    update(inventory_levels)
+    .where(among(inventory_levels.c.id, "ids"), inventory_levels.c.claim == bindparam("by_token"))
+    .values(claim=None, claim_until=None, claim_worker=None)
+)
 _CLAIMED = select(inventory_levels.c.id, inventory_levels.c.claim_worker, inventory_levels.c.claim_until).where(
     inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.claim.is_not(None)
 )

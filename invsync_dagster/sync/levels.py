@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
-from invsync_dagster.inventory.bulk import update_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, update_rows
 from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import Limits
 
@@ -84,7 +84,7 @@ class LevelState(NamedTuple):
 
 
 _COLUMNS = [inventory_levels.c[name] for name in LevelState._fields]
-_LOAD = select(*_COLUMNS).where(inventory_levels.c.id.in_(bindparam("ids", expanding=True)))
+_LOAD = select(*_COLUMNS).where(among(inventory_levels.c.id, "ids"))
 _DECIDED_ELSEWHERE = {
     "id",
     "central_sku",
@@ -107,7 +107,7 @@ _SAVE = (
 
 def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelState]:
     """Read the states of levels in the transaction that will change them."""
-    return {row.id: LevelState(*row) for row in connection.execute(_LOAD, {"ids": list(level_ids)})}
+    return {row.id: LevelState(*row) for row in connection.execute(_LOAD, {"ids": as_parameter(level_ids)})}
 
 
 def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, select, update
+from sqlalchemy import Row, bindparam, select, update
 
 from invsync_dagster.channels import Channel
+from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
@@ -160,8 +161,11 @@ def _take_over(push: _Push) -> None:
     with write_transaction(ws.engine) as connection:
         take_over(connection, push.channel.name, ws.worker, push.calls.platform.limits, now)
         if push.skus is not None:
-            chosen = and_(level.channel == push.channel.name, level.central_sku.in_(push.skus))
-            connection.execute(update(inventory_levels).where(chosen).values(due_at=now))
+            # By its SKUs, in a query of its own: SQLite would walk through all of the channel's levels.
+            of_skus = inventory_levels.alias().c
+            chosen = level.id.in_(select(of_skus.id).where(among(of_skus.central_sku, "skus")))
+            statement = update(inventory_levels).where(level.channel == push.channel.name, chosen).values(due_at=now)
+            connection.execute(statement, {"skus": as_parameter(push.skus)})
 
 
 def _poll_first(push: _Push) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batches_in_force, set_batches, wrong_batches
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
@@ -167,7 +168,7 @@ class _Read:
 
 def _read(ws: Workspace, name: str, ids: list[int], calls: Calls, run_id: str) -> _Read:
     with ws.engine.connect() as connection:
-        places = connection.execute(_PLACES, {"ids": ids}).all()
+        places = connection.execute(_PLACES, {"ids": as_parameter(ids)}).all()
     began = ws.clock.now()
 
     def read() -> Any:
@@ -183,38 +184,45 @@ def _read(ws: Workspace, name: str, ids: list[int], calls: Calls, run_id: str) -
 
 def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, limits: Limits, report: FullSyncReport) -> None:
     with write_transaction(ws.engine) as connection:
+        equal = _note_equal(connection, reads)
+        report.levels += len(equal)
+        report.equal += len(equal)
         for one in reads:
-            equal = _note_equal(connection, one.readings, one.attempted.ended)
-            report.levels += len(equal)
-            report.equal += len(equal)
             others = {level_id: reading for level_id, reading in one.readings.items() if level_id not in equal}
             if others:
                 _record(connection, one.attempted, others, one.touched, policy, limits, report)
 
 
-def _note_equal(connection: Connection, readings: Mapping[int, Reading], now: datetime) -> set[int]:
-    """Note the readings that show what is acknowledged; return their levels. Almost all do, so they cost two statements."""
-    shown = connection.execute(_ACKNOWLEDGED, {"ids": list(readings)})
-    equal = {row.id for row in shown if readings[row.id].quantity == row.acknowledged_quantity}
-    if equal:
-        connection.execute(_SEEN_EQUAL, {"ids": list(equal), "now": now})
-    return equal
+def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
+    """Note the readings that show what is acknowledged; return their levels. Almost all do, so they cost one statement.
+
+    The levels of several calls are noted as seen when the first of these was answered: no later than they were.
+    """
+    numbers = {
+        level_id: reading.quantity
+        for one in reads
+        for level_id, reading in one.readings.items()
+        if reading.quantity is not None
+    }
+    if not numbers:
+        return set()
+    seen = {"shown": json.dumps(numbers), "now": reads[0].attempted.ended}
+    return set(connection.execute(_SEEN_EQUAL, seen).scalars())
 
 
 _LEVEL = inventory_levels.c
-_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(
-    _LEVEL.id.in_(bindparam("ids", expanding=True))
-)
-_ACKNOWLEDGED = select(_LEVEL.id, _LEVEL.acknowledged_quantity).where(
-    _LEVEL.id.in_(bindparam("ids", expanding=True)),
-    _LEVEL.claim.is_(None),
-    _LEVEL.uncertain.is_(None),
-    _LEVEL.acknowledged_quantity.is_not(None),
-)
+_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(among(_LEVEL.id, "ids"))
+_SHOWN = numbers_by_id("shown")
 _SEEN_EQUAL = (
     update(inventory_levels)
-    .where(_LEVEL.id.in_(bindparam("ids", expanding=True)))
+    .where(
+        _LEVEL.id == _SHOWN.c.id,
+        _LEVEL.acknowledged_quantity == _SHOWN.c.number,
+        _LEVEL.claim.is_(None),
+        _LEVEL.uncertain.is_(None),
+    )
     .values(observed_quantity=_LEVEL.acknowledged_quantity, observed_at=bindparam("now"))
+    .returning(_LEVEL.id)
 )
 
 
