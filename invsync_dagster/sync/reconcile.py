@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batches_in_force, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
@@ -102,8 +102,11 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     try:
         for some in chunks(ids, LEVELS_COMPARED_AT_ONCE):
             reads: list[_Read] = []
+            with ws.engine.connect() as connection:
+                found = {row.id: row for row in connection.execute(_PLACES, {"ids": as_parameter(some)})}
+            places = [found[level_id] for level_id in some if level_id in found]
             try:
-                for part in chunks(some, calls.platform.limits.read_batch):
+                for part in chunks(places, calls.platform.limits.read_batch):
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform.limits, report)
@@ -159,16 +162,14 @@ def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """The readings of one call by level id, with the levels' `touched` when the request began."""
+    """The readings of one call by level id, with the levels' `touched` before the request began."""
 
     attempted: Attempted
     readings: dict[int, Reading]
     touched: dict[int, int]
 
 
-def _read(ws: Workspace, name: str, ids: list[int], calls: Calls, run_id: str) -> _Read:
-    with ws.engine.connect() as connection:
-        places = connection.execute(_PLACES, {"ids": as_parameter(ids)}).all()
+def _read(ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], calls: Calls, run_id: str) -> _Read:
     began = ws.clock.now()
 
     def read() -> Any:
