@@ -30,6 +30,10 @@ class WriteRow:
     expected: int | None = None
 
 
+# The most that Shopify and the ERP's contract take as a quantity; other platforms say nothing.
+MAX_QUANTITY = 1_000_000_000
+
+
 class Result(StrEnum):
     """What became of one row of a write (DESIGN: outcomes of a row)."""
 
@@ -79,6 +83,9 @@ class WriteAnswer:
 class Reading:
     """What the platform shows for one level; `quantity` is None where `problem` says why there is none.
 
+    A number that no shelf holds (`MAX_QUANTITY`) is a problem by itself: it goes to a person, and no database column has
+    to hold it.
+
     `variant_id` and `platform_sku` are what the platform calls the level's article, where the read tells it.
     """
 
@@ -87,6 +94,14 @@ class Reading:
     problem: Outcome | None = None
     variant_id: str = ""
     platform_sku: str = ""
+
+    def __post_init__(self) -> None:
+        if self.quantity is not None and abs(self.quantity) > MAX_QUANTITY:
+            words = f"the channel shows {self.quantity:.3g} pieces, which can't be; set the right number there"
+            object.__setattr__(self, "quantity", None)
+            object.__setattr__(
+                self, "problem", Outcome(Result.REJECTED, Recovery.REVIEW, "implausible_quantity", words)
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.contract import (
+    MAX_QUANTITY,
     Budget,
     LevelReference,
     Limits,
@@ -35,8 +36,6 @@ from invsync_dagster.platforms.transport import Request, Transport, TransportErr
 
 _ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
 _LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
-# GraphQL's Int has 32 bits, and Shopify takes quantities up to a thousand million.
-_MAX_QUANTITY = 1_000_000_000
 _SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
 
 
@@ -297,10 +296,10 @@ def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
         return Outcome(Result.REJECTED, Recovery.REVIEW, "invalid_id", words)
     if times > 1:
         return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= _MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
+    if not 0 <= row.quantity <= MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
         return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    if row.expected is not None and abs(row.expected) > _MAX_QUANTITY:
+    if row.expected is not None and abs(row.expected) > MAX_QUANTITY:
         words = f"the expected quantity {row.expected} is out of range"
         return Outcome(Result.REJECTED, Recovery.SETTLE, "invalid_expected", words)
     return None

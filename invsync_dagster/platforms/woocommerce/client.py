@@ -15,6 +15,7 @@ from typing import Any
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.contract import (
+    MAX_QUANTITY,
     Budget,
     LevelReference,
     Limits,
@@ -46,7 +47,6 @@ from invsync_dagster.platforms.woocommerce.signing import Signer
 from invsync_dagster.platforms.woocommerce.windows import Window, window_from
 
 _ID = re.compile(r"[1-9][0-9]{0,18}")
-_MAX_QUANTITY = 1_000_000_000
 ORDERS_A_PAGE = 50
 
 _PRODUCT_FIELDS = "id,type,name,sku,manage_stock,stock_quantity"
@@ -321,8 +321,8 @@ def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
         return _review("invalid_id", "the level's ids are not those of a WooCommerce product or variation")
     if times > 1:
         return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= _MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
+    if not 0 <= row.quantity <= MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
         return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
     return None
 

@@ -14,10 +14,11 @@ from sqlalchemy import func, select, update
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping, sync_logs
-from invsync_dagster.platforms.contract import WriteAnswer, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, ReadAnswer, Reading, WriteAnswer, WriteRow
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
+from invsync_dagster.sync.reconcile import full_sync
 from tests.simulation.stock import item_of
 from tests.simulation.world import SimulatedDeathError, SimulatedWorker, written_rows
 from tests.unit.sync.conftest import LittleWorld
@@ -516,6 +517,30 @@ def test_a_store_that_switched_its_stock_management_off_is_the_same_shop_and_its
         states = connection.execute(query).all()
     assert {row.status for row in states} == {"needs_review"}
     assert {row.status_reason.partition(":")[0] for row in states} == {"unmanaged"}
+
+
+@pytest.mark.parametrize("shown", [10**30, -(10**30)])
+def test_a_number_that_no_shelf_holds_goes_to_review_and_the_rest_goes_on(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch, shown: int
+) -> None:
+    platform = world.processes[0].platform(world.processes[0].channel("erp_main"))
+    read = platform.read
+
+    def nonsense(references: Sequence[LevelReference]) -> ReadAnswer:
+        true = read(references)
+        return ReadAnswer(
+            tuple(Reading(one.level, shown) if one.level.item_id == SKU else one for one in true.readings)
+        )
+
+    monkeypatch.setattr(platform, "read", nonsense)
+    reports = [full_sync(world.processes[0], "erp_main", batch, run_id="full") for batch in range(16)]
+    assert {report.problem for report in reports} == {""}
+    assert sum(report.equal for report in reports) == len(world.skus) - 1
+    listing = platform_mapping.c
+    with world.engine.connect() as connection:
+        query = select(listing.central_sku, listing.status_reason).where(listing.status == "needs_review")
+        ((sku, reason),) = connection.execute(query).all()
+    assert (sku, reason.partition(":")[0]) == (SKU, "implausible_quantity")
 
 
 def test_writes_recorded_together_leave_what_writes_recorded_one_by_one_leave(
