@@ -18,6 +18,8 @@ from invsync_dagster.sync.limiter import Limiter
 # What a throttled platform gets when it doesn't say how long to wait.
 UNTOLD_WAIT = 2.0
 
+# The clock counts in microseconds: less than this moves no time.
+SHORTEST_WAIT = 0.000_1
 
 # Full jitter between 0 and 1, 2, 4 … seconds, at most this.
 LONGEST_BACKOFF = 10.0
@@ -40,7 +42,10 @@ T = TypeVar("T")
 
 @dataclass
 class Calls:
-    """The calls of one channel within one run; `deadline` stops new calls, never one that is under way."""
+    """The calls of one channel within one run; `deadline` stops new calls, never one that is under way.
+
+    Those of `background` leave the way to all others: each starts only when nobody else needs the budget.
+    """
 
     platform: Platform
     limiter: Limiter
@@ -48,11 +53,19 @@ class Calls:
     rng: random.Random
     retries: int
     deadline: datetime
+    background: bool = False
     made: int = 0
     waited: float = 0.0
 
     def wait(self, cost: float) -> None:
         """Wait until the channel's budget allows a call of `cost`. Raises `OutOfTimeError`."""
+        if self.background:
+            self._wait_behind(cost)
+        else:
+            self._wait_in_turn(cost)
+        self.made += 1
+
+    def _wait_in_turn(self, cost: float) -> None:
         now = self.clock.now()
         if now >= self.deadline:
             raise OutOfTimeError
@@ -61,7 +74,18 @@ class Calls:
             raise OutOfTimeError
         self.waited += seconds
         self.clock.sleep(seconds)
-        self.made += 1
+
+    def _wait_behind(self, cost: float) -> None:
+        while True:
+            now = self.clock.now()
+            if now >= self.deadline:
+                raise OutOfTimeError
+            seconds = self.limiter.start_behind(cost, now.timestamp())
+            if not seconds:
+                return
+            seconds = max(SHORTEST_WAIT, min(seconds, (self.deadline - now).total_seconds()))
+            self.waited += seconds
+            self.clock.sleep(seconds)
 
     def learn(self, budget: Budget | None, reserved: float) -> None:
         """Take over what the answer of a call that reserved `reserved` points told of the budget."""

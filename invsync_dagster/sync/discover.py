@@ -95,7 +95,7 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
         report.problem = f"configuration: {channel.disabled_reason}"
         return report
     began = ws.clock.now()
-    calls = calls_of(ws, channel, began + LONGEST_WALK)
+    calls = calls_of(ws, channel, began + LONGEST_WALK, background=True)
     with write_transaction(ws.engine) as connection:
         walk = walks.begin(connection, name, began, run_id)
     believed = False

@@ -3,6 +3,8 @@
 MEASURED: a reserved-time row is fair between processes (151 to 152 calls each of four in 6 s) and 14 times cheaper than
 a bucket of rows. A reservation says when its call may start; the caller waits first and claims its work afterwards, so
 that what it then sends is current.
+
+Pushes go first: what reads a whole channel starts its calls behind them (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import rate_limits
 from invsync_dagster.platforms.contract import Budget, Limits
+
+# What calls in the background may take out of a full bucket, in seconds of the rate: with several processes each turn is
+# found some milliseconds late, which at a call's cost alone is lost for good.
+BACKGROUND_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,23 @@ class Limiter:
                 return None
             self._write(connection, ready_at=full_at)
         return start - now
+
+    def start_behind(self, cost: float, now: float) -> float:
+        """Reserve a call of `cost` in the background if it may start now, and return 0; else reserve nothing, and return
+        the seconds after which it is worth asking again.
+
+        It starts only where the bucket then lacks no more than its cost or `BACKGROUND_SECONDS` of the rate (at most half
+        the burst). So it never stands in a queue, and nobody before it starts later by more than that.
+        """
+        slack = min(BACKGROUND_SECONDS * self.limits.rate, self.limits.burst / 2)
+        with write_transaction(self.engine) as connection:
+            ready_at, blocked_until = self._row(connection)
+            full_at = max(ready_at, now) + cost / self.limits.rate
+            start = max(blocked_until, full_at - max(slack, cost) / self.limits.rate)
+            if start > now:
+                return start - now
+            self._write(connection, ready_at=full_at)
+        return 0.0
 
     def block(self, until: float) -> None:
         """Let no call start before `until`: what a throttled answer asked for."""

@@ -67,7 +67,7 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
     The readings are kept as observed. Raises `PlatformError` when the channel can't be read, `OutOfTimeError`.
     """
     channel = ws.channel(name)
-    calls = calls_of(ws, channel, ws.clock.now() + LONGEST_PREVIEW)
+    calls = calls_of(ws, channel, ws.clock.now() + LONGEST_PREVIEW, background=True)
     level, limits = inventory_levels.c, calls.platform.limits
     query = (
         select(

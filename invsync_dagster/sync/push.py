@@ -67,8 +67,10 @@ def push_channel(
     run_id: str,
     deadline: datetime,
     skus: Collection[str] | None = None,
+    background: bool = False,
 ) -> PushReport:
-    """Bring what is due at channel `name` in step, of all its SKUs or of `skus` alone.
+    """Bring what is due at channel `name` in step, of all its SKUs or of `skus` alone; in the `background`, behind the
+    other pushes.
 
     Takes over dead claims, asks for the orders changed since the last time, writes what goes at once, reads and settles
     what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
@@ -80,7 +82,7 @@ def push_channel(
     row = _row_of(ws, channel, report)
     if row is None:
         return report
-    calls = calls_of(ws, channel, deadline)
+    calls = calls_of(ws, channel, deadline, background=background)
     push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
     try:
         if not row.stopped_reason or _recovered(push):
@@ -101,7 +103,7 @@ def push_channel(
     return report
 
 
-def calls_of(ws: Workspace, channel: Channel, deadline: datetime) -> Calls:
+def calls_of(ws: Workspace, channel: Channel, deadline: datetime, *, background: bool) -> Calls:
     """Return the bounded, budgeted calls of a channel."""
     return Calls(
         platform=ws.platform(channel),
@@ -110,6 +112,7 @@ def calls_of(ws: Workspace, channel: Channel, deadline: datetime) -> Calls:
         rng=ws.rng,
         retries=ws.configuration.settings.retries,
         deadline=deadline,
+        background=background,
     )
 
 

@@ -91,7 +91,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     if report.problem:
         return report
     deadline = began + LONGEST_BATCH
-    calls = calls_of(ws, channel, deadline)
+    calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
     in_batch = (level.channel == name) & (level.id % ws.configuration.settings.sku_batches == batch)
     with ws.engine.connect() as connection:
@@ -120,7 +120,9 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
                 limits, now = ws.configuration.settings.import_limits, ws.clock.now()
                 report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
-            pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair)
+            pushed = push_channel(
+                ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True
+            )
             report.problem = pushed.problem
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting

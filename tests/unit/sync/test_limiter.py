@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
@@ -97,3 +97,80 @@ def test_no_window_ever_holds_more_than_the_burst_and_what_the_rate_restores(cal
 @pytest.mark.parametrize("cost", [5, 40])
 def test_a_call_dearer_than_the_burst_still_goes(cost: int) -> None:
     assert a_limiter(a_database()).reserve(cost, 1000.0, NEVER) == 0
+
+
+RATE, BURST = 2.0, 20.0
+ALLOWED = 2.0  # what a background call may take here: its own cost, as a quarter of a second of the rate is less
+
+
+def starts_of_the_foreground(asks: list[tuple[float, int]], background: int) -> tuple[list[float], list[float]]:
+    """Live through `asks` (seconds since the last one, cost), with so many background workers that have always something
+    to do, each call ALLOWED points; return when the calls of both started."""
+    engine = a_database()
+    limiter = a_limiter(engine, rate=RATE, burst=BURST)
+    now, started, behind = 1000.0, [], []
+    wakes = [now] * background
+    for pause, cost in asks:
+        now += pause
+        while wakes and min(wakes) <= now:
+            worker = wakes.index(min(wakes))
+            wait = limiter.start_behind(ALLOWED, wakes[worker])
+            if not wait:
+                behind.append(wakes[worker])
+            wakes[worker] += max(wait, 0.001)
+        wait = limiter.reserve(cost, now, NEVER)
+        assert wait is not None
+        started.append(now + wait)
+    databases.give_back(engine)
+    return started, behind
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4)), min_size=1, max_size=20), st.integers(1, 3))
+def test_what_goes_first_waits_no_longer_for_any_background_than_for_one_call_of_it(
+    asks: list[tuple[float, int]], background: int
+) -> None:
+    alone, _ = starts_of_the_foreground(asks, 0)
+    beside, behind = starts_of_the_foreground(asks, background)
+    assert behind
+    for without, with_it in zip(alone, beside, strict=True):
+        assert with_it <= without + ALLOWED / RATE + 1e-5
+
+
+def test_a_push_that_comes_in_the_middle_of_a_full_run_starts_at_once() -> None:
+    started, behind = starts_of_the_foreground([(60.0, 4), (0.0, 4), (0.0, 4), (0.0, 4)], 3)
+    assert len(behind) > 50
+    assert started == [1060.0] * 4
+
+
+def test_the_background_starts_nothing_while_the_foreground_has_reserved_ahead() -> None:
+    engine = a_database()
+    limiter = a_limiter(engine, rate=RATE, burst=4.0)
+    assert [limiter.reserve(4, 1000.0, NEVER) for _ in range(3)] == [0, 2.0, 4.0]
+    assert limiter.start_behind(2, 1000.0) == 6.0
+    assert limiter.start_behind(2, 1005.9) == pytest.approx(0.1)
+    assert limiter.start_behind(2, 1006.0) == 0.0
+    assert limiter.reserve(4, 1006.0, NEVER) == 1.0
+
+
+def test_a_throttled_answer_holds_the_background_too() -> None:
+    limiter = a_limiter(a_database())
+    limiter.block(1030.0)
+    assert limiter.start_behind(1, 1000.0) == 30.0
+    assert limiter.start_behind(1, 1030.0) == 0.0
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(("rate", "burst", "cost"), [(2.0, 20.0, 1.0), (100.0, 2000.0, 12.0), (5.0, 5.0, 1.0)])
+def test_the_background_alone_reaches_the_rate_though_it_wakes_late(
+    rate: float, burst: float, cost: float, workers: int
+) -> None:
+    limiter = a_limiter(a_database(), rate=rate, burst=burst)
+    late, until, started = 0.01, 1060.0, 0
+    wakes = [1000.0] * workers
+    while min(wakes) < until:
+        worker = wakes.index(min(wakes))
+        wait = limiter.start_behind(cost, wakes[worker])
+        started += not wait
+        wakes[worker] += wait + late
+    assert 0.9 <= started * cost / rate / 60 <= 1.02
