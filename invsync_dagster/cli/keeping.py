@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import click
+from sqlalchemy import make_url
 
 from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
@@ -54,13 +55,18 @@ def move_database_command(variable: str) -> None:
     wanted = os.environ.get(variable)
     if not wanted:
         raise RefusedError(f"{variable} is not set; give it the URL of the new database")
-    source, target = open_database(home.database_url), open_database(wanted)
+    old = parse_url(home.database_url)
+    if old.get_backend_name() == "sqlite" and not Path(str(old.database)).exists():
+        raise RefusedError(f"there is no database {old.database} to move")
     try:
-        migrate(target)
-        rows = move_stock(source, target, lambda table, count: click.echo(f"{table}: {count:,} rows"))
-    except MovingError as error:
+        source, target = open_database(home.database_url), open_database(wanted)
+        try:
+            migrate(target)
+            rows = move_stock(source, target, lambda table, count: click.echo(f"{table}: {count:,} rows"))
+        finally:
+            source.dispose()
+            target.dispose()
+    except (MovingError, OSError) as error:
         raise RefusedError(str(error)) from error
-    finally:
-        source.dispose()
-        target.dispose()
-    click.echo(f"{rows:,} rows are in {target.url.render_as_string()}; set INVSYNC_DATABASE_URL to it")
+    where = make_url(wanted).render_as_string()
+    click.echo(f"{rows:,} rows are in {where}; let INVSYNC_DATABASE_URL be what {variable} is")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -38,7 +40,8 @@ def back_up(database_url: str, folder: Path, now: datetime) -> Backup:
     PostgreSQL's own `pg_dump` (`.dump`, for `pg_restore`).
 
     Writers go on meanwhile. A backup appears under its name only when it is whole and on disk; it is readable by its
-    owner only. Raises `BackupError` if there is no good copy, `DatabaseUrlError`, and `OSError`.
+    owner only. What a killed backup left is removed by the next one. Raises `BackupError` if there is no good copy,
+    `DatabaseUrlError`, and `OSError`.
     """
     url = parse_url(database_url)
     name = Path(str(url.database)).stem
@@ -46,23 +49,44 @@ def back_up(database_url: str, folder: Path, now: datetime) -> Backup:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}-{now:%Y%m%dT%H%M%SZ}{suffix}"
     partial = target.with_suffix(".part")
-    os.close(os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+    _remove_dead_parts(folder, name, now)
+    try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        raise BackupError(f"another backup is under way: {partial.name}") from error
     try:
         if url.get_backend_name() == "sqlite":
             _copy_file(Path(str(url.database)).absolute(), partial)
         else:
             _dump(url, partial)
-    except BackupError:
-        partial.unlink()
-        raise
-    descriptor = os.open(partial, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    partial.replace(target)
-    backups = sorted(folder.glob(f"{name}-*{suffix}"))
+        _to_disk(partial)
+        partial.replace(target)
+        _to_disk(folder)
+    finally:
+        for part in folder.glob(f"{glob.escape(partial.name)}*"):  # SQLite's journal of a copy that broke off
+            part.unlink()
+    backups = _of(folder, name, re.escape(suffix))
     for old in backups[:-KEPT]:
         old.unlink()
     return Backup(target, target.stat().st_size, len(backups[-KEPT:]), max(0, len(backups) - KEPT))
+
+
+def _of(folder: Path, name: str, suffix: str) -> list[Path]:
+    """Return the files of this database alone, by time: `stock-eu` begins like `stock` too."""
+    form = re.compile(rf"{re.escape(name)}-[0-9]{{8}}T[0-9]{{6}}Z{suffix}")
+    return sorted(path for path in folder.iterdir() if form.fullmatch(path.name))
+
+
+def _remove_dead_parts(folder: Path, name: str, now: datetime) -> None:
+    for part in _of(folder, name, r"\.part.*"):
+        if now.timestamp() - part.stat().st_mtime > LONGEST_DUMP_SECONDS:
+            part.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _copy_file(database: Path, partial: Path) -> None:
@@ -71,8 +95,9 @@ def _copy_file(database: Path, partial: Path) -> None:
             closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(partial)) as copy,
         ):
-            # 4,000 pages (16 MB) a step: between steps the source's readers and writers get their turn.
-            source.backup(copy, pages=4_000)
+            # In one step, which reads one state of the stock while writers go on (WAL): of several, each would begin anew
+            # after a commit of somebody else, and beside 50 commits a second a copy of 400 MB never ended.
+            source.backup(copy)
             result = copy.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.Error as error:
         raise BackupError(f"{database.name} can't be copied: {error}") from error

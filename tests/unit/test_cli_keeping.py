@@ -69,6 +69,28 @@ def test_the_stock_moves_to_postgresql_and_no_password_is_shown(root: Path, monk
     assert (again.exit_code, "not empty" in again.stderr) == (2, True)
 
 
+def test_a_stock_that_is_not_there_is_not_moved_nor_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/new.db")
+    refused = invoke("move-database")
+    assert refused.exit_code == 2
+    assert refused.stderr == f"invsync: there is no database {root}/data/invsync.db to move\n"
+    assert not (root / "data" / "invsync.db").exists()
+    assert not (root / "new.db").exists()
+
+
+def test_a_move_says_where_the_stock_is_in_the_words_that_it_was_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("upgrade").exit_code == 0
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/new.db")
+    moved = invoke("move-database")
+    said = f"0 rows are in sqlite:///{root}/new.db; let INVSYNC_DATABASE_URL be what INVSYNC_NEW_DATABASE_URL is"
+    assert moved.output.splitlines()[-1] == said
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/stock.csv/new.db")
+    refused = invoke("move-database")
+    assert (refused.exit_code, refused.stderr.startswith("invsync: ")) == (2, True), refused.output
+
+
 def test_a_url_that_can_not_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVSYNC_DATABASE_URL", "mysql://stock:hidden@db/stock")
     for command in ("status", "upgrade"):

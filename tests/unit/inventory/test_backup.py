@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
-from datetime import UTC, datetime
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -86,4 +89,79 @@ def test_a_database_that_is_no_database_is_not_kept(tmp_path: Path) -> None:
     broken.write_bytes(content)
     with pytest.raises(BackupError, match=r"stock\.db can't be copied: database disk image is malformed"):
         back_up(f"sqlite:///{broken}", tmp_path / "backups", NOW)
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_backup_ends_though_another_connection_commits_all_the_time(tmp_path: Path) -> None:
+    database = tmp_path / "stock.db"
+    open_database(f"sqlite:///{database}").connect().close()
+    writer = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    writer.execute("PRAGMA synchronous=OFF")
+    writer.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)")
+    writer.execute("INSERT INTO t VALUES (0, zeroblob(50000000))")
+    done, went_on = threading.Event(), []
+
+    def write() -> None:
+        for number in range(1, 20_000):
+            if done.is_set():
+                went_on.append(number)
+                return
+            writer.execute("INSERT INTO t VALUES (?, NULL)", (number,))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    made = back_up(f"sqlite:///{database}", tmp_path / "backups", NOW)
+    done.set()
+    thread.join()
+    writer.close()
+    assert went_on, "the backup ended only after the last of all commits"
+    assert made.size_bytes > 50_000_000
+
+
+def test_backups_of_a_database_with_a_longer_name_are_left_alone(tmp_path: Path) -> None:
+    engine = databases.opened(databases.fresh_url(tmp_path))
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for hour in range(KEPT + 1):
+        (folder / f"stock-eu-20260701T{hour:02d}0000Z.db").touch()
+    made = back_up(engine.url.render_as_string(), folder, NOW)
+    assert (made.path.name, made.kept, made.removed) == ("stock-20260701T120000Z.db", 1, 0)
+    assert len(list(folder.iterdir())) == KEPT + 2
+
+
+def test_what_a_killed_backup_left_is_removed_and_one_under_way_is_not(tmp_path: Path) -> None:
+    url = databases.fresh_url(tmp_path)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for name, age in (("090000Z.part", 2), ("090000Z.part-journal", 2), ("113000Z.part", 0)):
+        left = folder / f"stock-20260701T{name}"
+        left.touch()
+        when = (NOW - timedelta(hours=age)).timestamp()
+        os.utime(left, (when, when))
+    back_up(url, folder, NOW)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "stock-20260701T113000Z.part",
+        "stock-20260701T120000Z.db",
+    ]
+
+
+def test_two_backups_of_one_second_do_not_write_into_one_file(tmp_path: Path) -> None:
+    url = databases.fresh_url(tmp_path)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    under_way = folder / "stock-20260701T120000Z.part"
+    under_way.write_text("of the other one")
+    os.utime(under_way, (NOW.timestamp(), NOW.timestamp()))
+    with pytest.raises(BackupError, match="another backup is under way"):
+        back_up(url, folder, NOW)
+    assert under_way.read_text() == "of the other one"
+
+
+def test_whatever_breaks_a_backup_off_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(databases.fresh_url(tmp_path), tmp_path / "backups", NOW)
     assert list((tmp_path / "backups").iterdir()) == []

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.inventory.skus import Sku, set_skus
-from invsync_dagster.inventory.tables import metadata, platform_mapping
+from invsync_dagster.inventory.tables import central_inventory, metadata, platform_mapping
 from tests import databases
-from tests.unit.inventory.stock import SHOP, Stock, order
+from tests.unit.inventory.stock import SHOP, START, Stock, order
 
 
 @pytest.mark.parametrize(("old", "new"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
@@ -61,3 +61,27 @@ def test_databases_of_different_revisions_are_refused(tmp_path: Path) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
     with pytest.raises(MovingError, match="different revisions"):
         move_stock(source.engine, target, lambda *_: None)
+
+
+def test_a_stock_is_not_moved_onto_itself(tmp_path: Path) -> None:
+    url = databases.fresh_url(tmp_path)
+    source, target = databases.opened(url), databases.opened(url)
+    with write_transaction(source) as connection:
+        set_skus(connection, [Sku("A")], actor="test", reason="", now=START)
+    with pytest.raises(MovingError, match="not empty: central_inventory has rows"):
+        move_stock(source, target, lambda *_: None)
+
+
+def test_a_value_that_the_new_database_can_not_hold_is_named_and_nothing_is_moved(tmp_path: Path) -> None:
+    stock = Stock({"A": 5, "B": 7})
+    with write_transaction(stock.engine) as connection:
+        named = update(central_inventory).where(central_inventory.c.sku == "B")
+        connection.execute(named.values(product_name="half\x00word"))
+    databases.use("postgresql")
+    target = databases.opened(databases.fresh_url(tmp_path))
+    databases.use("sqlite")
+    with pytest.raises(MovingError, match=r"central_inventory: .*NUL") as caught:
+        move_stock(stock.engine, target, lambda *_: None)
+    assert "half" not in str(caught.value)
+    with target.connect() as connection:
+        assert connection.execute(select(central_inventory)).all() == []
