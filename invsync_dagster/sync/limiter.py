@@ -10,10 +10,13 @@ Pushes go first: what reads a whole channel starts its calls behind them (docs/d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import side_transaction
 from invsync_dagster.inventory.tables import rate_limits
 from invsync_dagster.platforms.contract import Budget, Limits
 
@@ -33,14 +36,12 @@ class Limiter:
     def reserve(self, cost: float, now: float, until: float) -> float | None:
         """Reserve a call of `cost` and return the seconds to wait before it, or None (nothing reserved) if it could
         not start by `until`."""
-        with write_transaction(self.engine) as connection:
-            ready_at, blocked_until = self._row(connection)
-            earliest = max(now, blocked_until)
-            full_at = max(ready_at, earliest) + cost / self.limits.rate
-            start = max(earliest, full_at - max(self.limits.burst, cost) / self.limits.rate)
+        with side_transaction(self.engine) as connection:
+            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=cost / self.limits.rate)
+            start = max(now, blocked_until, full_at - max(self.limits.burst, cost) / self.limits.rate)
             if start > until:
+                connection.rollback()
                 return None
-            self._write(connection, ready_at=full_at)
         return start - now
 
     def start_behind(self, cost: float, now: float) -> float:
@@ -51,44 +52,51 @@ class Limiter:
         the burst). So it never stands in a queue, and nobody before it starts later by more than that.
         """
         slack = min(BACKGROUND_SECONDS * self.limits.rate, self.limits.burst / 2)
-        with write_transaction(self.engine) as connection:
-            ready_at, blocked_until = self._row(connection)
-            full_at = max(ready_at, now) + cost / self.limits.rate
+        with side_transaction(self.engine) as connection:
+            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=cost / self.limits.rate)
             start = max(blocked_until, full_at - max(slack, cost) / self.limits.rate)
             if start > now:
+                connection.rollback()
                 return start - now
-            self._write(connection, ready_at=full_at)
         return 0.0
 
     def block(self, until: float) -> None:
         """Let no call start before `until`: what a throttled answer asked for."""
-        with write_transaction(self.engine) as connection:
-            _, blocked_until = self._row(connection)
-            if until > blocked_until:
-                self._write(connection, blocked_until=until)
+        with side_transaction(self.engine) as connection:
+            self._change(connection, _BLOCK, until=until)
 
     def learn(self, budget: Budget, reserved: float, now: float) -> None:
         """Give back what a call that reserved `reserved` points did not spend, and tighten the row where the platform has
         fewer points left than we thought. It is never loosened further: calls of other processes are on their way."""
         full_at = now + max(0.0, self.limits.burst - budget.available) / self.limits.rate
         unspent = 0.0 if budget.spent is None else max(0.0, reserved - budget.spent)
-        with write_transaction(self.engine) as connection:
-            ready_at, _ = self._row(connection)
-            learned = max(full_at, ready_at - unspent / self.limits.rate)
-            if learned != ready_at:
-                self._write(connection, ready_at=learned)
+        with side_transaction(self.engine) as connection:
+            self._change(connection, _LEARN, full_at=full_at, unspent=unspent / self.limits.rate)
 
-    def _row(self, connection: Connection) -> tuple[float, float]:
-        row = connection.execute(_ROW, {"key": self.channel}).one_or_none()
-        if row is None:
-            connection.execute(insert(rate_limits).values(channel=self.channel, ready_at=0.0, blocked_until=0.0))
-            return 0.0, 0.0
-        return row.ready_at, row.blocked_until
-
-    def _write(self, connection: Connection, **values: float) -> None:
-        connection.execute(_SET, {"key": self.channel, **values})
+    def _change(self, connection: Connection, change: ReturningUpdate[Any], **values: float) -> Row[float, float]:
+        """Change the row in one statement, so that no other process changes it in between; return it as it is then."""
+        row = connection.execute(change, {"key": self.channel, **values}).one_or_none()
+        if row is not None:
+            return row
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(rate_limits).values(channel=self.channel).on_conflict_do_nothing())
+        return connection.execute(change, {"key": self.channel, **values}).one()
 
 
-_THE_ROW = rate_limits.c.channel == bindparam("key")
-_SET = update(rate_limits).where(_THE_ROW)
-_ROW = select(rate_limits.c.ready_at, rate_limits.c.blocked_until).where(_THE_ROW)
+def _change(**values: ColumnElement[float]) -> ReturningUpdate[Any]:
+    changed = update(rate_limits).where(rate_limits.c.channel == bindparam("key")).values(values)
+    return changed.returning(rate_limits.c.ready_at, rate_limits.c.blocked_until)
+
+
+def _given(name: str) -> ColumnElement[float]:
+    return bindparam(name, type_=Float)
+
+
+def _later(one: ColumnElement[float], other: ColumnElement[float]) -> ColumnElement[float]:
+    return case((one > other, one), else_=other)
+
+
+_READY_AT, _BLOCKED_UNTIL = rate_limits.c.ready_at, rate_limits.c.blocked_until
+_RESERVE = _change(ready_at=_later(_later(_READY_AT, _BLOCKED_UNTIL), _given("now")) + _given("seconds"))
+_BLOCK = _change(blocked_until=_later(_BLOCKED_UNTIL, _given("until")))
+_LEARN = _change(ready_at=_later(_READY_AT - _given("unspent"), _given("full_at")))

@@ -118,9 +118,9 @@ def starts_of_the_foreground(asks: list[tuple[float, int]], background: int) -> 
             if not wait:
                 behind.append(wakes[worker])
             wakes[worker] += max(wait, 0.001)
-        wait = limiter.reserve(cost, now, NEVER)
-        assert wait is not None
-        started.append(now + wait)
+        waited = limiter.reserve(cost, now, NEVER)
+        assert waited is not None
+        started.append(now + waited)
     databases.give_back(engine)
     return started, behind
 

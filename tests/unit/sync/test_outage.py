@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
+from invsync_dagster.inventory import database
 from invsync_dagster.inventory.database import DatabaseGoneError
 from invsync_dagster.inventory.tables import deliveries, stock_ledger
 from invsync_dagster.platforms.transport import Request
@@ -98,8 +99,20 @@ def test_deliveries_cut_off_in_mid_transaction_are_applied_once_the_database_is_
     assert world.audit() == []
 
 
-def test_an_idle_connection_that_died_is_replaced_without_anybody_noticing(world: LittleWorld) -> None:
+def test_a_rested_connection_that_died_is_replaced_without_anybody_noticing(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "RESTED_SECONDS", 0.0)
     before = world.level("shop_main", SKU).desired
     shared_server().stop()
     shared_server().start()
+    assert world.level("shop_main", SKU).desired == before
+
+
+def test_a_connection_that_died_just_now_is_told_of_once_and_replaced(world: LittleWorld) -> None:
+    before = world.level("shop_main", SKU).desired
+    shared_server().stop()
+    shared_server().start()
+    with pytest.raises(DatabaseGoneError, match=SENTENCE):
+        world.level("shop_main", SKU)
     assert world.level("shop_main", SKU).desired == before
