@@ -200,6 +200,12 @@ class Settings(BaseModel):
         description="Batches of levels, the partitions of a full sync; the first number used stays in force until "
         "`invsync channels batches` changes it.",
     )
+    full_sync_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="Batches of one channel's full run at once: they share its rate limit, behind the pushes.",
+    )
     push_deadline_seconds: float = Field(
         default=20,
         gt=0,

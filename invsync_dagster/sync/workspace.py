@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from sqlalchemy import Engine
@@ -60,6 +60,10 @@ class Workspace:
         self.engine.dispose()
         if isinstance(self.worker, LockedWorker):
             self.worker.close()
+
+    def beside(self) -> Self:
+        """Return the workspace of another thread of this process: it connects to the platforms by itself."""
+        return replace(self, _platforms=dict(self._platforms))
 
     def channel(self, name: str) -> Channel:
         """Return the configured channel `name`. Raises KeyError with the known names."""

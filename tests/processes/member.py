@@ -106,7 +106,7 @@ def deliveries(round_number: int) -> list[Inbound]:
     ]
 
 
-def workspace(folder: Path, url: str, number: int, told: Told) -> Workspace:
+def workspace(folder: Path, url: str, number: int, shop: Shop) -> Workspace:
     home = Home(root=folder, data=folder, database_url=url, channels_file=folder / "channels.yaml")
     settings = VENDORS["erp"].settings(
         base_url="http://127.0.0.1:9", api_key_env="K", signing_secret_env="S", webhook_secret_env="W"
@@ -120,7 +120,7 @@ def workspace(folder: Path, url: str, number: int, told: Told) -> Workspace:
         rng=random.Random(number),
         worker=LockedWorker(folder / "locks", random.Random(number)),
         environ={},
-        _platforms={CHANNEL: Shop(told)},
+        _platforms={CHANNEL: shop},
     )
 
 
@@ -153,10 +153,15 @@ def meet(folder: Path, round_number: int, number: int) -> None:
         time.sleep(0.005)
 
 
+def arguments() -> tuple[Path, str, int]:
+    """Return folder, URL and number of this process, from its command line."""
+    return Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+
 def main() -> None:
-    folder, url, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    folder, url, number = arguments()
     told = Told()
-    ws = workspace(folder, url, number, told)
+    ws = workspace(folder, url, number, Shop(told))
     print("ready", flush=True)
     sys.stdin.readline()
     work(ws, number, told)

@@ -48,7 +48,8 @@ def test_four_processes_at_once_apply_claim_and_wait_as_one(tmp_path: Path) -> N
     url = databases.fresh_url(tmp_path)
     engine = databases.opened(url)
     fill(engine)
-    together = Together(run_together(tmp_path, url), engine)
+    told = [Told(**answer) for answer in run_together("member", tmp_path, url, PROCESSES)]
+    together = Together(told, engine)
     each_delivery_is_applied_once_whoever_was_first(together)
     attempts_of_a_level_are_numbered_without_gaps_or_doubles(together)
     no_level_is_on_its_way_in_two_processes_at_once(together)
@@ -56,18 +57,19 @@ def test_four_processes_at_once_apply_claim_and_wait_as_one(tmp_path: Path) -> N
     all_processes_together_stay_inside_the_rate(together)
 
 
-def run_together(folder: Path, url: str) -> list[Told]:
+def run_together(module: str, folder: Path, url: str, count: int) -> list[dict[str, Any]]:
+    """Run `count` processes of a module of this folder at once; return what each told."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.member", str(folder), url, str(number)],
+            [sys.executable, "-m", f"tests.processes.{module}", str(folder), url, str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
             env=environment,
         )
-        for number in range(PROCESSES)
+        for number in range(count)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -76,8 +78,7 @@ def run_together(folder: Path, url: str) -> list[Told]:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=120)[0] for process in processes]
-    return [Told(**json.loads(answer)) for answer in answers]
+    return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
 
 
 def fill(engine: Engine) -> None:

@@ -114,13 +114,13 @@ def starts_of_the_foreground(asks: list[tuple[float, int]], background: int) -> 
         now += pause
         while wakes and min(wakes) <= now:
             worker = wakes.index(min(wakes))
-            wait = limiter.start_behind(ALLOWED, wakes[worker])
-            if not wait:
+            later = limiter.start_behind(ALLOWED, wakes[worker])
+            if not later:
                 behind.append(wakes[worker])
-            wakes[worker] += max(wait, 0.001)
-        waited = limiter.reserve(cost, now, NEVER)
-        assert waited is not None
-        started.append(now + waited)
+            wakes[worker] += max(later, 0.001)
+        wait = limiter.reserve(cost, now, NEVER)
+        assert wait is not None
+        started.append(now + wait)
     databases.give_back(engine)
     return started, behind
 
@@ -173,4 +173,4 @@ def test_the_background_alone_reaches_the_rate_though_it_wakes_late(
         wait = limiter.start_behind(cost, wakes[worker])
         started += not wait
         wakes[worker] += wait + late
-    assert 0.9 <= started * cost / rate / 60 <= 1.02
+    assert 0.97 <= started * cost / rate / 60 <= 1.02
