@@ -120,9 +120,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
                 limits, now = ws.configuration.settings.import_limits, ws.clock.now()
                 report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
-            pushed = push_channel(
-                ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True
-            )
+            pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
             report.problem = pushed.problem
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting
