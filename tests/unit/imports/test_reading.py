@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
 from invsync_dagster.inventory.imports.inventory_rows import read_inventory
 from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
-from invsync_dagster.inventory.imports.reading import open_source
+from invsync_dagster.inventory.imports.reading import Hints, open_source
 from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.spool import Spool
 
@@ -60,9 +60,14 @@ def only(rejections: list[Rejection]) -> Rejection:
     return rejections[0]
 
 
-# A SKU may be any text without spaces around it, without control characters, and not a rounded number of a spreadsheet.
+# A SKU may be any text without spaces around it, without control or invisible characters, and not a rounded number of a
+# spreadsheet.
 skus = (
-    st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029"), min_size=1, max_size=255)
+    st.text(
+        st.characters(exclude_categories=["Cc", "Cf", "Cs"], exclude_characters="\u2028\u2029"),
+        min_size=1,
+        max_size=255,
+    )
     .filter(lambda text: text == text.strip())
     .filter(lambda text: "E+" not in text)
 )
@@ -178,8 +183,22 @@ def test_control_characters_in_a_sku_are_rejected(tmp_path, sku):
     assert "control character" in only(rejections).reason
 
 
-def test_a_number_that_a_spreadsheet_has_rounded_is_rejected(tmp_path):
-    row = ["A", "shop", "A", "4.30001E+13", ""]
+@pytest.mark.parametrize("sku", ["A\u200b", "\ufeffA", "A\u00adB", "A\u2060B", "\u202eA"])
+def test_a_character_that_nobody_sees_makes_no_sku_of_its_own(tmp_path, sku):
+    rows, rejections = inventory_of(write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["B", "1"], [sku, "1"]]))
+    assert [row.sku for row in rows] == ["B"]
+    assert "invisible character" in only(rejections).reason
+
+
+@pytest.mark.parametrize("cell", ["0" * 5000, "0" * 4999 + "5", "-" + "0" * 5000])
+def test_a_number_with_thousands_of_leading_zeros_stops_no_other_row(tmp_path, cell):
+    rows, _ = inventory_of(write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["A", cell], ["B", "1"]]))
+    assert rows[-1].sku == "B"
+
+
+@pytest.mark.parametrize("item", ["4.30001E+13", "1E+11"])
+def test_a_number_that_a_spreadsheet_has_rounded_is_rejected(tmp_path, item):
+    row = ["A", "shop", "A", item, ""]
     rows, rejections = mapping_of(write_csv(tmp_path / "m.csv", [MAPPING_HEADER, row]))
     assert rows == []
     assert only(rejections).column == "platform_item_id"
@@ -278,6 +297,19 @@ def test_a_file_in_another_encoding_is_refused_with_the_mend(tmp_path, encoding)
     path = write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["Ü1", "2"]], encoding=encoding)
     with pytest.raises(FileError, match="save it as 'CSV UTF-8'"):
         inventory_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "gb18030", "shift_jis"])
+def test_a_utf8_file_that_is_declared_to_be_another_is_refused(tmp_path, encoding):
+    path = write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["Größe-3", "1"]])
+    with (
+        pytest.raises(FileError, match=f"declared as {encoding}, but it is UTF-8"),
+        open_source(path, hints=Hints(encoding=encoding)),
+    ):
+        pass
+    plain = write_csv(tmp_path / "plain.csv", [["sku", "quantity"], ["A", "1"]])
+    with open_source(plain, hints=Hints(encoding=encoding)) as source:
+        assert len(list(source.rows)) == 1
 
 
 def test_excel_numbers_become_the_text_that_their_author_sees(tmp_path):
