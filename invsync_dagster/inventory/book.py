@@ -267,11 +267,14 @@ def _move_level() -> Update:
     """An own sale makes the level a change that waits for nothing but the platform itself (`levels.waits_for_nothing`)."""
     level = inventory_levels.c
     now = bindparam("now", type_=level.due_at.type)
+    movement = bindparam("movement", type_=level.expected.type)
     return (
         update(inventory_levels)
         .where(level.id == bindparam("key"))
         .values(
-            expected=level.expected + bindparam("movement"),
+            # What is on its way may overwrite the sale, so the lower number must be sent as well (DESIGN: asynchronous).
+            expected=level.expected
+            + case((and_(level.accepted_quantity.is_not(None), movement < 0), 0), else_=movement),
             uncertain=func.coalesce(level.uncertain, "own_sale"),
             uncertain_since=func.coalesce(level.uncertain_since, now),
             touched=level.touched + 1,

@@ -114,11 +114,15 @@ class ReadAnswer:
 
 @dataclass(frozen=True, slots=True)
 class OrdersPage:
-    """One page of orders (and, from an ERP, counts) changed in a half-open window; `cursor` is "" on the last page."""
+    """One page of orders (and, from an ERP, counts) changed in a half-open window; `cursor` is "" on the last page.
+
+    `known_until`: the platform lists no change from then on yet (None: it lists all that there is).
+    """
 
     content: Content
     cursor: str = ""
     budget: Budget | None = None
+    known_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,8 @@ class Limits:
     for a page of orders or of listings, `orders_cost`.
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
-    `location_id`; not a channel's to change.
+    `location_id`; not a channel's to change. `orders_every`: changed orders are listed once so
+    many seconds of them are unknown, and not sooner.
     """
 
     write_batch: int
@@ -167,6 +172,7 @@ class Limits:
     read_lag: float = 0.0
     webhook_delay: float = 60.0
     one_location_a_write: bool = False
+    orders_every: float = 0.0
 
 
 class Platform(Protocol):

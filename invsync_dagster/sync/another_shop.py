@@ -15,7 +15,7 @@ SHARE = 0.5
 
 # What platforms say of a listing that they have, and that keeps no number of its own: a shop may switch its stock
 # management off as a whole.
-_THERE = frozenset({"unmanaged", "untracked", "stock_on_product"})
+_THERE = frozenset({"unmanaged", "untracked", "stock_on_product", "fba"})
 
 
 def is_unknown(problem: Outcome | None) -> bool:

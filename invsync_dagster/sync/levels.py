@@ -39,6 +39,7 @@ class Doubt(StrEnum):
     """Why a level is uncertain, where the push protocol says so (`own_sale`, `never_read`, `resumed` come from the ledger
     and the listings)."""
 
+    ACCEPTED = "accepted"
     ANSWER_LOST = "answer_lost"
     CLAIM_TAKEN_OVER = "claim_taken_over"
     COMPARE_AND_SET_REFUSED = "compare_and_set_refused"
@@ -211,13 +212,24 @@ def acknowledged(
     )
 
 
-def accepted(state: LevelState, quantity: int, handle: str, check_after: float | None, now: datetime) -> LevelState:
-    """An asynchronous platform took `quantity`; its result is open until the check."""
+def accepted(
+    state: LevelState, quantity: int, handle: str, check_after: float | None, now: datetime, *, own_movement: int = 0
+) -> LevelState:
+    """An asynchronous platform took `quantity`; whether it did it, a reading from the check on shows.
+
+    What it took is expected until then: a lower number goes at once, a higher one waits for the reading. Of what was
+    booked since the claim (`own_movement`) only a rise counts, as what is on its way may overwrite the rest.
+    """
+    check = now + timedelta(seconds=check_after or 0.0)
     return state._replace(
         effective_quantity=quantity,
+        expected=quantity + max(0, own_movement),
         accepted_quantity=quantity,
         accepted_handle=handle,
-        accepted_check_after=now + timedelta(seconds=check_after or 0.0),
+        accepted_check_after=check,
+        uncertain=Doubt.ACCEPTED if state.uncertain is None or not state.linger_until else state.uncertain,
+        uncertain_since=state.uncertain_since or now,
+        due_at=now if state.desired < quantity else check,
         failures=0,
         last_error="",
     )
@@ -273,6 +285,9 @@ def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
     return state._replace(
         effective_quantity=reading,
         expected=reading,
+        accepted_quantity=None,
+        accepted_handle=None,
+        accepted_check_after=None,
         acknowledged_quantity=reading,
         acknowledged_at=now,
         acknowledged_attempt=state.attempt,
@@ -307,19 +322,30 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
 
     A valid reading settles; one below desired settles (and so raises) only when the channel's orders are known past it,
     or at the bound. An invalid one may lower, by raising what we expect, and never settles.
+
+    While what an asynchronous platform accepted may still come, only a reading of just that number settles: no order that
+    we haven't heard of can hide in it, unless the platform has moved its number up since.
     """
     now = basis.ended
     state = state._replace(observed_quantity=reading, observed_at=now)
-    lag_over = state.sent_at is None or state.sent_at + timedelta(seconds=limits.read_lag) <= basis.began
+    visible_at = None if state.sent_at is None else state.sent_at + timedelta(seconds=limits.read_lag)
+    lag_over = visible_at is None or visible_at <= basis.began
     lingering = state.linger_until is not None and state.linger_until > basis.began
     valid = state.touched == basis.touched and lag_over and not lingering
+    if state.accepted_quantity is not None:
+        if valid and reading == state.accepted_quantity == state.expected:
+            return settled(state, reading, now)
+        if state.sent_at is not None and now < state.sent_at + timedelta(seconds=limits.write_linger):
+            again = now + timedelta(seconds=limits.read_lag)
+            return state._replace(due_at=again if visible_at is None or lag_over else visible_at)
     if not valid:
         wait = state.linger_until if lingering and state.linger_until else now + timedelta(seconds=limits.read_lag)
         if reading > state.desired:
             return state._replace(expected=reading, due_at=now)
         return state._replace(due_at=now if state.touched != basis.touched else wait)
     if reading < state.desired and not _rise_allowed(state, basis):
-        return state._replace(expected=reading, due_at=now + FIRST_WAIT)
+        # Where orders can't be listed more often, reading more often is of no use.
+        return state._replace(expected=reading, due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
     return settled(state, reading, now)
 
 

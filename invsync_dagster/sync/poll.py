@@ -64,7 +64,8 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     A channel's first poll lists the orders that are still open too: older than its cut-over, they are promised units.
 
     The window reaches back and ahead by the overlap: an order may become visible late, and the platform's clock may be
-    ahead of ours. Known until is when the request began. Raises `PlatformError`, `OutOfTimeError`.
+    ahead of ours. Known until is when the request began, or how far the platform says that its list reaches; where less
+    than its `orders_every` is unknown, only the unclear ones are asked for. Raises `PlatformError`, `OutOfTimeError`.
     """
     overlap = timedelta(seconds=ws.configuration.settings.order_overlap_seconds)
     report = PollReport()
@@ -73,21 +74,27 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
         row = connection.execute(_KNOWN, {"channel": name}).one()
     if row.orders_known_until is None:
         _take_over(ws, name, calls, report, run_id=run_id)
+    every = timedelta(seconds=calls.platform.limits.orders_every)
+    if row.orders_known_until is not None and began - row.orders_known_until < every:
+        _ask_unclear(ws, name, calls, report, run_id=run_id)
+        report.known_until = row.orders_known_until
+        return report
     since = (row.orders_known_until or row.cut_over_at or began) - overlap
-    cursor = ""
+    known_until, cursor = began, ""
     while True:
         page = calls.ask(
             calls.platform.limits.orders_cost,
             lambda at=cursor: calls.platform.orders_changed(since, began + overlap, at),  # type: ignore[misc]
         )
         _apply(ws, name, page, report, source="poll", run_id=run_id)
+        known_until = min(known_until, page.known_until or began)
         cursor = page.cursor
         if not cursor:
             break
     _ask_unclear(ws, name, calls, report, run_id=run_id)
     with write_transaction(ws.engine) as connection:
-        connection.execute(_SET_KNOWN, {"channel": name, "known_until": began})
-    report.known_until = began
+        connection.execute(_SET_KNOWN, {"channel": name, "known_until": known_until})
+    report.known_until = known_until
     return report
 
 

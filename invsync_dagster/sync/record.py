@@ -105,14 +105,15 @@ def _after(
     state: LevelState, claim: Claim, outcome: Outcome, now: datetime, limits: Limits, jitter: float
 ) -> LevelState:
     message = f"{outcome.code}: {outcome.message}"
+    moved = 0
+    if state.expected is not None and claim.expected is not None:  # a pause or a new mapping meanwhile forgets it
+        moved = state.expected - claim.expected
     if outcome.result is Result.ACKNOWLEDGED:
-        moved = 0
-        if state.expected is not None and claim.expected is not None:  # a pause or a new mapping meanwhile forgets it
-            moved = state.expected - claim.expected
         raced = state.touched != claim.touched
         return levels.acknowledged(state, claim.quantity, now, raced=raced, own_movement=moved)
     if outcome.result is Result.ACCEPTED:
-        return levels.accepted(state, claim.quantity, outcome.handle, outcome.check_after, now)
+        handle, check_after = outcome.handle, outcome.check_after
+        return levels.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved)
     if outcome.result is Result.UNKNOWN:
         doubted = levels.doubted(state, Doubt.ANSWER_LOST, now, timedelta(seconds=limits.write_linger))
         failures = state.failures + 1

@@ -11,7 +11,7 @@ where calls fail. Every check reads the stand-in's own books besides the outcome
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pytest
@@ -94,43 +94,57 @@ def write_one(harness: Harness, level: LevelReference, quantity: int, key: str =
     return outcome
 
 
+def write_all(harness: Harness, rows: Sequence[WriteRow]) -> list[Outcome]:
+    """Write rows in as few calls as the platform's limit allows and return their outcomes."""
+    most = harness.platform.limits.write_batch
+    answers = [
+        harness.platform.write(rows[start : start + most], key=f"key-{start}") for start in range(0, len(rows), most)
+    ]
+    return [outcome for answer in answers for outcome in answer.outcomes]
+
+
 class PlatformContract:
-    """Inherited by each platform's test class, which offers the `harness` fixture."""
+    """Inherited by each platform's test class, which offers the `harness` fixture.
+
+    `written`: what a good row is answered with; an asynchronous platform only accepts it.
+    """
+
+    written = Result.ACKNOWLEDGED
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def test_a_batch_is_written_and_each_row_acknowledged(self, harness: Harness) -> None:
         first, second = harness.make_level(5), harness.make_level(9)
-        answer = harness.platform.write([WriteRow(first, 3), WriteRow(second, 0)], key="key-1")
-        assert [outcome.result for outcome in answer.outcomes] == [Result.ACKNOWLEDGED] * 2
+        outcomes = write_all(harness, [WriteRow(first, 3), WriteRow(second, 0)])
+        assert [outcome.result for outcome in outcomes] == [self.written] * 2
         assert (harness.book(first), harness.book(second)) == (3, 0)
-        assert len(harness.wire.requests) == 1
+        assert len(harness.wire.requests) == (1 if harness.platform.limits.write_batch > 1 else 2)
         assert 0 < harness.wire.deadlines[0] <= harness.platform.limits.request_deadline
 
     def test_outcomes_come_in_the_order_of_the_rows(self, harness: Harness) -> None:
         good, unknown = harness.make_level(5), harness.unknown_level()
-        answer = harness.platform.write([WriteRow(unknown, 1), WriteRow(good, 1)], key="key-1")
-        assert answer.outcomes[0].recovery is Recovery.REVIEW
-        assert answer.outcomes[1].recovery is not Recovery.REVIEW
+        outcomes = write_all(harness, [WriteRow(unknown, 1), WriteRow(good, 1)])
+        assert outcomes[0].recovery is Recovery.REVIEW
+        assert outcomes[1].recovery is not Recovery.REVIEW
 
     def test_a_bad_row_is_rejected_for_review_and_the_good_one_is_told_apart(self, harness: Harness) -> None:
         good, unknown = harness.make_level(5), harness.unknown_level()
-        answer = harness.platform.write([WriteRow(good, 2), WriteRow(unknown, 2)], key="key-1")
-        assert (answer.outcomes[1].result, answer.outcomes[1].recovery) == (Result.REJECTED, Recovery.REVIEW)
-        assert answer.outcomes[1].code
-        assert answer.outcomes[1].message
+        outcomes = write_all(harness, [WriteRow(good, 2), WriteRow(unknown, 2)])
+        assert (outcomes[1].result, outcomes[1].recovery) == (Result.REJECTED, Recovery.REVIEW)
+        assert outcomes[1].code
+        assert outcomes[1].message
         if harness.writes_all_or_nothing:
-            assert (answer.outcomes[0].result, answer.outcomes[0].recovery) == (Result.NOT_SENT, Recovery.RETRY)
-            assert answer.outcomes[0].code == "batch_refused"
+            assert (outcomes[0].result, outcomes[0].recovery) == (Result.NOT_SENT, Recovery.RETRY)
+            assert outcomes[0].code == "batch_refused"
             assert harness.book(good) == 5
         else:
-            assert answer.outcomes[0].result is Result.ACKNOWLEDGED
+            assert outcomes[0].result is self.written
             assert harness.book(good) == 2
 
     def test_the_expected_number_lets_a_write_through(self, harness: Harness) -> None:
         level = harness.make_level(5)
         (outcome,) = harness.platform.write([WriteRow(level, 4, expected=5)], key="key-1").outcomes
-        assert outcome.result is Result.ACKNOWLEDGED
+        assert outcome.result is self.written
         assert harness.book(level) == 4
 
     def test_a_foreign_edit_makes_the_compare_and_set_refuse_where_there_is_one(self, harness: Harness) -> None:
@@ -141,7 +155,7 @@ class PlatformContract:
             assert (outcome.result, outcome.recovery) == (Result.REJECTED, Recovery.SETTLE)
             assert harness.book(level) == 2
         else:
-            assert outcome.result is Result.ACKNOWLEDGED
+            assert outcome.result is self.written
             assert harness.book(level) == 4
 
     def test_the_same_write_with_the_same_key_is_acknowledged_and_done_once_where_keys_count(
@@ -151,7 +165,7 @@ class PlatformContract:
         harness.wire.lose_answer_next()
         assert write_one(harness, level, 3).result is Result.UNKNOWN
         harness.edit(level, 2)
-        assert write_one(harness, level, 3).result is Result.ACKNOWLEDGED
+        assert write_one(harness, level, 3).result is self.written
         assert harness.book(level) == (2 if harness.idempotent else 3)
 
     def test_both_of_two_rows_for_one_level_are_rejected_unsent_and_the_rest_is_written(self, harness: Harness) -> None:
@@ -160,7 +174,7 @@ class PlatformContract:
         answer = harness.platform.write(rows, key="key-1")
         assert [outcome.result for outcome in answer.outcomes] == [
             Result.REJECTED,
-            Result.ACKNOWLEDGED,
+            self.written,
             Result.REJECTED,
         ]
         assert {answer.outcomes[0].recovery, answer.outcomes[2].recovery} == {Recovery.REJECT}
@@ -175,7 +189,7 @@ class PlatformContract:
     def test_a_batch_at_the_limit_is_written_in_one_call(self, harness: Harness) -> None:
         levels = [harness.make_level(1) for _ in range(harness.platform.limits.write_batch)]
         answer = harness.platform.write([WriteRow(level, 7) for level in levels], key="key-1")
-        assert {outcome.result for outcome in answer.outcomes} == {Result.ACKNOWLEDGED}
+        assert {outcome.result for outcome in answer.outcomes} == {self.written}
         assert [harness.book(level) for level in levels] == [7] * len(levels)
         assert len(harness.wire.requests) == 1
 
@@ -242,7 +256,7 @@ class PlatformContract:
     def test_a_redirect_is_not_followed_and_not_taken_for_success(self, harness: Harness) -> None:
         level = harness.make_level(5)
         harness.wire.answer_next(Response(302, {"location": "https://elsewhere.example/"}, b""))
-        assert write_one(harness, level, 3).result is not Result.ACKNOWLEDGED
+        assert write_one(harness, level, 3).result not in (Result.ACKNOWLEDGED, Result.ACCEPTED)
         assert len(harness.wire.requests) == 1
 
     def test_a_refused_connection_sent_nothing_and_may_be_retried(self, harness: Harness) -> None:
@@ -277,10 +291,10 @@ class PlatformContract:
         assert harness.platform.read([level]).readings[0].quantity == 3
 
     def test_a_failed_call_is_made_once_and_its_outcome_is_given_to_every_row(self, harness: Harness) -> None:
-        rows = [WriteRow(harness.make_level(5), 3) for _ in range(3)]
+        rows = [WriteRow(harness.make_level(5), 3) for _ in range(min(3, harness.platform.limits.write_batch))]
         harness.wire.lose_request_next()
         answer = harness.platform.write(rows, key="key-1")
-        assert [outcome.result for outcome in answer.outcomes] == [Result.UNKNOWN] * 3
+        assert [outcome.result for outcome in answer.outcomes] == [Result.UNKNOWN] * len(rows)
         assert len(harness.wire.requests) == 1
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -451,8 +465,12 @@ class PlatformContract:
         told.append(repr(harness.platform.write([WriteRow(level, 1)], key="key-lost")))
         harness.change(level)
         headers, body = harness.deliveries()[0]
+        proofs = ("signature", "hmac", "-key")
+        forged = {
+            name: f"{value}x" if any(map(name.__contains__, proofs)) else value for name, value in headers.items()
+        }
         with pytest.raises(SignatureError) as refused:
-            harness.door.verify(headers, body + echo, harness.clock.now())
+            harness.door.verify(forged, body + echo, harness.clock.now())
         with pytest.raises(NotUnderstoodError) as puzzled:
             harness.door.parse(headers, echo)
         told += [repr(refused.value), repr(puzzled.value), caplog.text]

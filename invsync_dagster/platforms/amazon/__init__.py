@@ -1,0 +1,41 @@
+"""Amazon through the Selling Partner API: quantities of seller-fulfilled SKUs, orders, notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.amazon.client import AmazonPlatform
+from invsync_dagster.platforms.amazon.notifications import AmazonDoor
+from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
+from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.transport import Transport
+
+__all__ = ["AmazonDoor", "AmazonPlatform", "AmazonSettings", "connect", "door"]
+
+
+def connect(
+    settings: AmazonSettings,
+    secrets: Mapping[str, str],
+    limit_overrides: Mapping[str, float],
+    transport: Transport,
+    clock: Clock,
+) -> AmazonPlatform:
+    """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
+    tokens = Tokens(
+        settings.token_url,
+        secrets["client_id_env"],
+        secrets["client_secret_env"],
+        secrets["refresh_token_env"],
+        transport,
+        clock,
+    )
+    return AmazonPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
+
+
+def door(settings: AmazonSettings, secrets: Mapping[str, str]) -> AmazonDoor:
+    """Return the channel's door for notifications. Raises `KeyError`, `ValueError` if a key is missing or empty."""
+    valid = [secrets["webhook_secret_env"]]
+    if settings.webhook_previous_secret_env is not None:
+        valid.append(secrets["webhook_previous_secret_env"])
+    return AmazonDoor(settings.seller_id, valid)

@@ -1,0 +1,384 @@
+"""The connected Amazon account: each write is one patch of one SKU, which Amazon takes now and works on later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.amazon import errors
+from invsync_dagster.platforms.amazon.listings import SELLER, listing_of, reading_of
+from invsync_dagster.platforms.amazon.orders import document_of, identity, moment, objects
+from invsync_dagster.platforms.amazon.settings import MOST_SKUS, AmazonSettings
+from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.contract import (
+    Budget,
+    LevelReference,
+    Limits,
+    ListingsPage,
+    OrdersPage,
+    Outcome,
+    ReadAnswer,
+    Reading,
+    Result,
+    WriteAnswer,
+    WriteRow,
+    outcomes_of_failure,
+)
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+from invsync_dagster.platforms.transport import Request, Transport, TransportError
+
+ORDERS_A_PAGE = 100
+# searchListingsItems pages through at most 1,000 items of one search.
+MOST_PAGED = 1000
+# Orders are listed up to two minutes ago at the latest (orders 2026-01-01, lastUpdatedBefore).
+ORDERS_LAG = timedelta(minutes=2)
+
+_LISTINGS = "/listings/2021-08-01/items"
+_ORDERS = "/orders/2026-01-01/orders"
+_MAX_QUANTITY = 1_000_000_000
+# What a SKU may be: up to 40 characters (Amazon's listing templates), none of them a control character.
+_SKU = re.compile(r"[^\x00-\x1f\x7f]{1,40}")
+# A URL's path takes these for "here" and "above", however they are encoded.
+_DOTS = frozenset({".", ".."})
+_OPEN = "PENDING_AVAILABILITY,PENDING,UNSHIPPED,PARTIALLY_SHIPPED"
+_BEGINNING = "2000-01-01T00:00:00Z"
+
+_log = logging.getLogger(__name__)
+
+
+class AmazonPlatform:
+    """The `Platform` of one seller in one region. Its representation and its messages never hold a token or secret.
+
+    A level is a seller SKU, whatever number of marketplaces it is offered in (`location_id` "").
+    """
+
+    def __init__(
+        self, settings: AmazonSettings, tokens: Tokens, limits: Limits, transport: Transport, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._items = f"{_LISTINGS}/{quote(settings.seller_id, safe='')}"
+        self._marketplaces = ",".join(settings.marketplaces)
+        self._tokens = tokens
+        self._limits = limits
+        self._transport = transport
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"AmazonPlatform({self._settings.region}, {self._settings.seller_id})"
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        """Patch the quantity of one SKU, and nothing else of it: lead time and other channels' fields stay.
+
+        Amazon has neither compare-and-set nor idempotency keys: `expected` and `key` play no part. A patch that is taken
+        is accepted, never acknowledged: only a reading shows what became of it. Raises `ValueError` above one row.
+        """
+        if len(rows) > self._limits.write_batch:
+            raise ValueError(f"at most {self._limits.write_batch} row a call, not {len(rows)}")
+        return WriteAnswer(tuple(map(self._patch, rows)))
+
+    def _patch(self, row: WriteRow) -> Outcome:
+        if (refused := _refused_unsent(row)) is not None:
+            return refused
+        value = {"fulfillment_channel_code": SELLER, "quantity": row.quantity}
+        # `replace` would wipe lead time, restock date and other fulfilment channels; `merge` keeps them.
+        patch = {"op": "merge", "path": "/attributes/fulfillment_availability", "value": [value]}
+        document = {"productType": self._settings.product_type, "patches": [patch]}
+        path = f"{self._items}/{quote(row.level.item_id, safe='')}"
+        query = {"marketplaceIds": self._settings.marketplaces[0], "includedData": "issues"}
+        try:
+            answer = self._call("PATCH", path, query, _is_submission, document)
+        except PlatformError as error:
+            return outcomes_of_failure(error, 1)[0]
+        if answer["status"] != "ACCEPTED":
+            return errors.outcome_of_issues(answer.get("issues"), self._tokens.secrets)
+        return Outcome(Result.ACCEPTED, handle=answer["submissionId"], check_after=self._limits.read_lag)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read SKUs in one call; those with a comma, which lists of SKUs can't name, one by one.
+
+        Raises `PlatformError`, `ValueError` above `read_batch`.
+        """
+        if len(levels) > self._limits.read_batch:
+            raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
+        wanted = [level.item_id for level in dict.fromkeys(levels) if _well_formed(level)]
+        listed = [sku for sku in wanted if "," not in sku]
+        data = "summaries,fulfillmentAvailability"
+        items: list[Mapping[str, Any]] = []
+        calls = 0
+        if listed:
+            query = {"identifiersType": "SKU", "identifiers": ",".join(listed), "includedData": data}
+            answer = self._get(self._items, {**query, "pageSize": str(MOST_SKUS)}, _is_items)
+            items += answer["items"]
+            calls += 1
+        for sku in wanted:
+            if "," in sku:
+                calls += 1
+                items += self._one(sku, data)
+        found: dict[LevelReference, Reading] = {}
+        with _understanding():
+            for item in items:
+                reading = reading_of(item, self._settings.marketplaces[0])
+                found[reading.level] = reading
+        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+
+    def _one(self, sku: str, data: str) -> list[Mapping[str, Any]]:
+        try:
+            return [self._get(f"{self._items}/{quote(sku, safe='')}", {"includedData": data}, _is_item)]
+        except PlatformError as error:
+            if error.code != "not_found":
+                raise
+            return []
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        """List the seller-fulfilled orders updated in [since, until), as far as Amazon lists them by now.
+
+        It lists none of the last two minutes: how far the list reaches stands in `known_until`.
+        """
+        query = {"lastUpdatedAfter": _told(since)}
+        # A later end than two minutes ago is refused; without one Amazon takes the latest that there is.
+        if until <= self._clock.now() - ORDERS_LAG - timedelta(seconds=5):
+            query["lastUpdatedBefore"] = _told(until)
+        return self._orders_page(query, cursor, since, until)
+
+    def open_orders(self, cursor: str = "") -> OrdersPage:
+        """List the seller-fulfilled orders with units neither shipped nor cancelled."""
+        return self._orders_page({"createdAfter": _BEGINNING, "fulfillmentStatuses": _OPEN}, cursor, None, None)
+
+    def _orders_page(
+        self, query: dict[str, str], cursor: str, since: datetime | None, until: datetime | None
+    ) -> OrdersPage:
+        query |= {"fulfilledBy": "MERCHANT", "includedData": "FULFILLMENT,CANCELLATION"}
+        query |= {"maxResultsPerPage": str(ORDERS_A_PAGE), **({"paginationToken": cursor} if cursor else {})}
+        answer = self._get(_ORDERS, query, _is_orders)
+        documents: list[OrderDocument] = []
+        unclear: list[str] = []
+        known_until = None
+        with _understanding():
+            if since is not None and answer.get("lastUpdatedBefore") is not None:
+                known_until = moment(answer, "lastUpdatedBefore")
+            for order in answer["orders"]:
+                at = moment(order, "lastUpdatedTime")
+                if since is None or until is None or since <= at < until:
+                    _sort(order, documents, unclear)
+        return OrdersPage(
+            Content(documents=tuple(documents), unclear_orders=tuple(unclear)),
+            _next_token(answer),
+            known_until=known_until,
+        )
+
+    def orders(self, order_ids: Sequence[str]) -> OrdersPage:
+        """Fetch orders by id one by one, unknown ones and those that Amazon fulfils left out. Raises `PlatformError`."""
+        documents = []
+        calls = 0
+        for order_id in dict.fromkeys(order_ids):
+            if not order_id or order_id in _DOTS:
+                continue
+            calls += 1
+            query = {"includedData": "FULFILLMENT,CANCELLATION"}
+            try:
+                answer = self._get(f"{_ORDERS}/{quote(order_id, safe='')}", query, _is_order, everywhere=True)
+            except PlatformError as error:
+                if error.code != "not_found":
+                    raise
+                continue
+            with _understanding():
+                document = document_of(answer["order"])
+            if document is not None:
+                documents.append(document)
+        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        return OrdersPage(Content(documents=tuple(documents)), budget=budget)
+
+    # --- listings and credentials -----------------------------------------------------------------------------------
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        """Return a page of all items of the first marketplace, oldest first.
+
+        One search gives 1,000 items at most, so after so many the walk goes on from the creation of the last one, which
+        is named twice then. Raises `PlatformError`.
+        """
+        after, count, token = _walk_from(cursor)
+        home = self._settings.marketplaces[0]
+        query = {"marketplaceIds": home, "includedData": "summaries,fulfillmentAvailability"}
+        query |= {"pageSize": str(MOST_SKUS), "sortBy": "createdDate", "sortOrder": "ASC"}
+        query |= ({"createdAfter": after} if after else {}) | ({"pageToken": token} if token else {})
+        answer = self._get(self._items, query, _is_items)
+        count += len(answer["items"])
+        next_token = _next_token(answer)
+        with _understanding():
+            found = tuple(listing_of(item, home) for item in answer["items"])
+            if count < MOST_PAGED:
+                return ListingsPage(found, f"{after}|{count}|{next_token}" if next_token else "")
+            last = max((_created(item) for item in answer["items"]), default="")
+        if last <= after:
+            words = f"{MOST_PAGED} items were created in one moment: Amazon can't list those behind them"
+            raise PlatformError(Recovery.REJECT, "too_many_items", words)
+        return ListingsPage(found, f"{last}|0|")
+
+    def check_credentials(self) -> None:
+        """Return if the token is given and may read listings and orders. Raises `PlatformError`."""
+        self._get(self._items, {"pageSize": "1", "includedData": "summaries"}, _is_items)
+        query = {"createdAfter": _told(self._clock.now() - timedelta(days=1)), "maxResultsPerPage": "1"}
+        try:
+            self._get(_ORDERS, query, _is_orders)
+        except PlatformError as error:
+            # One call in three minutes is all that Amazon allows, and whom it throttles it knows.
+            if error.recovery is not Recovery.WAIT:
+                raise
+
+    # --- one call ---------------------------------------------------------------------------------------------------
+
+    def _get(
+        self, path: str, query: Mapping[str, str], expected: Callable[[Any], bool], *, everywhere: bool = False
+    ) -> Any:
+        marketplaces = {} if everywhere else {"marketplaceIds": self._marketplaces}
+        return self._call("GET", path, {**marketplaces, **query}, expected)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        expected: Callable[[Any], bool],
+        document: Mapping[str, Any] | None = None,
+    ) -> Any:
+        token = self._tokens.access_token()
+        headers = {
+            "x-amz-access-token": token,
+            "x-amz-date": self._clock.now().strftime("%Y%m%dT%H%M%SZ"),
+            "Accept": "application/json",
+        }
+        body = b""
+        if document is not None:
+            body = json.dumps(document, separators=(",", ":")).encode()
+            headers["Content-Type"] = "application/json"
+        url = f"{self._settings.base}{path}?{urlencode(query, quote_via=quote, safe=',')}"
+        writing = method == "PATCH"
+        try:
+            response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
+        except TransportError as error:
+            raise errors.of_transport(error, writing=writing) from error
+        if response.status in (401, 403) and self._tokens.refused(token):
+            # A new token may be all that it needs; if a new one is refused too, the grant is dead.
+            raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")
+        return errors.json_of(response, expected, writing=writing, secrets=self._tokens.secrets)
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
+    try:
+        yield
+    except NotUnderstoodError as error:
+        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
+
+
+def _sort(order: Mapping[str, Any], documents: list[OrderDocument], unclear: list[str]) -> None:
+    """Put an order of a list to the documents, or to those to be asked for: one of them must not hide its page."""
+    try:
+        document = document_of(order)
+    except NotUnderstoodError as error:
+        _log.warning("an order of the list is not understood: %s", error)
+        unclear.append(identity(order, "orderId"))
+        return
+    if document is not None:
+        documents.append(document)
+
+
+def _is_submission(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and value.get("status") in ("ACCEPTED", "INVALID")
+        and isinstance(value.get("submissionId"), str)
+    )
+
+
+def _is_items(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and _are_objects(value.get("items"))
+        and type(value.get("numberOfResults")) is int
+        and all(_are_objects(item.get("summaries") or []) for item in value["items"])
+    )
+
+
+def _is_item(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("sku"), str)
+
+
+def _is_orders(value: Any) -> bool:
+    return isinstance(value, Mapping) and _are_objects(value.get("orders"))
+
+
+def _is_order(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("order"), Mapping)
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def _next_token(answer: Mapping[str, Any]) -> str:
+    pagination = answer.get("pagination")
+    token = pagination.get("nextToken") if isinstance(pagination, Mapping) else None
+    return token if isinstance(token, str) else ""
+
+
+def _created(item: Mapping[str, Any]) -> str:
+    return _told(max(moment(summary, "createdDate") for summary in objects(item, "summaries")))
+
+
+def _walk_from(cursor: str) -> tuple[str, int, str]:
+    if not cursor:
+        return "", 0, ""
+    after, _, rest = cursor.partition("|")
+    count, bar, token = rest.partition("|")
+    if not bar or not count.isdecimal():
+        raise ValueError("this cursor was never given")
+    return after, int(count), token
+
+
+def _told(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _well_formed(level: LevelReference) -> bool:
+    sku = level.item_id
+    return not level.location_id and _SKU.fullmatch(sku) is not None and sku not in _DOTS and sku == sku.strip()
+
+
+def _refused_unsent(row: WriteRow) -> Outcome | None:
+    if not _well_formed(row.level):
+        return _review("invalid_id", "the level's id is not a seller SKU of up to 40 characters")
+    if not 0 <= row.quantity <= _MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
+        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+    return None
+
+
+def _not_found(level: LevelReference) -> Reading:
+    if not _well_formed(level):
+        return Reading(level, None, _review("invalid_id", "the level's id is not a seller SKU of up to 40 characters"))
+    return Reading(level, None, _review("not_found", "the seller has no such SKU in these marketplaces"))
+
+
+def _review(code: str, words: str) -> Outcome:
+    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)

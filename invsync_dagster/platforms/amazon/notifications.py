@@ -1,0 +1,101 @@
+"""Amazon's notifications, brought by EventBridge: whose they are, what they are called, and what they say."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from invsync_dagster.events import Content
+from invsync_dagster.platforms.amazon.orders import document_of_change, identity
+from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
+
+_KEY = "x-invsync-key"
+# They tell of our own writes too, or that a job is done: nothing of them is a number to book. Amazon's own schema and
+# example spell the status change differently.
+_WITHOUT_CONTENT = frozenset(
+    {
+        "LISTINGS_ITEM_MFN_QUANTITY_CHANGE",
+        "LISTINGS_ITEM_ISSUES_CHANGE",
+        "LISTINGS_ITEM_STATUS_CHANGE",
+        "LISTINGS_ITEM_STATUS_CHANGED",
+        "FEED_PROCESSING_FINISHED",
+        "REPORT_PROCESSING_FINISHED",
+    }
+)
+
+
+class AmazonDoor:
+    """The `WebhookDoor` of one account; `keys` are those of the EventBridge connection that are valid now."""
+
+    def __init__(self, seller_id: str, keys: Sequence[str]) -> None:
+        # An empty key is known to everybody.
+        if not keys or not all(keys):
+            raise ValueError("a key of the notifications is empty")
+        self._keys = tuple(key.encode() for key in keys)
+        self._seller = seller_id
+
+    def __repr__(self) -> str:
+        return f"AmazonDoor({self._seller})"
+
+    def verify(self, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
+        """Check the key in `X-Invsync-Key`. Raises `SignatureError`.
+
+        EventBridge signs no body: what proves the sender is the key of its connection, which only TLS keeps secret.
+        """
+        given = headers.get(_KEY, "").encode()
+        matches = [hmac.compare_digest(key, given) for key in self._keys]
+        if not any(matches):
+            raise SignatureError("the key X-Invsync-Key is wrong or missing")
+
+    def topic(self, headers: Mapping[str, str], body: bytes) -> str:
+        """Return the notification's type (`ORDER_CHANGE`). Raises `NotUnderstoodError`."""
+        return _type_of(notification_in(body))
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
+        """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`."""
+        return content_of(notification_in(body), self._seller)
+
+
+def notification_in(body: bytes) -> Mapping[str, Any]:
+    """Return the notification in a body: itself, or under EventBridge's `detail`. Raises `NotUnderstoodError`."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        raise NotUnderstoodError("the body is not JSON") from None
+    if isinstance(payload, dict) and isinstance(payload.get("detail"), dict):
+        payload = payload["detail"]
+    if not isinstance(payload, dict):
+        raise NotUnderstoodError("the body is not an object")
+    return payload
+
+
+def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
+    """Return what a notification says. Raises `NotUnderstoodError`, also if it is about another seller."""
+    kind = _type_of(notification)
+    if kind in _WITHOUT_CONTENT:
+        return Content()
+    if kind != "ORDER_CHANGE":
+        raise NotUnderstoodError(f"the notification {kind!r:.60} is not one that we read")
+    payload = notification.get("Payload")
+    change = payload.get("OrderChangeNotification") if isinstance(payload, Mapping) else None
+    if not isinstance(change, Mapping):
+        raise NotUnderstoodError("OrderChangeNotification is not an object")
+    if change.get("SellerId") != seller_id:
+        raise NotUnderstoodError("the notification is about another seller: is EventBridge's rule another account's?")
+    order_id = identity(change, "AmazonOrderId")
+    summary = change.get("Summary")
+    if isinstance(summary, Mapping) and summary.get("FulfillmentType") == "AFN":
+        return Content()
+    document = document_of_change(change)
+    return Content(unclear_orders=(order_id,)) if document is None else Content(documents=(document,))
+
+
+def _type_of(notification: Mapping[str, Any]) -> str:
+    # Some notifications are written in camel case.
+    kind = notification.get("NotificationType", notification.get("notificationType"))
+    if not isinstance(kind, str) or not kind:
+        raise NotUnderstoodError("NotificationType is missing")
+    return kind

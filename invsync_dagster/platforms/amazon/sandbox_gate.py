@@ -1,0 +1,104 @@
+"""How the stand-in account lets its callers in: Login with Amazon's tokens, and each operation's rate."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.transport import Request, Response
+
+_LIFETIME = 3600
+# Calls a second and bursts (the models' usage plans).
+_RATES = {
+    "patch": (5.0, 5.0),
+    "get": (5.0, 10.0),
+    "search": (5.0, 5.0),
+    "orders": (0.0056, 20.0),
+    "order": (0.5, 30.0),
+}
+
+
+class RefusedError(Exception):
+    """An answer that says no: HTTP status, code and message as in the API's error list."""
+
+    def __init__(self, status: int, code: str, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.response = answer_of(status, {"errors": [{"code": code, "message": message, "details": details}]}, None)
+
+
+class Gate:
+    """Gives tokens to one app of one grant, and counts calls. Tokens live for an hour."""
+
+    def __init__(
+        self, client_id: str, client_secret: str, refresh_token: str, clock: Clock, rate_factor: float
+    ) -> None:
+        self._client = (client_id, client_secret)
+        self._refresh_token = refresh_token
+        self._clock = clock
+        self._factor = rate_factor
+        self._revoked = False
+        self._given = 0
+        self._tokens: dict[str, float] = {}
+        self._buckets = {name: (burst * rate_factor, clock.now()) for name, (_, burst) in _RATES.items()}
+
+    def revoke(self) -> None:
+        """Take the grant back."""
+        self._revoked = True
+        self._tokens.clear()
+
+    def expire(self) -> None:
+        """Let every access token run out now."""
+        self._tokens = dict.fromkeys(self._tokens, 0.0)
+
+    def token_answer(self, request: Request) -> Response:
+        """Answer a renewal as Login with Amazon does: errors in OAuth's flat form."""
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        given = (form.get("client_id", ""), form.get("client_secret", ""))
+        if not all(hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, self._client, strict=True)):
+            return _flat(401, "invalid_client", "Client authentication failed")
+        if form.get("grant_type") != "refresh_token":
+            return _flat(400, "unsupported_grant_type", "The authorization grant type is not supported")
+        same = hmac.compare_digest(form.get("refresh_token", "").encode(), self._refresh_token.encode())
+        if self._revoked or not same:
+            words = "The request has an invalid grant parameter : refresh_token. User may have revoked or didn't grant."
+            return _flat(400, "invalid_grant", words)
+        self._given += 1
+        token = f"Atza|stand-in-{self._given:08d}"
+        self._tokens[token] = self._clock.now().timestamp() + _LIFETIME
+        fields = {"access_token": token, "refresh_token": self._refresh_token, "token_type": "bearer"}
+        return Response(200, _JSON, json.dumps({**fields, "expires_in": _LIFETIME}).encode())
+
+    def admit(self, request: Request, operation: str) -> str:
+        """Let a call in and return the rate to tell. Raises `RefusedError`."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        ends_at = self._tokens.get(headers.get("x-amz-access-token", ""))
+        if ends_at is None or ends_at <= self._clock.now().timestamp():
+            details = "The access token you provided is revoked, malformed or invalid."
+            if ends_at is not None:
+                details = "The access token you provided has expired."
+            raise RefusedError(403, "Unauthorized", "Access to requested resource is denied.", details)
+        rate, burst = (each * self._factor for each in _RATES[operation])
+        level, at = self._buckets[operation]
+        now = self._clock.now()
+        level = min(burst, level + (now - at).total_seconds() * rate)
+        self._buckets[operation] = (max(level - 1, 0.0) if level >= 1 else level, now)
+        if level < 1:
+            raise RefusedError(429, "QuotaExceeded", "You exceeded your quota for the requested resource.")
+        return str(rate)
+
+
+_JSON: Mapping[str, str] = {"content-type": "application/json"}
+
+
+def answer_of(status: int, value: Any, rate: str | None) -> Response:
+    """Return an answer of the API; the rate is told with 200, 400 and 404 only."""
+    told = {} if rate is None or status not in (200, 400, 404) else {"x-amzn-ratelimit-limit": rate}
+    return Response(status, {**_JSON, "x-amzn-requestid": "stand-in", **told}, json.dumps(value).encode())
+
+
+def _flat(status: int, code: str, words: str) -> Response:
+    return Response(status, _JSON, json.dumps({"error": code, "error_description": words}).encode())

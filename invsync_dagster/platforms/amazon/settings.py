@@ -1,0 +1,156 @@
+"""The `settings:` block of an Amazon channel, its region and marketplaces, and the limits that the Selling Partner API sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.transport import is_loopback
+
+# searchListingsItems finds at most 20 SKUs a call, and gives at most 20 items a page (listingsItems 2021-08-01).
+MOST_SKUS = 20
+
+LIMITS = Limits(
+    # patchListingsItem takes one SKU.
+    write_batch=1,
+    read_batch=MOST_SKUS,
+    # patchListingsItem and searchListingsItems: five a second each, bursts of five (listingsItems 2021-08-01).
+    rate=5.0,
+    burst=5.0,
+    request_deadline=30.0,
+    # How long a patch whose answer was lost, or that was accepted and isn't seen yet, may still land. Amazon tells no
+    # bound; most are through within minutes.
+    write_linger=900.0,
+    # A patch needs minutes to show: a reading sooner than this after it says nothing.
+    read_lag=120.0,
+    webhook_delay=120.0,
+    # searchOrders: 0.0056 calls a second, which is one in three minutes, and the last two are never listed (orders
+    # 2026-01-01).
+    orders_every=300.0,
+)
+
+_HOSTS = {
+    "na": "https://sellingpartnerapi-na.amazon.com",
+    "eu": "https://sellingpartnerapi-eu.amazon.com",
+    "fe": "https://sellingpartnerapi-fe.amazon.com",
+}
+_TOKEN_HOST = "https://api.amazon.com"  # noqa: S105 - an address
+# The marketplaces that are named by their country; others by their id.
+MARKETPLACES = {
+    "US": ("na", "ATVPDKIKX0DER"),
+    "CA": ("na", "A2EUQ1WTGCTBG2"),
+    "MX": ("na", "A1AM78C64UM0Y8"),
+    "UK": ("eu", "A1F83G8C2ARO7P"),
+    "DE": ("eu", "A1PA6795UKMFR9"),
+    "FR": ("eu", "A13V1IB3VIYZZH"),
+    "IT": ("eu", "APJ6JRA9NG5V4"),
+    "ES": ("eu", "A1RKKUPIHCS9HS"),
+    "JP": ("fe", "A1VC38T7YXB528"),
+}
+_REGION_OF = {number: region for region, number in MARKETPLACES.values()}
+
+
+class AmazonSettings(BaseModel):
+    """How one seller's account in one region is reached; secrets are named, never written here.
+
+    All marketplaces of the list share the seller's SKUs and one number a SKU; the first one is written through.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    region: Literal["na", "eu", "fe"] = Field(description="na (Americas), eu (Europe, India, Arabia) or fe (Far East).")
+    seller_id: str = Field(pattern=r"^[A-Z0-9]{8,20}$", description="The merchant token, as A2XYZ1234567.")
+    marketplaces: tuple[str, ...] = Field(
+        min_length=1,
+        max_length=25,
+        description="Countries (DE, FR …) or marketplace ids; the first is written through.",
+    )
+    client_id_env: str = Field(description="Environment variable with the app's LWA client id amzn1.application-….")
+    client_secret_env: str = Field(description="Environment variable with the app's LWA client secret.")
+    refresh_token_env: str = Field(description="Environment variable with the seller's refresh token Atzr|….")
+    webhook_secret_env: str = Field(
+        description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key."
+    )
+    webhook_previous_secret_env: str | None = Field(
+        default=None, description="Environment variable with the key before its change, valid beside the new one."
+    )
+    product_type: str = Field(
+        default="PRODUCT",
+        pattern=r"^[A-Z0-9_]{1,80}$",
+        # Common practice for quantities, not in Amazon's model: hence a setting.
+        description="The product type that a patch names; PRODUCT serves for all.",
+    )
+    api_url: str | None = Field(
+        default=None, description="Another address than the region's: a stand-in on loopback, or Amazon's own sandbox."
+    )
+
+    @field_validator("marketplaces")
+    @classmethod
+    def _are_marketplaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Turn countries into marketplace ids."""
+        ids = []
+        for name in value:
+            known = MARKETPLACES.get(name.upper().replace("GB", "UK"))
+            number = name if known is None else known[1]
+            if known is None and not (10 <= len(name) <= 16 and name.isascii() and name.isalnum() and name.isupper()):
+                countries = ", ".join(MARKETPLACES)
+                raise ValueError(f"{name!r} is neither a marketplace id nor one of {countries}")
+            ids.append(number)
+        if len(set(ids)) < len(ids):
+            raise ValueError("a marketplace is named twice")
+        return tuple(ids)
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_amazon(cls, value: str | None) -> str | None:
+        """Refuse to send tokens to anybody but Amazon and this machine."""
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        if not (is_loopback(host) or (parts.scheme == "https" and host.endswith(".amazon.com"))):
+            raise ValueError("must be an https:// address of amazon.com, or on loopback")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("must be a bare address, without a user name, '?' or '#'")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _of_one_region(self) -> AmazonSettings:
+        for number in self.marketplaces:
+            region = _REGION_OF.get(number, self.region)
+            if region != self.region:
+                raise ValueError(
+                    f"marketplace {number} is in region {region}, not {self.region}: make it another channel"
+                )
+        return self
+
+    @property
+    def base(self) -> str:
+        """The address before the paths of the API."""
+        return self.api_url or _HOSTS[self.region]
+
+    @property
+    def token_url(self) -> str:
+        """Where tokens are renewed: one host for all regions, and a stand-in's own."""
+        local = self.api_url is not None and is_loopback(urlsplit(self.api_url).hostname or "")
+        return f"{self.api_url if local else _TOKEN_HOST}/auth/o2/token"
+
+
+def limits_with(overrides: Mapping[str, float]) -> Limits:
+    """Return Amazon's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
+    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "write_batch"}
+    if unknown := sorted(set(overrides) - names):
+        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    changed: dict[str, float | int] = dict(overrides)
+    changed["read_batch"] = int(changed.get("read_batch", LIMITS.read_batch))
+    if not 1 <= changed["read_batch"] <= MOST_SKUS:
+        raise ValueError(f"read_batch must be from 1 to {MOST_SKUS}")
+    for name, value in changed.items():
+        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
+            raise ValueError(f"{name} must be more than 0, not {value}")
+    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
