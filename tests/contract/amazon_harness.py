@@ -10,6 +10,7 @@ from invsync_dagster.platforms.amazon.client import ORDERS_A_PAGE
 from invsync_dagster.platforms.amazon.sandbox import AmazonSandbox
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.wire import ManualClock, Wire
 
 SELLER = "A2STANDIN0001"
@@ -25,6 +26,9 @@ SECRETS = {
     "webhook_secret_env": KEY,
     "webhook_previous_secret_env": OLD_KEY,
 }
+
+
+API = "https://sellingpartnerapi-eu.amazon.com"
 
 
 def settings_with(**changed: Any) -> dict[str, Any]:
@@ -64,7 +68,8 @@ class AmazonHarness:
             rate_factor=rate_factor,
             processing_seconds=processing_seconds,
         )
-        self.wire = Wire(self.account.handle)
+        self.exchanges: list[tuple[Request, Response]] = []
+        self.wire = Wire(self._handle)
         vendor = VENDORS["amazon"]
         model = vendor.settings.model_validate(settings_with(**settings))
         self.platform = vendor.connect(model, SECRETS, {}, self.wire, self.clock)
@@ -73,6 +78,11 @@ class AmazonHarness:
         self.wire.requests.clear()
         self.wire.deadlines.clear()
         self._made = 0
+
+    def _handle(self, request: Request) -> Response:
+        response = self.account.handle(request)
+        self.exchanges.append((request, response))
+        return response
 
     def make_level(self, quantity: int) -> LevelReference:
         self._made += 1

@@ -209,7 +209,9 @@ class AmazonSandbox:
         self._check(seller, query)
         try:
             document = json.loads(request.body)
-            patches, product_type = document["patches"], document["productType"]
+            patches = document["patches"]
+            if not document["productType"] or not isinstance(patches, list) or not patches:
+                raise ValueError("nothing to patch")
         except (ValueError, KeyError, TypeError):
             raise RefusedError(400, "InvalidInput", "The request body is not valid.") from None
         item = self._books.items.get(sku)
@@ -217,7 +219,7 @@ class AmazonSandbox:
         if item is None or query["marketplaceIds"].split(",")[0] not in item.marketplaces:
             problems.append(("8541", f"The SKU '{sku}' does not exist in the marketplace.", "INVALID_ATTRIBUTE"))
         else:
-            problems += _problems_of(patches, product_type)
+            problems += _problems_of(patches)
         issues = [
             {"code": code, "message": words, "severity": "ERROR", "attributeNames": [], "categories": [category]}
             for code, words, category in problems
@@ -303,9 +305,7 @@ class AmazonSandbox:
         self.send_notification("ORDER_CHANGE", views.order_change(order, self._seller))
 
 
-def _problems_of(patches: Any, product_type: str) -> list[tuple[str, str, str]]:
-    if not product_type or not isinstance(patches, list) or not patches:
-        raise RefusedError(400, "InvalidInput", "productType and patches are required.")
+def _problems_of(patches: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     problems = []
     for patch in patches:
         if patch.get("path") != "/attributes/fulfillment_availability":

@@ -1,0 +1,275 @@
+"""Amazon's orders and notifications as documents: what is promised, shipped and given up, whoever tells it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.amazon.orders import document_of, document_of_change
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError
+from invsync_dagster.platforms.transport import Response
+from tests.contract.amazon_harness import SECOND, SELLER, AmazonHarness
+
+
+def an_order(status: str, *items: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {
+        "orderId": "902-1",
+        "createdTime": "2026-01-01T00:00:00Z",
+        "lastUpdatedTime": "2026-01-02T00:00:00Z",
+        "salesChannel": {"channelName": "AMAZON"},
+        "fulfillment": {"fulfillmentStatus": status, "fulfilledBy": "MERCHANT"},
+        "orderItems": list(items),
+        **changed,
+    }
+
+
+def an_item(ordered: int, done: int | None = None, left: int | None = None, **changed: Any) -> dict[str, Any]:
+    item: dict[str, Any] = {"orderItemId": "1", "quantityOrdered": ordered, "product": {"sellerSku": "A"}}
+    told = {"quantityFulfilled": done, "quantityUnfulfilled": left}
+    item["fulfillment"] = {name: units for name, units in told.items() if units is not None}
+    return {**item, **changed}
+
+
+CANCELLED = {"cancellation": {"cancellationExecution": {"cancelledBy": "BUYER"}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "item", "totals"),
+    [
+        ("PENDING_AVAILABILITY", an_item(3, 0, 3), (3, 0, 0)),
+        ("PENDING", an_item(3), (3, 0, 0)),
+        ("UNSHIPPED", an_item(3, 0, 3), (3, 0, 0)),
+        ("PARTIALLY_SHIPPED", an_item(3, 1, 2), (3, 0, 1)),
+        ("SHIPPED", an_item(3, 3, 0), (3, 0, 3)),
+        ("SHIPPED", an_item(3), (3, 0, 3)),
+        ("CANCELLED", an_item(3, 0, 0), (3, 3, 0)),
+        ("CANCELLED", an_item(3, 0, 3), (3, 3, 0)),
+        ("CANCELLED", an_item(3, 1, 0), (3, 2, 1)),
+        ("CANCELLED", an_item(0, 0, 0), (0, 0, 0)),
+        ("UNFULFILLABLE", an_item(3, 0, 3), (3, 3, 0)),
+        # A line that was cancelled, alone or in part, in an order that goes on.
+        ("UNSHIPPED", an_item(3, 0, 0, **CANCELLED), (3, 3, 0)),
+        ("PARTIALLY_SHIPPED", an_item(3, 1, 1, **CANCELLED), (3, 1, 1)),
+        # A buyer who asks for it hasn't been granted it.
+        ("UNSHIPPED", an_item(3, 0, 3, cancellation={"cancellationRequest": {"requester": "BUYER"}}), (3, 0, 0)),
+    ],
+)
+def test_the_totals_of_a_line(status: str, item: dict[str, Any], totals: tuple[int, int, int]) -> None:
+    document = document_of(an_order(status, item))
+    assert document is not None
+    (line,) = document.lines
+    assert (line.ordered, line.cancelled, line.shipped) == totals
+    assert (line.reference.item_id, line.reference.platform_sku) == ("A", "A")
+
+
+def test_an_order_that_amazon_fulfils_is_no_document() -> None:
+    order = an_order("SHIPPED", an_item(1), fulfillment={"fulfillmentStatus": "SHIPPED", "fulfilledBy": "AMAZON"})
+    assert document_of(order) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"orderId": None},
+        {"orderId": "x" * 101},
+        {"lastUpdatedTime": "yesterday"},
+        {"createdTime": 7},
+        {"fulfillment": None},
+        {"fulfillment": {"fulfillmentStatus": "LOST"}},
+        {"orderItems": None},
+        {"orderItems": ["x"]},
+        {"orderItems": [an_item(-1)]},
+        {"orderItems": [an_item(1, product={})]},
+        {"orderItems": [an_item(1, fulfillment={"quantityFulfilled": "1"})]},
+        {"orderItems": [an_item(10**10)]},
+    ],
+)
+def test_what_is_no_order_is_not_understood(changed: dict[str, Any]) -> None:
+    with pytest.raises(NotUnderstoodError):
+        document_of(an_order("UNSHIPPED", an_item(1), **changed))
+
+
+def test_of_two_documents_of_one_moment_the_one_further_on_is_newer() -> None:
+    documents = [
+        document_of(an_order(status, an_item(1))) for status in ("PENDING", "UNSHIPPED", "SHIPPED", "CANCELLED")
+    ]
+    revisions = [document.revision for document in documents if document is not None]
+    assert revisions == sorted(set(revisions))
+    later = document_of(an_order("PENDING", an_item(1), lastUpdatedTime="2026-01-02T00:00:01Z"))
+    assert later is not None
+    assert later.revision > revisions[-1]
+
+
+# --- through the client ---------------------------------------------------------------------------------------------
+
+
+def the_document(content: Content) -> OrderDocument:
+    (document,) = content.documents
+    return document
+
+
+def told_by_notification(harness: AmazonHarness) -> OrderDocument:
+    *_, (headers, body) = harness.deliveries()
+    return the_document(harness.door.parse(headers, body))
+
+
+def test_a_notification_and_the_api_tell_the_same_document_at_every_stage() -> None:
+    harness = AmazonHarness()
+    harness.account.add_item("A", 9)
+    order = harness.account.buy({"A": 3}, status="PENDING")
+    told = [(told_by_notification(harness), the_document(harness.platform.orders([order]).content))]
+    for step in (
+        lambda: harness.account.confirm(order),
+        lambda: harness.account.ship(order, {next(iter(harness.account.order(order).lines)): 1}),
+        lambda: harness.account.cancel(order),
+    ):
+        harness.clock.advance(60)
+        step()
+        told.append((told_by_notification(harness), the_document(harness.platform.orders([order]).content)))
+    assert all(ours == theirs for ours, theirs in told)
+    (line,) = told[-1][0].lines
+    assert (line.ordered, line.cancelled, line.shipped) == (3, 2, 1)
+    assert harness.account.item("A").quantity == 8
+
+
+def test_orders_of_all_marketplaces_are_listed_and_amazons_own_are_not() -> None:
+    harness = AmazonHarness()
+    harness.account.add_item("A", 9)
+    harness.account.add_item("F", None, fulfilled_by_amazon=True)
+    begin = harness.clock.now()
+    ours = [harness.account.buy({"A": 1}), harness.account.buy({"A": 1}, marketplace=SECOND)]
+    amazons = harness.account.buy({"F": 1}, fulfilled_by="AMAZON")
+    harness.clock.advance(600)
+    page = harness.platform.orders_changed(begin, harness.clock.now())
+    assert [document.order_id for document in page.content.documents] == ours
+    assert harness.platform.orders([amazons, "902-none", ""]).content == Content()
+
+
+def test_the_list_reaches_to_two_minutes_ago_and_says_so() -> None:
+    harness = AmazonHarness()
+    harness.account.add_item("A", 9)
+    begin = harness.clock.now()
+    harness.clock.advance(600)
+    harness.account.buy({"A": 1})
+    harness.clock.advance(60)
+    page = harness.platform.orders_changed(begin, harness.clock.now() + timedelta(minutes=2))
+    assert page.content == Content()
+    assert page.known_until == harness.clock.now() - timedelta(minutes=2)
+    harness.clock.advance(61)
+    assert len(harness.platform.orders_changed(begin, harness.clock.now()).content.documents) == 1
+
+
+def test_open_orders_are_those_with_units_left() -> None:
+    harness = AmazonHarness()
+    harness.account.add_item("A", 9)
+    orders = [harness.account.buy({"A": 1}) for _ in range(4)]
+    harness.account.ship(orders[0])
+    harness.account.cancel(orders[1])
+    harness.clock.advance(600)
+    page = harness.platform.open_orders()
+    assert [document.order_id for document in page.content.documents] == orders[2:]
+
+
+def test_an_order_that_is_not_understood_is_asked_for_and_hides_no_other() -> None:
+    harness = AmazonHarness()
+    orders = [an_order("LOST", an_item(1), orderId="902-2"), an_order("UNSHIPPED", an_item(1))]
+    harness.wire.answer_next(Response(200, {}, json.dumps({"orders": orders}).encode()))
+    content = harness.platform.open_orders().content
+    assert [document.order_id for document in content.documents] == ["902-1"]
+    assert content.unclear_orders == ("902-2",)
+
+
+def test_a_list_with_an_order_without_an_id_is_no_list() -> None:
+    harness = AmazonHarness()
+    orders = [an_order("LOST", an_item(1), orderId=None)]
+    harness.wire.answer_next(Response(200, {}, json.dumps({"orders": orders}).encode()))
+    with pytest.raises(PlatformError, match="malformed_answer"):
+        harness.platform.open_orders()
+
+
+# --- notifications --------------------------------------------------------------------------------------------------
+
+
+def a_change(**changed: Any) -> dict[str, Any]:
+    change = {
+        "NotificationLevel": "OrderLevel",
+        "SellerId": SELLER,
+        "AmazonOrderId": "902-1",
+        "OrderChangeType": "OrderStatusChange",
+        "OrderChangeTrigger": {"TimeOfOrderChange": "2026-01-02T00:00:00Z", "ChangeReason": "x"},
+        "Summary": {
+            "OrderStatus": "Unshipped",
+            "PurchaseDate": "2026-01-01T00:00:00Z",
+            "FulfillmentType": "MFN",
+            "OrderItems": [{"OrderItemId": "1", "SellerSKU": "A", "Quantity": 2, "QuantityShipped": 0}],
+        },
+    }
+    return {name: value for name, value in (change | changed).items() if value is not ...}
+
+
+def parsed(
+    harness: AmazonHarness, change: dict[str, Any], kind: str = "ORDER_CHANGE", *, event: bool = True
+) -> Content:
+    message = {"NotificationType": kind, "Payload": {"OrderChangeNotification": change}}
+    body = json.dumps({"detail": message} if event else message).encode()
+    assert harness.door.topic({}, body) == kind
+    return harness.door.parse({}, body)
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_a_notification_is_read_as_it_is_or_as_eventbridge_wraps_it(event: bool) -> None:
+    document = the_document(parsed(AmazonHarness(), a_change(), event=event))
+    assert (document.order_id, document.lines[0].ordered) == ("902-1", 2)
+    assert document.created_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"OrderChangeTrigger": {"TimeOfOrderChange": None, "ChangeReason": "x"}},
+        {"OrderChangeTrigger": ...},
+        {"Summary": a_change()["Summary"] | {"PurchaseDate": None}},
+        {"Summary": a_change()["Summary"] | {"OrderItems": []}},
+    ],
+)
+def test_a_change_without_its_time_or_lines_makes_the_order_unclear(changed: dict[str, Any]) -> None:
+    assert document_of_change(a_change(**changed)) is None
+    assert parsed(AmazonHarness(), a_change(**changed)) == Content(unclear_orders=("902-1",))
+
+
+def test_what_amazon_fulfils_and_what_tells_of_no_order_has_no_effect() -> None:
+    harness = AmazonHarness()
+    summary = a_change()["Summary"] | {"FulfillmentType": "AFN"}
+    assert parsed(harness, a_change(Summary=summary)) == Content()
+    # Amazon's schema and its example spell the fourth differently.
+    for kind in (
+        "LISTINGS_ITEM_MFN_QUANTITY_CHANGE",
+        "LISTINGS_ITEM_ISSUES_CHANGE",
+        "LISTINGS_ITEM_STATUS_CHANGE",
+        "LISTINGS_ITEM_STATUS_CHANGED",
+        "FEED_PROCESSING_FINISHED",
+    ):
+        assert parsed(harness, {}, kind) == Content()
+    assert harness.door.parse({}, b'{"notificationType":"LISTINGS_ITEM_ISSUES_CHANGE"}') == Content()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (a_change(SellerId="A2ANOTHER0001"), "another seller"),
+        (a_change(AmazonOrderId=None), "AmazonOrderId"),
+        (a_change(Summary=a_change()["Summary"] | {"OrderStatus": "Lost"}), "Lost"),
+    ],
+)
+def test_a_change_that_can_not_be_used_is_not_understood(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(NotUnderstoodError, match=words):
+        parsed(AmazonHarness(), change)
+
+
+def test_the_old_key_is_good_beside_the_new_one() -> None:
+    harness = AmazonHarness()
+    harness.door.verify({"x-invsync-key": "eventbridge-old-93ab11"}, b"", harness.clock.now())
