@@ -35,8 +35,8 @@ from invsync_dagster.channels import load
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.environment import load_env_file
 from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.sandbox.faces import ActionError
 from invsync_dagster.sandbox.faults import DONE_FIRST, STATUS, Fault, Faults, Kind
-from invsync_dagster.sandbox.standins import ActionError
 from invsync_dagster.sandbox.world import World, read_catalogue
 from invsync_dagster.settings import Home
 

@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.erp import ErpSettings
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
-from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
+from invsync_dagster.sandbox import faces
+from invsync_dagster.sandbox.amazon import AmazonStandIn
 from invsync_dagster.sandbox.buyers import Buyers
-
-Action = Callable[[Mapping[str, Any]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Article:
-    """One article of the sample catalogue as one channel lists it: `quantity` units there are, `shown` on show (None: all)."""
-
-    sku: str
-    quantity: int
-    item_id: str = ""
-    location_id: str = ""
-    variant_id: str = ""
-    shown: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a stand-in's own books say of one level; `on_hand` only where it keeps such a book (the ERP)."""
-
-    item_id: str
-    location_id: str
-    sku: str
-    quantity: int
-    on_hand: int | None = None
-
-
-class ActionError(Exception):
-    """Something that can't be done in the stand-in, with the reason for whoever asked."""
-
-
-class Webhook(Protocol):
-    """A webhook as a stand-in gives it out."""
-
-    @property
-    def headers(self) -> dict[str, str]: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
-class StandIn(Protocol):
-    """A stand-in as the server keeps it; not safe for threads by itself."""
-
-    actions: Mapping[str, Action]
-    """What people do there, by name, each with JSON arguments and a JSON result; raises `ActionError`, `ValueError`,
-    or `KeyError` with the unknown name."""
-    webhook_retries: int
-
-    def handle(self, request: Request) -> Response: ...
-
-    def books(self) -> Sequence[Shown]: ...
-
-    def take_outgoing(self) -> Sequence[Webhook]: ...
-
-    def signed(self, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """Return the headers of an attempt made now."""
-        ...
-
-    def dump(self) -> dict[str, Any]: ...
-
-    def load(self, state: Mapping[str, Any]) -> None: ...
+from invsync_dagster.sandbox.faces import Action, ActionError, Article, Shown, StandIn
 
 
 def stand_in(
@@ -91,6 +31,8 @@ def stand_in(
     Raises `ValueError` for a platform without a stand-in here.
     """
     secrets = channel.secrets(environ)
+    if isinstance(channel.settings, AmazonSettings):
+        return AmazonStandIn(channel.settings, secrets, articles, clock, random)
     if isinstance(channel.settings, ErpSettings):
         return ErpStandIn(secrets, articles, clock, random)
     if isinstance(channel.settings, ShopifySettings):
@@ -123,11 +65,11 @@ class ErpStandIn:
         self._buyers = Buyers(random)
         self.actions: Mapping[str, Action] = {
             "buy": self._buy,
-            "restock": lambda given: self._erp.restock(_text(given, "sku"), _units(given)),
-            "adjust": lambda given: self._erp.adjust(_text(given, "sku"), _units(given)),
-            "ship": lambda given: self._erp.ship(_text(given, "sku"), _units(given)),
-            "edit": lambda given: self._erp.edit_available(_text(given, "sku"), _units(given)),
-            "credentials": lambda given: self._erp.change_credentials(_text(given, "key")),
+            "restock": lambda given: self._erp.restock(faces.text(given, "sku"), faces.units(given)),
+            "adjust": lambda given: self._erp.adjust(faces.text(given, "sku"), faces.units(given)),
+            "ship": lambda given: self._erp.ship(faces.text(given, "sku"), faces.units(given)),
+            "edit": lambda given: self._erp.edit_available(faces.text(given, "sku"), faces.units(given)),
+            "credentials": lambda given: self._erp.change_credentials(faces.text(given, "key")),
         }
         self.handle = self._erp.handle
         self.take_outgoing = self._erp.take_outgoing
@@ -142,9 +84,9 @@ class ErpStandIn:
     def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Sell at a desk what is asked for, or else a basket of the buyers' own choice; what isn't there is left."""
         offers = {shown.sku: min(shown.quantity, shown.on_hand or 0) for shown in self.books()}
-        basket = _wanted(given) or self._buyers.basket(offers)
+        basket = faces.wanted(given) or self._buyers.basket(offers)
         sold = {sku: units for sku, units in basket.items() if self._erp.sell(sku, units) is not None}
-        return {"order": "", "lines": _lines(sold)}
+        return {"order": "", "lines": faces.lines(sold)}
 
 
 class ShopifyStandIn:
@@ -193,7 +135,7 @@ class ShopifyStandIn:
             "open_orders": lambda given: self._shop.open_orders(),
             "unshipped": self._unshipped,
             "credentials": self._credentials,
-            "promised": lambda given: _lines({self._skus[level]: n for level, n in self._shop.promised().items()}),
+            "promised": lambda given: faces.lines({self._skus[level]: n for level, n in self._shop.promised().items()}),
         }
         self.handle = self._shop.handle
         self.take_outgoing = self._shop.take_outgoing
@@ -201,7 +143,7 @@ class ShopifyStandIn:
         self.load = self._shop.load
 
     def _credentials(self, given: Mapping[str, Any]) -> None:
-        self._shop.access_token = _text(given, "key")
+        self._shop.access_token = faces.text(given, "key")
 
     def books(self) -> Sequence[Shown]:
         return [
@@ -215,39 +157,39 @@ class ShopifyStandIn:
 
     def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Take an order for what is asked for, or else for a basket of the buyers' own choice."""
-        basket = _wanted(given)
+        basket = faces.wanted(given)
         if not basket:
             offers = {self._skus[level]: quantity for level, quantity in self._shop.books().items()}
             basket = self._buyers.basket(offers)
         if not basket:
             return {"order": "", "lines": []}
         order = self._shop.buy({self._levels[sku]: units for sku, units in basket.items()})
-        return {"order": order, "lines": _lines(basket)}
+        return {"order": order, "lines": faces.lines(basket)}
 
     def _cancel(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        order, restock = _text(given, "order"), given.get("restock", True)
+        order, restock = faces.text(given, "order"), given.get("restock", True)
         if not isinstance(restock, bool):
             raise ActionError("restock must be true or false")
         self._shop.cancel(order, restock=restock)
         return {"order": order}
 
     def _fulfil(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        order = _text(given, "order")
+        order = faces.text(given, "order")
         self._shop.fulfil(order)
         return {"order": order}
 
     def _refund(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        order, restock_type = _text(given, "order"), _text(given, "restock_type")
+        order, restock_type = faces.text(given, "order"), faces.text(given, "restock_type")
         self._shop.refund(order, self._shop.lines(order), restock_type)
         return {"order": order}
 
     def _unshipped(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-        units = self._shop.promised(_text(given, "order"))
-        return _lines({self._skus[level]: quantity for level, quantity in units.items()})
+        units = self._shop.promised(faces.text(given, "order"))
+        return faces.lines({self._skus[level]: quantity for level, quantity in units.items()})
 
     def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        sku = _text(given, "sku")
-        self._shop.edit_stock(self._levels[sku], _units(given))
+        sku = faces.text(given, "sku")
+        self._shop.edit_stock(self._levels[sku], faces.units(given))
         return {"sku": sku}
 
 
@@ -288,7 +230,7 @@ class WooCommerceStandIn:
             "refund": self._refund,
             "edit": self._edit,
             "open_orders": lambda given: self._store.open_orders(),
-            "unshipped": lambda given: self._promised(_text(given, "order")),
+            "unshipped": lambda given: self._promised(faces.text(given, "order")),
             "promised": lambda given: self._promised(""),
         }
         self.handle = self._store.handle
@@ -330,55 +272,29 @@ class WooCommerceStandIn:
 
     def _buy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Take an order for what is asked for, or else for a basket of the buyers' own choice."""
-        basket = _wanted(given)
+        basket = faces.wanted(given)
         if not basket:
             basket = self._buyers.basket({sku: self._store.shown(offer) or 0 for sku, offer in self._offers.items()})
         if not basket:
             return {"order": "", "lines": []}
         order = self._store.buy({self._offers[sku]: units for sku, units in basket.items()})
-        return {"order": order, "lines": _lines(basket)}
+        return {"order": order, "lines": faces.lines(basket)}
 
     def _bring(self, given: Mapping[str, Any], status: str) -> dict[str, Any]:
-        order = _text(given, "order")
+        order = faces.text(given, "order")
         self._store.set_status(order, status)
         return {"order": order}
 
     def _refund(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        order, restock = _text(given, "order"), _text(given, "restock_type") != "no_restock"
+        order, restock = faces.text(given, "order"), faces.text(given, "restock_type") != "no_restock"
         units = {str(line.line): line.quantity for line in self._store.order(order).lines.values()}
         self._store.refund(order, units, restock=restock)
         return {"order": order}
 
     def _promised(self, order: str) -> list[dict[str, Any]]:
-        return _lines({self._skus[offer]: units for offer, units in self._store.promised(order).items()})
+        return faces.lines({self._skus[offer]: units for offer, units in self._store.promised(order).items()})
 
     def _edit(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        sku = _text(given, "sku")
-        self._store.edit_stock(self._levels[sku], _units(given))
+        sku = faces.text(given, "sku")
+        self._store.edit_stock(self._levels[sku], faces.units(given))
         return {"sku": sku}
-
-
-def _wanted(given: Mapping[str, Any]) -> dict[str, int]:
-    """Return the units per SKU under `lines`, {} if there is none."""
-    lines = given.get("lines", [])
-    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
-        raise ActionError("lines must be a list of objects with sku and quantity")
-    return {_text(line, "sku"): _units(line) for line in lines}
-
-
-def _lines(basket: Mapping[str, int]) -> list[dict[str, Any]]:
-    return [{"sku": sku, "quantity": units} for sku, units in basket.items()]
-
-
-def _text(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    if not isinstance(value, str):
-        raise ActionError(f"{name} must be a text")
-    return value
-
-
-def _units(given: Mapping[str, Any]) -> int:
-    value = given.get("quantity")
-    if type(value) is not int:
-        raise ActionError("quantity must be a whole number")
-    return value

@@ -17,8 +17,9 @@ from invsync_dagster.channels import Channel
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.courier import Courier
+from invsync_dagster.sandbox.faces import Article, Shown, StandIn
 from invsync_dagster.sandbox.faults import Fault, Faults
-from invsync_dagster.sandbox.standins import Article, Shown, StandIn, stand_in
+from invsync_dagster.sandbox.standins import stand_in
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

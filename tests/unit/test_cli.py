@@ -18,8 +18,8 @@ from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, operator_actions
+from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases

@@ -18,8 +18,8 @@ from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.database import migrate, open_database
 from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 

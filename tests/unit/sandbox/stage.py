@@ -17,8 +17,8 @@ from invsync_dagster.clock import SystemClock
 from invsync_dagster.platforms import erp, shopify, woocommerce
 from invsync_dagster.platforms.contract import LevelReference, Outcome, WriteRow
 from invsync_dagster.platforms.transport import RequestsTransport
+from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import World
 
 ENVIRON = {"KEY": "key-9f31aa", "SIGNING": "signing-77c2bd", "WEBHOOK": "webhook-51e0cc", "TOKEN": "shpat_51f3"}

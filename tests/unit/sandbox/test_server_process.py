@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer, loopback_socket, main
-from invsync_dagster.sandbox.standins import Article
 from invsync_dagster.sandbox.world import read_catalogue
 from tests.unit.sandbox.stage import ENVIRON, Receiver, Stage, a_world, in_the_shop, until
 

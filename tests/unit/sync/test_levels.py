@@ -198,3 +198,73 @@ def test_only_a_valid_reading_settles_and_only_known_orders_let_it_raise(
     assert state.effective_quantity == (reading if state.uncertain is None else 8)
     if not valid and reading > desired:
         assert goes_at_once(state)
+
+
+# --- what an asynchronous platform accepted -------------------------------------------------------------------------
+
+
+def an_accepted(**changes: object) -> LevelState:
+    before = a_level(uncertain=None, sent_at=NOW - timedelta(seconds=30), sent_quantity=5)
+    return levels.accepted(before, 5, "handle", 10.0, NOW - timedelta(seconds=30))._replace(**changes)  # type: ignore[arg-type]
+
+
+def test_what_was_accepted_is_on_its_way_and_looked_at_when_the_platform_says() -> None:
+    state = an_accepted()
+    assert (state.effective_quantity, state.expected, state.acknowledged_quantity) == (5, 5, 8)
+    assert (state.accepted_quantity, state.accepted_handle) == (5, "handle")
+    assert state.uncertain == Doubt.ACCEPTED
+    assert state.due_at == state.accepted_check_after == NOW - timedelta(seconds=20)
+    assert not goes_at_once(state)
+    assert goes_at_once(state._replace(desired=4))
+
+
+def test_a_number_that_fell_during_the_call_is_due_at_once() -> None:
+    state = levels.accepted(a_level(uncertain=None, desired=4), 5, "handle", 10.0, NOW, own_movement=-1)
+    assert (state.expected, state.due_at) == (5, NOW)
+    assert goes_at_once(state)
+
+
+def test_just_the_accepted_number_settles_though_the_channels_orders_are_not_known() -> None:
+    state = levels.settle(an_accepted(desired=9), 5, a_basis(orders_known_until=None), LIMITS)
+    assert (state.uncertain, state.acknowledged_quantity, state.effective_quantity) == (None, 5, 5)
+    assert (state.accepted_quantity, state.accepted_handle, state.accepted_check_after) == (None, None, None)
+    assert goes_at_once(state)
+
+
+def test_after_a_cancel_at_the_platform_just_the_accepted_number_may_hide_a_sale() -> None:
+    state = levels.settle(an_accepted(desired=6, expected=6), 5, a_basis(orders_known_until=None), LIMITS)
+    assert state.uncertain == Doubt.ACCEPTED
+    assert state.acknowledged_quantity == 8
+
+
+@given(reading=st.integers(0, 20), desired=st.integers(0, 20))
+def test_any_other_number_settles_nothing_and_sends_nothing_while_the_accepted_may_still_come(
+    reading: int, desired: int
+) -> None:
+    state = levels.settle(an_accepted(desired=desired), reading, a_basis(), LIMITS)
+    assert (state.uncertain is None) == (reading == 5)
+    if reading != 5:
+        assert (state.expected, state.effective_quantity) == (5, 5)
+        assert state.due_at > NOW
+
+
+def test_what_is_read_counts_once_the_accepted_can_no_longer_come() -> None:
+    long_ago = NOW - timedelta(seconds=61)
+    state = levels.settle(an_accepted(sent_at=long_ago), 8, a_basis(), LIMITS)
+    assert (state.uncertain, state.effective_quantity, state.accepted_quantity) == (None, 8, None)
+    assert goes_at_once(state)
+
+
+def test_a_reading_too_soon_after_the_attempt_is_repeated_when_it_can_show() -> None:
+    sent_at = NOW - timedelta(seconds=1)
+    state = levels.settle(an_accepted(sent_at=sent_at), 5, a_basis(), LIMITS)
+    assert state.uncertain == Doubt.ACCEPTED
+    assert state.due_at == sent_at + timedelta(seconds=LIMITS.read_lag)
+
+
+def test_an_older_lost_answer_outlives_an_accepted_write() -> None:
+    end = NOW + timedelta(seconds=40)
+    before = a_level(uncertain=Doubt.ANSWER_LOST, linger_until=end, sent_at=NOW - timedelta(seconds=30))
+    state = levels.accepted(before, 5, "handle", 10.0, NOW)
+    assert state.uncertain == Doubt.ANSWER_LOST
+    assert levels.settle(state, 5, a_basis(), LIMITS).uncertain == Doubt.ANSWER_LOST
