@@ -18,8 +18,9 @@ from invsync_dagster.sync.limiter import Limiter
 # What a throttled platform gets when it doesn't say how long to wait.
 UNTOLD_WAIT = 2.0
 
-# The clock counts in microseconds: less than this moves no time.
-SHORTEST_WAIT = 0.000_1
+# The clock counts in microseconds, and its time as a float errs by a fraction of one: who waits does so by this longer, so as
+# not to be refused for the last of a point. It adds up to nothing: a call's turn follows from the one before it.
+MARGIN = 0.000_1
 
 # Full jitter between 0 and 1, 2, 4 … seconds, at most this.
 LONGEST_BACKOFF = 10.0
@@ -72,8 +73,7 @@ class Calls:
         seconds = self.limiter.reserve(cost, now.timestamp(), self.deadline.timestamp())
         if seconds is None:
             raise OutOfTimeError
-        self.waited += seconds
-        self.clock.sleep(seconds)
+        self._sleep_until_turn(seconds)
 
     def _wait_behind(self, cost: float) -> None:
         while True:
@@ -83,9 +83,12 @@ class Calls:
             seconds = self.limiter.start_behind(cost, now.timestamp())
             if not seconds:
                 return
-            seconds = max(SHORTEST_WAIT, min(seconds, (self.deadline - now).total_seconds()))
+            self._sleep_until_turn(min(seconds, (self.deadline - now).total_seconds()))
+
+    def _sleep_until_turn(self, seconds: float) -> None:
+        if seconds:
             self.waited += seconds
-            self.clock.sleep(seconds)
+            self.clock.sleep(seconds + MARGIN)
 
     def learn(self, budget: Budget | None, reserved: float) -> None:
         """Take over what the answer of a call that reserved `reserved` points told of the budget."""

@@ -1,0 +1,203 @@
+"""Measures the share of each platform's rate that 100,000 listings use, against its stand-in and on a virtual clock.
+
+A first push (every level read, and written as it shows another number), a push of a change of every level, and a full run.
+The share is of all that the platform would have allowed in that time: what its bucket held, and what its rate restored. A
+stand-in answers in no time, so that what is missing is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from benchmarks._report import figure
+from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.inventory import channels
+from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.rules import Rules
+from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.erp.sandbox import ErpSandbox
+from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.sandbox.clock import VirtualClock
+from invsync_dagster.sandbox.transport import InProcessTransport
+from invsync_dagster.settings import Home, Settings
+from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.reconcile import full_sync
+from invsync_dagster.sync.worker import LockedWorker
+from invsync_dagster.sync.workspace import Workspace
+from tests.simulation.shops import ShopifyShop, WooCommerceShop
+from tests.simulation.stock import WOO, is_listed, level_of, variant_of
+from tests.simulation.world import SECRETS, START
+
+GOAL = 0.9
+SHOWN_BEFORE, COUNTED_FIRST, COUNTED_LATER = 5, 20, 12
+LONGEST = timedelta(days=30)
+
+ERP, SHOPIFY = "erp_main", "shop_main"
+PLATFORMS = {SHOPIFY: "shopify", ERP: "erp", WOO: "woocommerce"}
+
+
+@dataclass
+class Meter:
+    """What the stand-in took for the calls, in its own points, and how many it refused for going over its rate."""
+
+    points: float = 0.0
+    calls: int = 0
+    refused: int = 0
+
+    def through(self, handle: Callable[[Request], Response], request: Request) -> Response:
+        """Hand a request on and read off its answer what it cost."""
+        answer = handle(request)
+        self.calls += 1
+        if answer.status == 429 or b'"THROTTLED"' in answer.body:
+            self.refused += 1
+        elif request.url.endswith("graphql.json"):
+            self.points += json.loads(answer.body)["extensions"]["cost"]["actualQueryCost"]
+        else:
+            self.points += 1
+        return answer
+
+
+def skus_listed(name: str, listings: int) -> list[str]:
+    """Return the SKUs of so many listings of a channel."""
+    numbers = (f"SKU-{number:06d}" for number in range(2 * listings))
+    return [sku for sku in numbers if name == ERP or is_listed(name, sku)][:listings]
+
+
+def stand_in(name: str, skus: list[str], clock: VirtualClock) -> Any:
+    """Return a stand-in that lists `skus`, as the simulated world has it."""
+    shown = dict.fromkeys(skus, SHOWN_BEFORE)
+    if name == WOO:
+        return WooCommerceShop(SECRETS, shown, clock)
+    if name == SHOPIFY:
+        return ShopifyShop(name, SECRETS, shown, clock, random.Random(1))
+    secrets: Any = {"api_key": SECRETS["TOKEN"], "signing_secret": SECRETS["SIGN"], "webhook_secret": SECRETS["HOOK"]}
+    erp = ErpSandbox(clock, random.Random(1), **secrets)
+    for sku in skus:
+        erp.add(sku, SHOWN_BEFORE)
+    return erp
+
+
+def channel_of(name: str) -> Channel:
+    """Return the channel's configuration; the stand-in store bears the same 10 calls a second as the ERP."""
+    fields = {
+        ERP: {"base_url": "https://erp.example.com", "api_key_env": "TOKEN", "signing_secret_env": "SIGN"},
+        WOO: {"store_url": "https://woo.example.com", "consumer_key_env": "TOKEN", "consumer_secret_env": "SIGN"},
+        SHOPIFY: {"shop_url": "https://shop-main.myshopify.com", "access_token_env": "TOKEN"},
+    }
+    settings = VENDORS[PLATFORMS[name]].settings.model_validate({**fields[name], "webhook_secret_env": "HOOK"})
+    limits = {"rate": 10.0, "burst": 20.0} if name == WOO else {}
+    return Channel(name=name, platform=PLATFORMS[name], environment="sandbox", settings=settings, limits=limits)
+
+
+def fill(engine: Engine, name: str, skus: list[str]) -> None:
+    """Put SKUs and listings into an empty database by the doors that imports use."""
+    by: dict[str, Any] = {"actor": "benchmark", "reason": "", "now": START}
+    with write_transaction(engine) as connection:
+        moves = VENDORS[PLATFORMS[name]].moves_own_number
+        channels.register(connection, name, PLATFORMS[name], "sandbox", moves, Rules(), START, START)
+        channels.approve_first_push(connection, name, **by)
+        set_skus(connection, [Sku(sku) for sku in skus], **by)
+        listings = [Listing(name, sku, sku, platform_sku=sku) for sku in skus]
+        if name != ERP:
+            places = [(sku, level_of(name, sku), variant_of(name, sku)) for sku in skus]
+            listings = [
+                Listing(name, sku, level.item_id, level.location_id, platform_sku=sku, variant_id=variant)
+                for sku, level, variant in places
+            ]
+        set_listings(connection, listings, **by)
+
+
+def count(ws: Workspace, skus: list[str], quantity: int) -> None:
+    """Let every SKU have `quantity` on the shelf."""
+    now = ws.clock.now()
+    with write_transaction(ws.engine) as connection:
+        counted = [Count(sku, quantity, now) for sku in skus]
+        apply_counts(connection, counted, CountSource("shelf"), now=now, run_id="")
+
+
+def measure(name: str, listings: int) -> None:
+    """Build one channel, work on it and print its figures."""
+    clock = VirtualClock(START)
+    skus, channel, meter = skus_listed(name, listings), channel_of(name), Meter()
+    shop = stand_in(name, skus, clock)
+    with tempfile.TemporaryDirectory(prefix="invsync-") as folder:
+        data = Path(folder)
+        home = Home(root=data, data=data, database_url=f"sqlite:///{data}/stock.db", channels_file=data / "none")
+        engine = open_database(home.database_url)
+        migrate(engine)
+        ws = Workspace(
+            home=home,
+            configuration=Configuration(settings=Settings(), channels=(channel,)),
+            engine=engine,
+            clock=clock,
+            rng=random.Random(1),
+            worker=LockedWorker(data / "locks", random.Random(1)),
+            environ=SECRETS,
+            transport=lambda _: InProcessTransport(lambda request: meter.through(shop.handle, request), clock),
+        )
+        fill(engine, name, skus)
+        limits = ws.platform(channel).limits
+        for work, quantity in (("first_push", COUNTED_FIRST), ("push", COUNTED_LATER)):
+            count(ws, skus, quantity)
+            began, cpu = _begin(ws, meter)
+            report = push_channel(ws, name, run_id=work, deadline=clock.now() + LONGEST)
+            if report.acknowledged != listings or report.left or report.waiting or report.problem:
+                raise SystemExit(f"{name}: not everything was pushed: {report}")
+            _tell(name, work, meter, limits, (clock.now() - began).total_seconds(), time.process_time() - cpu, listings)
+        began, cpu = _begin(ws, meter)
+        for batch in range(ws.configuration.settings.sku_batches):
+            found = full_sync(ws, name, batch, run_id="full")
+            if found.problem or found.drift or found.missing:
+                raise SystemExit(f"{name}: batch {batch}: {found}")
+        seconds = (clock.now() - began).total_seconds()
+        _tell(name, "full_run", meter, limits, seconds, time.process_time() - cpu, listings)
+        ws.close()
+
+
+def _begin(ws: Workspace, meter: Meter) -> tuple[Any, float]:
+    """Let the bucket fill, and start counting."""
+    began = ws.clock.now() + timedelta(hours=1)
+    ws.clock.sleep(3600)
+    meter.points, meter.calls, meter.refused = 0.0, 0, 0
+    return began, time.process_time()
+
+
+def _tell(name: str, work: str, meter: Meter, limits: Limits, seconds: float, cpu: float, listings: int) -> None:
+    share = meter.points / (limits.burst + limits.rate * seconds)
+    figure(
+        f"rate_used_{PLATFORMS[name]}_{work}_{listings}_listings", share, "share", goal=GOAL, met=share >= GOAL,
+        rate=limits.rate, burst=limits.burst, seconds=round(seconds), calls=meter.calls, cpu_s=round(cpu, 1),
+    )  # fmt: skip
+    figure(
+        f"calls_refused_{PLATFORMS[name]}_{work}_{listings}_listings", meter.refused, "calls", goal=0,
+        met=not meter.refused,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Run the measurement of each platform, or of those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listings", type=int, default=100_000)
+    parser.add_argument("--channel", choices=PLATFORMS, help="this one alone")
+    given = parser.parse_args()
+    for name in [given.channel] if given.channel else PLATFORMS:
+        measure(name, given.listings)
+
+
+if __name__ == "__main__":
+    main()
