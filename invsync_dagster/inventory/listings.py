@@ -87,7 +87,12 @@ def set_listings(
         items = {one.item_id for one in wanted.values()}
         level = inventory_levels.c
         before |= breaker.shown(connection, level.item_id, items, level.channel == channel)
-        for part in chunks(wanted.values()):
+        of_level: dict[tuple[str, str], list[Listing]] = defaultdict(list)
+        for one in wanted.values():
+            of_level[one.item_id, one.location_id].append(one)
+        # Levels as a whole: one that goes to another SKU has two for as long as only some of its listings are set.
+        for together in chunks(of_level.values()):
+            part = [one for listings_of_level in together for one in listings_of_level]
             _set(connection, channel, part, result, actor, reason, now)
             names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
             result.lines += apply_open_lines(book, channel, names)

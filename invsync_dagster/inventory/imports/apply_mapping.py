@@ -47,8 +47,12 @@ def contradicted(
             for item_id, location_id, platform_sku, sku in connection.execute(query):
                 if (channel, item_id, location_id, platform_sku) not in named:
                     others[channel, item_id, location_id] = sku
-    good = [row for row in rows if others.get(row.level, row.central_sku) == row.central_sku]
-    bad = [row for row in rows if others.get(row.level, row.central_sku) != row.central_sku]
+    good: list[MappingRow] = []
+    bad: list[MappingRow] = []
+    for row in rows:
+        # A row that retires its listing leaves the level to the others.
+        fits = row.status == "retired" or others.get(row.level, row.central_sku) == row.central_sku
+        (good if fits else bad).append(row)
     return good, [two_skus(file, row, f"another listing maps it to '{others[row.level]}'") for row in bad]
 
 

@@ -104,7 +104,7 @@ def _mapping_row(row: Row, channels: Collection[str]) -> MappingRow:
 
 
 def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
-    if len({row.central_sku for row in rows}) > 1:
+    if len({row.central_sku for row in rows if row.status != "retired"}) > 1:
         lines = ", ".join(str(row.line) for row in rows)
         return [], [two_skus(file, row, f"lines {lines}: none goes in") for row in rows]
     good: list[MappingRow] = []

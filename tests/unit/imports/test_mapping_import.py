@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from invsync_dagster.inventory.bulk import CHUNK
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports.importing import preview
+from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.tables import (
     inventory_levels,
     platform_mapping,
@@ -58,3 +61,34 @@ def test_a_previewed_mapping_leaves_no_listing(stock):
     stock.load("sku,quantity\nA,10\n")
     found = preview(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,A,i1,\n", "mapping.csv"))
     assert (found.added, stock.rows(platform_mapping.c.id), stock.rows(inventory_levels.c.id)) == (1, [], [])
+
+
+def test_a_level_with_two_skus_is_mended_by_retiring_one(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    with write_transaction(stock.basis.engine) as connection:
+        listings = [Listing("shop", sku, "i1", "l1", platform_sku=sku) for sku in "AB"]
+        set_listings(connection, listings, actor="test", reason="", now=stock.basis.now)
+    status = platform_mapping.c.status
+    assert stock.rows(status) == [("needs_review",)] * 2
+    alone = import_file(stock.basis, stock.file(f"{MAPPING_HEADER},status\nA,shop,A,i1,l1,retired\n", "alone.csv"))
+    assert (alone.state, alone.rejections) == ("applied", ())
+    header = f"{MAPPING_HEADER},status"
+    both = import_file(
+        stock.basis, stock.file(f"{header}\nB,shop,B,i1,l1,active\nA,shop,A,i1,l1,retired\n", "both.csv")
+    )
+    assert (both.state, both.rejections) == ("applied", ())
+    assert stock.rows(platform_mapping.c.central_sku, status) == [("A", "retired"), ("B", "active")]
+    assert stock.desired()["B"] == 8
+
+
+def test_a_level_changes_its_sku_wherever_in_the_file_the_two_rows_stand(stock):
+    skus = "".join(f"S{number:04d},1\n" for number in range(1, CHUNK))
+    stock.load(f"sku,quantity\nA,10\nB,8\n{skus}")
+    import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,old,i1,l1\n", "mapping.csv"))
+    others = "".join(f"S{number:04d},shop,s{number},item{number},l1,\n" for number in range(1, CHUNK))
+    text = f"{MAPPING_HEADER},status\n{others}B,shop,new,i1,l1,\nA,shop,old,i1,l1,retired\n"
+    result = import_file(stock.basis, stock.file(text, "mapping.csv"))
+    assert (result.state, result.rejections) == ("applied", ())
+    listing = platform_mapping.c
+    assert dict(stock.rows(listing.platform_sku, listing.status))["new"] == "active"
+    assert stock.desired()["B"] == 8
