@@ -144,12 +144,22 @@ def _at_level(seen: Any, walk: int) -> ColumnElement[bool]:
 def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) -> Iterator[Finding]:
     """Yield listings whose platform SKU is no longer on their level: one row to retire, and one with the SKU of now.
 
-    A row is ready to be imported only where the SKU of now is exactly the one that the level is mapped to.
+    A row is ready to be imported only where the SKU of now is exactly the one that the level is mapped to. Where all that
+    is on the level now is mapped too (the other variations of a product), there is only the row to retire.
     """
-    other = walked_listings.alias().c
+    other, beside = walked_listings.alias().c, platform_mapping.alias().c
+    mapped = exists().where(
+        beside.level_id == _M.level_id, beside.platform_sku == _W.platform_sku, beside.status != "retired"
+    )
     same = exists().where(_at_level(other, walk), other.platform_sku == _M.platform_sku)
     query = (
-        select(*_MAPPED, _W.platform_sku.label("now"), _W.variant_id.label("variant"), _W.title)
+        select(
+            *_MAPPED,
+            _W.platform_sku.label("now"),
+            _W.variant_id.label("variant"),
+            _W.title,
+            mapped.label("mapped"),
+        )
         .join(walked_listings, _at_level(_W, walk))
         .where(offered, _M.platform_sku != "", ~same)
         .order_by(_M.central_sku, _M.id, _W.position)
@@ -160,12 +170,17 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
     for rows in rows_by_listing.values():
         first = rows[0]
         rows = [row for row in rows if row.platform_variant_id and row.variant == row.platform_variant_id] or rows
+        new = [row for row in rows if not row.mapped]
+        rows = new or rows
         now = sorted({row.now for row in rows})
         names = ", ".join(f"'{name}'" for name in now[:3])
-        right = now == [first.central_sku]
-        note = f"its SKU at the channel was '{first.platform_sku}' and is {names} now"
-        if not right:
-            note += ": is it still the same goods?"
+        right = bool(new) and now == [first.central_sku]
+        if not new:
+            note = f"its SKU '{first.platform_sku}' is gone from its level, which goes on with {names}"
+        elif right:
+            note = f"its SKU at the channel was '{first.platform_sku}' and is {names} now"
+        else:
+            note = f"its SKU at the channel was '{first.platform_sku}' and is {names} now: is it still the same goods?"
         shared = {
             "kind": Kind.RENAMED,
             "central_sku": first.central_sku if right else "",
@@ -175,14 +190,14 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
             "rules": _rules(first),
             "title": rows[0].title,
         }
-        if len(now) == 1:
+        if new and len(now) == 1:
             variant = rows[0].variant or first.platform_variant_id
             kept = first.status if first.status in ("active", "paused", "excluded") else ""
             yield Finding(platform_sku=now[0], variant_id=variant, note=note, status=kept, **shared)
         yield Finding(
             platform_sku=first.platform_sku,
             variant_id=first.platform_variant_id,
-            note=f"{note} (its old name, to be retired)",
+            note=f"{note} (its old name, to be retired)" if new else note,
             status="retired",
             **shared,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, exists, func, insert, select, update
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import write_transaction
@@ -32,11 +32,12 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class MappedLevel:
-    """A level with a listing that isn't retired."""
+    """A level with a listing that isn't retired; `active`: one of them is kept in step."""
 
     id: int
     item_id: str
     location_id: str
+    active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,14 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
     named = offered & (listing.platform_sku != "") & there
 
     missing = connection.execute(
-        select(listing.level_id, listing.platform_item_id, listing.platform_location_id)
+        select(
+            listing.level_id,
+            listing.platform_item_id,
+            listing.platform_location_id,
+            func.max(case((listing.status == "active", 1), else_=0)) == 1,
+        )
         .where(offered, ~there)
-        .distinct()
+        .group_by(listing.level_id, listing.platform_item_id, listing.platform_location_id)
         .order_by(listing.level_id)
     ).all()
     return Coverage(

@@ -17,7 +17,7 @@ from invsync_dagster.inventory.discovery import GONE, UNMAPPED, Finding, Kind, m
 from invsync_dagster.inventory.imports.proposals import write_mapping
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.unmapped import unmapped_findings
-from invsync_dagster.inventory.walks import Walked
+from invsync_dagster.inventory.walks import MappedLevel, Walked
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
@@ -46,7 +46,7 @@ class Discovery:
     """What a walk found. Counts are listings, `levels` are those that are mapped; where `problem` isn't "", nothing was
     changed.
 
-    `reviewed` levels are gone and wait for a person now. `first` are the first findings in their order, `mapping_file` has
+    `reviewed` levels are gone and were sent to review by it; others wait there since an earlier walk. `first` are the first findings in their order, `mapping_file` has
     all of them, to be corrected and imported.
     """
 
@@ -102,14 +102,17 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     try:
         report.listings = _walk(ws, walk, calls)
         gone = _gone(ws, name, walk, calls, report)
-        report.problem = _beyond(ws, report, len(gone))
+        newly = {level.id: words for level, words in gone.items() if level.active}
+        report.problem = _beyond(ws, report, len(newly))
         if not report.problem:
-            _review(ws, name, gone)
+            _review(ws, name, newly)
+            report.reviewed = len(newly)
+        _tell(ws, name, walk, {level.id for level in gone}, report, run_id)
+        if not report.problem:
+            # Only now: another walk that ends meanwhile forgets those that were believed before it.
             with write_transaction(ws.engine) as connection:
                 walks.believe(connection, walk, report.listings, ws.clock.now())
             believed = True
-            report.reviewed = len(gone)
-        _tell(ws, name, walk, set(gone), report, run_id)
     except _ImplausibleError as error:
         report.problem = str(error)
     except OutOfTimeError:
@@ -176,7 +179,7 @@ def _keep(ws: Workspace, walk: int, position: int, listings: list[Walked]) -> No
         raise _ImplausibleError(f"a listing holds a value that can't be stored ({type(error).__name__})") from error
 
 
-def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> dict[int, str]:
+def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> dict[MappedLevel, str]:
     """Return the mapped levels that the channel doesn't have, with its words; raise for a walk that can't be true.
 
     What a walk didn't see is asked for before it counts as gone: a page may shift while others are read.
@@ -193,13 +196,13 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
         raise _ImplausibleError(
             _wrong_shop(name, f"{seen.renamed} of {seen.named} mapped listings have another SKU there")
         )
-    gone: dict[int, str] = {}
+    gone: dict[MappedLevel, str] = {}
     for part in chunks(seen.missing, calls.platform.limits.read_batch):
         references = [LevelReference(level.item_id, level.location_id) for level in part]
         answer = calls.ask(calls.platform.limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         for level, reading in zip(part, answer.readings, strict=True):
             if reading.problem is not None and is_unknown(reading.problem):
-                gone[level.id] = f"{reading.problem.code}: {reading.problem.message}"
+                gone[level] = f"{reading.problem.code}: {reading.problem.message}"
         if (gone and len(seen.missing) == seen.mapped) or is_another_shop(len(gone), seen.mapped):
             what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"
             raise _ImplausibleError(_wrong_shop(name, what))
@@ -207,7 +210,10 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
 
 
 def _beyond(ws: Workspace, report: Discovery, gone: int) -> str:
-    """Say that more is gone than `change_limits` let pass at once, "" if it isn't."""
+    """Say that more is gone than `change_limits` let pass at once, "" if it isn't.
+
+    `gone` are those that would be stopped now: what has waited for a person since earlier walks is no news.
+    """
     limits = ws.configuration.settings.change_limits
     if gone <= max(limits.minimum, limits.zeroed_share * report.levels):
         return ""

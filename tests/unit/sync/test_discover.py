@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.discovery import Kind
+from invsync_dagster.inventory.discovery import Kind, unlisted_skus
 from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.results import ImportResult
@@ -287,6 +287,32 @@ def test_a_listing_that_may_have_become_other_goods_is_not_imported_without_a_pe
     assert desk.statuses("shop_main")["MUG"] == ("active", "")
 
 
+def test_a_listing_that_became_other_goods_is_mapped_to_them_in_one_file(desk: Desk) -> None:
+    desk.add_skus("MUG", "POT")
+    item = desk.article("TEAPOT", 4)
+    desk.map("shop_main", "MUG", item, LOCATION, "MUG")
+    now, before = desk.rows(desk.discover("shop_main"))
+    done = desk.import_rows([{**now, "central_sku": "POT"}, {**before, "central_sku": "MUG"}])
+    assert (done.state, done.rejections) == ("applied", ())
+    statuses = desk.statuses("shop_main")
+    assert (statuses["TEAPOT"], statuses["MUG"][0]) == (("active", ""), "retired")
+    assert desk.level_of("shop_main", item).central_sku == "POT"
+    assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_a_variation_that_is_gone_does_not_touch_the_others_of_its_product(desk: Desk) -> None:
+    desk.add_skus("GLOVE")
+    desk.map("woo_main", "GLOVE", "501", platform_sku="GLOVE-S")
+    desk.map("woo_main", "GLOVE", "501", platform_sku="GLOVE")
+    pages = tuple(one for one in _all_mapped(desk, "woo_main") if one.platform_sku != "GLOVE-S")
+    report = desk.discover("woo_main", told(desk, "woo_main", ListingsPage(pages)))
+    (row,) = desk.rows(report)
+    assert (row["central_sku"], row["proposed_sku"], row["platform_sku"], row["status"]) == (
+        "", "GLOVE", "GLOVE-S", "retired",
+    )  # fmt: skip
+    assert row["note"] == "renamed: its SKU 'GLOVE-S' is gone from its level, which goes on with 'GLOVE'"
+
+
 def test_a_vanished_listing_is_stopped_with_the_reason_and_can_be_retired(desk: Desk) -> None:
     del desk.world.erp._articles["SKU-0003"]
     report = desk.discover("erp_main")
@@ -389,6 +415,34 @@ def test_more_gone_than_the_limits_let_pass_stops_nothing_but_is_written_down(de
     assert [row["status"] for row in desk.rows(report)] == ["retired"] * 5
     within = desk.discover("erp_main", desk.workspace(zeroed_share=0.25, minimum=2))
     assert (within.problem, within.reviewed) == ("", 5)
+
+
+def test_what_vanished_earlier_and_waits_for_a_person_is_not_gone_at_once(desk: Desk) -> None:
+    limits = {"zeroed_share": 0.0, "minimum": 2}
+    for number in range(6):
+        del desk.world.erp._articles[f"SKU-{number:04d}"]
+        report = desk.discover("erp_main", desk.workspace(**limits))
+        assert (report.problem, report.reviewed, kinds(report)) == ("", 1, {"vanished": number + 1})
+    nothing_new = desk.discover("erp_main", desk.workspace(**limits))
+    assert (nothing_new.problem, nothing_new.reviewed, kinds(nothing_new)) == ("", 0, {"vanished": 6})
+
+
+def test_a_walk_that_ends_beside_another_one_tells_all_that_it_saw(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.add_skus("NEW")
+    new = ChannelListing(LevelReference("9001"), "9001", "", "NEW", "", 1)
+    page = ListingsPage((new, *_all_mapped(desk, "woo_main")))
+    ws = told(desk, "woo_main", page)
+    counted, others = unlisted_skus, []
+
+    def meanwhile(connection: Connection, channel: str) -> int:
+        if not others:
+            others.append(None)
+            others[0] = desk.discover("woo_main", ws)
+        return counted(connection, channel)
+
+    monkeypatch.setattr("invsync_dagster.sync.discover.unlisted_skus", meanwhile)
+    report = desk.discover("woo_main", ws)
+    assert [kinds(each) for each in (report, *others)] == [{"matched": 1}] * 2
 
 
 def test_a_cached_page_is_not_walked_for_ever(desk: Desk) -> None:
