@@ -25,15 +25,19 @@ def _without_zeros(text: str) -> str:
     return text.lstrip("0") or text[:1]
 
 
+def _visible(text: str) -> str:
+    return "".join(one for one in text if unicodedata.category(one) != "Cf")
+
+
 _STEPS = {"case": str.casefold, "spaces or dashes": _without_parting, "leading zeros": _without_zeros}
 
 
 def normalised(sku: str, *, but: str = "") -> str:
-    """Return what is left of a SKU without case, spaces, dashes and leading zeros; "" for one of nothing else.
+    """Return what is left of a SKU without case, spaces, dashes, leading zeros and what nobody sees; "" if that is all.
 
     `but` names a step that is left out.
     """
-    text = sku if sku.isascii() else unicodedata.normalize("NFKC", sku)
+    text = sku if sku.isascii() else _visible(unicodedata.normalize("NFKC", sku))
     for name, step in _STEPS.items():
         if name != but:
             text = step(text)

@@ -46,8 +46,8 @@ class Discovery:
     """What a walk found. Counts are listings, `levels` are those that are mapped; where `problem` isn't "", nothing was
     changed.
 
-    `reviewed` levels are gone and were sent to review by it; others wait there since an earlier walk. `first` are the first findings in their order, `mapping_file` has
-    all of them, to be corrected and imported.
+    `reviewed` levels are gone and were sent to review by it; others wait there since an earlier walk. `first` are the
+    first findings in their order, `mapping_file` has all of them, to be corrected and imported.
     """
 
     channel: str

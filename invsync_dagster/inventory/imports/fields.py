@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ MAX_TEXT = 255
 MAX_UNITS = 1_000_000_000
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-SCIENTIFIC = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+")
+SCIENTIFIC = re.compile(r"[0-9]([.,][0-9]+)?E\+[0-9]+")
 NEGATIVE = re.compile(r"[-\u2212][0-9][0-9., ]*")
 DIGITS = re.compile(r"[0-9]+")
 SPACED = re.compile(r"[0-9]{1,3}([ \u00a0\u2009\u202f'\u2019][0-9]{3})+([.,][0-9]+)?")
@@ -24,7 +25,7 @@ PARTING = re.compile(r"[ \u00a0\u2009\u202f'\u2019]")
 
 
 def identity(cells: Mapping[str, str], column: str, *, required: bool = True) -> str:
-    """An id or SKU as exact text: nothing stripped, folded or normalised, at most 255 characters."""
+    """An id or SKU as exact text: nothing stripped, folded or normalised, nothing invisible, at most 255 characters."""
     value = cells[column]
     if not value.strip():
         if required or value:
@@ -34,10 +35,19 @@ def identity(cells: Mapping[str, str], column: str, *, required: bool = True) ->
         raise CellError(
             column, value, "there is a space at the beginning or end", "remove it: spaces count, texts compare exactly"
         )
+    if has_invisible(value):
+        mend = "remove it, best by typing the text anew: texts compare exactly"
+        raise CellError(column, value, "there is an invisible character in it", mend)
     if SCIENTIFIC.fullmatch(value):
         mend = "format the column as text in the spreadsheet, enter the value anew and export again"
         raise CellError(column, value, "a spreadsheet has rounded the number and lost digits", mend)
     return _plain(column, value)
+
+
+def has_invisible(text: str) -> bool:
+    """Say whether a text holds a character of Unicode's category Cf, which nobody sees: a zero-width space, a mark of
+    direction, a soft hyphen; copying from web pages brings them along."""
+    return not text.isascii() and any(unicodedata.category(one) == "Cf" for one in text)
 
 
 def label(cells: Mapping[str, str], column: str) -> str:
@@ -86,10 +96,10 @@ def units(
     if not negative and NEGATIVE.fullmatch(value):
         raise CellError(column, value, "the number is negative", "write 0 or more")
     plain = value if value.isascii() and value.isdigit() else _without_marks(column, value, decimal_mark)
-    digits = plain.lstrip("-0")
-    if len(digits) > len(str(most)) or int(digits or "0") > most:
+    digits = plain.lstrip("-0") or "0"
+    if len(digits) > len(str(most)) or int(digits) > most:
         raise CellError(column, value, f"the number is above {most}", "check the number")
-    return int(plain)
+    return -int(digits) if plain.startswith("-") else int(digits)
 
 
 def _without_marks(column: str, value: str, decimal_mark: str) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from invsync_dagster.inventory.discovery import RULES, Finding
+from invsync_dagster.inventory.imports.fields import has_invisible
 from invsync_dagster.inventory.imports.reading import LAYOUTS, MAPPING
 
 COLUMNS = next(layout.columns for layout in LAYOUTS if layout.kind == MAPPING)
 
-_SPACED = "its SKU has a space at its beginning or end: mend it at the channel; until then only its id is mapped"
+_UNSEEN = "its SKU has a space around it, or an invisible character in it: mend it at the channel; until then only its id is mapped"
 
 
 def write_mapping(path: Path, channel: str, findings: Iterable[Finding]) -> int:
@@ -39,13 +40,13 @@ def write_mapping(path: Path, channel: str, findings: Iterable[Finding]) -> int:
 
 
 def _row(channel: str, one: Finding) -> dict[str, object]:
-    # An import refuses a text with spaces around it, since nobody sees them.
-    spaced = one.platform_sku != one.platform_sku.strip()
-    note = f"{one.kind}: {one.note}" + (f"; {_SPACED}" if spaced else "") + (f" ({one.title})" if one.title else "")
+    # An import refuses what nobody sees.
+    unseen = one.platform_sku != one.platform_sku.strip() or has_invisible(one.platform_sku)
+    note = f"{one.kind}: {one.note}" + (f"; {_UNSEEN}" if unseen else "") + (f" ({one.title})" if one.title else "")
     return {
         "central_sku": one.central_sku,
         "channel": channel,
-        "platform_sku": "" if spaced else one.platform_sku,
+        "platform_sku": "" if unseen else one.platform_sku,
         "platform_item_id": one.item_id,
         "platform_location_id": one.location_id,
         "platform_variant_id": one.variant_id,

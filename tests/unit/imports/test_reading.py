@@ -60,9 +60,14 @@ def only(rejections: list[Rejection]) -> Rejection:
     return rejections[0]
 
 
-# A SKU may be any text without spaces around it, without control characters, and not a rounded number of a spreadsheet.
+# A SKU may be any text without spaces around it, without control or invisible characters, and not a rounded number of a
+# spreadsheet.
 skus = (
-    st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029"), min_size=1, max_size=255)
+    st.text(
+        st.characters(exclude_categories=["Cc", "Cf", "Cs"], exclude_characters="\u2028\u2029"),
+        min_size=1,
+        max_size=255,
+    )
     .filter(lambda text: text == text.strip())
     .filter(lambda text: "E+" not in text)
 )
@@ -178,8 +183,22 @@ def test_control_characters_in_a_sku_are_rejected(tmp_path, sku):
     assert "control character" in only(rejections).reason
 
 
-def test_a_number_that_a_spreadsheet_has_rounded_is_rejected(tmp_path):
-    row = ["A", "shop", "A", "4.30001E+13", ""]
+@pytest.mark.parametrize("sku", ["A\u200b", "\ufeffA", "A\u00adB", "A\u2060B", "\u202eA"])
+def test_a_character_that_nobody_sees_makes_no_sku_of_its_own(tmp_path, sku):
+    rows, rejections = inventory_of(write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["B", "1"], [sku, "1"]]))
+    assert [row.sku for row in rows] == ["B"]
+    assert "invisible character" in only(rejections).reason
+
+
+@pytest.mark.parametrize("cell", ["0" * 5000, "0" * 4999 + "5", "-" + "0" * 5000])
+def test_a_number_with_thousands_of_leading_zeros_stops_no_other_row(tmp_path, cell):
+    rows, _ = inventory_of(write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["A", cell], ["B", "1"]]))
+    assert rows[-1].sku == "B"
+
+
+@pytest.mark.parametrize("item", ["4.30001E+13", "1E+11"])
+def test_a_number_that_a_spreadsheet_has_rounded_is_rejected(tmp_path, item):
+    row = ["A", "shop", "A", item, ""]
     rows, rejections = mapping_of(write_csv(tmp_path / "m.csv", [MAPPING_HEADER, row]))
     assert rows == []
     assert only(rejections).column == "platform_item_id"

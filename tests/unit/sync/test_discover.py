@@ -432,12 +432,12 @@ def test_a_walk_that_ends_beside_another_one_tells_all_that_it_saw(desk: Desk, m
     new = ChannelListing(LevelReference("9001"), "9001", "", "NEW", "", 1)
     page = ListingsPage((new, *_all_mapped(desk, "woo_main")))
     ws = told(desk, "woo_main", page)
-    counted, others = unlisted_skus, []
+    counted = unlisted_skus
+    others: list[Discovery] = []
 
     def meanwhile(connection: Connection, channel: str) -> int:
-        if not others:
-            others.append(None)
-            others[0] = desk.discover("woo_main", ws)
+        monkeypatch.setattr("invsync_dagster.sync.discover.unlisted_skus", counted)
+        others.append(desk.discover("woo_main", ws))
         return counted(connection, channel)
 
     monkeypatch.setattr("invsync_dagster.sync.discover.unlisted_skus", meanwhile)
@@ -517,6 +517,15 @@ def test_a_sku_with_spaces_around_it_is_mapped_by_its_id_alone(desk: Desk) -> No
     assert desk.import_rows([{**row, "central_sku": "VASE"}]).state == "applied"
     assert desk.level_of("shop_main", item).central_sku == "VASE"
     assert kinds(desk.discover("shop_main")) == {}
+
+
+def test_a_sku_with_a_character_that_nobody_sees_is_mapped_by_its_id_alone(desk: Desk) -> None:
+    desk.add_skus("VASE")
+    item = desk.article("VASE\u200b", 4)
+    (row,) = desk.rows(desk.discover("shop_main"))
+    assert (row["platform_sku"], row["proposed_sku"]) == ("", "VASE")
+    assert desk.import_rows([{**row, "central_sku": "VASE"}]).state == "applied"
+    assert desk.level_of("shop_main", item).central_sku == "VASE"
 
 
 def test_the_kinds_are_told_by_stable_names(desk: Desk) -> None:
