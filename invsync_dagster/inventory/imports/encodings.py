@@ -21,7 +21,7 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     A file that is no UTF-8 is in another encoding only if that makes of its first line the header of a kind of files that
     comes in it. Nearly any bytes can be read as Windows-1252 or GBK, so that they can be read proves nothing.
     """
-    line = _first_line_that_is_no_utf8(path)
+    line, _ = _first_line_that_is_no_utf8(path)
     if not line:
         return "utf-8"
     with path.open("rb") as file:
@@ -42,17 +42,27 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     raise FileError(name, f"the file is not UTF-8 (from line {line} on)", mend)
 
 
-def _first_line_that_is_no_utf8(path: Path) -> int:
-    """The number of the line, 0 if there is none."""
+def refuse_utf8(path: Path, name: str, encoding: str) -> None:
+    """Refuse a file that is declared to be in another encoding and is UTF-8: each of its letters would be read as two others,
+    and a SKU with one be a new SKU. No text of that length in another encoding is UTF-8 by chance. Raises `FileError`."""
+    line, ascii_only = _first_line_that_is_no_utf8(path)
+    if not line and not ascii_only:
+        mend = "take the declaration of its encoding out"
+        raise FileError(name, f"its encoding is declared as {encoding}, but it is UTF-8", mend)
+
+
+def _first_line_that_is_no_utf8(path: Path) -> tuple[int, bool]:
+    """The number of the line, 0 if there is none; and whether all up to there is ASCII."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    lines = 1
+    lines, ascii_only = 1, True
     with path.open("rb") as file:
         while True:
             block = file.read(BLOCK)
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                return lines + block[: error.start].count(b"\n")
+                return lines + block[: error.start].count(b"\n"), False
             if not block:
-                return 0
+                return 0, ascii_only
+            ascii_only = ascii_only and block.isascii()
             lines += block.count(b"\n")

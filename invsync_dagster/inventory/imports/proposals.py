@@ -13,7 +13,10 @@ from invsync_dagster.inventory.imports.reading import LAYOUTS, MAPPING
 
 COLUMNS = next(layout.columns for layout in LAYOUTS if layout.kind == MAPPING)
 
-_UNSEEN = "its SKU has a space around it, or an invisible character in it: mend it at the channel; until then only its id is mapped"
+_UNSEEN = (
+    "its SKU has a space around it, or an invisible character in it: mend it at the channel; until then only its id is "
+    "mapped"
+)
 
 
 def write_mapping(path: Path, channel: str, findings: Iterable[Finding]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invsync_dagster.inventory.imports.encodings import DECODERS, encoding_of
+from invsync_dagster.inventory.imports.encodings import DECODERS, encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
 from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut, column_name
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
@@ -115,6 +115,8 @@ def open_source(
             raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
         else:
             encoding = given.encoding or encoding_of(path, name, exports)
+            if given.encoding and given.encoding != "utf-8":
+                refuse_utf8(path, name, given.encoding)
             with path.open("r", encoding=DECODERS.get(encoding, encoding), newline="") as text:
                 yield _source(name, _csv_records(name, text, exports, encoding), exports, given)
     except OSError as error:

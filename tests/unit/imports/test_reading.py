@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
 from invsync_dagster.inventory.imports.inventory_rows import read_inventory
 from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
-from invsync_dagster.inventory.imports.reading import open_source
+from invsync_dagster.inventory.imports.reading import Hints, open_source
 from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.spool import Spool
 
@@ -297,6 +297,19 @@ def test_a_file_in_another_encoding_is_refused_with_the_mend(tmp_path, encoding)
     path = write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["Ü1", "2"]], encoding=encoding)
     with pytest.raises(FileError, match="save it as 'CSV UTF-8'"):
         inventory_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "gb18030", "shift_jis"])
+def test_a_utf8_file_that_is_declared_to_be_another_is_refused(tmp_path, encoding):
+    path = write_csv(tmp_path / "s.csv", [["sku", "quantity"], ["Größe-3", "1"]])
+    with (
+        pytest.raises(FileError, match=f"declared as {encoding}, but it is UTF-8"),
+        open_source(path, hints=Hints(encoding=encoding)),
+    ):
+        pass
+    plain = write_csv(tmp_path / "plain.csv", [["sku", "quantity"], ["A", "1"]])
+    with open_source(plain, hints=Hints(encoding=encoding)) as source:
+        assert len(list(source.rows)) == 1
 
 
 def test_excel_numbers_become_the_text_that_their_author_sees(tmp_path):
