@@ -107,10 +107,24 @@ def open_database(url: str) -> Engine:
     @event.listens_for(engine.dialect, "handle_error")
     def say_it_clearly(context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
+        if context.statement is not None and _taken_back(context.connection):
+            context.is_disconnect = True  # nothing more is executed on it
         if isinstance(error, OperationalError) and error.orig is not None:
             raise DatabaseGoneError(None, None, error.orig, connection_invalidated=error.connection_invalidated)
 
     return engine
+
+
+def _taken_back(connection: Connection | None) -> bool:
+    """Say whether SQLite has rolled the transaction of a failed statement back by itself, as it does when its disk is full.
+
+    The driver would begin another one for the next statement, and commit what is only a part.
+    """
+    return (
+        connection is not None
+        and connection.dialect.name == "sqlite"
+        and not connection.connection.driver_connection.in_transaction  # type: ignore[union-attr]
+    )
 
 
 class _BeginningSqlite(SQLiteDialect_pysqlite):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,13 +12,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, delete, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError, StatementError
 
 from invsync_dagster.inventory import book
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import NOT_STORABLE, migrate, write_transaction
 from invsync_dagster.inventory.tables import (
     central_inventory,
+    daily_closings,
     deliveries,
     inventory_levels,
     is_change,
@@ -201,3 +203,23 @@ def test_a_time_of_any_zone_comes_back_as_the_same_moment_in_utc():
     stock.change_levels(due_at=summer)
     assert stock.level().due_at == summer.astimezone(UTC)
     assert stock.level().due_at.tzinfo is UTC
+
+
+def test_nothing_of_a_transaction_that_the_database_took_back_is_committed_after_all(
+    tmp_path: Path, each_database: str
+):
+    """SQLite rolls back by itself when its disk is full; what the same transaction does then must not stand alone."""
+    engine = databases.opened(databases.fresh_url(tmp_path))
+    day = {"sequence": 1, "closed_at": START}
+    too_much = "INSERT INTO daily_closings VALUES (hex(zeroblob(1000000)), 1, '2026-06-03 00:00:00')"
+    if each_database == "postgresql":
+        too_much = "SELECT 1 / 0"
+    with pytest.raises((DBAPIError, PendingRollbackError)), write_transaction(engine) as connection:
+        if each_database == "sqlite":
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")  # no more than there are
+        connection.execute(insert(daily_closings), {"day": "2026-06-01", **day})
+        with suppress(DBAPIError):
+            connection.exec_driver_sql(too_much)
+        connection.execute(insert(daily_closings), {"day": "2026-06-02", **day})
+    with write_transaction(engine) as connection:
+        assert connection.execute(select(daily_closings.c.day)).all() == []
