@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -97,7 +98,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.quantity is not None and abs(self.quantity) > MAX_QUANTITY:
-            words = f"the channel shows {self.quantity:.3g} pieces, which can't be; set the right number there"
+            words = f"the channel shows {Decimal(self.quantity):.3g} pieces, which can't be; set the right number there"
             object.__setattr__(self, "quantity", None)
             object.__setattr__(
                 self, "problem", Outcome(Result.REJECTED, Recovery.REVIEW, "implausible_quantity", words)

@@ -176,6 +176,15 @@ def test_a_quantity_that_is_no_number_is_no_reading(harness: AmazonHarness, quan
     assert raised.value.recovery is Recovery.RETRY
 
 
+def test_a_number_of_hundreds_of_digits_is_a_problem_and_no_crash(harness: AmazonHarness) -> None:
+    item = {"sku": "A", "fulfillmentAvailability": [{"fulfillmentChannelCode": "DEFAULT", "quantity": 10**400}]}
+    harness.wire.answer_next(Response(200, {}, json.dumps({"numberOfResults": 1, "items": [item]}).encode()))
+    (reading,) = harness.platform.read([LevelReference("A")]).readings
+    assert reading.quantity is None
+    assert reading.problem is not None
+    assert "1.00e+400 pieces" in reading.problem.message
+
+
 # --- listings -------------------------------------------------------------------------------------------------------
 
 
