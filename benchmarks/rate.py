@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from invsync_dagster.inventory.database import migrate, open_database, write_tra
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
-from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.settings import Home, Settings
@@ -39,15 +41,15 @@ from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.worker import LockedWorker
 from invsync_dagster.sync.workspace import Workspace
-from tests.simulation.shops import ShopifyShop, WooCommerceShop
-from tests.simulation.stock import WOO, is_listed, level_of, variant_of
-from tests.simulation.world import SECRETS, START
 
 GOAL = 0.9
 SHOWN_BEFORE, COUNTED_FIRST, COUNTED_LATER = 5, 20, 12
 LONGEST = timedelta(days=30)
 
-ERP, SHOPIFY = "erp_main", "shop_main"
+START = datetime(2026, 3, 2, tzinfo=UTC)
+SECRETS = {"TOKEN": "a-token", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
+DOMAIN = "sandbox"
+ERP, SHOPIFY, WOO = "erp_main", "shop_main", "woo_main"
 PLATFORMS = {SHOPIFY: "shopify", ERP: "erp", WOO: "woocommerce"}
 
 
@@ -72,22 +74,43 @@ class Meter:
         return answer
 
 
-def skus_listed(name: str, listings: int) -> list[str]:
-    """Return the SKUs of so many listings of a channel."""
-    numbers = (f"SKU-{number:06d}" for number in range(2 * listings))
-    return [sku for sku in numbers if name == ERP or is_listed(name, sku)][:listings]
-
-
-def stand_in(name: str, skus: list[str], clock: VirtualClock) -> Any:
-    """Return a stand-in that lists `skus`, as the simulated world has it."""
-    shown = dict.fromkeys(skus, SHOWN_BEFORE)
-    if name == WOO:
-        return WooCommerceShop(SECRETS, shown, clock)
+def place_of(name: str, number: int) -> LevelReference:
+    """Return where the stock of the article `number` is kept. Of ten WooCommerce articles three are variations of one
+    product."""
+    if name == ERP:
+        return LevelReference(f"SKU-{number:06d}")
     if name == SHOPIFY:
-        return ShopifyShop(name, SECRETS, shown, clock, random.Random(1))
-    secrets: Any = {"api_key": SECRETS["TOKEN"], "signing_secret": SECRETS["SIGN"], "webhook_secret": SECRETS["HOOK"]}
-    erp = ErpSandbox(clock, random.Random(1), **secrets)
-    for sku in skus:
+        return LevelReference(f"gid://shopify/InventoryItem/{1_000_000 + number}", "gid://shopify/Location/1")
+    product = str(5_000_000 + number // 10) if number % 10 in (3, 4, 6) else ""
+    return LevelReference(str(1_000_000 + number), product)
+
+
+def stand_in(name: str, places: dict[str, LevelReference], clock: VirtualClock) -> Any:
+    """Return a stand-in that lists the SKUs of `places`."""
+    token, sign, hook = SECRETS.values()
+    if name == WOO:
+        store = WooCommerceSandbox(consumer_key=token, consumer_secret=sign, webhook_secret=hook, clock=clock)
+        for product in {int(place.location_id) for place in places.values() if place.location_id}:
+            store.add_product("", None, number=product, kind="variable", managed=False)
+        for sku, place in places.items():
+            if place.location_id:
+                store.add_variation(LevelReference(place.location_id), sku, SHOWN_BEFORE, number=int(place.item_id))
+            else:
+                store.add_product(sku, SHOWN_BEFORE, number=int(place.item_id))
+        return store
+    if name == SHOPIFY:
+        shop = ShopifySandbox(
+            access_token=token,
+            webhook_secret=hook,
+            clock=clock,
+            random=random.Random(1),
+            domain=f"{DOMAIN}.myshopify.com",
+        )
+        for sku, place in places.items():
+            shop.add_article(sku, SHOWN_BEFORE, item_id=place.item_id, location_id=place.location_id)
+        return shop
+    erp = ErpSandbox(clock, random.Random(1), api_key=token, signing_secret=sign, webhook_secret=hook)
+    for sku in places:
         erp.add(sku, SHOWN_BEFORE)
     return erp
 
@@ -97,28 +120,24 @@ def channel_of(name: str) -> Channel:
     fields = {
         ERP: {"base_url": "https://erp.example.com", "api_key_env": "TOKEN", "signing_secret_env": "SIGN"},
         WOO: {"store_url": "https://woo.example.com", "consumer_key_env": "TOKEN", "consumer_secret_env": "SIGN"},
-        SHOPIFY: {"shop_url": "https://shop-main.myshopify.com", "access_token_env": "TOKEN"},
+        SHOPIFY: {"shop_url": f"https://{DOMAIN}.myshopify.com", "access_token_env": "TOKEN"},
     }
     settings = VENDORS[PLATFORMS[name]].settings.model_validate({**fields[name], "webhook_secret_env": "HOOK"})
     limits = {"rate": 10.0, "burst": 20.0} if name == WOO else {}
     return Channel(name=name, platform=PLATFORMS[name], environment="sandbox", settings=settings, limits=limits)
 
 
-def fill(engine: Engine, name: str, skus: list[str]) -> None:
+def fill(engine: Engine, name: str, places: dict[str, LevelReference]) -> None:
     """Put SKUs and listings into an empty database by the doors that imports use."""
     by: dict[str, Any] = {"actor": "benchmark", "reason": "", "now": START}
     with write_transaction(engine) as connection:
         moves = VENDORS[PLATFORMS[name]].moves_own_number
         channels.register(connection, name, PLATFORMS[name], "sandbox", moves, Rules(), START, START)
         channels.approve_first_push(connection, name, **by)
-        set_skus(connection, [Sku(sku) for sku in skus], **by)
-        listings = [Listing(name, sku, sku, platform_sku=sku) for sku in skus]
-        if name != ERP:
-            places = [(sku, level_of(name, sku), variant_of(name, sku)) for sku in skus]
-            listings = [
-                Listing(name, sku, level.item_id, level.location_id, platform_sku=sku, variant_id=variant)
-                for sku, level, variant in places
-            ]
+        set_skus(connection, [Sku(sku) for sku in places], **by)
+        listings = [
+            Listing(name, sku, place.item_id, place.location_id, platform_sku=sku) for sku, place in places.items()
+        ]
         set_listings(connection, listings, **by)
 
 
@@ -133,8 +152,9 @@ def count(ws: Workspace, skus: list[str], quantity: int) -> None:
 def measure(name: str, listings: int) -> None:
     """Build one channel, work on it and print its figures."""
     clock = VirtualClock(START)
-    skus, channel, meter = skus_listed(name, listings), channel_of(name), Meter()
-    shop = stand_in(name, skus, clock)
+    places = {f"SKU-{number:06d}": place_of(name, number) for number in range(listings)}
+    channel, meter = channel_of(name), Meter()
+    shop = stand_in(name, places, clock)
     with tempfile.TemporaryDirectory(prefix="invsync-") as folder:
         data = Path(folder)
         home = Home(root=data, data=data, database_url=f"sqlite:///{data}/stock.db", channels_file=data / "none")
@@ -150,10 +170,10 @@ def measure(name: str, listings: int) -> None:
             environ=SECRETS,
             transport=lambda _: InProcessTransport(lambda request: meter.through(shop.handle, request), clock),
         )
-        fill(engine, name, skus)
+        fill(engine, name, places)
         limits = ws.platform(channel).limits
         for work, quantity in (("first_push", COUNTED_FIRST), ("push", COUNTED_LATER)):
-            count(ws, skus, quantity)
+            count(ws, list(places), quantity)
             began, cpu = _begin(ws, meter)
             report = push_channel(ws, name, run_id=work, deadline=clock.now() + LONGEST)
             if report.acknowledged != listings or report.left or report.waiting or report.problem:

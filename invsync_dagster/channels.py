@@ -59,6 +59,11 @@ class Channel:
     differences: Literal["repair", "report", "adopt"] = "repair"
     disabled_reason: str = ""
 
+    @property
+    def title(self) -> str:
+        """Its name, and that it is a sandbox if it is one: what people read."""
+        return f"{self.name} (sandbox)" if self.environment == "sandbox" else self.name
+
     def credential_variables(self) -> list[str]:
         """Return the names of the environment variables whose values the platform checks when we call it."""
         values = self.settings.model_dump()

@@ -15,6 +15,7 @@ from invsync_dagster.cli.holding import held_group
 from invsync_dagster.cli.importing import import_command, imports_group
 from invsync_dagster.cli.inbox import inbox_group
 from invsync_dagster.cli.keeping import move_database_command, upgrade_command
+from invsync_dagster.cli.listing import listings_group
 from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
 from invsync_dagster.cli.seeing import explain_command, status_command
 
@@ -34,6 +35,7 @@ for command in (
     approve_command,
     discover_command,
     held_group,
+    listings_group,
     channels_group,
     inbox_group,
     upgrade_command,

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.environment import load_env_file
-from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.refusals import FileError
@@ -52,6 +52,8 @@ class Commands(click.Group):
             raise RefusedError(str(error)) from error
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
+        except DatabaseGoneError as error:
+            raise RefusedError(str(error)) from error
         except DBAPIError as error:
             raise RefusedError(
                 f"the database can't be used: {error.orig}; `make setup` creates and migrates it"

@@ -82,26 +82,24 @@ def _push_row(report: PushReport) -> tuple[object, ...]:
 def preview_command(channel: str, as_json: bool) -> None:
     """What a push would change at CHANNEL: reads every listing there, and writes nothing."""
     with workspace() as ws:
-        configured(ws, channel)
+        title = configured(ws, channel).title
         preview = preview_channel(ws, channel)
     if as_json:
         rows = [{**asdict(row), "move": row.move} for row in preview.changes]
         print_json({"channel": channel, "totals": preview.totals(), "changes": rows})
     else:
-        show_preview(preview)
+        show_preview(preview, title)
 
 
-def show_preview(preview: Preview, largest: int = LARGEST) -> None:
+def show_preview(preview: Preview, title: str, largest: int = LARGEST) -> None:
     """Print the totals and the largest moves of a preview."""
     rows = [(row.sku, row.product_name, row.shown, row.desired, f"{row.move:+d}") for row in preview.changes[:largest]]
     if rows:
-        print_table(f"{preview.channel}: largest moves", ("sku", "product", "shows", "should show", "move"), rows)
+        print_table(f"{title}: largest moves", ("sku", "product", "shows", "should show", "move"), rows)
     totals = preview.totals()
     click.echo(
-        "{channel}: {levels} listings, {equal} as they should be, {raised} raised, {lowered} lowered, of these {zeroed} to 0, "
-        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(
-            channel=preview.channel, **totals
-        )
+        "{title}: {levels} listings, {equal} as they should be, {raised} raised, {lowered} lowered, of these {zeroed} to 0, "
+        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(title=title, **totals)
     )
 
 
@@ -111,7 +109,7 @@ def show_preview(preview: Preview, largest: int = LARGEST) -> None:
 def approve_command(channel: str, actor: str, reason: str) -> None:
     """Allow the first push of CHANNEL; nothing is written there before. Look at its preview first."""
     with workspace() as ws:
-        configured(ws, channel)
+        title = configured(ws, channel).title
         with write_transaction(ws.engine) as connection:
             channel_rows.approve_first_push(connection, channel, actor=actor, reason=reason, now=ws.clock.now())
-    click.echo(f"{channel}: its pushes are approved by {actor}")
+    click.echo(f"{title}: its pushes are approved by {actor}")

@@ -65,7 +65,7 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
             dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than acknowledged.")
         ],
         description=(
-            f"What **{name}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
+            f"What **{channel.title}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
             "and repaired by the same rules as a push.\n\n"
             "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
             "(Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "

@@ -50,8 +50,8 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
             )
         ],
         description=(
-            f"All that **{name}** lists, compared with its mapping: what isn't mapped (with the SKU that it may be), doubly "
-            "mapped, renamed and gone. Nothing is mapped by it: it writes a mapping file to correct and import "
+            f"All that **{channel.title}** lists, compared with its mapping: what isn't mapped (with the SKU that it may "
+            "be), doubly mapped, renamed and gone. Nothing is mapped by it: it writes a mapping file to correct and import "
             "(docs/mapping.md). A mapped listing that is gone is stopped, and waits in review.\n\n"
             "*Red* means that the channel couldn't be asked, or that its answer can't be true: it lists nothing, or another "
             "shop's goods. Then nothing was changed. *A red check* counts what a person has to look at."

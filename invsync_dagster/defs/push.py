@@ -121,7 +121,7 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
         tags=platform_tags(channel),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=6 * usual, warn_window=3 * usual),
         description=(
-            f"What the pushes to **{channel.name}** did: each level whose number was out of step was written, or read "
+            f"What the pushes to **{channel.title}** did: each level whose number was out of step was written, or read "
             "and settled.\n\n"
             "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the "
             "deadline); the other channels went on. The check `pushed` says why and what to do. Nothing is lost: what "

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, select, update
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.rules import LOW_STOCK, RuleValues
@@ -71,6 +71,14 @@ def register(
     if row["status"] == "paused" and row["status_reason"] == MISSING:
         wanted |= {"status": "active", "status_reason": ""}
     return _change(connection, dict(row), wanted, "channel configured", CONFIGURATION, "", now)
+
+
+def rehearses() -> ColumnElement[bool]:
+    """The condition on `channels` of a sandbox beside production channels: it gets the numbers that real shops show, and what
+    it sells or counts must not change them. Where all channels are sandboxes, the stock is one too."""
+    others = channels.alias()
+    real = exists().where(others.c.environment == "production", others.c.status != "retired")
+    return and_(channels.c.environment == "sandbox", real).label("rehearses")
 
 
 def pause_missing(connection: Connection, configured: Collection[str], now: datetime) -> list[str]:

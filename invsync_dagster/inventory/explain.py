@@ -132,6 +132,7 @@ def _listings(connection: Connection, stock: Row[Any], channel: str | None) -> I
         attempts = tuple(_attempts(connection, stock.sku, level.id))
         yield ListingExplanation(
             channel=its_channel.name,
+            environment=its_channel.environment,
             platform_sku=listing.platform_sku,
             item_id=listing.platform_item_id,
             location_id=listing.platform_location_id,

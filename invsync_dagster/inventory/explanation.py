@@ -78,6 +78,7 @@ class ListingExplanation:
     """One listing and the level behind it; quantities in units, None where nothing is known."""
 
     channel: str
+    environment: str
     platform_sku: str
     item_id: str
     location_id: str
@@ -112,7 +113,7 @@ class ListingExplanation:
     def lines(self) -> list[str]:
         level = self.item_id + (f" at {self.location_id}" if self.location_id else "")
         lines = [
-            f"{self.channel}: {self.verdict}",
+            self.channel + (" (sandbox)" if self.environment == "sandbox" else "") + f": {self.verdict}",
             f"  listing {self.platform_sku or '-'}, level {level}"
             + (f" ({self.status_reason})" if self.status_reason else ""),
             f"  reading: {_number(self.observed)} at {in_utc(self.observed_at)}",

@@ -41,8 +41,9 @@ class Applied:
     """What a batch did.
 
     `duplicates` are deliveries that had been applied before, `unchanged` and `older` documents of lines that say nothing
-    new, `unresolved` lines and counts that fit no listing, `ignored` lines without effect, `held` counts that wait for a
-    person, `unclear` orders to be asked for, `quarantined` reasons by the receipts of deliveries that fit no listing.
+    new, `unresolved` lines and counts that fit no listing, `ignored` lines and counts without effect, `held` counts that
+    wait for a person, `unclear` orders to be asked for, `quarantined` reasons by the receipts of deliveries that fit no
+    listing.
     """
 
     entries: int = 0
@@ -96,6 +97,9 @@ def _apply(
 
     troubles: dict[str, tuple[str, str]] = {}  # by receipt: state and reason
     for channel in sorted({inbound.channel for inbound in fresh if inbound.content.counts}):
+        if facts[channel].rehearses:
+            applied.ignored += sum(len(inbound.content.counts) for inbound in fresh if inbound.channel == channel)
+            continue
         outcome = counts.apply_channel(
             book,
             counts.CountSource(channel, facts[channel].contains, facts[channel].lag_seconds),

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, or_, select
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
+from invsync_dagster.inventory.channels import rehearses
 from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, frozen, judge
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import channels, order_lines
@@ -21,17 +22,22 @@ from invsync_dagster.inventory.tables import channels, order_lines
 Key = tuple[str, str, str]  # channel, order, line
 
 BEFORE_CUT_OVER = "the order is from before the channel's cut-over"
+REHEARSAL = "a sandbox beside production channels: its orders don't move the stock"
 KEPT_BY_PLATFORM = "the listing is excluded: the platform keeps this stock itself"
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
-    """What booking needs to know of a channel. `contains` and `lag_seconds` speak of the counts that it sends."""
+    """What booking needs to know of a channel. `contains` and `lag_seconds` speak of the counts that it sends.
+
+    `rehearses`: a sandbox beside production channels, whose orders and counts have no effect.
+    """
 
     moves_own_number: bool = True
     cut_over_at: datetime | None = None
     contains: tuple[str, ...] = ()
     lag_seconds: float = 0.0
+    rehearses: bool = False
 
 
 class Assigned(Enum):
@@ -57,7 +63,7 @@ def channel_facts(connection: Connection, names: Collection[str]) -> dict[str, C
     """Read the facts of channels; one that isn't registered has the defaults, and no listings."""
     rows = connection.execute(_FACTS, {"names": list(names)})
     facts = dict.fromkeys(names, ChannelFacts())
-    facts |= {name: ChannelFacts(moves, cut, tuple(contains), lag) for name, moves, cut, contains, lag in rows}
+    facts |= {name: ChannelFacts(moves, cut, tuple(contains), *rest) for name, moves, cut, contains, *rest in rows}
     return facts
 
 
@@ -67,6 +73,7 @@ _FACTS = select(
     channels.c.cut_over_at,
     channels.c.contains_orders_of,
     channels.c.count_lag_seconds,
+    rehearses(),
 ).where(channels.c.name.in_(bindparam("names", expanding=True)))
 
 
@@ -200,7 +207,7 @@ def _new_line(key: Key, document: Document, facts: ChannelFacts) -> Line:
         booked_restocked=0,
         created_at=document.created_at,
         updated_at=document.updated_at,
-        ignored_reason=BEFORE_CUT_OVER if early else "",
+        ignored_reason=REHEARSAL if facts.rehearses else BEFORE_CUT_OVER if early else "",
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, not_, select
 
+from invsync_dagster.inventory.channels import rehearses
+from invsync_dagster.inventory.lines import REHEARSAL
 from invsync_dagster.inventory.tables import (
     central_inventory,
     channels,
@@ -24,7 +26,7 @@ from invsync_dagster.inventory.tables import (
 WINDOW = timedelta(hours=1)  # of the success rate and the syncs
 
 COLUMNS = (
-    "channel", "state", "active", "in step", "out of step", "held", "review", "paused",
+    "channel", "environment", "state", "active", "in step", "out of step", "held", "review", "paused",
     "oldest change", "last push", "success, last hour", "syncs, last hour",
 )  # fmt: skip
 
@@ -41,6 +43,7 @@ class ChannelStatus:
     channel: str
     platform: str
     environment: str
+    rehearses: bool
     state: str
     reason: str
     active: int
@@ -114,6 +117,7 @@ class Status:
         return [
             (
                 one.channel,
+                one.environment,
                 one.state,
                 *(
                     str(number)
@@ -131,6 +135,8 @@ class Status:
         """What needs attention, one sentence each."""
         notes = [f"{one.channel}: {one.state}, {one.reason}" for one in self.channels if one.reason]
         for one in self.channels:
+            if one.rehearses:
+                notes.append(f"{one.channel}: {REHEARSAL}; its numbers are kept in step")
             if one.unresolved_lines:
                 notes.append(
                     f"{one.channel}: {one.unresolved_lines} order lines belong to no listing; import their mapping"
@@ -208,7 +214,9 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     )
     unclear = _by_channel(connection, select(unclear_orders.c.channel, func.count()).group_by(unclear_orders.c.channel))
     result = []
-    for row in connection.execute(select(channels).where(channels.c.status != "retired").order_by(channels.c.name)):
+    for row in connection.execute(
+        select(channels, rehearses()).where(channels.c.status != "retired").order_by(channels.c.name)
+    ):
         number = listings.get(row.name, {})
         out_of_step, uncertain, since = changes.get(row.name, (0, 0, None))
         done, failed, succeeded = attempts.get(row.name, (0, 0, 0))
@@ -218,6 +226,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
                 channel=row.name,
                 platform=row.platform,
                 environment=row.environment,
+                rehearses=row.rehearses,
                 state=state,
                 reason=reason,
                 active=number.get("active", 0),

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, update
 
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.lines import channel_facts
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
 from invsync_dagster.settings import ImportLimits
 from invsync_dagster.sync.levels import Doubt, LevelState
@@ -88,15 +89,19 @@ def adopt(
 
     The difference is booked, never the reading: what a buffer, a sale meanwhile or an availability below 0 hides stays.
     A listing with a percentage, a maximum or a minimum, or one that showed 0, leaves open how many units the edit meant, and
-    more than the import limits let pass unseen is no edit: these are reported.
+    more than the import limits let pass unseen is no edit: these are reported. So is all that a sandbox beside production
+    channels shows.
     """
     plain = _with_plain_rules(connection, [one.level_id for one in found])
     units = sum(abs(one.observed - one.expected) for one in found)
     book = Book(connection, now=now, run_id=run_id)
     book.load({one.difference.sku for one in found})
     level, adopted = inventory_levels.c, set()
+    rehearses = channel_facts(connection, [channel])[channel].rehearses
     for one in found:
-        if len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units:
+        if rehearses:
+            one.difference.done = "reported: a sandbox beside production channels changes no stock"
+        elif len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units:
             one.difference.done = f"reported: {len(found)} listings, {units} units at once are too many to adopt unseen"
         elif one.level_id not in plain or one.expected == 0 or one.observed == 0:
             one.difference.done = "reported: its rules leave open how many are on hand"

@@ -17,7 +17,7 @@ from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels, operator_actions
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, operator_actions, platform_mapping
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World
@@ -315,3 +315,39 @@ def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stock
     assert [row["central_sku"] for row in json.loads(invoke("held", "list", "--json").stdout)] == ["0071"]
     refused = invoke("held", "approve", "erp_main", "A-1", "--reason", "again")
     assert (refused.exit_code, refused.stderr) == (2, "invsync: nothing is held on 'erp_main' of A-1\n")
+
+
+def states(home: Home) -> dict[str, str]:
+    engine = open_database(home.database_url)
+    with engine.connect() as connection:
+        rows = connection.execute(select(platform_mapping.c.central_sku, platform_mapping.c.status)).all()
+    engine.dispose()
+    return dict(rows)
+
+
+def test_a_sku_is_paused_nothing_is_written_and_it_is_read_first_when_it_goes_on(
+    stocked: Home, erp: World, invoke: Invoke
+) -> None:
+    invoke("approve", "erp_main", "--reason", "looked")
+    assert invoke("sync", "0071", "A-1").exit_code == 0
+    assert shown(erp) == {"0071": 8, "A-1": 2}
+    told = invoke("listings", "pause", "0071", "--actor", "ada", "--reason", "recall")
+    assert (told.exit_code, told.stdout) == (0, "1 listings: paused\n")
+    assert states(stocked) == {"0071": "paused", "A-1": "active"}
+    (stocked.root / "inventory.csv").write_text(INVENTORY.replace(",10,0", ",7,0").replace(",5,1", ",4,1"))
+    assert invoke("import", stocked.root / "inventory.csv").exit_code == 0
+    invoke("sync", "0071", "A-1")
+    assert shown(erp) == {"0071": 8, "A-1": 1}
+    assert "paused: the channel's number is left as it is" in invoke("explain", "0071").stdout
+    assert invoke("listings", "resume", "0071", "--channel", "erp_main", "--reason", "over").exit_code == 0
+    (report,) = json.loads(invoke("sync", "0071", "--json").stdout)
+    assert report["read"] + report["pushed"] > 0
+    assert shown(erp) == {"0071": 5, "A-1": 1}
+
+
+def test_what_is_not_paused_cannot_be_resumed_and_an_unknown_sku_is_named(stocked: Home, invoke: Invoke) -> None:
+    told = invoke("listings", "resume", "0071", "--reason", "none")
+    assert (told.exit_code, told.stderr) == (2, "invsync: 0071 has no listing that is paused\n")
+    told = invoke("listings", "pause", "0071", "0072", "--reason", "none")
+    assert (told.exit_code, "0071" in told.stderr) == (2, True)
+    assert set(states(stocked).values()) == {"active"}

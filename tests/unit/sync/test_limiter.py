@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,10 @@ def test_the_background_alone_reaches_the_rate_though_it_wakes_late(
         started += not wait
         wakes[worker] += wait + late
     assert 0.97 <= started * cost / rate / 60 <= 1.02
+
+
+def test_a_long_row_of_calls_gains_nothing_by_rounding() -> None:
+    limiter = a_limiter(a_database(), rate=10.0, burst=1.0)
+    today, calls = 1_772_400_000.1, 400
+    waits = [limiter.reserve(1, today, NEVER) for _ in range(calls + 1)]
+    assert 0.0 <= Fraction(waits[-1] or 0.0) - Fraction(calls, 10) < calls * 1e-6
