@@ -24,6 +24,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
     or_,
@@ -489,12 +490,14 @@ listing_walks = Table(
     Index("ix_listing_walks_channel", "channel"),
 )
 
-# What a walk saw, in the platform's order. Several listings may share a level, and an item may have several levels.
+# What a walk saw; `position` is the platform's order. Several listings may share a level, and an item may have several
+# levels. In the order of the levels, since nearly all questions ask for one: SQLite rather reads a whole walk by the primary
+# key than a level of it by another index.
 walked_listings = Table(
     "walked_listings",
     metadata,
-    Column("walk_id", BigInteger, ForeignKey("listing_walks.id"), primary_key=True, autoincrement=False),
-    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("walk_id", BigInteger, ForeignKey("listing_walks.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),
     Column("item_id", Text, nullable=False),
     Column("location_id", Text, nullable=False, default=""),
     Column("listing_id", Text, nullable=False, default=""),
@@ -503,7 +506,8 @@ walked_listings = Table(
     Column("title", Text, nullable=False, default=""),
     Column("quantity", BigInteger),
     Column("problem", Text, nullable=False, default=""),
-    Index("ix_walked_listings_level", "walk_id", "item_id", "location_id"),
+    PrimaryKeyConstraint("walk_id", "item_id", "location_id", "position"),
+    Index("ix_walked_listings_position", "walk_id", "position"),
     Index("ix_walked_listings_platform_sku", "walk_id", "platform_sku"),
     sqlite_with_rowid=False,
 )
