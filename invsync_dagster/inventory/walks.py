@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, case, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, exists, func, insert, select, text, update
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import write_transaction
@@ -92,6 +92,16 @@ def add(connection: Connection, walk: int, position: int, listings: Sequence[Wal
         for place, one in enumerate(listings, position)
     ]
     insert_rows(connection, walked_listings, _TABLE_COLUMNS, rows)
+
+
+def count_kept(connection: Connection) -> None:
+    """Let PostgreSQL look at what was kept, once a walk is complete, and at what it is compared with: it takes rows of this
+    minute for a few, and would compare each listing with all (4.5 s for one query of 10,000 listings, instead of 0.2)."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ANALYZE)
+
+
+_ANALYZE = text("ANALYZE walked_listings, platform_mapping, central_inventory")
 
 
 def believe(connection: Connection, walk: int, listings: int, now: datetime) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from invsync_dagster.inventory import walks
 from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
+from invsync_dagster.inventory.database import NOT_STORABLE, side_transaction, write_transaction
 from invsync_dagster.inventory.discovery import GONE, UNMAPPED, Finding, Kind, mapped_findings, unlisted_skus
 from invsync_dagster.inventory.imports.proposals import write_mapping
 from invsync_dagster.inventory.listings import send_to_review
@@ -138,6 +138,8 @@ def _walk(ws: Workspace, walk: int, calls: Calls) -> int:
             _keep(ws, walk, listings, waiting)
             listings += len(waiting)
             waiting = []
+    with side_transaction(ws.engine) as connection:
+        walks.count_kept(connection)
     return listings
 
 

@@ -41,8 +41,8 @@ def upgrade() -> None:
         sa.Column("quantity", sa.BigInteger(), nullable=True),
         sa.Column("problem", TEXT, nullable=False),
         sa.ForeignKeyConstraint(["walk_id"], ["listing_walks.id"], name=op.f("fk_walked_listings_walk_id")),
-        sa.PrimaryKeyConstraint("walk_id", "position", name=op.f("pk_walked_listings")),
+        sa.PrimaryKeyConstraint("walk_id", "item_id", "location_id", "position", name=op.f("pk_walked_listings")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_walked_listings_level", "walked_listings", ["walk_id", "item_id", "location_id"], unique=False)
+    op.create_index("ix_walked_listings_position", "walked_listings", ["walk_id", "position"], unique=False)
     op.create_index("ix_walked_listings_platform_sku", "walked_listings", ["walk_id", "platform_sku"], unique=False)

@@ -1,0 +1,54 @@
+"""The tables of the stock: their columns, keys, and the partial index that is the work queue.
+
+Times are UTC (`UtcDateTime`), quantities are units, sequences are positions in `stock_ledger`. Alembic migrations under
+`inventory/migrations` create them; a test holds the two against each other. They are imported from here, so that `metadata`
+has all of them wherever it is used.
+
+Those that are only ever found by their key of texts are kept in its order (SQLite: `sqlite_with_rowid=False`): half the
+look-ups.
+"""
+
+from __future__ import annotations
+
+from invsync_dagster.inventory.tables.channels import (
+    NOTHING_KNOWN,
+    channels,
+    inventory_levels,
+    is_change,
+    listing_walks,
+    platform_mapping,
+    rate_limits,
+    walked_listings,
+)
+from invsync_dagster.inventory.tables.columns import UtcDateTime, metadata
+from invsync_dagster.inventory.tables.records import deliveries, imports, operator_actions, sync_logs, unclear_orders
+from invsync_dagster.inventory.tables.stock import (
+    central_inventory,
+    daily_closings,
+    order_lines,
+    stock_counts,
+    stock_ledger,
+)
+
+__all__ = [
+    "NOTHING_KNOWN",
+    "UtcDateTime",
+    "central_inventory",
+    "channels",
+    "daily_closings",
+    "deliveries",
+    "imports",
+    "inventory_levels",
+    "is_change",
+    "listing_walks",
+    "metadata",
+    "operator_actions",
+    "order_lines",
+    "platform_mapping",
+    "rate_limits",
+    "stock_counts",
+    "stock_ledger",
+    "sync_logs",
+    "unclear_orders",
+    "walked_listings",
+]

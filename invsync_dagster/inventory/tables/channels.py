@@ -1,0 +1,240 @@
+"""The tables of the channels: their rules and limits, their listings, the levels with the work queue, and what a walk saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    or_,
+)
+
+from invsync_dagster.inventory.tables.columns import Identity, Text, UtcDateTime, metadata
+
+# One row a channel: the rules in force, its life cycle, and what is known of it. `channels.yaml` feeds the first part.
+channels = Table(
+    "channels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("platform", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("status", Text, nullable=False, default="active"),  # active | paused | retired
+    Column("status_reason", Text, nullable=False, default=""),
+    Column("moves_own_number", Boolean, nullable=False, default=True),
+    Column("buffer", BigInteger, nullable=False, default=0),
+    Column("percent", BigInteger, nullable=False, default=100),
+    Column("minimum", BigInteger, nullable=False, default=0),
+    Column("maximum", BigInteger),
+    Column("dead_band", BigInteger, nullable=False, default=0),
+    Column("low_stock", BigInteger, nullable=False, default=5),  # at or below it no dead band holds
+    Column("zeroed_share", Float, nullable=False, default=0.2),  # limits of a change: see settings.ChangeLimits
+    Column("raised_share", Float, nullable=False, default=0.5),
+    Column("moved_minimum", BigInteger, nullable=False, default=20),
+    Column("rules_revision", BigInteger, nullable=False, default=0),
+    Column(
+        "recomputed_revision", BigInteger, nullable=False, default=0
+    ),  # below rules_revision: levels are still to be recomputed
+    Column(
+        "contains_orders_of", JSON, nullable=False, default=list
+    ),  # of a channel that sends counts: see stock_counts
+    Column("count_lag_seconds", Float, nullable=False, default=0.0),
+    Column("push_approved_at", UtcDateTime),  # nothing is written before the first push is approved
+    Column("push_approved_by", Text),
+    Column("cut_over_at", UtcDateTime),  # orders created before have no effect
+    Column("orders_known_until", UtcDateTime),  # end of the last order window that was applied
+    Column("stopped_reason", Text, nullable=False, default=""),  # dead credentials: no attempt until checked again
+    Column("stopped_at", UtcDateTime),
+    Column("last_push_at", UtcDateTime),
+    Column("last_success_at", UtcDateTime),
+)
+
+# One row a listing (a channel's offer of one SKU); `platform_name` holds the channel's name.
+platform_mapping = Table(
+    "platform_mapping",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("central_sku", Text, nullable=False),
+    Column("platform_name", Text, nullable=False),
+    Column("platform_sku", Text, nullable=False, default=""),
+    Column("platform_item_id", Text, nullable=False),
+    Column("platform_location_id", Text, nullable=False, default=""),
+    Column("platform_variant_id", Text, nullable=False, default=""),
+    Column("status", Text, nullable=False, default="active"),  # active paused needs_review excluded retired
+    Column("status_reason", Text, nullable=False, default=""),
+    Column("buffer", BigInteger),  # NULL: the channel's rule holds
+    Column("percent", BigInteger),
+    Column("minimum", BigInteger),
+    Column("maximum", BigInteger),
+    Column("dead_band", BigInteger),
+    Column("rules_revision", BigInteger, nullable=False, default=0),
+    Column("level_id", BigInteger, ForeignKey("inventory_levels.id"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("platform_name", "platform_item_id", "platform_location_id", "platform_sku"),
+    Index("ix_platform_mapping_central_sku", "central_sku"),
+    Index("ix_platform_mapping_level_id", "level_id"),
+    Index("ix_platform_mapping_variant", "platform_name", "platform_variant_id"),
+    Index("ix_platform_mapping_platform_sku", "platform_name", "platform_sku"),
+)
+
+NOTHING_KNOWN = -1  # of `effective_quantity`: no number of ours was ever acknowledged or accepted
+
+# One row a level. Every number stands beside its basis (ledger sequence, rules revision) and time.
+#   shared               whether several listings point at it
+#   desired              what it should show now, kept current in the transaction that changes the stock
+#   effective_quantity   what is on its way (accepted), else acknowledged: a change is measured against it
+#   expected             acknowledged, less own sales booked since (NULL: nothing known)
+#   uncertain            why the platform's number may differ from ours (NULL: certain)
+#   linger_until         until then a write whose answer was lost may still land
+#   touched              counts attempts and own-channel events; a reading is valid only if it stood still meanwhile
+#   held_*               a level that the breaker holds: its number when held, less what was sold since
+inventory_levels = Table(
+    "inventory_levels",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("location_id", Text, nullable=False, default=""),
+    Column("central_sku", Text, nullable=False),
+    Column("shared", Boolean, nullable=False, default=False),
+    Column("pushable", Boolean, nullable=False, default=True),
+    Column("stopped_reason", Text, nullable=False, default=""),
+    Column("desired", BigInteger, nullable=False, default=0),
+    Column("desired_sequence", BigInteger, nullable=False, default=0),
+    Column("rules_revision", BigInteger, nullable=False, default=0),
+    Column("out_of_step_since", UtcDateTime),
+    Column("effective_quantity", BigInteger, nullable=False, default=NOTHING_KNOWN),
+    Column("expected", BigInteger),
+    Column("attempt", BigInteger, nullable=False, default=0),
+    Column("sent_quantity", BigInteger),
+    Column("sent_at", UtcDateTime),
+    Column("sent_sequence", BigInteger),
+    Column("accepted_quantity", BigInteger),
+    Column("accepted_handle", Text),
+    Column("accepted_check_after", UtcDateTime),
+    Column("acknowledged_quantity", BigInteger),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_attempt", BigInteger),
+    Column("observed_quantity", BigInteger),
+    Column("observed_at", UtcDateTime),
+    Column("uncertain", Text),
+    Column("uncertain_since", UtcDateTime),
+    Column("linger_until", UtcDateTime),
+    Column("touched", BigInteger, nullable=False, default=0),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("claim", Text),
+    Column("claim_until", UtcDateTime),
+    Column("claim_worker", Text),
+    Column("failures", BigInteger, nullable=False, default=0),
+    Column("last_error", Text, nullable=False, default=""),
+    Column("held_quantity", BigInteger),
+    Column("held_sequence", BigInteger),
+    Column("held_desired", BigInteger),
+    Column("held_reason", Text, nullable=False, default=""),
+    UniqueConstraint("channel", "item_id", "location_id"),
+    Index("ix_inventory_levels_central_sku", "central_sku"),
+)
+
+
+Index(
+    "ix_inventory_levels_shared",
+    inventory_levels.c.central_sku,
+    sqlite_where=inventory_levels.c.shared.is_(True),
+    postgresql_where=inventory_levels.c.shared.is_(True),
+)
+
+
+# Each push looks for claims that were left behind: few among millions.
+Index(
+    "ix_inventory_levels_claims",
+    inventory_levels.c.channel,
+    sqlite_where=inventory_levels.c.claim.is_not(None),
+    postgresql_where=inventory_levels.c.claim.is_not(None),
+)
+
+
+# What the breaker holds: none on most days, and each cycle counts it.
+Index(
+    "ix_inventory_levels_held",
+    inventory_levels.c.channel,
+    sqlite_where=inventory_levels.c.held_quantity.is_not(None),
+    postgresql_where=inventory_levels.c.held_quantity.is_not(None),
+)
+
+
+def is_change() -> Any:
+    """The condition of the work queue: a pushable level that is out of step or uncertain."""
+    level = inventory_levels.c
+    return level.pushable.is_(True) & or_(level.desired != level.effective_quantity, level.uncertain.is_not(None))
+
+
+# Zeros and low stock go first, so the queue is ordered by what the level should show. The columns behind are what decides
+# whether and how a change is attempted: with them, finding 2,500 changes reads no row of a table of millions.
+Index(
+    "ix_inventory_levels_changes",
+    inventory_levels.c.channel,
+    inventory_levels.c.desired,
+    inventory_levels.c.due_at,
+    inventory_levels.c.claim,
+    inventory_levels.c.uncertain,
+    inventory_levels.c.expected,
+    inventory_levels.c.effective_quantity,
+    inventory_levels.c.pushable,
+    inventory_levels.c.central_sku,
+    sqlite_where=is_change(),
+    postgresql_where=is_change(),
+)
+
+# One reserved-time row a channel, shared by all processes: `ready_at` is when the bucket is full again,
+# in seconds since the epoch, `blocked_until` what a throttled answer told us.
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("ready_at", Float, nullable=False, default=0.0),
+    Column("blocked_until", Float, nullable=False, default=0.0),
+)
+
+# One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way.
+listing_walks = Table(
+    "listing_walks",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("listings", BigInteger, nullable=False, default=0),
+    Column("run_id", Text, nullable=False, default=""),
+    Index("ix_listing_walks_channel", "channel"),
+)
+
+# What a walk saw; `position` is the platform's order. Several listings may share a level, and an item may have several
+# levels. In the order of the levels, since nearly all questions ask for one: SQLite rather reads a whole walk by the primary
+# key than a level of it by another index.
+walked_listings = Table(
+    "walked_listings",
+    metadata,
+    Column("walk_id", BigInteger, ForeignKey("listing_walks.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("location_id", Text, nullable=False, default=""),
+    Column("listing_id", Text, nullable=False, default=""),
+    Column("variant_id", Text, nullable=False, default=""),
+    Column("platform_sku", Text, nullable=False, default=""),
+    Column("title", Text, nullable=False, default=""),
+    Column("quantity", BigInteger),
+    Column("problem", Text, nullable=False, default=""),
+    PrimaryKeyConstraint("walk_id", "item_id", "location_id", "position"),
+    Index("ix_walked_listings_position", "walk_id", "position"),
+    Index("ix_walked_listings_platform_sku", "walk_id", "platform_sku"),
+    sqlite_with_rowid=False,
+)

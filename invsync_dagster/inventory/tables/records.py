@@ -1,0 +1,93 @@
+"""The tables of what came and what was done: attempts, deliveries, unclear orders, imports, and people's decisions."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Table
+
+from invsync_dagster.inventory.tables.columns import Identity, Text, UtcDateTime, metadata
+
+# Append-only: every attempt, reading and repair with its outcome; `platform` holds the channel's name.
+sync_logs = Table(
+    "sync_logs",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("timestamp", UtcDateTime, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("action", Text, nullable=False),  # push read drift take_over hold approve
+    Column("old_quantity", BigInteger),
+    Column("new_quantity", BigInteger),
+    Column("status", Text, nullable=False),  # acknowledged accepted rejected not_sent unknown observed
+    Column("error_message", Text, nullable=False, default=""),
+    Column("code", Text, nullable=False, default=""),
+    Column("level_id", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False, default=0),
+    Column("ledger_sequence", BigInteger, nullable=False, default=0),
+    Column("rules_revision", BigInteger, nullable=False, default=0),
+    Column("started_at", UtcDateTime),
+    Column("idempotency_key", Text, nullable=False, default=""),
+    Column("run_id", Text, nullable=False, default=""),
+    Index("ix_sync_logs_level_id", "level_id", "id"),
+    Index("ix_sync_logs_sku", "sku", "id"),
+    Index("ix_sync_logs_timestamp", "timestamp"),
+)
+
+# One row a delivery, written in the ledger's transaction: two runs over one file change nothing.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("receipt_id", Text, primary_key=True),  # <segment>:<index>
+    Column("channel", Text, nullable=False),
+    Column("topic", Text, nullable=False, default=""),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("applied_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),  # applied | quarantined | held
+    Column("reason", Text, nullable=False, default=""),
+    Column("run_id", Text, nullable=False, default=""),
+    sqlite_with_rowid=False,
+)
+
+# Orders whose whole document must be asked of the platform before they can be booked.
+unclear_orders = Table(
+    "unclear_orders",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("order_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False, default=""),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+# Imports and held counts: what came, what it would do, who decided.
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # inventory | mapping | counts | unknown (a file that could not be read)
+    Column("file_name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("path", Text, nullable=False),  # the kept copy that an approval applies, from the imports folder
+    Column("state", Text, nullable=False),  # applied | held | dropped | rejected
+    Column("rows", Integer, nullable=False, default=0),
+    Column("applied_rows", Integer, nullable=False, default=0),
+    Column("rejected_rows", Integer, nullable=False, default=0),
+    Column("summary", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("decided_at", UtcDateTime),
+    Column("decided_by", Text, nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+    Column("run_id", Text, nullable=False, default=""),
+)
+
+# Append-only: what people and configuration changed (rules, status, mappings, approvals); its id is the rules revision.
+operator_actions = Table(
+    "operator_actions",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", JSON),
+    Column("after", JSON),
+    Column("reason", Text, nullable=False, default=""),
+)
