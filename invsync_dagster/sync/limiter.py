@@ -75,10 +75,11 @@ class Limiter:
             self._change(connection, _BLOCK, until=until)
 
     def learn(self, budget: Budget, reserved: float, now: float) -> None:
-        """Give back what a call that reserved `reserved` points did not spend, and tighten the row where the platform has
-        fewer points left than we thought. It is never loosened further: calls of other processes are on their way."""
+        """Give back what a call that reserved `reserved` points did not spend, take what it spent beyond them, and tighten
+        the row where the platform has fewer points left than we thought. It is never loosened further: calls of other
+        processes are on their way."""
         full_at = now + max(0.0, self.limits.burst - budget.available) / self.limits.rate
-        unspent = 0.0 if budget.spent is None else max(0.0, reserved - budget.spent)
+        unspent = 0.0 if budget.spent is None else reserved - budget.spent
         with side_transaction(self.engine) as connection:
             self._change(connection, _LEARN, full_at=full_at, unspent=unspent / self.limits.rate)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -30,8 +29,9 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce import errors
+from invsync_dagster.platforms.woocommerce.api import Api
 from invsync_dagster.platforms.woocommerce.listings import listing_of
 from invsync_dagster.platforms.woocommerce.orders import (
     document_of,
@@ -48,6 +48,8 @@ from invsync_dagster.platforms.woocommerce.windows import Window, window_from
 
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 ORDERS_A_PAGE = 50
+# Begins the cursors of the orders in the trash.
+_TRASH = "trash:"
 
 _PRODUCT_FIELDS = "id,type,name,sku,manage_stock,stock_quantity"
 _VARIATION_FIELDS = f"{_PRODUCT_FIELDS},parent_id"
@@ -67,11 +69,8 @@ class WooCommercePlatform:
         self, settings: WooCommerceSettings, signer: Signer, limits: Limits, transport: Transport, clock: Clock
     ) -> None:
         self._store = settings.store_url
-        self._base = f"{settings.store_url}/wp-json/wc/v3"
-        self._signer = signer
+        self._api = Api(settings.store_url, signer, transport, clock)
         self._limits = limits
-        self._transport = transport
-        self._clock = clock
         self._writes = Pace(limits.write_batch, limits.request_deadline)
         self._reads = Pace(limits.read_batch, limits.request_deadline)
         self._orders_pace = Pace(ORDERS_A_PAGE, limits.request_deadline)
@@ -111,7 +110,7 @@ class WooCommercePlatform:
         path = f"/products/{product}/variations/batch" if product else "/products/batch"
         update = [{"id": int(row.level.item_id), "stock_quantity": row.quantity} for row in rows]
         try:
-            answer = self._post(path, {"update": update}, _is_batch, len(rows))
+            answer = self._api.posted(path, {"update": update}, _is_batch, self._writes, len(rows))
         except PlatformError as error:
             return outcomes_of_failure(error, len(rows))
         found: dict[str, list[Mapping[str, Any]]] = {}
@@ -127,7 +126,10 @@ class WooCommercePlatform:
             return Outcome(Result.UNKNOWN, Recovery.SETTLE, "no_clear_result", words)
         entry = entries[0]
         if "error" in entry:
-            return errors.outcome_of_row_error(entry["error"], self._signer.secrets)
+            return errors.outcome_of_row_error(entry["error"], self._api.secrets)
+        if entry.get("status") == "trash":
+            # The store writes there too; a reading doesn't find it.
+            return _review("not_found", "this article is in the store's trash")
         if (problem := _unmanaged(entry)) is not None:
             return problem
         if whole_units(entry.get("stock_quantity")) == row.quantity:
@@ -153,12 +155,12 @@ class WooCommercePlatform:
             ids = ",".join(level.item_id for level in chosen)
             # `include` alone would give the first 10.
             query = {"include": ids, "per_page": str(MOST_ROWS), "_fields": fields}
-            entries, _ = self._list(path, query, self._reads, len(chosen))
+            entries, _ = self._api.listed(path, query, self._reads, len(chosen))
             with _understanding():
                 for entry in entries:
                     reading = _reading(entry)
                     found[reading.level] = reading
-        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        budget = self._told_of(calls) if calls else None
         return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
 
     # --- orders -----------------------------------------------------------------------------------------------------
@@ -168,18 +170,33 @@ class WooCommercePlatform:
 
         WooCommerce tells times in whole seconds, so both ends are rounded down to one, and its `modified_after` and
         `modified_before` leave out their own second. An order that changes while its window is listed moves behind the
-        page, and is found there again.
+        page, and is found there again. The status `any` leaves out the trash, so the last page is followed by a second
+        call for that: a trashed order whose webhook was lost would stay reserved for good.
         """
+        if cursor.startswith(_TRASH):
+            return self._changed_page("trash", cursor.removeprefix(_TRASH), since, until)
+        page = self._changed_page("any", cursor, since, until)
+        if page.cursor:
+            return page
+        trashed = self._changed_page("trash", "", since, until)
+        content = Content(
+            documents=page.content.documents + trashed.content.documents,
+            unclear_orders=page.content.unclear_orders + trashed.content.unclear_orders,
+        )
+        return OrdersPage(content, trashed.cursor, self._told_of(2))
+
+    def _changed_page(self, status: str, cursor: str, since: datetime, until: datetime) -> OrdersPage:
         window = window_from(cursor, since, until, self._orders_a_page)
         query = {
             "orderby": "modified",
             "order": "asc",
-            "status": "any",
+            "status": status,
             "dates_are_gmt": "true",
             "modified_after": window.after,
             "modified_before": window.before,
         }
-        return self._orders_page(query, window, "date_modified_gmt")
+        page = self._orders_page(query, window, "date_modified_gmt")
+        return replace(page, cursor=f"{_TRASH}{page.cursor}") if status == "trash" and page.cursor else page
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         """List the orders that are paid or on hold and not completed, oldest first; those with refunds as unclear ones.
@@ -198,23 +215,26 @@ class WooCommercePlatform:
 
     def _orders_page(self, query: dict[str, str], window: Window, timed_by: str) -> OrdersPage:
         asked = {**query, "page": str(window.page), "per_page": str(window.size), "_fields": _ORDER_FIELDS}
-        entries, _ = self._list("/orders", asked, self._orders_pace, window.size)
+        entries, _ = self._api.listed("/orders", asked, self._orders_pace, window.size)
         with _understanding():
             times = [moment(entry, timed_by) for entry in entries]
             kept, cursor = window.cut(times)
             whole, unclear = _split_whole([entries[index] for index in kept])
-        return OrdersPage(Content(documents=tuple(whole), unclear_orders=tuple(unclear)), cursor)
+        content = Content(documents=tuple(whole), unclear_orders=tuple(unclear))
+        return OrdersPage(content, cursor, self._told_of(1))
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         """Fetch whole orders by id with their refunds, those in the trash too, unknown ones left out. Raises `PlatformError`."""
         wanted = [order_id for order_id in dict.fromkeys(order_ids) if _ID.fullmatch(order_id)]
+        calls = 0
         found: dict[str, Mapping[str, Any]] = {}
         for status in ("any", "trash"):
             missing = [order_id for order_id in wanted if order_id not in found]
             for start in range(0, len(missing), ORDERS_A_PAGE):
                 ids = ",".join(missing[start : start + ORDERS_A_PAGE])
                 query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
-                entries, _ = self._list("/orders", query, self._orders_pace, 0)
+                entries, _ = self._api.listed("/orders", query, self._orders_pace, 0)
+                calls += 1
                 with _understanding():
                     found |= {identity(entry, "id"): entry for entry in entries}
         documents = []
@@ -224,10 +244,15 @@ class WooCommercePlatform:
                 if has_refunds(order):
                     fields = "id,date_created_gmt,line_items"
                     query = {"per_page": str(MOST_ROWS), "_fields": fields}
-                    entries, _ = self._list(f"/orders/{order_id}/refunds", query, self._orders_pace, 0)
+                    entries, _ = self._api.listed(f"/orders/{order_id}/refunds", query, self._orders_pace, 0)
+                    calls += 1
                     refunds = [refund_of(entry) for entry in entries]
                 documents.append(document_of(order, refunds))
-        return OrdersPage(Content(documents=tuple(documents)))
+        return OrdersPage(Content(documents=tuple(documents)), "", self._told_of(calls) if calls else None)
+
+    def _told_of(self, calls: int) -> Budget:
+        """What calls took of the host's patience: WooCommerce itself counts none."""
+        return Budget(self._limits.burst, self._limits.rate, float(calls))
 
     # --- listings and credentials -----------------------------------------------------------------------------------
 
@@ -242,7 +267,7 @@ class WooCommercePlatform:
             raise ValueError("this cursor was never given")
         fields = _PRODUCT_FIELDS if kind == "products" else _VARIATION_FIELDS
         query = {"orderby": "id", "order": "asc", "status": "any", "page": number, "per_page": str(MOST_ROWS)}
-        entries, pages = self._list(f"/{kind}", {**query, "_fields": fields}, self._reads, 0)
+        entries, pages = self._api.listed(f"/{kind}", {**query, "_fields": fields}, self._reads, 0)
         with _understanding():
             found = tuple(listing_of(entry) for entry in entries)
         # A host may strip the headers that count; then only a page that isn't full is surely the last.
@@ -252,46 +277,11 @@ class WooCommercePlatform:
 
     def check_credentials(self) -> None:
         """Return if the key may read orders and write products: an empty batch changes nothing. Raises `PlatformError`."""
-        self._list("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
+        self._api.listed("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
         # PHP writes an empty object as [].
-        self._post("/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), 0)
-
-    # --- one call ---------------------------------------------------------------------------------------------------
-
-    def _list(
-        self, path: str, query: Mapping[str, str], pace: Pace, rows: int
-    ) -> tuple[list[Mapping[str, Any]], int | None]:
-        """Return the entries of a page and how many pages there are, None where the answer doesn't say."""
-        response = self._send("GET", path, query, b"", pace, rows)
-        value = errors.json_of(response, _is_list, writing=False, secrets=self._signer.secrets)
-        pages = response.headers.get("x-wp-totalpages", "")
-        return value, int(pages) if pages.isascii() and pages.isdigit() else None
-
-    def _post(self, path: str, document: Mapping[str, Any], expected: Callable[[Any], bool], rows: int) -> Any:
-        body = json.dumps(document, separators=(",", ":")).encode()
-        response = self._send("POST", path, {}, body, self._writes, rows)
-        if response.status == 413:
-            self._writes.refused()
-        return errors.json_of(response, expected, writing=True, secrets=self._signer.secrets)
-
-    def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes, pace: Pace, rows: int) -> Response:
-        began = self._clock.now()
-        url, headers = self._signer.signed(method, f"{self._base}{path}", query, began)
-        # A host's page cache that answers for the REST API tells the numbers of long ago.
-        headers |= {"Accept": "application/json", "Cache-Control": "no-cache"}
-        if body:
-            headers["Content-Type"] = "application/json"
-        try:
-            response = self._transport.send(Request(method, url, headers, body), deadline=pace.deadline)
-        except TransportError as error:
-            if error.sent:
-                pace.lost()
-            raise errors.of_transport(error, writing=method == "POST") from error
-        if response.status in (502, 504):
-            pace.lost()
-        elif rows:
-            pace.answered(rows, (self._clock.now() - began).total_seconds())
-        return response
+        self._api.posted(
+            "/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), self._writes, 0
+        )
 
 
 @contextmanager
@@ -301,10 +291,6 @@ def _understanding() -> Iterator[None]:
         yield
     except NotUnderstoodError as error:
         raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, Mapping) and "id" in entry for entry in value)
 
 
 def _is_batch(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import unescape
 from typing import Any
 
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference
@@ -31,7 +32,8 @@ def listing_of(entry: Mapping[str, Any]) -> ChannelListing:
         listing_id=parent or number,
         variant_id=number if parent else "",
         platform_sku=_text(entry.get("sku")),
-        title=_text(entry.get("name")),
+        # Names are stored as HTML; a SKU is stored as it was typed.
+        title=unescape(_text(entry.get("name"))),
         quantity=None if problem else whole_units(entry.get("stock_quantity")),
         problem=problem,
     )

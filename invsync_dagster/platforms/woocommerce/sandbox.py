@@ -150,6 +150,10 @@ class WooCommerceSandbox:
         self._books.article(int(level.item_id)).quantity = quantity
         self._announce_article(self._books.article(int(level.item_id)))
 
+    def trash(self, level: LevelReference) -> None:
+        """Put an article into the trash: it is listed no more, and can be written all the same. Raises `StoreError`."""
+        self._books.article(int(level.item_id)).status = "trash"
+
     def remove(self, level: LevelReference) -> None:
         """Delete an article for good. Raises `KeyError`."""
         del self._books.articles[int(level.item_id)]
@@ -284,7 +288,8 @@ class WooCommerceSandbox:
         self._tokens -= 1
 
     def _list_articles(self, query: Mapping[str, str], *, variations: bool) -> Response:
-        found = [article for article in self._books.articles.values() if bool(article.parent) == variations]
+        found = [each for each in self._books.articles.values() if bool(each.parent) == variations]
+        found = [article for article in found if article.status != "trash"]
         if "sku" in query:
             # Commas separate SKUs, and variations are found beside products.
             skus = {*query["sku"].split(","), query["sku"]}

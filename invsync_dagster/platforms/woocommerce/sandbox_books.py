@@ -120,6 +120,11 @@ class Books:
             return self.article(article.parent)
         return None
 
+    def sku(self, number: int) -> str:
+        """Return the SKU that the store shows: a variation without one of its own bears its product's."""
+        article = self.article(number)
+        return article.sku or (self.article(article.parent).sku if article.parent else "")
+
     def shown(self, number: int) -> int | None:
         """Return the number that the store shows for an article, None where it keeps none."""
         keeper = self.keeper(number)
@@ -137,7 +142,7 @@ class Books:
         for number, quantity in units.items():
             article = self.article(number)
             line = SoldLine(
-                self._item(), article.parent or number, number if article.parent else 0, quantity, article.sku
+                self._item(), article.parent or number, number if article.parent else 0, quantity, self.sku(number)
             )
             lines[line.line] = line
         order = Order(self._post(), "checkout-draft", told(now), told(now), lines)

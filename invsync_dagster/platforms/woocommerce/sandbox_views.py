@@ -19,7 +19,7 @@ def article_view(books: Books, article: Article) -> dict[str, Any]:
         "name": article.name or article.sku,
         "type": article.kind,
         "status": article.status,
-        "sku": article.sku,
+        "sku": books.sku(article.number),
         "manage_stock": managed,
         "stock_quantity": quantity,
         "stock_status": status,

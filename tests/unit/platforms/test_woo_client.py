@@ -116,6 +116,18 @@ def test_a_row_that_does_not_confirm_its_number_is_unknown(row: dict[str, Any]) 
     assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
 
 
+def test_an_article_in_the_trash_is_for_review_whether_it_is_written_or_read() -> None:
+    stage = WooStage()
+    level = stage.store.add_product("A", 3)
+    stage.store.trash(level)
+    outcome = stage.write(level, 7)
+    assert (outcome.result, outcome.recovery, outcome.code) == (Result.REJECTED, Recovery.REVIEW, "not_found")
+    problem = stage.read(level).problem
+    assert problem is not None
+    assert (problem.recovery, problem.code) == (Recovery.REVIEW, "not_found")
+    assert stage.platform.listings().listings == ()
+
+
 def test_a_row_that_the_store_rejects_keeps_its_words() -> None:
     stage = WooStage()
     error = {"code": "woocommerce_rest_cannot_edit", "message": "No cs_fedcba9876543210 here.", "data": {"status": 403}}
@@ -355,6 +367,18 @@ def test_everything_is_listed_in_pages_with_awkward_skus_as_they_are() -> None:
     assert (on_product.level, on_product.listing_id, on_product.variant_id) == (shirt, shirt.item_id, small.item_id)
     assert (on_product.quantity, on_product.problem) == (9, "")
     assert (own.level, own.listing_id, own.variant_id, own.quantity) == (large, shirt.item_id, large.item_id, 3)
+
+
+def test_names_are_shown_as_they_were_typed_and_a_variation_without_sku_bears_its_products() -> None:
+    stage = WooStage()
+    product = stage.store.add_product("SHIRT", None, kind="variable", managed=False)
+    variation = stage.store.add_variation(product, "", 4)
+    listed = {"id": int(product.item_id), "type": "variable", "name": "B&amp;W &#8211; 5&quot;", "manage_stock": False}
+    stage.wire.answer_next(body([listed]))
+    (listing,) = stage.platform.listings().listings
+    assert listing.title == 'B&W \u2013 5"'
+    (listing,) = stage.platform.listings("variations:1").listings
+    assert (listing.level, listing.platform_sku) == (variation, "SHIRT")
 
 
 def test_a_full_page_without_the_headers_that_count_is_not_taken_for_the_last() -> None:

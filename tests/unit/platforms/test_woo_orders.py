@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError
+from invsync_dagster.platforms.woocommerce.client import ORDERS_A_PAGE
 from invsync_dagster.platforms.woocommerce.orders import document_of, refund_of
 from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.platforms.woocommerce.windows import Window, window_from
@@ -194,6 +195,43 @@ def test_an_order_in_the_trash_is_found_and_an_unknown_one_left_out() -> None:
     stage.store.set_status(order_id, "trash")
     content = stage.platform.orders([order_id, "999999", "x"]).content
     assert [(each.order_id, each.lines[0].cancelled) for each in content.documents] == [(order_id, 2)]
+
+
+def test_orders_put_into_the_trash_are_listed_beside_the_others_without_their_webhook() -> None:
+    stage = WooStage()
+    hat = stage.store.add_product("HAT", 500)
+    begin = stage.clock.now()
+    made = [stage.store.buy({hat: 1}) for _ in range(ORDERS_A_PAGE + 5)]
+    for order_id in made[:-1]:
+        stage.clock.advance(1)
+        stage.store.set_status(order_id, "trash")
+    stage.clock.advance(1)
+    found: dict[str, int] = {}
+    page = stage.platform.orders_changed(begin, stage.clock.now())
+    while True:
+        found |= {document.order_id: document.lines[0].cancelled for document in page.content.documents}
+        if not page.cursor:
+            break
+        page = stage.platform.orders_changed(begin, stage.clock.now(), page.cursor)
+    assert found == {**dict.fromkeys(made[:-1], 1), made[-1]: 0}
+
+
+def test_every_call_that_a_list_of_orders_took_is_told_to_the_budget() -> None:
+    stage = WooStage()
+    begin = stage.clock.now()
+    hat = stage.store.add_product("HAT", 50)
+    made = [stage.store.buy({hat: 2}) for _ in range(3)]
+    for order_id in made[:2]:
+        (line,) = stage.store.order(order_id).lines
+        stage.store.refund(order_id, {str(line): 1}, restock=True)
+    stage.clock.advance(1)
+    spent = []
+    for ask in (lambda: stage.platform.orders_changed(begin, stage.clock.now()), lambda: stage.platform.orders(made)):
+        before = len(stage.wire.requests)
+        budget = ask().budget
+        assert budget is not None
+        spent.append((budget.spent, len(stage.wire.requests) - before))
+    assert spent == [(2.0, 2), (3.0, 3)]
 
 
 # --- a whole life, held against the store's own number ---------------------------------------------------------------

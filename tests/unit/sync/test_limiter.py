@@ -64,6 +64,13 @@ def test_an_answer_gives_back_what_the_call_reserved_and_did_not_spend() -> None
     assert [limiter.reserve(1, 1000.0, NEVER) for _ in range(4)] == [0, 0, 0, 0.5]
 
 
+def test_an_answer_takes_what_its_calls_spent_beyond_what_was_reserved() -> None:
+    limiter = a_limiter(a_database())
+    assert limiter.reserve(1, 1000.0, NEVER) == 0
+    limiter.learn(Budget(available=4.0, restore_rate=2.0, spent=3.0), 1, 1000.0)
+    assert [limiter.reserve(1, 1000.0, NEVER) for _ in range(3)] == [0, 0.5, 1.0]
+
+
 def test_channels_have_budgets_of_their_own() -> None:
     engine = a_database()
     a_limiter(engine, "one").block(1030.0)

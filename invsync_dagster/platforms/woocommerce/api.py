@@ -1,0 +1,73 @@
+"""One call to a store's REST API: signed, given as much time as its host is worth, and understood or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.woocommerce import errors
+from invsync_dagster.platforms.woocommerce.pace import Pace
+from invsync_dagster.platforms.woocommerce.signing import Signer
+
+
+class Api:
+    """The API of one store. Every call raises `PlatformError` for all but what was asked for."""
+
+    def __init__(self, store_url: str, signer: Signer, transport: Transport, clock: Clock) -> None:
+        self._base = f"{store_url}/wp-json/wc/v3"
+        self._signer = signer
+        self._transport = transport
+        self._clock = clock
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What an answer must not be quoted with."""
+        return self._signer.secrets
+
+    def listed(
+        self, path: str, query: Mapping[str, str], pace: Pace, rows: int
+    ) -> tuple[list[Mapping[str, Any]], int | None]:
+        """Return the entries of a page and how many pages there are, None where the answer doesn't say.
+
+        `rows`: how many the call was for, 0 where that says nothing about the host's pace.
+        """
+        response = self._send("GET", path, query, b"", pace, rows)
+        value = errors.json_of(response, _is_list, writing=False, secrets=self.secrets)
+        pages = response.headers.get("x-wp-totalpages", "")
+        return value, int(pages) if pages.isascii() and pages.isdigit() else None
+
+    def posted(
+        self, path: str, document: Mapping[str, Any], expected: Callable[[Any], bool], pace: Pace, rows: int
+    ) -> Any:
+        """Return the answer to a document, of the form that `expected` knows."""
+        body = json.dumps(document, separators=(",", ":")).encode()
+        response = self._send("POST", path, {}, body, pace, rows)
+        if response.status == 413:
+            pace.refused()
+        return errors.json_of(response, expected, writing=True, secrets=self.secrets)
+
+    def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes, pace: Pace, rows: int) -> Response:
+        began = self._clock.now()
+        url, headers = self._signer.signed(method, f"{self._base}{path}", query, began)
+        # A host's page cache that answers for the REST API tells the numbers of long ago.
+        headers |= {"Accept": "application/json", "Cache-Control": "no-cache"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._transport.send(Request(method, url, headers, body), deadline=pace.deadline)
+        except TransportError as error:
+            if error.sent:
+                pace.lost()
+            raise errors.of_transport(error, writing=method == "POST") from error
+        if response.status in (502, 504):
+            pace.lost()
+        elif rows:
+            pace.answered(rows, (self._clock.now() - began).total_seconds())
+        return response
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, Mapping) and "id" in entry for entry in value)
