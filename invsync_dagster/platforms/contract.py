@@ -51,6 +51,7 @@ class Outcome:
 
     A compare-and-set that was refused is REJECTED with recovery SETTLE: nothing was written, read again.
     A good row in a call that was refused because of other rows is NOT_SENT with recovery RETRY.
+    A row that was refused for now, while others of its call were not, is REJECTED with recovery WAIT: it alone waits.
     """
 
     result: Result

@@ -70,7 +70,7 @@ def outcome_of_row(status: Any, errors: Any, secrets: Sequence[str]) -> Outcome:
     if number in _GONE or status == 404:
         return Outcome(Result.REJECTED, Recovery.REVIEW, code if number else "not_found", words)
     if status == 429 or _is_spent(words):
-        return Outcome(Result.NOT_SENT, Recovery.WAIT, "revisions_spent", words, SPENT_SECONDS)
+        return Outcome(Result.REJECTED, Recovery.WAIT, "revisions_spent", words, SPENT_SECONDS)
     if not isinstance(status, int) or status >= 500 or status < 300 or category in ("SYSTEM", "APPLICATION"):
         return Outcome(Result.UNKNOWN, Recovery.SETTLE, code, words)
     return Outcome(Result.REJECTED, Recovery.REJECT, code, words)
