@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Outcome:
 
     A compare-and-set that was refused is REJECTED with recovery SETTLE: nothing was written, read again.
     A good row in a call that was refused because of other rows is NOT_SENT with recovery RETRY.
+    A row that was refused for now, while others of its call were not, is REJECTED with recovery WAIT: it alone waits.
     """
 
     result: Result
@@ -158,7 +160,8 @@ class Limits:
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
     `location_id`; not a channel's to change. `orders_every`: changed orders are listed once so
-    many seconds of them are unknown, and not sooner.
+    many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in any 24 hours,
+    0 where nobody counts.
     """
 
     write_batch: int
@@ -174,6 +177,7 @@ class Limits:
     webhook_delay: float = 60.0
     one_location_a_write: bool = False
     orders_every: float = 0.0
+    writes_a_day: int = 0
 
 
 class Platform(Protocol):
@@ -217,6 +221,31 @@ class GreetedDoor(Protocol):
 
     def is_greeting(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Tell whether a form that came in is such a greeting; nothing else may come of it."""
+        ...
+
+
+@runtime_checkable
+class ChallengedDoor(Protocol):
+    """A door whose platform asks a webhook's address with a GET to prove whose it is."""
+
+    def challenge_answer(self, query: Mapping[str, str]) -> bytes | None:
+        """Return the JSON body to answer with, None if the query is no challenge; nothing else may come of it."""
+        ...
+
+
+@runtime_checkable
+class KeyedDoor(Protocol):
+    """A door whose platform signs with keys that it publishes: a key is fetched, apart from `verify`, and kept.
+
+    The sender names the key, so whoever fetches it bounds how often.
+    """
+
+    def wanted_key(self, headers: Mapping[str, str], now: datetime) -> str:
+        """Return the id of the key to fetch before `verify`, "" if none is wanted."""
+        ...
+
+    def fetch_key(self, key_id: str, transport: Transport, now: datetime) -> None:
+        """Fetch a key and keep it, or keep in mind that there is none; blocks. Raises `PlatformError` if it may be had later."""
         ...
 
 

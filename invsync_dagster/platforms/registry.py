@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms import amazon, erp, shopify, woocommerce
+from invsync_dagster.platforms import amazon, ebay, erp, shopify, woocommerce
 from invsync_dagster.platforms.amazon.settings import limits_with as amazon_limits
 from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
+from invsync_dagster.platforms.ebay.settings import limits_with as ebay_limits
 from invsync_dagster.platforms.erp.settings import limits_with as erp_limits
 from invsync_dagster.platforms.shopify.settings import limits_with as shopify_limits
 from invsync_dagster.platforms.transport import Transport
@@ -52,5 +53,6 @@ VENDORS: dict[str, Vendor] = {
         woocommerce_limits,
         moves_own_number=True,
     ),
+    "ebay": Vendor(ebay.EbaySettings, ebay.connect, ebay.door, ebay_limits, moves_own_number=True),
     "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, erp_limits, moves_own_number=False),
 }

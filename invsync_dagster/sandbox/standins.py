@@ -11,6 +11,7 @@ from invsync_dagster.channels import Channel
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.ebay import EbaySettings
 from invsync_dagster.platforms.erp import ErpSettings
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.shopify import ShopifySettings
@@ -20,6 +21,7 @@ from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
 from invsync_dagster.sandbox import faces
 from invsync_dagster.sandbox.amazon import AmazonStandIn
 from invsync_dagster.sandbox.buyers import Buyers
+from invsync_dagster.sandbox.ebay import EbayStandIn
 from invsync_dagster.sandbox.faces import Action, ActionError, Article, Shown, StandIn
 
 
@@ -33,6 +35,8 @@ def stand_in(
     secrets = channel.secrets(environ)
     if isinstance(channel.settings, AmazonSettings):
         return AmazonStandIn(channel.settings, secrets, articles, clock, random)
+    if isinstance(channel.settings, EbaySettings):
+        return EbayStandIn(channel.limits, secrets, articles, clock, random)
     if isinstance(channel.settings, ErpSettings):
         return ErpStandIn(secrets, articles, clock, random)
     if isinstance(channel.settings, ShopifySettings):

@@ -19,6 +19,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
@@ -219,12 +220,15 @@ def _write_batch(push: _Push) -> None:
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine) as connection:
         claims = claim_writes(connection, ws.worker, token, push.due(), calls.platform.limits, push.claim_until())
+        held = day_limit.waiting(connection, claims, calls.platform.limits, began)
     if not claims:
         return  # another worker was faster
-    rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims]
+    rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims if claim.level_id not in held]
     answer = calls.platform.write(rows, key=token)
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
-    outcomes, missing = answer.outcomes, sum(map(is_unknown, answer.outcomes))
+    sent = iter(answer.outcomes)
+    outcomes = tuple(held.get(claim.level_id) or next(sent) for claim in claims) if held else answer.outcomes
+    missing = sum(map(is_unknown, answer.outcomes))
     stray = is_another_shop(missing, len(rows))
     if stray:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
@@ -242,7 +246,7 @@ def _write_batch(push: _Push) -> None:
 
 def _failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
     """Return what failed the call as a whole: every row shares one outcome that no row of its own would have."""
-    first = outcomes[0]
+    first = outcomes[0] if outcomes else Outcome(Result.ACKNOWLEDGED)
     if first.result not in (Result.NOT_SENT, Result.UNKNOWN) or first.recovery is None:
         return None
     if any(outcome != first for outcome in outcomes):

@@ -123,6 +123,9 @@ def _after(
         return levels.refused(state, message, now, jitter)
     if outcome.recovery is Recovery.REJECT:
         return levels.failed(state, message, now, jitter)
+    if outcome.result is Result.REJECTED and outcome.recovery is Recovery.WAIT:
+        wait = timedelta(seconds=outcome.retry_after or 0.0) or levels.wait_after(state.failures + 1, jitter)
+        return state._replace(last_error=message, due_at=now + wait)
     # Not sent, or to be reviewed: nothing was written, and the wait is the limiter's or the review's.
     return state._replace(last_error=message)
 

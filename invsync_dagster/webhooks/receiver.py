@@ -10,8 +10,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,12 +26,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from invsync_dagster.channels import load
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.environment import load_env_file
-from invsync_dagster.platforms.contract import GreetedDoor
+from invsync_dagster.platforms.contract import ChallengedDoor, GreetedDoor, KeyedDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
+from invsync_dagster.platforms.transport import RequestsTransport, Transport
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.gates import Gates, gates_of, stocked_channels
 from invsync_dagster.webhooks.group import GroupCommit, NotWrittenError, Writer
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.keys import Keys
 from invsync_dagster.webhooks.segments import Delivery
 
 log = logging.getLogger("invsync.receiver")
@@ -47,18 +50,36 @@ WEBHOOKS = "/webhooks/"
 NOT_KEPT = ("auth", "token", "secret", "cookie", "key", "password", "forwarded", "real-ip")
 
 
-def create_app(gates: Gates, writer: Writer, inbox: Path, clock: Clock, max_bytes: int) -> ASGIApp:
+@dataclass(frozen=True)
+class _Post:
+    """What takes deliveries: the gates, the keys of those that sign with published ones, and the inbox."""
+
+    gates: Gates
+    keys: Keys
+    keyed: Mapping[str, KeyedDoor]
+    group: GroupCommit
+    clock: Clock
+    max_bytes: int
+
+
+def create_app(
+    gates: Gates, writer: Writer, inbox: Path, clock: Clock, max_bytes: int, transport: Transport
+) -> ASGIApp:
     """Return the receiver's app: POST /webhooks/{channel}, POST /inventory-webhook, GET /healthz.
 
     Answers 202 once the delivery is on disk, and 200 to a platform's greeting of a new webhook. Else: 400 for what can't
     be taken, 401 for a signature that doesn't prove its sender, 404 for a channel that isn't there, 408 for a body that
     doesn't come, 413 for one over `max_bytes`, 415 for anything but JSON, 503 while nothing can be written or the channel
-    is closed. Bodies of answers say nothing.
+    is closed. Bodies of answers say nothing. A GET of a channel's address is answered where its platform asks with it
+    whose address it is. `transport` fetches public keys.
     """
     group = GroupCommit(writer)
+    challenged = {name: door for name, door in gates.doors.items() if isinstance(door, ChallengedDoor)}
+    keyed = {name: door for name, door in gates.doors.items() if isinstance(door, KeyedDoor)}
+    post = _Post(gates, Keys(transport, clock), keyed, group, clock, max_bytes)
 
     async def inventory_webhook(request: Request) -> Response:
-        return await _take(request, gates.plain, gates, group, clock, max_bytes)
+        return await _take(request, gates.plain, post)
 
     async def healthz(request: Request) -> Response:
         problem = await group.check()
@@ -86,19 +107,26 @@ def create_app(gates: Gates, writer: Writer, inbox: Path, clock: Clock, max_byte
         if scope["type"] != "http" or not scope["path"].startswith(WEBHOOKS):
             await others(scope, receive, send)
             return
+        channel = scope["path"].removeprefix(WEBHOOKS)
         if scope["method"] == "POST":
-            channel = scope["path"].removeprefix(WEBHOOKS)
-            response = await _take(Request(scope, receive, send), channel, gates, group, clock, max_bytes)
+            response = await _take(Request(scope, receive, send), channel, post)
         else:
-            response = Response(status_code=405, headers={"allow": "POST"})
+            response = _challenged(Request(scope, receive, send), challenged.get(channel))
         await response(scope, receive, send)
 
     return app
 
 
-async def _take(
-    request: Request, channel: str, gates: Gates, group: GroupCommit, clock: Clock, max_bytes: int
-) -> Response:
+def _challenged(request: Request, door: ChallengedDoor | None) -> Response:
+    """Answer whatever isn't a POST: a platform's challenge, else 405."""
+    answer = door.challenge_answer(request.query_params) if door is not None and request.method == "GET" else None
+    if answer is not None:
+        return Response(answer, media_type="application/json")
+    return Response(status_code=405, headers={"allow": "POST"})
+
+
+async def _take(request: Request, channel: str, post: _Post) -> Response:
+    gates, max_bytes = post.gates, post.max_bytes
     door = gates.doors.get(channel)
     if door is None:
         return Response(status_code=503, headers=RETRY_AFTER) if channel in gates.closed else Response(status_code=404)
@@ -127,7 +155,9 @@ async def _take(
         return Response(status_code=400)
     if greeted is not None:
         return Response(status_code=200 if greeted.is_greeting(headers, body) else 415)
-    now = clock.now()
+    if channel in post.keyed and not await post.keys.ready(channel, post.keyed[channel], headers):
+        return Response(status_code=503, headers=RETRY_AFTER)
+    now = post.clock.now()
     try:
         door.verify(headers, body, now)
         topic = door.topic(headers, body)
@@ -139,7 +169,7 @@ async def _take(
         return Response(status_code=400)
     kept = {name: value for name, value in headers.items() if _is_kept(name)}
     try:
-        await group.keep(Delivery(channel, topic, now, kept, body))
+        await post.group.keep(Delivery(channel, topic, now, kept, body))
     except NotWrittenError:
         return Response(status_code=503, headers=RETRY_AFTER)
     return Response(status_code=202)
@@ -198,6 +228,7 @@ def main() -> int:
         home.inbox,
         clock,
         configuration.settings.max_webhook_bytes,
+        RequestsTransport(),
     )
     server = uvicorn.Server(
         uvicorn.Config(

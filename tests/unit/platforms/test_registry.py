@@ -16,6 +16,7 @@ def test_the_vendors_and_which_of_them_moves_its_own_number() -> None:
         "amazon": True,
         "shopify": True,
         "woocommerce": True,
+        "ebay": True,
         "erp": False,
     }
 

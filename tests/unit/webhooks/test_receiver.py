@@ -18,6 +18,7 @@ import pytest
 
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.platforms.erp.settings import ErpSettings
+from invsync_dagster.platforms.transport import RequestsTransport
 from invsync_dagster.platforms.woocommerce import WooCommerceDoor
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import receiver as receiver_module
@@ -72,7 +73,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     writer.gate.set()
     woo = WooCommerceDoor("https://shop.example.com", ["secret"])
     gates = Gates({"shop": Door(), "desk": Door(), "woo": woo}, {"broken": "its secret is not set"}, plain="desk")
-    with served(create_app(gates, writer, inbox.folder, clock, LIMIT)) as port:
+    with served(create_app(gates, writer, inbox.folder, clock, LIMIT, RequestsTransport())) as port:
         yield Receiver(port, inbox, writer)
 
 

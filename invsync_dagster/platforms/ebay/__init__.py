@@ -1,0 +1,36 @@
+"""eBay through its Inventory, Fulfillment and Notification APIs: absolute quantities in batches, orders, signed notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.ebay.client import EbayPlatform
+from invsync_dagster.platforms.ebay.settings import EbaySettings, limits_with
+from invsync_dagster.platforms.ebay.tokens import APPLICATION, Tokens, seller_grant
+from invsync_dagster.platforms.ebay.webhooks import EbayDoor
+from invsync_dagster.platforms.transport import Transport
+
+__all__ = ["EbayDoor", "EbayPlatform", "EbaySettings", "connect", "door"]
+
+
+def connect(
+    settings: EbaySettings,
+    secrets: Mapping[str, str],
+    limit_overrides: Mapping[str, float],
+    transport: Transport,
+    clock: Clock,
+) -> EbayPlatform:
+    """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
+    grant = seller_grant(secrets["refresh_token_env"])
+    tokens = Tokens(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], grant)
+    return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
+
+
+def door(settings: EbaySettings, secrets: Mapping[str, str]) -> EbayDoor:
+    """Return the channel's webhook door; public keys are asked for with the application's own token.
+
+    Raises `KeyError`, `ValueError` for a secret that is missing or can't be one.
+    """
+    tokens = Tokens(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], APPLICATION)
+    return EbayDoor(settings, secrets["verification_token_env"], tokens)

@@ -1,0 +1,98 @@
+"""The `settings:` block of an eBay channel, and the limits of eBay's Inventory and Fulfillment APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.transport import is_loopback
+
+# sell_inventory 1.18.0: bulkUpdatePriceQuantity and bulkGetInventoryItem take up to 25 items.
+MOST_ROWS = 25
+
+LIMITS = Limits(
+    # The operation's own text speaks of one SKU a call, its schema of up to 25, and the answer is one row an item.
+    # An account where only one goes through sets it to 1.
+    write_batch=MOST_ROWS,
+    read_batch=MOST_ROWS,
+    # eBay counts calls an application and day; 2,000,000 is quoted for the Inventory API and not in its specification.
+    # This is 432,000 a day, shared by all that the application does.
+    rate=5.0,
+    burst=20.0,
+    # A page of listings asks for the offers of its items one by one; what it takes is told back.
+    orders_cost=1.0,
+    request_deadline=30.0,
+    # Not published. A listing's revision was done within its answer wherever it was watched.
+    write_linger=60.0,
+    read_lag=0.0,
+    webhook_delay=120.0,
+    # bulkUpdatePriceQuantity: a listing can be revised 250 times a calendar day.
+    writes_a_day=250,
+)
+
+
+class EbaySettings(BaseModel):
+    """How one eBay seller's account is reached; secrets are named, never written here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    api_url: str = Field(
+        default="https://api.ebay.com",
+        description="eBay's API: https://api.ebay.com, or https://api.sandbox.ebay.com for its sandbox.",
+    )
+    client_id_env: str = Field(description="Environment variable with the application's App ID (client id).")
+    client_secret_env: str = Field(description="Environment variable with the application's Cert ID (client secret).")
+    refresh_token_env: str = Field(
+        description="Environment variable with the refresh token of the seller's consent (sell.inventory, sell.fulfillment)."
+    )
+    verification_token_env: str = Field(
+        description="Environment variable with the verification token of the notifications' destination."
+    )
+    webhook_url: str = Field(
+        description="The address that eBay notifies, as it was given to eBay: https://…/webhooks/<channel>."
+    )
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_an_api(cls, value: str) -> str:
+        """Refuse what would send credentials in the clear or to a half-written address."""
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be eBay's address, as https://api.ebay.com")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("must be a bare address, without a user name, '?' or '#'")
+        return value.rstrip("/")
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        """Refuse an address that eBay couldn't call; it is a part of the challenge's answer, so it stays as it is."""
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not parts.path.strip("/"):
+            raise ValueError(
+                "must be the whole address that eBay notifies, as https://sync.example.com/webhooks/ebay_main"
+            )
+        return value
+
+
+def limits_with(overrides: Mapping[str, float]) -> Limits:
+    """Return eBay's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
+    names = {field.name for field in fields(Limits)} - {"one_location_a_write"}
+    if unknown := sorted(set(overrides) - names):
+        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
+    changed: dict[str, float | int] = dict(overrides)
+    for batch in ("write_batch", "read_batch"):
+        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
+        if not 1 <= changed[batch] <= MOST_ROWS:
+            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
+    changed["writes_a_day"] = int(changed.get("writes_a_day", LIMITS.writes_a_day))
+    for name, value in changed.items():
+        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
+            raise ValueError(f"{name} must be more than 0, not {value}")
+    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
