@@ -156,8 +156,9 @@ class Limits:
     for a page of orders or of listings, `orders_cost`.
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
-    `location_id`; not a channel's to change. `orders_every`: changed orders are listed once so
-    many seconds of them are unknown, and not sooner.
+    `location_id`. `settles_first`: the platform takes differences only, so an uncertain level is never written, whatever
+    is expected of it, before a valid reading. Both are not a channel's to change. `orders_every`: changed orders are
+    listed once so many seconds of them are unknown, and not sooner.
     """
 
     write_batch: int
@@ -173,6 +174,7 @@ class Limits:
     webhook_delay: float = 60.0
     one_location_a_write: bool = False
     orders_every: float = 0.0
+    settles_first: bool = False
 
 
 class Platform(Protocol):
