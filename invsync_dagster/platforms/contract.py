@@ -159,9 +159,10 @@ class Limits:
     for a page of orders or of listings, `orders_cost`.
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
-    `location_id`; not a channel's to change. `orders_every`: changed orders are listed once so
-    many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in any 24 hours,
-    0 where nobody counts.
+    `location_id`. `settles_first`: the platform takes differences only, so an uncertain level is never written, whatever
+    is expected of it, before a valid reading. Both are not a channel's to change. `orders_every`: changed orders are
+    listed once so many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in
+    any 24 hours, 0 where nobody counts.
     """
 
     write_batch: int
@@ -178,6 +179,7 @@ class Limits:
     one_location_a_write: bool = False
     orders_every: float = 0.0
     writes_a_day: int = 0
+    settles_first: bool = False
 
 
 class Platform(Protocol):

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms import amazon, ebay, erp, shopify, woocommerce
+from invsync_dagster.platforms import alibaba, amazon, ebay, erp, shopify, woocommerce
+from invsync_dagster.platforms.alibaba.settings import limits_with as alibaba_limits
 from invsync_dagster.platforms.amazon.settings import limits_with as amazon_limits
 from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
 from invsync_dagster.platforms.ebay.settings import limits_with as ebay_limits
@@ -44,6 +45,7 @@ class Vendor:
 
 
 VENDORS: dict[str, Vendor] = {
+    "alibaba": Vendor(alibaba.AlibabaSettings, alibaba.connect, alibaba.door, alibaba_limits, moves_own_number=True),
     "amazon": Vendor(amazon.AmazonSettings, amazon.connect, amazon.door, amazon_limits, moves_own_number=True),
     "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, shopify_limits, moves_own_number=True),
     "woocommerce": Vendor(

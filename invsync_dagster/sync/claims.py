@@ -37,9 +37,14 @@ class Claim(NamedTuple):
     out_of_step_since: datetime | None
 
 
-def _goes_at_once() -> ColumnElement[bool]:
-    """The condition of a level that is written without reading: certain, or a decrease below what is expected."""
+def _goes_at_once(settles_first: bool) -> ColumnElement[bool]:
+    """The condition of a level that is written without reading: certain, or a decrease below what is expected.
+
+    Where differences are written, a decrease waits too: sent on top of one whose answer was lost, it would count twice.
+    """
     level = inventory_levels.c
+    if settles_first:
+        return level.uncertain.is_(None)
     return or_(level.uncertain.is_(None), and_(level.expected.is_not(None), level.desired < level.expected))
 
 
@@ -52,9 +57,13 @@ def _due() -> ColumnElement[bool]:
 
 
 # Built once: putting these expressions together anew costs more than running them (0.25 ms of 0.4 ms).
-_WRITES = and_(_due(), _goes_at_once())
-_READS = and_(_due(), not_(_goes_at_once()))
+_WRITES = {first: and_(_due(), _goes_at_once(first)) for first in (False, True)}
+_READS = {first: and_(_due(), not_(_goes_at_once(first))) for first in (False, True)}
 _SOME_SKUS = among(inventory_levels.c.central_sku, "skus")
+
+
+def _chosen(some_skus: bool) -> tuple[ColumnElement[bool], ...]:
+    return (_SOME_SKUS,) if some_skus else ()
 
 
 def _any(*conditions: ColumnElement[bool]) -> Select[int]:
@@ -63,8 +72,8 @@ def _any(*conditions: ColumnElement[bool]) -> Select[int]:
     return select(level.id).where(*conditions).order_by(level.desired, level.due_at).limit(1)
 
 
-_ANY_WRITE = {False: _any(_WRITES), True: _any(_WRITES, _SOME_SKUS)}
-_ANY_READ = {False: _any(_READS), True: _any(_READS, _SOME_SKUS)}
+_ANY_WRITE = {(some, first): _any(_WRITES[first], *_chosen(some)) for some in (False, True) for first in (False, True)}
+_ANY_READ = {(some, first): _any(_READS[first], *_chosen(some)) for some in (False, True) for first in (False, True)}
 _COUNT = select(
     func.count().filter(and_(inventory_levels.c.due_at <= bindparam("now"), inventory_levels.c.claim.is_(None))),
     func.count(),
@@ -73,11 +82,20 @@ _COUNT = select(
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Which due changes are meant: a channel's, at a moment, of all SKUs or (`skus`) of some."""
+    """Which due changes are meant: a channel's, at a moment, of all SKUs or (`skus`) of some.
+
+    `settles_first`: the channel's limit of this name, which leaves no uncertain level to the writes.
+    """
 
     channel: str
     now: datetime
     skus: tuple[str, ...] | None = None
+    settles_first: bool = False
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """Which of the statements finds them."""
+        return self.skus is not None, self.settles_first
 
     def parameters(self) -> dict[str, Any]:
         chosen = {} if self.skus is None else {"skus": as_parameter(self.skus)}
@@ -86,12 +104,12 @@ class Due:
 
 def any_write_due(connection: Connection, due: Due) -> bool:
     """Return whether anything is due for a write."""
-    return connection.execute(_ANY_WRITE[due.skus is not None], due.parameters()).first() is not None
+    return connection.execute(_ANY_WRITE[due.kind], due.parameters()).first() is not None
 
 
 def any_read_due(connection: Connection, due: Due) -> bool:
     """Return whether anything is due for a reading; ask it last, it looks at every change there is."""
-    return connection.execute(_ANY_READ[due.skus is not None], due.parameters()).first() is not None
+    return connection.execute(_ANY_READ[due.kind], due.parameters()).first() is not None
 
 
 def count_changes(connection: Connection, channel: str, now: datetime) -> tuple[int, int]:
@@ -107,7 +125,7 @@ def claim_writes(
 
     Where one call writes levels of one location only (`limits`), those of the first level's location.
     """
-    statement = _CLAIM_WRITES[due.skus is not None, limits.one_location_a_write]
+    statement = _CLAIM_WRITES[*due.kind, limits.one_location_a_write]
     return _claim(connection, statement, worker, token, due, limits.write_batch, until)
 
 
@@ -115,7 +133,7 @@ def claim_reads(
     connection: Connection, worker: Worker, token: str, due: Due, limit: int, until: datetime
 ) -> list[Claim]:
     """Claim up to `limit` uncertain levels for a reading; a reading is no attempt."""
-    return _claim(connection, _CLAIM_READS[due.skus is not None], worker, READ + token, due, limit, until)
+    return _claim(connection, _CLAIM_READS[due.kind], worker, READ + token, due, limit, until)
 
 
 def _claim_statement(
@@ -166,11 +184,14 @@ _ATTEMPT = {
     "sent_sequence": inventory_levels.c.desired_sequence,
 }
 _CLAIM_WRITES = {
-    (some, one): _claim_statement(_WRITES, some, _ATTEMPT, one_location=one)
+    (some, first, one): _claim_statement(_WRITES[first], some, _ATTEMPT, one_location=one)
     for some in (False, True)
+    for first in (False, True)
     for one in (False, True)
 }
-_CLAIM_READS = {some: _claim_statement(_READS, some, {}) for some in (False, True)}
+_CLAIM_READS = {
+    (some, first): _claim_statement(_READS[first], some, {}) for some in (False, True) for first in (False, True)
+}
 
 
 def _claim(

@@ -321,7 +321,8 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
     """Apply the settling rules of DESIGN 4 to an uncertain level and a reading of it.
 
     A valid reading settles; one below desired settles (and so raises) only when the channel's orders are known past it,
-    or at the bound. An invalid one may lower, by raising what we expect, and never settles.
+    or at the bound. An invalid one may lower, by raising what we expect, and never settles; where differences are
+    written, it is waited for a valid one.
 
     While what an asynchronous platform accepted may still come, only a reading of just that number settles: no order that
     we haven't heard of can hide in it, unless the platform has moved its number up since.
@@ -340,7 +341,7 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
             return state._replace(due_at=again if visible_at is None or lag_over else visible_at)
     if not valid:
         wait = state.linger_until if lingering and state.linger_until else now + timedelta(seconds=limits.read_lag)
-        if reading > state.desired:
+        if reading > state.desired and not limits.settles_first:
             return state._replace(expected=reading, due_at=now)
         return state._replace(due_at=now if state.touched != basis.touched else wait)
     if reading < state.desired and not _rise_allowed(state, basis):

@@ -52,7 +52,7 @@ class _Push:
         return f"{self.ws.rng.getrandbits(128):032x}"
 
     def due(self) -> Due:
-        return Due(self.channel.name, self.ws.clock.now(), self.skus)
+        return Due(self.channel.name, self.ws.clock.now(), self.skus, self.calls.platform.limits.settles_first)
 
     def claim_until(self) -> datetime:
         # A request must end well before its claim does, whatever the channel's deadline for requests is.

@@ -103,8 +103,8 @@ def write_all(harness: Harness, rows: Sequence[WriteRow]) -> list[Outcome]:
     return [outcome for answer in answers for outcome in answer.outcomes]
 
 
-class PlatformContract:
-    """Inherited by each platform's test class, which offers the `harness` fixture.
+class CallContract:
+    """What holds of every platform's calls; inherited by itself where a platform sends no webhooks.
 
     `written`: what a good row is answered with; an asynchronous platform only accepts it.
     """
@@ -398,6 +398,33 @@ class PlatformContract:
         assert len({one.level for one in found}) == len(found)
         assert all(one.platform_sku and one.listing_id for one in found)
 
+    # --- secrets ---------------------------------------------------------------------------------------------------
+
+    def test_no_secret_is_ever_told_of_a_call(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        level = harness.make_level(5)
+        echo = " ".join(harness.secrets).encode()
+        told = [repr(harness.platform), str(harness.platform), repr(harness.door), str(harness.door)]
+        answers = [
+            Response(status, {"x-echo": echo.decode()}, echo) for status in (200, 302, 400, 401, 403, 404, 429, 500)
+        ]
+        for number, answer in enumerate(answers):
+            harness.wire.answer_next(answer)
+            told.append(repr(harness.platform.write([WriteRow(level, 1)], key=f"key-{number}")))
+            harness.wire.answer_next(answer)
+            with pytest.raises(PlatformError) as raised:
+                harness.platform.read([level])
+            told += [str(raised.value), repr(raised.value), raised.value.message]
+        harness.wire.lose_answer_next()
+        told.append(repr(harness.platform.write([WriteRow(level, 1)], key="key-lost")))
+        for secret in harness.secrets:
+            assert secret
+            assert not [text for text in (*told, caplog.text) if secret in text]
+
+
+class PlatformContract(CallContract):
+    """Inherited by each platform's test class, which offers the `harness` fixture."""
+
     # --- webhooks --------------------------------------------------------------------------------------------------
 
     def test_a_signed_webhook_is_accepted_and_tells_of_the_change(self, harness: Harness) -> None:
@@ -446,23 +473,10 @@ class PlatformContract:
 
     # --- secrets ---------------------------------------------------------------------------------------------------
 
-    def test_no_secret_is_ever_told(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    def test_no_secret_is_ever_told_of_a_webhook(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         level = harness.make_level(5)
         echo = " ".join(harness.secrets).encode()
-        told = [repr(harness.platform), str(harness.platform), repr(harness.door), str(harness.door)]
-        answers = [
-            Response(status, {"x-echo": echo.decode()}, echo) for status in (200, 302, 400, 401, 403, 404, 429, 500)
-        ]
-        for number, answer in enumerate(answers):
-            harness.wire.answer_next(answer)
-            told.append(repr(harness.platform.write([WriteRow(level, 1)], key=f"key-{number}")))
-            harness.wire.answer_next(answer)
-            with pytest.raises(PlatformError) as raised:
-                harness.platform.read([level])
-            told += [str(raised.value), repr(raised.value), raised.value.message]
-        harness.wire.lose_answer_next()
-        told.append(repr(harness.platform.write([WriteRow(level, 1)], key="key-lost")))
         harness.change(level)
         headers, body = harness.deliveries()[0]
         proofs = ("signature", "hmac", "-key")
@@ -473,7 +487,7 @@ class PlatformContract:
             harness.door.verify(forged, body + echo, harness.clock.now())
         with pytest.raises(NotUnderstoodError) as puzzled:
             harness.door.parse(headers, echo)
-        told += [repr(refused.value), repr(puzzled.value), caplog.text]
+        told = [repr(refused.value), repr(puzzled.value), caplog.text]
         for secret in harness.secrets:
             assert secret
             assert not [text for text in told if secret in text]

@@ -100,7 +100,7 @@ def test_the_projects_own_file_describes_five_usable_channels(home: Home) -> Non
         (
             "platform: shopify",
             "platform: shopfy",
-            "line 5: channel 'shop': unknown platform 'shopfy' — use one of: amazon, ebay, erp,",
+            "line 5: channel 'shop': unknown platform 'shopfy' — use one of: alibaba, amazon, ebay, erp,",
         ),
         ("    platform: shopify\n", "", "line 4: channel 'shop': platform is missing — add it"),
         ("environment: production", "environment: live", "line 6: channel 'shop': environment should be 'sandbox' or"),

@@ -13,6 +13,7 @@ from tests.contract.wire import ManualClock, Wire
 
 def test_the_vendors_and_which_of_them_moves_its_own_number() -> None:
     assert {name: vendor.moves_own_number for name, vendor in VENDORS.items()} == {
+        "alibaba": True,
         "amazon": True,
         "shopify": True,
         "woocommerce": True,
