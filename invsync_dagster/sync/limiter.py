@@ -56,10 +56,11 @@ class Limiter:
         It starts only where the bucket then lacks no more than its cost or `BACKGROUND_SECONDS` of the rate (at most half
         the burst). So it never stands in a queue, and nobody before it starts later by more than that.
         """
-        slack = min(BACKGROUND_SECONDS * self.limits.rate, self.limits.burst / 2)
+        seconds = self._seconds(cost)
+        slack = min(BACKGROUND_SECONDS, self.limits.burst / 2 / self.limits.rate)
         with side_transaction(self.engine) as connection:
-            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=self._seconds(cost))
-            start = max(blocked_until, full_at - max(slack, cost) / self.limits.rate)
+            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=seconds)
+            start = max(blocked_until, full_at - max(slack, seconds))
             if start > now:
                 connection.rollback()
                 return start - now

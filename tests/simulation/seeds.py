@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.world import CHANNELS, Tally, World
+from tests.simulation.world import MARKETPLACES, SHOPS, Tally, World
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ def live(seed: int, **size: Any) -> Verdict:
 
     `size` are other arguments of its `World`.
     """
-    world = World(seed, **size)
+    world = World(seed, **{"shops": SHOPS | MARKETPLACES} | size)
     world.run()
     world.settle()
     faults = [f"stale write: {text}" for text in world.tally.violations]
     faults += [f"left out of step: {world.out_of_step()} levels"] if world.out_of_step() else []
     faults += [f"after incremental cycles: {text}" for text in world.differences(edited_too=False)]
-    for name in CHANNELS:
+    for name in world.channels:
         world.reconcile(name)
     world.settle()
     faults += [f"after the full run: {text}" for text in world.differences(edited_too=True)]

@@ -20,7 +20,15 @@ from tests import databases
 from tests.simulation.books import ShopRules
 
 LOCATION = "gid://shopify/Location/1"
-WOO = "woo_main"
+WOO, EBAY, ALIBABA, AMAZON = "woo_main", "ebay_main", "alibaba_main", "amazon_main"
+PLATFORMS = {
+    "shop_main": "shopify",
+    "shop_eu": "shopify",
+    WOO: "woocommerce",
+    EBAY: "ebay",
+    ALIBABA: "alibaba",
+    AMAZON: "amazon",
+}
 
 
 def item_of(shop: str, sku: str) -> str:
@@ -30,10 +38,14 @@ def item_of(shop: str, sku: str) -> str:
 
 def level_of(shop: str, sku: str) -> LevelReference:
     """Return the level of a SKU at a shop. Of ten at WooCommerce, three are variations of one product that keep their own
-    stock, and one is a variation whose product keeps it."""
-    if shop != WOO:
+    stock, and one is a variation whose product keeps it; at Alibaba.com four SKUs share a product."""
+    platform, number = PLATFORMS[shop], int(sku[4:])
+    if platform == "shopify":
         return LevelReference(item_of(shop, sku), LOCATION)
-    number = int(sku[4:])
+    if platform in ("ebay", "amazon"):
+        return LevelReference(sku)
+    if platform == "alibaba":
+        return LevelReference(str(10_561_301_815_800_001 + number), str(16_000_000_000_000_001 + number // 4))
     if number % 10 in (3, 4, 6):
         return LevelReference(str(100_000 + number), str(200_000 + number // 10))
     return LevelReference(str(300_000 + number)) if variant_of(shop, sku) else LevelReference(str(100_000 + number))
@@ -86,8 +98,7 @@ def _fill(engine: Engine, skus: int, shops: tuple[tuple[str, ShopRules], ...], e
     by: dict[str, Any] = {"actor": "simulation", "reason": "opening stock", "now": now}
     with write_transaction(engine) as connection:
         for name, rules in shops:
-            platform = "woocommerce" if name == WOO else "shopify"
-            registry.register(connection, name, platform, "sandbox", True, Rules(**vars(rules)), now, now)
+            registry.register(connection, name, PLATFORMS[name], "sandbox", True, Rules(**vars(rules)), now, now)
         contained = (*(name for name, _ in shops), erp)
         registry.register(connection, erp, "erp", "sandbox", False, Rules(), now, now, contains_orders_of=contained)
         set_skus(connection, [Sku(sku) for sku in stock], **by)

@@ -1,4 +1,4 @@
-"""A small world on a virtual clock: four shops, an ERP, buyers, a bad network, and our real code between them.
+"""A small world on a virtual clock: shops, marketplaces, an ERP, buyers, a bad network, and our real code between them.
 
 One seed drives everything. Stand-ins keep their own books; `checks` watches every request of ours while it is made.
 """
@@ -6,9 +6,9 @@ One seed drives everything. Stand-ins keep their own books; `checks` watches eve
 from __future__ import annotations
 
 import heapq
-import json
 import random
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +20,10 @@ from sqlalchemy import Engine, bindparam, event, func, select
 from invsync_dagster.channels import Channel, Configuration, Rules
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
+from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
+from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
+from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.ebay.sandbox_books import AccountError as EbayError
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.shopify.sandbox_books import ShopError
@@ -36,20 +40,24 @@ from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.books import ShopRules
+from tests.simulation.markets import AlibabaShop, AmazonShop, EbayShop
 from tests.simulation.shops import Shop, ShopifyShop, WooCommerceShop
-from tests.simulation.stock import WOO, fresh_stock, is_listed, opening_stock
+from tests.simulation.stock import ALIBABA, AMAZON, EBAY, PLATFORMS, WOO, fresh_stock, is_listed, opening_stock
+from tests.simulation.written import written_compare, written_key, written_rows
 
+SOLD_OUT = (ShopError, StoreError, EbayError, AlibabaError, AmazonError)
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SHOPS = {
     "shop_main": ShopRules(),
     "shop_eu": ShopRules(percent=80, minimum=2),
     WOO: ShopRules(),
 }
+MARKETPLACES = {EBAY: ShopRules(), ALIBABA: ShopRules(buffer=1), AMAZON: ShopRules()}
 ERP = "erp_main"
-CHANNELS = [*SHOPS, ERP]
 DEADLINE = 30.0
 LINGER = 60.0
 SECRETS = {"TOKEN": "a-token-of-the-simulation", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
+SECRETS |= {"VERIFY": "a-verification-token-of-the-simulation"}
 
 # Built once: they are asked at every write.
 _LEVEL, _LINE = inventory_levels.c, order_lines.c
@@ -66,7 +74,7 @@ _ANY = (
     .where(_LEVEL.channel == bindparam("of"))
 )
 _CLAIMED_BY = _ANY.where(_LEVEL.claim == bindparam("by"))
-# WooCommerce has no idempotency key that would tell the claim: there the items do.
+# Most have no idempotency key that would tell the claim: there the items do.
 _CLAIMED = _ANY.where(_LEVEL.claim.is_not(None), _LEVEL.claim.not_like(f"{READ}%"))
 _HEARD = select(func.coalesce(func.sum(_LINE.ordered - _LINE.cancelled - _LINE.restocked), 0)).where(
     _LINE.channel == bindparam("of"), _LINE.sku == bindparam("sold")
@@ -132,8 +140,19 @@ class Tally:
 class World:
     """The whole: build it with a seed, `run` it, `settle` it, and ask for `differences`."""
 
-    def __init__(self, seed: int, *, skus: int = 300, orders: int = 480, days: float = 2.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        skus: int = 300,
+        orders: int = 480,
+        days: float = 2.0,
+        shops: Mapping[str, ShopRules] = SHOPS,
+    ) -> None:
         self.seed = seed
+        self.rules = dict(shops)
+        self.channels = [*shops, ERP]
+        self.token_folder = tempfile.TemporaryDirectory(prefix="invsync-simulation-")
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
         self.tally = Tally()
@@ -151,14 +170,14 @@ class World:
         self.last_attempt: dict[int, int] = {}
         self.current = ""
         self.skus = [f"SKU-{n:04d}" for n in range(skus)]
-        self.engine: Engine = fresh_stock(skus, SHOPS, ERP, START)
+        self.engine: Engine = fresh_stock(skus, self.rules, ERP, START)
         event.listen(self.engine, "commit", lambda _connection: self._maybe_die(0.002))
         self.configuration = self._configuration()
         self.opening = opening_stock(skus)
-        self.shops = {name: self._shop(name) for name in SHOPS}
+        self.shops = {name: self._shop(name) for name in self.rules}
         self.erp = self._erp()
         self.faults = {
-            name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in CHANNELS
+            name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in self.channels
         }
         self.transports = {
             name: InProcessTransport(
@@ -167,7 +186,7 @@ class World:
                 self.faults[name],
                 on_send=partial(self._on_send, name),
             )
-            for name in CHANNELS
+            for name in self.channels
         }
         self.processes = [self._process(), self._process()]
         self._plan(orders, timedelta(days=days))
@@ -180,13 +199,13 @@ class World:
         channels = [
             Channel(
                 name=name,
-                platform="woocommerce" if name == WOO else "shopify",
+                platform=PLATFORMS[name],
                 environment="sandbox",
                 settings=self._settings_of(name),
                 rules=Rules(**vars(rules)),
                 limits=limits,
             )
-            for name, rules in SHOPS.items()
+            for name, rules in self.rules.items()
         ]
         erp = Channel(
             name=ERP,
@@ -199,12 +218,35 @@ class World:
                 webhook_secret_env="HOOK",
             ),
             limits=limits,
-            contains_orders_of=tuple(CHANNELS),
+            contains_orders_of=tuple(self.channels),
         )
         return Configuration(settings=settings, channels=(*channels, erp))
 
-    @staticmethod
-    def _settings_of(name: str) -> Any:
+    def _settings_of(self, name: str) -> Any:
+        oauth = {"client_id_env": "TOKEN", "client_secret_env": "SIGN"}
+        if name == EBAY:
+            return VENDORS["ebay"].settings(
+                **oauth,
+                refresh_token_env="HOOK",
+                verification_token_env="VERIFY",
+                webhook_url="https://sync.example.com/webhooks/ebay_main",
+            )
+        if name == ALIBABA:
+            return VENDORS["alibaba"].settings(
+                app_key_env="TOKEN",
+                app_secret_env="SIGN",
+                refresh_token_env="HOOK",
+                token_file=f"{self.token_folder.name}/tokens.json",
+            )
+        if name == AMAZON:
+            return VENDORS["amazon"].settings(
+                **oauth,
+                region="eu",
+                seller_id="A2SELLER0WORLD",
+                marketplaces=["DE"],
+                refresh_token_env="TOKEN",
+                webhook_secret_env="HOOK",
+            )
         if name == WOO:
             return VENDORS["woocommerce"].settings(
                 store_url="https://woo.example.com",
@@ -219,9 +261,15 @@ class World:
         )
 
     def _shop(self, name: str) -> Shop:
-        shown = {sku: SHOPS[name].shows(quantity) for sku, quantity in self.opening.items()}
+        shown = {sku: self.rules[name].shows(quantity) for sku, quantity in self.opening.items()}
         if name == WOO:
             return WooCommerceShop(SECRETS, shown, self.clock)
+        if name == EBAY:
+            return EbayShop(SECRETS, shown, self.clock, random.Random(self.rng.random()))
+        if name == ALIBABA:
+            return AlibabaShop(SECRETS, shown, self.clock)
+        if name == AMAZON:
+            return AmazonShop(SECRETS, shown, self.clock)
         return ShopifyShop(name, SECRETS, shown, self.clock, random.Random(self.rng.random()))
 
     def _erp(self) -> ErpSandbox:
@@ -279,12 +327,12 @@ class World:
         return self.rng.choice(self.skus[: len(self.skus) // 10] if hot else self.skus)
 
     def _buy(self) -> None:
-        name = self.rng.choice(list(SHOPS))
+        name = self.rng.choice(list(self.rules))
         skus = [sku for sku in (self._sku() for _ in range(12)) if is_listed(name, sku)]
         wanted = {sku: self.rng.choice([1, 1, 1, 2]) for sku in skus[: self.rng.choice([1, 1, 2])]}
         try:
             order = self.shops[name].sell(wanted)
-        except (ShopError, StoreError):
+        except SOLD_OUT:
             self.tally.refused_orders += 1
             return
         self.tally.orders += 1
@@ -337,7 +385,7 @@ class World:
         self._post(ERP)
 
     def _foreign_edit(self) -> None:
-        name, sku = self.rng.choice(list(SHOPS)), self.rng.choice(self.skus)
+        name, sku = self.rng.choice(list(self.rules)), self.rng.choice(self.skus)
         if not is_listed(name, sku):
             return
         self.shops[name].edit(sku, self.rng.randint(0, 30))
@@ -370,6 +418,8 @@ class World:
             headers = self.erp.signed(headers, body)
         lower = {key.lower(): value for key, value in headers.items()}
         door = self.processes[0].door(self.processes[0].channel(name))
+        if isinstance(door, KeyedDoor) and (key := door.wanted_key(lower, now)):
+            door.fetch_key(key, InProcessTransport(self.shops[name].handle, self.clock, Faults(random.Random(0))), now)
         door.verify(lower, body, now)
         self.receipts += 1
         self.inbox.append(Delivery(name, door.topic(lower, body), now, lower, body, f"seg:{self.receipts}"))
@@ -391,7 +441,7 @@ class World:
         self.tally.cycles += 1
         try:
             self._intake(ws)
-            names = CHANNELS[:]
+            names = self.channels[:]
             self.rng.shuffle(names)
             for name in names:
                 deadline = self.clock.now() + timedelta(seconds=self.configuration.settings.push_deadline_seconds)
@@ -443,7 +493,7 @@ class World:
         self.tally.writes += len(sent)
         if set(sent) - set(claimed):
             self._violation(channel, f"writes without a claim: {sorted(set(sent) - set(claimed))}")
-        rules = SHOPS.get(channel, ShopRules())
+        rules = self.rules.get(channel, ShopRules())
         for item, quantity in sent.items():
             if item not in claimed:
                 continue
@@ -458,7 +508,7 @@ class World:
             if row.attempt <= self.last_attempt.get(row.id, 0):
                 self._violation(channel, f"attempt {row.attempt} of {row.central_sku} sent after a later one")
             self.last_attempt[row.id] = row.attempt
-            if channel in self.shops and channel != WOO:
+            if PLATFORMS.get(channel) == "shopify":
                 self._check_rise(channel, row, quantity, written_compare(request, item))
             owner = self.in_flight.get(row.id)
             if owner is not None and owner in self.alive and owner != self.current:
@@ -468,8 +518,8 @@ class World:
     def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
         """A rise that will be taken must not put back units that the shop sold and we haven't heard of.
 
-        Not asked of WooCommerce: it has no compare-and-set, so a rise can meet a sale of the same moment, and is taken
-        back when that sale is heard.
+        Asked of Shopify alone: the others have no compare-and-set, so a rise can meet a sale of the same moment, and is
+        taken back when that sale is heard.
         """
         shown = self.shops[channel].show(row.central_sku)
         if quantity <= shown or compare != shown:
@@ -553,8 +603,8 @@ class World:
                 for line in shop.lines_of(order):
                     reserved[line.sku] += line.unshipped
         wrong = []
-        for name in CHANNELS:
-            rules = SHOPS.get(name, ShopRules())
+        for name in self.channels:
+            rules = self.rules.get(name, ShopRules())
             shown = (
                 {sku: article["available_quantity"] for sku, article in self.erp.books().items()}
                 if name == ERP
@@ -567,31 +617,3 @@ class World:
                 if number != right:
                     wrong.append(f"{name} {sku}: shows {number}, must show {right}")
         return wrong
-
-
-def written_key(request: Request) -> str | None:
-    """Return the idempotency key of a request that writes quantities ("" where the platform has none), None for every
-    other request."""
-    if request.url.endswith("/batch"):
-        return "" if json.loads(request.body)["update"] else None
-    if request.url.endswith("/stock") and request.method == "POST":
-        return next(value for name, value in request.headers.items() if name.lower() == "idempotency-key")
-    if b"inventorySetQuantities" in request.body:
-        return str(json.loads(request.body)["variables"]["key"])
-    return None
-
-
-def written_compare(request: Request, item: str) -> int | None:
-    """Return the compare-and-set value of one row of a writing request to a shop."""
-    rows = json.loads(request.body)["variables"]["input"]["quantities"]
-    return next(row["changeFromQuantity"] for row in rows if row["inventoryItemId"] == item)
-
-
-def written_rows(request: Request) -> dict[str, int]:
-    """Return what a writing request says, quantity by item id."""
-    body = json.loads(request.body)
-    if "update" in body:
-        return {str(row["id"]): row["stock_quantity"] for row in body["update"]}
-    if "updates" in body:
-        return {row["sku"]: row["available_quantity"] for row in body["updates"]}
-    return {row["inventoryItemId"]: row["quantity"] for row in body["variables"]["input"]["quantities"]}

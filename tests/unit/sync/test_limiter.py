@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -189,3 +190,20 @@ def test_a_long_row_of_calls_gains_nothing_by_rounding() -> None:
     today, calls = 1_772_400_000.1, 400
     waits = [limiter.reserve(1, today, NEVER) for _ in range(calls + 1)]
     assert 0.0 <= Fraction(waits[-1] or 0.0) - Fraction(calls, 10) < calls * 1e-6
+
+
+def test_a_call_in_the_background_starts_at_once_while_nobody_else_calls() -> None:
+    engine = a_database()
+    names = itertools.count()
+
+    @given(
+        now=st.integers(1_700_000_000_000_000, 1_900_000_000_000_000).map(lambda micros: micros / 1_000_000),
+        cost=st.floats(0.1, 5_000),
+        rate=st.floats(0.01, 1_000),
+        burst=st.floats(1, 5_000),
+    )
+    def starts_at_once(now: float, cost: float, rate: float, burst: float) -> None:
+        limiter = a_limiter(engine, f"shop {next(names)}", rate=rate, burst=burst)
+        assert limiter.start_behind(cost, now) == 0.0
+
+    starts_at_once()
