@@ -378,6 +378,18 @@ def test_doubly_mapped_levels_and_skus_are_named(desk: Desk) -> None:
     ]
 
 
+def test_a_sku_that_is_parted_among_levels_by_rules_is_no_case(desk: Desk) -> None:
+    desk.add_skus("PAIR")
+    header = {"central_sku": "PAIR", "channel": "erp_main", "platform_sku": "", "platform_location_id": ""}
+    rows = [{**header, "platform_item_id": item, "percent": "", "maximum": ""} for item in ("i1", "i2")]
+    for row in rows:
+        desk.world.erp.add(row["platform_item_id"], 3)
+    desk.import_rows([{**rows[0], "percent": "60"}, rows[1]])
+    assert kinds(desk.discover("erp_main")) == {"doubly_mapped": 2}
+    desk.import_rows([{**rows[0], "percent": "60"}, {**rows[1], "maximum": "4"}])
+    assert kinds(desk.discover("erp_main")) == {}
+
+
 def test_a_channel_that_lists_nothing_changes_nothing(desk: Desk) -> None:
     before = desk.statuses("erp_main")
     desk.world.erp._articles.clear()
