@@ -124,15 +124,25 @@ def _rules(row: Any) -> tuple[int | None, ...]:
 
 
 def _doubly_mapped(connection: Connection, offered: ColumnElement[bool]) -> Iterator[Finding]:
-    """Yield the listings of levels with several SKUs, then those of SKUs with several levels."""
+    """Yield the listings of levels with several SKUs, then those of SKUs with several levels, unless each has a share of its
+    own: somebody has parted the stock among them."""
     several = select(_M.level_id).where(offered).group_by(_M.level_id).having(func.count(distinct(_M.central_sku)) > 1)
     for row in connection.execute(_listings(offered & _M.level_id.in_(several)).order_by(None).order_by(_M.level_id)):
         note = "one level is mapped to several SKUs: retire all but the right one"
         yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
     own = offered & (_M.status != "excluded")
-    twice = select(_M.central_sku).where(own).group_by(_M.central_sku).having(func.count(distinct(_M.level_id)) > 1)
+    whole = func.count().filter(_M.percent.is_(None) & _M.maximum.is_(None))
+    twice = (
+        select(_M.central_sku)
+        .where(own)
+        .group_by(_M.central_sku)
+        .having((func.count(distinct(_M.level_id)) > 1) & (whole > 0))
+    )
     for row in connection.execute(_listings(own & _M.central_sku.in_(twice) & _M.level_id.not_in(several))):
-        note = f"the channel shows the stock of '{row.central_sku}' on several levels: retire all but one, or part it by rules"
+        note = (
+            f"the channel shows the stock of '{row.central_sku}' on several levels: retire all but one, or give each its own "
+            "percent or maximum"
+        )
         yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, case, delete, exists, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, case, delete, exists, func, insert, select, text, update
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.discovery import GONE
 from invsync_dagster.inventory.tables import listing_walks, platform_mapping, walked_listings
 
 # Rows that one transaction removes, so that other writers come in between.
@@ -32,12 +33,14 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class MappedLevel:
-    """A level with a listing that isn't retired; `active`: one of them is kept in step."""
+    """A level with a listing that isn't retired; `active`: one of them is kept in step, `waiting`: in review since an earlier
+    walk found it gone."""
 
     id: int
     item_id: str
     location_id: str
     active: bool
+    waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,10 @@ def outdated(connection: Connection, channel: str, latest: int, longest: timedel
     return list(connection.execute(query).scalars())
 
 
+def _any(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return func.max(case((condition, 1), else_=0)) == 1
+
+
 def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
     """Compare the channel's mapping with what a walk saw."""
     listing, seen = platform_mapping.c, walked_listings.c
@@ -152,7 +159,8 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
             listing.level_id,
             listing.platform_item_id,
             listing.platform_location_id,
-            func.max(case((listing.status == "active", 1), else_=0)) == 1,
+            _any(listing.status == "active"),
+            _any((listing.status == "needs_review") & listing.status_reason.startswith(GONE)),
         )
         .where(offered, ~there)
         .group_by(listing.level_id, listing.platform_item_id, listing.platform_location_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -102,11 +102,11 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     try:
         report.listings = _walk(ws, walk, calls)
         gone = _gone(ws, name, walk, calls, report)
-        newly = {level.id: words for level, words in gone.items() if level.active}
-        report.problem = _beyond(ws, report, len(newly))
+        report.problem = _beyond(ws, report, _newly(gone))
         if not report.problem:
-            _review(ws, name, newly)
-            report.reviewed = len(newly)
+            active = {level.id: words for level, words in gone.items() if level.active}
+            _review(ws, name, active)
+            report.reviewed = len(active)
         _tell(ws, name, walk, {level.id for level in gone}, report, run_id)
         if not report.problem:
             # Only now: another walk that ends meanwhile forgets those that were believed before it.
@@ -198,6 +198,7 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
         raise _ImplausibleError(
             _wrong_shop(name, f"{seen.renamed} of {seen.named} mapped listings have another SKU there")
         )
+    known = seen.mapped - len(seen.missing) + _newly(seen.missing)
     gone: dict[MappedLevel, str] = {}
     for part in chunks(seen.missing, calls.platform.limits.read_batch):
         references = [LevelReference(level.item_id, level.location_id) for level in part]
@@ -205,17 +206,20 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
         for level, reading in zip(part, answer.readings, strict=True):
             if reading.problem is not None and is_unknown(reading.problem):
                 gone[level] = f"{reading.problem.code}: {reading.problem.message}"
-        if (gone and len(seen.missing) == seen.mapped) or is_another_shop(len(gone), seen.mapped):
+        newly = _newly(gone)
+        if (newly and _newly(seen.missing) == known) or is_another_shop(newly, known):
             what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"
             raise _ImplausibleError(_wrong_shop(name, what))
     return gone
 
 
-def _beyond(ws: Workspace, report: Discovery, gone: int) -> str:
-    """Say that more is gone than `change_limits` let pass at once, "" if it isn't.
+def _newly(levels: Collection[MappedLevel]) -> int:
+    """Count those that nobody was told of before: what waits for a person since earlier walks is no sign of anything."""
+    return sum(not level.waiting for level in levels)
 
-    `gone` are those that would be stopped now: what has waited for a person since earlier walks is no news.
-    """
+
+def _beyond(ws: Workspace, report: Discovery, gone: int) -> str:
+    """Say that more is newly gone than `change_limits` let pass at once, "" if it isn't."""
     limits = ws.configuration.settings.change_limits
     if gone <= max(limits.minimum, limits.zeroed_share * report.levels):
         return ""

@@ -378,6 +378,18 @@ def test_doubly_mapped_levels_and_skus_are_named(desk: Desk) -> None:
     ]
 
 
+def test_a_sku_that_is_parted_among_levels_by_rules_is_no_case(desk: Desk) -> None:
+    desk.add_skus("PAIR")
+    header = {"central_sku": "PAIR", "channel": "erp_main", "platform_sku": "", "platform_location_id": ""}
+    rows = [{**header, "platform_item_id": item, "percent": "", "maximum": ""} for item in ("i1", "i2")]
+    for row in rows:
+        desk.world.erp.add(row["platform_item_id"], 3)
+    desk.import_rows([{**rows[0], "percent": "60"}, rows[1]])
+    assert kinds(desk.discover("erp_main")) == {"doubly_mapped": 2}
+    desk.import_rows([{**rows[0], "percent": "60"}, {**rows[1], "maximum": "4"}])
+    assert kinds(desk.discover("erp_main")) == {}
+
+
 def test_a_channel_that_lists_nothing_changes_nothing(desk: Desk) -> None:
     before = desk.statuses("erp_main")
     desk.world.erp._articles.clear()
@@ -419,12 +431,12 @@ def test_more_gone_than_the_limits_let_pass_stops_nothing_but_is_written_down(de
 
 def test_what_vanished_earlier_and_waits_for_a_person_is_not_gone_at_once(desk: Desk) -> None:
     limits = {"zeroed_share": 0.0, "minimum": 2}
-    for number in range(6):
+    for number in range(12):
         del desk.world.erp._articles[f"SKU-{number:04d}"]
         report = desk.discover("erp_main", desk.workspace(**limits))
         assert (report.problem, report.reviewed, kinds(report)) == ("", 1, {"vanished": number + 1})
     nothing_new = desk.discover("erp_main", desk.workspace(**limits))
-    assert (nothing_new.problem, nothing_new.reviewed, kinds(nothing_new)) == ("", 0, {"vanished": 6})
+    assert (nothing_new.problem, nothing_new.reviewed, kinds(nothing_new)) == ("", 0, {"vanished": 12})
 
 
 def test_a_walk_that_ends_beside_another_one_tells_all_that_it_saw(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
