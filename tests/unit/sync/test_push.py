@@ -20,7 +20,8 @@ from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.reconcile import full_sync
 from tests.simulation.stock import item_of
-from tests.simulation.world import SimulatedDeathError, SimulatedWorker, written_rows
+from tests.simulation.world import SimulatedDeathError, SimulatedWorker
+from tests.simulation.written import written_rows
 from tests.unit.sync.conftest import LittleWorld
 
 SKU = "SKU-0001"
