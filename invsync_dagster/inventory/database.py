@@ -67,10 +67,13 @@ class DatabaseGoneError(OperationalError):
 
     def __str__(self) -> str:
         reason = " ".join(str(self.orig).split()) or type(self.orig).__name__
-        return (
-            f"the stock's database can't be used: {reason}. What was under way and not committed has not happened; "
-            "the next run does it, once the database is back"
-        )
+        full = any(word in reason for word in _FULL)
+        mend = "free space on its disk, and the next run does it" if full else "the next run does it, once it is back"
+        return f"the stock's database can't be used: {reason}. What was under way and not committed has not happened; {mend}"
+
+
+# What SQLite says where its disk is full, or takes no more of a file, and PostgreSQL of the system's error.
+_FULL = ("disk is full", "disk I/O error", "No space left on device")
 
 
 def parse_url(url: str) -> URL:

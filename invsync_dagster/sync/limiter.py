@@ -41,9 +41,10 @@ class Limiter:
     def reserve(self, cost: float, now: float, until: float) -> float | None:
         """Reserve a call of `cost` and return the seconds to wait before it, or None (nothing reserved) if it could
         not start by `until`."""
+        seconds = self._seconds(cost)
         with side_transaction(self.engine) as connection:
-            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=self._seconds(cost))
-            start = max(now, blocked_until, full_at - max(self.limits.burst, cost) / self.limits.rate)
+            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=seconds)
+            start = max(now, blocked_until, full_at - max(self.limits.burst / self.limits.rate, seconds))
             if start > until:
                 connection.rollback()
                 return None

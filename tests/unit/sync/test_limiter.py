@@ -134,7 +134,7 @@ def starts_of_the_foreground(asks: list[tuple[float, int]], background: int) -> 
     return started, behind
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4)), min_size=1, max_size=20), st.integers(1, 3))
 def test_what_goes_first_waits_no_longer_for_any_background_than_for_one_call_of_it(
     asks: list[tuple[float, int]], background: int
@@ -169,25 +169,25 @@ def test_a_throttled_answer_holds_the_background_too() -> None:
     assert limiter.start_behind(1, 1030.0) == 0.0
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize(("rate", "burst", "cost"), [(2.0, 20.0, 1.0), (100.0, 2000.0, 12.0), (5.0, 5.0, 1.0)])
 def test_the_background_alone_reaches_the_rate_though_it_wakes_late(
     rate: float, burst: float, cost: float, workers: int
 ) -> None:
     limiter = a_limiter(a_database(), rate=rate, burst=burst)
-    late, until, started = 0.01, 1060.0, 0
+    late, until, started = 0.01, 1020.0, 0
     wakes = [1000.0] * workers
     while min(wakes) < until:
         worker = wakes.index(min(wakes))
         wait = limiter.start_behind(cost, wakes[worker])
         started += not wait
         wakes[worker] += wait + late
-    assert 0.97 <= started * cost / rate / 60 <= 1.02
+    assert 0.95 <= started * cost / rate / 20 <= 1.06
 
 
 def test_a_long_row_of_calls_gains_nothing_by_rounding() -> None:
     limiter = a_limiter(a_database(), rate=10.0, burst=1.0)
-    today, calls = 1_772_400_000.1, 400
+    today, calls = 1_772_400_000.1, 200
     waits = [limiter.reserve(1, today, NEVER) for _ in range(calls + 1)]
     assert 0.0 <= Fraction(waits[-1] or 0.0) - Fraction(calls, 10) < calls * 1e-6
 
