@@ -72,6 +72,8 @@ class AlibabaShop(AlibabaSandbox):
             clock=clock,
             rate=1e6,
             burst=1e6,
+            # A renewal whose answer is lost ends the grant, and only a person can give another: none falls due here.
+            token_lifetime=10 * 86_400.0,
         )
         self._world_skus = {level_of(ALIBABA, sku): sku for sku in shown if is_listed(ALIBABA, sku)}
         for level, sku in self._world_skus.items():

@@ -551,6 +551,8 @@ class World:
 
     def run(self) -> None:
         """Live through the planned time with a bad network and deaths."""
+        if ALIBABA in self.shops:
+            self.processes[0].platform(self.processes[0].channel(ALIBABA)).check_credentials()  # its one renewal
         for faults in self.faults.values():
             faults.set_rates(BAD_NETWORK)
         self.mortal = True
