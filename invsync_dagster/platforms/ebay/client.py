@@ -35,7 +35,7 @@ from invsync_dagster.platforms.ebay.listings import is_published, item_quantity,
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part, moment, text
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
 from invsync_dagster.platforms.ebay.tokens import Tokens
-from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, told, walk_from
+from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
 
@@ -183,7 +183,7 @@ class EbayPlatform:
         eBay's window includes both its ends, in milliseconds.
         """
         walk = walk_from(cursor, since, until)
-        return self._orders_page(walk, "lastmodifieddate:[{since}..{until}]", "lastModifiedDate")
+        return self._orders_page(walk, "lastmodifieddate:{window}", "lastModifiedDate")
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         """List the orders of the last two years with units to ship, those shipped in part as unclear ones.
@@ -191,9 +191,8 @@ class EbayPlatform:
         Raises `PlatformError`.
         """
         now = self._clock.now()
-        walk = walk_from(cursor, now - _OLDEST, now)
-        started = "orderfulfillmentstatus:{{NOT_STARTED|IN_PROGRESS}}"
-        return self._orders_page(walk, f"creationdate:[{{since}}..{{until}}],{started}", "")
+        walk = walk_from(cursor, now - _OLDEST, now + timedelta(days=1))
+        return self._orders_page(walk, "creationdate:{window},orderfulfillmentstatus:{{NOT_STARTED|IN_PROGRESS}}", "")
 
     def _orders_page(self, walk: Walk, wanted: str, timed_by: str) -> OrdersPage:
         now = self._clock.now()
@@ -210,7 +209,7 @@ class EbayPlatform:
 
     def _list(self, walk: Walk, wanted: str) -> tuple[int, list[Mapping[str, Any]]]:
         query = {
-            "filter": wanted.format(since=told(walk.since), until=told(walk.until)),
+            "filter": wanted.format(window=walk.window(self._clock.now())),
             "limit": str(ORDERS_A_PAGE),
             "offset": str(walk.offset),
         }
