@@ -17,48 +17,47 @@ def spent(stage: EbayStage) -> int:
 
 
 def test_rises_are_folded_from_half_of_the_day_on_and_show_the_sum() -> None:
-    stage = EbayStage({"A": 10, "B": 10}, limits={"writes_a_day": 20}, revisions_a_day=20)
-    for quantity in range(11, 21):
+    stage = EbayStage({"A": 10, "B": 10}, limits={"writes_a_day": 10}, revisions_a_day=10)
+    for quantity in range(11, 16):
         stage.count("A", quantity)
-    assert (spent(stage), stage.shown("A")) == (10, 20)
-    for quantity in range(21, 31):
-        report = stage.count("A", quantity)
-        assert report.problem == ""
-    assert (spent(stage), stage.shown("A")) == (10, 20)
-    assert "10 of 20 writes in 24 hours are used: this rise waits until" in stage.level("A").last_error
+    assert (spent(stage), stage.shown("A")) == (5, 15)
+    for quantity in range(16, 21):
+        assert stage.count("A", quantity).problem == ""
+    assert (spent(stage), stage.shown("A")) == (5, 15)
+    assert "5 of 10 writes in 24 hours are used: this rise waits until" in stage.level("A").last_error
     stage.count("B", 12)
     assert stage.shown("B") == 12
-    # 24 hours over the 6 writes that are left for rises.
-    stage.clock.advance(DAY / 6 - 60)
+    # 24 hours over the 3 writes that are left for rises.
+    stage.clock.advance(DAY / 3 - 60)
     stage.push()
-    assert stage.shown("A") == 20
+    assert stage.shown("A") == 15
     stage.clock.advance(120)
     stage.push()
-    assert (spent(stage), stage.shown("A")) == (12, 30)
+    assert (spent(stage), stage.shown("A")) == (7, 20)
 
 
 def test_falls_go_at_once_when_rises_wait_and_zeros_when_falls_do() -> None:
-    stage = EbayStage({"A": 100}, limits={"writes_a_day": 20}, revisions_a_day=20)
-    for quantity in range(99, 80, -1):
+    stage = EbayStage({"A": 100}, limits={"writes_a_day": 10}, revisions_a_day=10)
+    for quantity in range(99, 90, -1):
         stage.count("A", quantity)
-    assert (spent(stage), stage.shown("A")) == (19, 81)
-    stage.count("A", 80)
-    assert (spent(stage), stage.shown("A")) == (19, 81)
+    assert (spent(stage), stage.shown("A")) == (9, 91)
+    stage.count("A", 90)
+    assert (spent(stage), stage.shown("A")) == (9, 91)
     stage.count("A", 0)
-    assert (spent(stage), stage.shown("A")) == (20, 0)
+    assert (spent(stage), stage.shown("A")) == (10, 0)
     stage.count("A", 50)
     stage.count("A", 0)
-    assert (spent(stage), stage.shown("A")) == (20, 0)
+    assert (spent(stage), stage.shown("A")) == (10, 0)
 
 
 def test_what_waited_is_written_once_the_day_is_over() -> None:
-    stage = EbayStage({"A": 100}, limits={"writes_a_day": 10}, revisions_a_day=10)
-    for quantity in range(99, 85, -1):
+    stage = EbayStage({"A": 100}, limits={"writes_a_day": 4}, revisions_a_day=4)
+    for quantity in range(99, 94, -1):
         stage.count("A", quantity)
-    assert stage.shown("A") == 91
+    assert stage.shown("A") == 97
     stage.clock.advance(DAY)
     stage.push()
-    assert stage.shown("A") == 86
+    assert stage.shown("A") == 95
     assert {row.code for row in stage.logged()} == {"", "day_limit"}
 
 
