@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
@@ -231,7 +231,8 @@ class EbayPlatform:
                     shipped: Sequence[Mapping[str, Any]] = []
                     if is_shipped_in_part(order):
                         calls += 1
-                        path = f"{_FULFILLMENT}/order/{text(order, 'orderId')}/shipping_fulfillment"
+                        number = quote(text(order, "orderId"), safe="")
+                        path = f"{_FULFILLMENT}/order/{number}/shipping_fulfillment"
                         shipped = self._get(path, {}, _has("fulfillments"))["fulfillments"]
                     documents.append(document_of(order, shipped))
         return OrdersPage(Content(documents=tuple(documents)), "", self._spent(calls) if calls else None)
@@ -266,7 +267,7 @@ class EbayPlatform:
         return Budget(self._limits.burst, self._limits.rate, float(calls))
 
     def _get(self, path: str, query: Mapping[str, str], expected: Callable[[Any], bool]) -> Any:
-        address = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
+        address = f"{self._url}{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
         response = self._send("GET", address, b"", writing=False)
         return errors.json_of(response, expected, writing=False, secrets=self._tokens.secrets)
 
