@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
@@ -35,7 +35,7 @@ from invsync_dagster.platforms.ebay.listings import is_published, item_quantity,
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part, moment, text
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
 from invsync_dagster.platforms.ebay.tokens import Tokens
-from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, told, walk_from
+from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
 
@@ -183,7 +183,7 @@ class EbayPlatform:
         eBay's window includes both its ends, in milliseconds.
         """
         walk = walk_from(cursor, since, until)
-        return self._orders_page(walk, "lastmodifieddate:[{since}..{until}]", "lastModifiedDate")
+        return self._orders_page(walk, "lastmodifieddate:{window}", "lastModifiedDate")
 
     def open_orders(self, cursor: str = "") -> OrdersPage:
         """List the orders of the last two years with units to ship, those shipped in part as unclear ones.
@@ -191,9 +191,8 @@ class EbayPlatform:
         Raises `PlatformError`.
         """
         now = self._clock.now()
-        walk = walk_from(cursor, now - _OLDEST, now)
-        started = "orderfulfillmentstatus:{{NOT_STARTED|IN_PROGRESS}}"
-        return self._orders_page(walk, f"creationdate:[{{since}}..{{until}}],{started}", "")
+        walk = walk_from(cursor, now - _OLDEST, now + timedelta(days=1))
+        return self._orders_page(walk, "creationdate:{window},orderfulfillmentstatus:{{NOT_STARTED|IN_PROGRESS}}", "")
 
     def _orders_page(self, walk: Walk, wanted: str, timed_by: str) -> OrdersPage:
         now = self._clock.now()
@@ -210,7 +209,7 @@ class EbayPlatform:
 
     def _list(self, walk: Walk, wanted: str) -> tuple[int, list[Mapping[str, Any]]]:
         query = {
-            "filter": wanted.format(since=told(walk.since), until=told(walk.until)),
+            "filter": wanted.format(window=walk.window(self._clock.now())),
             "limit": str(ORDERS_A_PAGE),
             "offset": str(walk.offset),
         }
@@ -232,7 +231,8 @@ class EbayPlatform:
                     shipped: Sequence[Mapping[str, Any]] = []
                     if is_shipped_in_part(order):
                         calls += 1
-                        path = f"{_FULFILLMENT}/order/{text(order, 'orderId')}/shipping_fulfillment"
+                        number = quote(text(order, "orderId"), safe="")
+                        path = f"{_FULFILLMENT}/order/{number}/shipping_fulfillment"
                         shipped = self._get(path, {}, _has("fulfillments"))["fulfillments"]
                     documents.append(document_of(order, shipped))
         return OrdersPage(Content(documents=tuple(documents)), "", self._spent(calls) if calls else None)
@@ -267,7 +267,7 @@ class EbayPlatform:
         return Budget(self._limits.burst, self._limits.rate, float(calls))
 
     def _get(self, path: str, query: Mapping[str, str], expected: Callable[[Any], bool]) -> Any:
-        address = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
+        address = f"{self._url}{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
         response = self._send("GET", address, b"", writing=False)
         return errors.json_of(response, expected, writing=False, secrets=self._tokens.secrets)
 

@@ -98,7 +98,7 @@ def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> P
         return PlatformError(
             Recovery.REAUTHENTICATE, code or "unauthorized", f"eBay refuses our token: {reason}; {mend}"
         )
-    if status == 404:
+    if status == 404 or number in _GONE:
         return PlatformError(Recovery.REVIEW, code or "not_found", words or "eBay has nothing at this address")
     if 300 <= status < 400:
         return PlatformError(Recovery.REAUTHENTICATE, "moved", "eBay's API isn't at api_url: it sends us elsewhere")

@@ -28,7 +28,7 @@ def document_of(order: Mapping[str, Any], fulfillments: Sequence[Mapping[str, An
     """Turn an order and its shipping fulfillments into a document. Raises `NotUnderstoodError`.
 
     A line that is FULFILLED without a fulfillment that names it (marked as shipped without tracking) left at the order's
-    last change. Nothing is waited for of an order that is cancelled, or refunded in full before anything was shipped.
+    last change. Nothing more is waited for of an order that is cancelled or refunded in full.
     """
     updated_at = moment(order, "lastModifiedDate")
     left = _shipments(fulfillments)

@@ -25,6 +25,7 @@ _MOST_ORDERS = 200
 _MOST_ORDER_IDS = 50
 _REVISIONS_A_DAY = 250
 _MOST_UNITS = 1_000_000_000
+_WINDOW = r"\[([^\].]+\.\d+Z)\.\.([^\]]*)\]"
 _ADDRESS = re.compile(r"(.*?)(/identity/v1|/sell/[a-z]+/v1|/commerce/notification/v1)(/.*)")
 
 
@@ -233,7 +234,7 @@ class EbaySandbox:
         item = self._books.items.get(sku)
         if item is None:
             words = f"{sku} could not be found or is not available in the system."
-            return [{"statusCode": 404, "sku": sku, "errors": [views.error(25702, words)]}]
+            return [{"statusCode": 400, "sku": sku, "errors": [views.error(25702, words)]}]
         if self._failing.get(sku):
             return [self._failing[sku].popleft()]
         if not self._books.revise(item, self._clock.now(), self._revisions_a_day):
@@ -253,7 +254,7 @@ class EbaySandbox:
         if type(quantity) is not int or not 0 <= quantity <= _MOST_UNITS:
             return response | {"statusCode": 400, "errors": [views.error(25709, "Invalid value for quantity.")]}
         if offer and (offer != item.offer or not item.published):
-            return response | {"statusCode": 404, "errors": [views.error(25713, "This Offer is not available.")]}
+            return response | {"statusCode": 400, "errors": [views.error(25713, "This Offer is not available.")]}
         if offer:
             item.own = quantity
         else:
@@ -302,14 +303,16 @@ class EbaySandbox:
         limit, offset = int(query.get("limit", "50")), int(query.get("offset", "0"))
         found = list(self._books.orders.values())
         if "orderIds" in query:
-            wanted = query["orderIds"].split(",")
-            if len(wanted) > _MOST_ORDER_IDS:
-                raise _RefusedError(400, 30700, "The number of order ids exceeds 50.", domain="API_FULFILLMENT")
-            found, limit, offset = [order for order in found if order.number in wanted], _MOST_ORDER_IDS, 0
+            ids = query["orderIds"].split(",")
+            if len(ids) > _MOST_ORDER_IDS:
+                raise _RefusedError(400, 30900, "Exceeded maximum number of order IDs", domain="API_FULFILLMENT")
+            found, limit, offset = [order for order in found if order.number in ids], _MOST_ORDER_IDS, 0
         elif not 1 <= limit <= _MOST_ORDERS:
-            raise _RefusedError(400, 30700, "Invalid value for limit.", domain="API_FULFILLMENT")
+            raise _RefusedError(400, 31100, f"Invalid limit: {limit}", domain="API_FULFILLMENT")
         else:
-            found = [order for order in found if _matches(order, query.get("filter", ""))]
+            wanted = query.get("filter", "")
+            self._check(wanted)
+            found = [order for order in found if _matches(order, wanted)]
         # The newest first.
         found.sort(key=lambda order: (order.created, order.number), reverse=True)
         api = f"{root}/sell/fulfillment/v1"
@@ -317,14 +320,21 @@ class EbaySandbox:
         value = {"href": f"{api}/order", "limit": limit, "offset": offset, "total": len(found), "orders": shown}
         return answer(200, value)
 
+    def _check(self, wanted: str) -> None:
+        now = told(self._clock.now())
+        for window in re.finditer(_WINDOW, wanted):
+            if max(window[1], window[2]) > now:
+                words = "Start and end dates can't be in the future"
+                raise _RefusedError(400, 30850, words, domain="API_FULFILLMENT")
+
     def _list_fulfillments(self, number: str) -> Response:
         if number not in self._books.orders:
-            raise _RefusedError(404, 32100, "Invalid order ID", domain="API_FULFILLMENT")
+            raise _RefusedError(400, 32100, f"Invalid order ID: {number}", domain="API_FULFILLMENT")
         return answer(200, views.fulfillments_view(self._books.orders[number]))
 
     def _public_key(self, key_id: str) -> Response:
         if key_id != self._signer.key_id:
-            raise _RefusedError(404, 195003, "Invalid public key.", domain="API_NOTIFICATION")
+            raise _RefusedError(404, 195001, "The specified key id is invalid.", domain="API_NOTIFICATION")
         return answer(200, self._signer.public())
 
     def _tell_order(self, topic: str, order: Order, line: Mapping[str, Any]) -> None:
@@ -349,7 +359,7 @@ def _matches(order: Order, wanted: str) -> bool:
     """Tell whether an order is among those that a filter names."""
     status = {"NOT_STARTED", "IN_PROGRESS"}
     for name, at in (("creationdate", order.created), ("lastmodifieddate", order.modified)):
-        window = re.search(rf"{name}:\[([^\].]+\.\d+Z)\.\.([^\]]*)\]", wanted)
+        window = re.search(rf"{name}:{_WINDOW}", wanted)
         # All times are written alike, so they compare as texts; both ends are within.
         if window and not window[1] <= at <= (window[2] or "9"):
             return False

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 # getOrders gives up to 200 orders a page.
 ORDERS_A_PAGE = 200
+
+# An end of now is in the future of an eBay whose clock is behind ours.
+_CLOCKS_APART = timedelta(seconds=30)
 
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 _CURSOR = re.compile(rf"({_TIME})\.\.({_TIME})/(\d{{1,9}})of(\d{{1,9}})(?:/({_TIME}))?")
@@ -17,9 +20,9 @@ _CURSOR = re.compile(rf"({_TIME})\.\.({_TIME})/(\d{{1,9}})of(\d{{1,9}})(?:/({_TI
 class Walk:
     """Orders from `since` to `until`, the `offset`th on, of `total` when last asked; then those up to `then`.
 
-    A list of a time that is over only shrinks: an order that changes leaves it. So a walk over several pages ends at the
-    time of its first page at the latest, each page begins as many orders earlier as the list has shrunk since the page
-    before, and a window that reaches further goes on behind with a walk of its own.
+    A list of a time that is over only shrinks: an order that changes leaves it. So a walk over several pages ends a little
+    before its first page was asked for at the latest, each page begins as many orders earlier as the list has shrunk since
+    the page before, and a window that reaches further goes on behind with a walk of its own.
     """
 
     since: datetime
@@ -28,13 +31,17 @@ class Walk:
     total: int = 0
     then: datetime | None = None
 
+    def window(self, now: datetime) -> str:
+        """Return the window as a filter has it: an end in the future is refused (error 30850), so it is left open."""
+        return f"[{told(self.since)}..{told(self.until) if self.until <= now else ''}]"
+
     def next(self, total: int, taken: int, now: datetime) -> str:
         """Return the cursor after a page of `taken` orders of a list of `total`, "" after the last."""
         end = self.offset + taken
         if taken and end < total:
             until, then = self.until, self.then
-            if not self.offset and now < until:
-                until, then = now, until
+            if now < until and self.since < now - _CLOCKS_APART:
+                until, then = now - _CLOCKS_APART, until
             return f"{told(self.since)}..{told(until)}/{end}of{total}" + (f"/{told(then)}" if then else "")
         return f"{told(self.until)}..{told(self.then)}/0of0" if self.then and self.until < self.then else ""
 
