@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import heapq
 import random
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -152,7 +154,8 @@ class World:
         self.seed = seed
         self.rules = dict(shops)
         self.channels = [*shops, ERP]
-        self.token_folder = tempfile.TemporaryDirectory(prefix="invsync-simulation-")
+        self.token_folder = tempfile.mkdtemp(prefix="invsync-simulation-")
+        weakref.finalize(self, shutil.rmtree, self.token_folder)
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
         self.tally = Tally()
@@ -236,7 +239,7 @@ class World:
                 app_key_env="TOKEN",
                 app_secret_env="SIGN",
                 refresh_token_env="HOOK",
-                token_file=f"{self.token_folder.name}/tokens.json",
+                token_file=f"{self.token_folder}/tokens.json",
             )
         if name == AMAZON:
             return VENDORS["amazon"].settings(
