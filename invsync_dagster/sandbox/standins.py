@@ -113,7 +113,8 @@ class ShopifyStandIn:
         random: Random,
     ) -> None:
         self._shop = ShopifySandbox(
-            access_token=secrets["access_token_env"],
+            access_token=secrets.get("access_token_env", ""),
+            client_id=secrets.get("client_id_env", ""),
             webhook_secret=secrets["webhook_secret_env"],
             clock=clock,
             random=random,

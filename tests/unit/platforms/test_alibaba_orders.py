@@ -197,7 +197,7 @@ def test_a_poll_across_the_end_of_summer_time_misses_no_order(stage: AlibabaStag
     for _ in range(20):
         made.append(stage.account.buy({level: 1}))
         stage.clock.advance(600)
-    found = []
+    found: list[str] = []
     since = begin
     while since < stage.clock.now():
         page = stage.platform.orders_changed(since, since + timedelta(minutes=20))

@@ -28,7 +28,7 @@ RED, BLUE, BOWL = (LevelReference(article.item_id, article.location_id) for arti
 
 
 def test_the_real_client_and_the_people_of_the_stand_in_agree(tmp_path: Path) -> None:
-    given = {
+    given: dict[str, Any] = {
         "app_key_env": "K",
         "app_secret_env": "S",
         "refresh_token_env": "R",
