@@ -277,6 +277,7 @@ def _move_level() -> Update:
             + case((and_(level.accepted_quantity.is_not(None), movement < 0), 0), else_=movement),
             uncertain=func.coalesce(level.uncertain, "own_sale"),
             uncertain_since=func.coalesce(level.uncertain_since, now),
+            moved_at=now,
             touched=level.touched + 1,
             out_of_step_since=case((level.pushable, func.coalesce(level.out_of_step_since, now)), else_=None),
             due_at=case((and_(level.due_at > now, levels.waits_for_nothing(now)), now), else_=level.due_at),

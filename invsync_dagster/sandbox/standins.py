@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.alibaba import AlibabaSettings
 from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.ebay import EbaySettings
@@ -19,6 +20,7 @@ from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.woocommerce import WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
 from invsync_dagster.sandbox import faces
+from invsync_dagster.sandbox.alibaba import AlibabaStandIn
 from invsync_dagster.sandbox.amazon import AmazonStandIn
 from invsync_dagster.sandbox.buyers import Buyers
 from invsync_dagster.sandbox.ebay import EbayStandIn
@@ -33,6 +35,8 @@ def stand_in(
     Raises `ValueError` for a platform without a stand-in here.
     """
     secrets = channel.secrets(environ)
+    if isinstance(channel.settings, AlibabaSettings):
+        return AlibabaStandIn(channel.limits, secrets, articles, clock, random)
     if isinstance(channel.settings, AmazonSettings):
         return AmazonStandIn(channel.settings, secrets, articles, clock, random)
     if isinstance(channel.settings, EbaySettings):
@@ -109,7 +113,8 @@ class ShopifyStandIn:
         random: Random,
     ) -> None:
         self._shop = ShopifySandbox(
-            access_token=secrets["access_token_env"],
+            access_token=secrets.get("access_token_env", ""),
+            client_id=secrets.get("client_id_env", ""),
             webhook_secret=secrets["webhook_secret_env"],
             clock=clock,
             random=random,

@@ -78,6 +78,7 @@ class LevelState(NamedTuple):
     uncertain: str | None
     uncertain_since: datetime | None
     linger_until: datetime | None
+    moved_at: datetime | None
     out_of_step_since: datetime | None
     due_at: datetime
     failures: int
@@ -95,6 +96,7 @@ _DECIDED_ELSEWHERE = {
     "desired_sequence",
     "rules_revision",
     "claim",
+    "moved_at",
 }
 _SAVED = [name for name in LevelState._fields if name not in _DECIDED_ELSEWHERE]
 _SAVED_COLUMNS = tuple(inventory_levels.c[name] for name in ("id", *_SAVED))
@@ -321,8 +323,10 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
     """Apply the settling rules of DESIGN 4 to an uncertain level and a reading of it.
 
     A valid reading settles; one below desired settles (and so raises) only when the channel's orders are known past it,
-    or at the bound. An invalid one may lower, by raising what we expect, and never settles; where differences are
-    written, it is waited for a valid one.
+    or at the bound. An invalid one may lower, by raising what we expect, and never settles.
+
+    Where differences are written (`settles_first`), it is waited for a valid one, which must be a read lag past the last
+    own movement too: a sale that it doesn't show yet would else be taken off twice.
 
     While what an asynchronous platform accepted may still come, only a reading of just that number settles: no order that
     we haven't heard of can hide in it, unless the platform has moved its number up since.
@@ -331,6 +335,8 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
     state = state._replace(observed_quantity=reading, observed_at=now)
     visible_at = None if state.sent_at is None else state.sent_at + timedelta(seconds=limits.read_lag)
     lag_over = visible_at is None or visible_at <= basis.began
+    if limits.settles_first and state.moved_at is not None:
+        lag_over = lag_over and state.moved_at + timedelta(seconds=limits.read_lag) <= basis.began
     lingering = state.linger_until is not None and state.linger_until > basis.began
     valid = state.touched == basis.touched and lag_over and not lingering
     if state.accepted_quantity is not None:

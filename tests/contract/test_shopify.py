@@ -87,6 +87,33 @@ class ShopifyHarness:
         return self.deliveries()[-1]
 
 
+class GrantedHarness(ShopifyHarness):
+    """The same by the client-credentials grant; its first token is given already."""
+
+    secrets: tuple[str, ...] = (SECRET, OLD_SECRET, "shpat_granted_00000001")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shop.access_token, self.shop.grants.client_id = "", "0123456789abcdef"
+        vendor = VENDORS["shopify"]
+        given = {"shop_url": "https://sandbox.myshopify.com", "client_id_env": "I", "webhook_secret_env": "S"}
+        secrets = {"client_id_env": "0123456789abcdef", "webhook_secret_env": SECRET}
+        settings = vendor.settings.model_validate(given)
+        self.platform = vendor.connect(settings, secrets, {}, self.wire, self.clock)
+        self.platform.check_credentials()
+        self.wire.requests.clear()
+        self.wire.deadlines.clear()
+
+    def revoke_credentials(self) -> None:
+        self.shop.grants.revoke()
+
+
+class TestShopifyByClientCredentials(PlatformContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return GrantedHarness()
+
+
 class TestShopify(PlatformContract):
     @pytest.fixture
     def harness(self) -> Harness:

@@ -95,6 +95,7 @@ NOTHING_KNOWN = -1  # of `effective_quantity`: no number of ours was ever acknow
 #   expected             acknowledged, less own sales booked since (NULL: nothing known)
 #   uncertain            why the platform's number may differ from ours (NULL: certain)
 #   linger_until         until then a write whose answer was lost may still land
+#   moved_at             when an own sale, cancel or restock was booked last
 #   touched              counts attempts and own-channel events; a reading is valid only if it stood still meanwhile
 #   held_*               a level that the breaker holds: its number when held, less what was sold since
 inventory_levels = Table(
@@ -129,6 +130,7 @@ inventory_levels = Table(
     Column("uncertain", Text),
     Column("uncertain_since", UtcDateTime),
     Column("linger_until", UtcDateTime),
+    Column("moved_at", UtcDateTime),
     Column("touched", BigInteger, nullable=False, default=0),
     Column("due_at", UtcDateTime, nullable=False),
     Column("claim", Text),

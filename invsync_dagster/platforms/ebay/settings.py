@@ -83,7 +83,7 @@ class EbaySettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return eBay's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - {"one_location_a_write"}
+    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "settles_first"}
     if unknown := sorted(set(overrides) - names):
         raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
     changed: dict[str, float | int] = dict(overrides)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.shopify.client import ShopifyPlatform
 from invsync_dagster.platforms.shopify.settings import ShopifySettings, limits_with
+from invsync_dagster.platforms.shopify.tokens import ClientCredentials, StaticToken, Tokens
 from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor
 from invsync_dagster.platforms.transport import Transport
 
@@ -20,11 +21,14 @@ def connect(
     transport: Transport,
     clock: Clock,
 ) -> ShopifyPlatform:
-    """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`.
-
-    Shopify signs no time into its requests: `clock` is for the platforms that do.
-    """
-    return ShopifyPlatform(settings, secrets["access_token_env"], limits_with(limit_overrides), transport)
+    """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
+    tokens: Tokens
+    if settings.client_id_env is None:
+        tokens = StaticToken(secrets["access_token_env"])
+    else:
+        client_id, client_secret = secrets["client_id_env"], secrets["webhook_secret_env"]
+        tokens = ClientCredentials(settings.shop_url, client_id, client_secret, transport, clock)
+    return ShopifyPlatform(settings, tokens, limits_with(limit_overrides), transport)
 
 
 def door(settings: ShopifySettings, secrets: Mapping[str, str]) -> ShopifyDoor:

@@ -32,6 +32,7 @@ from invsync_dagster.platforms.shopify import documents, errors
 from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, mapping, nodes, numeric_id, objects, text
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
+from invsync_dagster.platforms.shopify.tokens import Tokens
 from invsync_dagster.platforms.transport import Request, Transport, TransportError
 
 _ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
@@ -45,12 +46,10 @@ _log = logging.getLogger(__name__)
 class ShopifyPlatform:
     """The `Platform` of one shop. Its representation and its messages never hold the access token."""
 
-    def __init__(self, settings: ShopifySettings, access_token: str, limits: Limits, transport: Transport) -> None:
-        if not access_token:
-            raise ValueError("the access token is empty")
+    def __init__(self, settings: ShopifySettings, tokens: Tokens, limits: Limits, transport: Transport) -> None:
         self._url = f"{settings.shop_url}/admin/api/{settings.api_version}/graphql.json"
         self._shop = settings.shop_url
-        self._token = access_token
+        self._tokens = tokens
         self._limits = limits
         self._transport = transport
 
@@ -109,7 +108,7 @@ class ShopifyPlatform:
         group = payload.get("inventoryAdjustmentGroup")
         if user_errors:
             refused = errors.outcomes_of_user_errors(
-                user_errors, len(rows), partly_done=group is not None, secrets=[self._token]
+                user_errors, len(rows), partly_done=group is not None, secrets=self._tokens.secrets
             )
             return refused, budget
         if group is None:
@@ -260,13 +259,14 @@ class ShopifyPlatform:
     def _call(
         self, document: str, variables: Mapping[str, Any], *, writing: bool
     ) -> tuple[dict[str, Any], Budget | None]:
+        token = self._tokens.token()
         request = Request(
             "POST",
             self._url,
             {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
-                "X-Shopify-Access-Token": self._token,
+                "X-Shopify-Access-Token": token,
             },
             json.dumps({"query": document, "variables": variables}).encode(),
         )
@@ -274,7 +274,13 @@ class ShopifyPlatform:
             response = self._transport.send(request, deadline=self._limits.request_deadline)
         except TransportError as error:
             raise errors.of_transport(error, writing=writing) from error
-        return errors.data_of(response, writing=writing, secrets=[self._token])
+        try:
+            return errors.data_of(response, writing=writing, secrets=self._tokens.secrets)
+        except PlatformError as error:
+            if response.status == 401 and self._tokens.refused(token):
+                words = "the token was refused before its time; the next call takes a new one"
+                raise PlatformError(Recovery.RETRY, error.code, words) from error
+            raise
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.shopify import sandbox_views as views
 from invsync_dagster.platforms.shopify.orders import OPEN
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopError
+from invsync_dagster.platforms.shopify.sandbox_grants import Grants
 from invsync_dagster.platforms.shopify.sandbox_writes import SetQuantities
 from invsync_dagster.platforms.transport import Request, Response
 
@@ -64,8 +65,10 @@ class ShopifySandbox:
         domain: str = "sandbox.myshopify.com",
         restore_rate: float = 100.0,
         burst: float = 2000.0,
+        client_id: str = "",
     ) -> None:
         self.access_token = access_token
+        self.grants = Grants(client_id, webhook_secret, clock)
         self.outgoing: list[Delivery] = []
         self._secret = webhook_secret.encode()
         self._clock = clock
@@ -204,9 +207,11 @@ class ShopifySandbox:
     def handle(self, request: Request) -> Response:
         """Answer one request to the Admin API."""
         headers = {name.lower(): value for name, value in request.headers.items()}
+        if urlsplit(request.url).path.endswith("/admin/oauth/access_token"):
+            return self.grants.give(request.body)
         if request.method != "POST" or not urlsplit(request.url).path.endswith(self._path):
             return _json(404, {"errors": "Not Found"})
-        if not hmac.compare_digest(headers.get("x-shopify-access-token", "").encode(), self.access_token.encode()):
+        if not self.grants.takes(headers.get("x-shopify-access-token", ""), self.access_token):
             words = "[API] Invalid API key or access token (unrecognized login or wrong password)"
             return _json(401, {"errors": words})
         try:

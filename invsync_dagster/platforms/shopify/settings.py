@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.transport import is_loopback
@@ -43,9 +44,15 @@ class ShopifySettings(BaseModel):
         pattern=r"^\d{4}-\d{2}$",
         description="Version of the Admin API; 2026-04, 2026-07 and 2026-10 are tested.",
     )
-    access_token_env: str = Field(
-        description="Environment variable with the Admin API access token "
-        "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders)."
+    access_token_env: str | None = Field(
+        default=None,
+        description="Environment variable with the static Admin API access token of an older custom app "
+        "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders).",
+    )
+    client_id_env: str | None = Field(
+        default=None,
+        description="Environment variable with the client id of an app of the Dev Dashboard, in its place: tokens are then "
+        "asked for with it and the app's client secret (webhook_secret_env).",
     )
     webhook_secret_env: str = Field(
         description="Environment variable with the app's client secret, which signs webhooks."
@@ -67,6 +74,13 @@ class ShopifySettings(BaseModel):
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("must be a bare address, without a user name, '?' or '#'")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_one_way_in(self) -> Self:
+        """Refuse a channel without a token, and one that doesn't say which."""
+        if (self.access_token_env is None) == (self.client_id_env is None):
+            raise ValueError("name one of access_token_env (a static token) and client_id_env (an app's client id)")
+        return self
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:

@@ -14,6 +14,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS, limits_with
+from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
 
@@ -30,7 +31,7 @@ class Shop:
         )
         self.wire = Wire(self.sandbox.handle)
         config = ShopifySettings(shop_url="https://x.myshopify.com/", access_token_env="T", webhook_secret_env="S")
-        self.client = ShopifyPlatform(config, TOKEN, LIMITS, self.wire)
+        self.client = ShopifyPlatform(config, StaticToken(TOKEN), LIMITS, self.wire)
 
     def sent(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.wire.requests[-1].body)
@@ -332,7 +333,7 @@ def test_a_large_order_that_changes_meanwhile_is_to_be_asked_for_again() -> None
 
     client = ShopifyPlatform(
         ShopifySettings(shop_url="https://x.myshopify.com", access_token_env="T", webhook_secret_env="S"),
-        TOKEN,
+        StaticToken(TOKEN),
         LIMITS,
         Wire(disturbed),
     )

@@ -19,6 +19,7 @@ from invsync_dagster.platforms.shopify import ShopifyDoor, ShopifyPlatform, Shop
 from invsync_dagster.platforms.shopify.orders import Line, Refund, document_of_webhook
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
+from invsync_dagster.platforms.shopify.tokens import StaticToken
 from tests.contract.wire import ManualClock, Wire
 
 T1 = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -121,7 +122,7 @@ class Shop:
         )
         config = ShopifySettings(shop_url="https://x.myshopify.com", access_token_env="T", webhook_secret_env="S")
         self.wire = Wire(self.sandbox.handle)
-        self.client = ShopifyPlatform(config, "t", LIMITS, self.wire)
+        self.client = ShopifyPlatform(config, StaticToken("t"), LIMITS, self.wire)
         self.door = ShopifyDoor("https://sandbox.myshopify.com", ["s"])
         self.levels = [self.sandbox.add_article(f"SKU-{number}", 50) for number in range(3)]
 

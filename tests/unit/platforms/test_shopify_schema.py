@@ -16,6 +16,7 @@ from invsync_dagster.platforms.contract import LevelReference, WriteRow
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings, documents
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
+from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.wire import ManualClock
 
@@ -58,7 +59,7 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     shop = ShopifySandbox(access_token="t", webhook_secret="s", clock=clock, random=Random(1), burst=1e6)
     wire = Recorder(shop)
     settings = ShopifySettings(shop_url="https://sandbox.myshopify.com", access_token_env="T", webhook_secret_env="S")
-    client = ShopifyPlatform(settings, "t", LIMITS, wire)
+    client = ShopifyPlatform(settings, StaticToken("t"), LIMITS, wire)
     other = shop.add_location()
     levels = [shop.add_article(f"SKU-{number}", 20) for number in range(8)]
     far = shop.add_article("FAR", 3, location_id=other)

@@ -43,6 +43,7 @@ def a_level(**changes: object) -> LevelState:
         uncertain="own_sale",
         uncertain_since=NOW - timedelta(seconds=30),
         linger_until=None,
+        moved_at=None,
         out_of_step_since=NOW - timedelta(seconds=30),
         due_at=NOW,
         failures=0,

@@ -136,6 +136,7 @@ def upgrade() -> None:
         sa.Column("uncertain", TEXT, nullable=True),
         sa.Column("uncertain_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("linger_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("moved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("touched", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("claim", TEXT, nullable=True),
