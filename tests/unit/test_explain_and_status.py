@@ -181,7 +181,7 @@ def test_the_walk_is_told_in_words_and_as_json(world):
     words = found.render()
     for part in (
         "10 on hand - 1 reserved = 9 available",
-        "shop: in step: shows 7, as it should",
+        "shop (sandbox): in step: shows 7, as it should",
         "reading: 8 at 2026-07-01 11:30:00 UTC",
         "answer: 7 acknowledged at 2026-07-01 11:54:00 UTC",
         "attempt 4: 7 sent at 2026-07-01 11:54:00 UTC, from ledger entry 57",
