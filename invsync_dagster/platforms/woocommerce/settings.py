@@ -23,6 +23,8 @@ LIMITS = Limits(
     burst=4.0,
     # Products and variations are listed apart, so a reading of both takes two calls; what it takes is told back.
     read_cost=2.0,
+    # Orders and those in the trash are listed apart.
+    orders_cost=2.0,
     # The longest; calls begin with half of it.
     request_deadline=90.0,
     # PHP works on after its caller has gone, at the longest for its max_execution_time: 30 s as it comes, and up to
