@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
 from invsync_dagster.platforms.woocommerce import errors
 from invsync_dagster.platforms.woocommerce.pace import Pace
@@ -39,6 +41,17 @@ class Api:
         pages = response.headers.get("x-wp-totalpages", "")
         return value, int(pages) if pages.isascii() and pages.isdigit() else None
 
+    def product_setting(self, name: str, pace: Pace) -> str | None:
+        """Return one of the store's settings of products, None if this key's user may not see them."""
+        try:
+            response = self._send("GET", f"/settings/products/{name}", {"_fields": "id,value"}, b"", pace, 0)
+            value = errors.json_of(response, _is_setting, writing=False, secrets=self.secrets)
+        except PlatformError as error:
+            if error.recovery is Recovery.REAUTHENTICATE:
+                return None
+            raise
+        return str(value["value"])
+
     def posted(
         self, path: str, document: Mapping[str, Any], expected: Callable[[Any], bool], pace: Pace, rows: int
     ) -> Any:
@@ -51,8 +64,11 @@ class Api:
 
     def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes, pace: Pace, rows: int) -> Response:
         began = self._clock.now()
+        if method == "GET":
+            # A host's page cache that answers for the REST API tells the numbers of long ago, with no word about it, and
+            # whatever Cache-Control says. It has no copy of an address that was never asked for.
+            query = {**query, "nocache": secrets.token_hex(8)}
         url, headers = self._signer.signed(method, f"{self._base}{path}", query, began)
-        # A host's page cache that answers for the REST API tells the numbers of long ago.
         headers |= {"Accept": "application/json", "Cache-Control": "no-cache"}
         if body:
             headers["Content-Type"] = "application/json"
@@ -71,3 +87,7 @@ class Api:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, Mapping) and "id" in entry for entry in value)
+
+
+def _is_setting(value: Any) -> bool:
+    return isinstance(value, Mapping) and "value" in value

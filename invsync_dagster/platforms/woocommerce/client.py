@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.contract import (
-    MAX_QUANTITY,
     Budget,
     LevelReference,
     Limits,
@@ -32,6 +30,17 @@ from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, 
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce import errors
 from invsync_dagster.platforms.woocommerce.api import Api
+from invsync_dagster.platforms.woocommerce.articles import (
+    ID,
+    UNMANAGED,
+    is_unmanaged,
+    not_found,
+    reading_of,
+    refused_unsent,
+    review,
+    unmanaged,
+    well_formed,
+)
 from invsync_dagster.platforms.woocommerce.listings import listing_of
 from invsync_dagster.platforms.woocommerce.orders import (
     document_of,
@@ -46,7 +55,6 @@ from invsync_dagster.platforms.woocommerce.settings import MOST_ROWS, WooCommerc
 from invsync_dagster.platforms.woocommerce.signing import Signer
 from invsync_dagster.platforms.woocommerce.windows import Window, window_from
 
-_ID = re.compile(r"[1-9][0-9]{0,18}")
 ORDERS_A_PAGE = 50
 # Begins the cursors of the orders in the trash.
 _TRASH = "trash:"
@@ -97,7 +105,7 @@ class WooCommercePlatform:
         if len({row.level.location_id for row in rows}) > 1:
             raise ValueError("the rows of one call are products, or variations of one product")
         times = Counter(row.level for row in rows)
-        outcomes: list[Outcome | None] = [_refused_unsent(row, times[row.level]) for row in rows]
+        outcomes: list[Outcome | None] = [refused_unsent(row, times[row.level]) for row in rows]
         sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
         if sent:
             answers = self._set([rows[index] for index in sent])
@@ -116,7 +124,13 @@ class WooCommercePlatform:
         found: dict[str, list[Mapping[str, Any]]] = {}
         for entry in answer["update"]:
             found.setdefault(str(entry.get("id")), []).append(entry)
-        return tuple(self._outcome(row, found.get(row.level.item_id, [])) for row in rows)
+        outcomes = tuple(self._outcome(row, found.get(row.level.item_id, [])) for row in rows)
+        if all(outcome.code == UNMANAGED for outcome in outcomes):
+            try:
+                self._stop_if_nothing_is_managed(self._writes)
+            except PlatformError as error:
+                return outcomes_of_failure(error, len(rows))
+        return outcomes
 
     def _outcome(self, row: WriteRow, entries: Sequence[Mapping[str, Any]]) -> Outcome:
         if len(entries) != 1:
@@ -129,8 +143,8 @@ class WooCommercePlatform:
             return errors.outcome_of_row_error(entry["error"], self._api.secrets)
         if entry.get("status") == "trash":
             # The store writes there too; a reading doesn't find it.
-            return _review("not_found", "this article is in the store's trash")
-        if (problem := _unmanaged(entry)) is not None:
+            return review("not_found", "this article is in the store's trash")
+        if (problem := unmanaged(entry)) is not None:
             return problem
         if whole_units(entry.get("stock_quantity")) == row.quantity:
             return Outcome(Result.ACKNOWLEDGED)
@@ -142,7 +156,7 @@ class WooCommercePlatform:
         """Read products in one call and variations in another. Raises `PlatformError`, `ValueError` above `read_batch`."""
         if len(levels) > self._limits.read_batch:
             raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
-        wanted = [level for level in dict.fromkeys(levels) if _well_formed(level)]
+        wanted = [level for level in dict.fromkeys(levels) if well_formed(level)]
         found: dict[LevelReference, Reading] = {}
         calls = 0
         for path, fields, chosen in (
@@ -151,17 +165,37 @@ class WooCommercePlatform:
         ):
             if not chosen:
                 continue
+            # What an answer lacks is asked for again by itself before it counts as gone: a host may give fewer rows than
+            # asked for, and a cache that looks at the path alone gives itself away with what wasn't asked for.
+            missing, asked = chosen, 0
+            while missing and len(missing) != asked:
+                asked = len(missing)
+                entries = self._articles(path, fields, missing)
+                calls += 1
+                with _understanding():
+                    found |= {reading.level: reading for reading in map(reading_of, entries)}
+                missing = [level for level in missing if level not in found] if entries else []
+        if found and all(is_unmanaged(reading) for reading in found.values()):
+            self._stop_if_nothing_is_managed(self._reads)
             calls += 1
-            ids = ",".join(level.item_id for level in chosen)
-            # `include` alone would give the first 10.
-            query = {"include": ids, "per_page": str(MOST_ROWS), "_fields": fields}
-            entries, _ = self._api.listed(path, query, self._reads, len(chosen))
-            with _understanding():
-                for entry in entries:
-                    reading = _reading(entry)
-                    found[reading.level] = reading
         budget = self._told_of(calls) if calls else None
-        return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+        return ReadAnswer(tuple(found.get(level) or not_found(level) for level in levels), budget)
+
+    def _articles(self, path: str, fields: str, levels: Sequence[LevelReference]) -> list[Mapping[str, Any]]:
+        ids = [level.item_id for level in levels]
+        # `include` alone would give the first 10.
+        query = {"include": ",".join(ids), "per_page": str(MOST_ROWS), "_fields": fields}
+        entries, _ = self._api.listed(path, query, self._reads, len(ids))
+        return _only(entries, ids)
+
+    def _stop_if_nothing_is_managed(self, pace: Pace) -> None:
+        """Tell the one switch that makes every article read as unmanaged from articles that are. Raises `PlatformError`:
+        the channel stops, instead of all its listings going to review."""
+        if self._api.product_setting("woocommerce_manage_stock", pace) == "no":
+            words = (
+                "the store keeps no stock: tick WooCommerce → Settings → Products → Inventory → Enable stock management"
+            )
+            raise PlatformError(Recovery.REAUTHENTICATE, "stock_management_off", words)
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
@@ -218,6 +252,8 @@ class WooCommercePlatform:
         entries, _ = self._api.listed("/orders", asked, self._orders_pace, window.size)
         with _understanding():
             times = [moment(entry, timed_by) for entry in entries]
+            if window.since is not None and any(at < window.since for at in times):
+                raise errors.cached("it tells of orders from before the time asked for")
             kept, cursor = window.cut(times)
             whole, unclear = _split_whole([entries[index] for index in kept])
         content = Content(documents=tuple(whole), unclear_orders=tuple(unclear))
@@ -225,7 +261,7 @@ class WooCommercePlatform:
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         """Fetch whole orders by id with their refunds, those in the trash too, unknown ones left out. Raises `PlatformError`."""
-        wanted = [order_id for order_id in dict.fromkeys(order_ids) if _ID.fullmatch(order_id)]
+        wanted = [order_id for order_id in dict.fromkeys(order_ids) if ID.fullmatch(order_id)]
         calls = 0
         found: dict[str, Mapping[str, Any]] = {}
         for status in ("any", "trash"):
@@ -236,7 +272,7 @@ class WooCommercePlatform:
                 entries, _ = self._api.listed("/orders", query, self._orders_pace, 0)
                 calls += 1
                 with _understanding():
-                    found |= {identity(entry, "id"): entry for entry in entries}
+                    found |= {identity(entry, "id"): entry for entry in _only(entries, missing)}
         documents = []
         for order_id, order in found.items():
             refunds = []
@@ -276,12 +312,13 @@ class WooCommercePlatform:
         return ListingsPage(found, "variations:1" if kind == "products" else "")
 
     def check_credentials(self) -> None:
-        """Return if the key may read orders and write products: an empty batch changes nothing. Raises `PlatformError`."""
+        """Return if the key may read orders and write products, and the store keeps stock. Raises `PlatformError`."""
         self._api.listed("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
-        # PHP writes an empty object as [].
+        # An empty batch changes nothing. PHP writes an empty object as [].
         self._api.posted(
             "/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), self._writes, 0
         )
+        self._stop_if_nothing_is_managed(self._reads)
 
 
 @contextmanager
@@ -293,70 +330,16 @@ def _understanding() -> Iterator[None]:
         raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
+def _only(entries: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return the entries of an answer. Raises `PlatformError` if one of them wasn't asked for."""
+    if not {str(entry["id"]) for entry in entries} <= set(ids):
+        raise errors.cached("it tells of what was not asked for")
+    return list(entries)
+
+
 def _is_batch(value: Any) -> bool:
     rows = value.get("update") if isinstance(value, Mapping) else None
     return isinstance(rows, list) and all(isinstance(entry, Mapping) for entry in rows)
-
-
-def _well_formed(level: LevelReference) -> bool:
-    return bool(_ID.fullmatch(level.item_id)) and (not level.location_id or bool(_ID.fullmatch(level.location_id)))
-
-
-def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
-    if not _well_formed(row.level):
-        return _review("invalid_id", "the level's ids are not those of a WooCommerce product or variation")
-    if times > 1:
-        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    return None
-
-
-def _unmanaged(entry: Mapping[str, Any]) -> Outcome | None:
-    """Return why an article keeps no number of its own, None if it does."""
-    managed = entry.get("manage_stock")
-    if managed is True:
-        return None
-    if managed == "parent":
-        return _review(
-            "stock_on_product", "the stock of this variation is kept on its product: map it to the product's id"
-        )
-    if managed is False:
-        return _review("unmanaged", "stock management is switched off for this article (Track stock quantity)")
-    return Outcome(Result.UNKNOWN, Recovery.SETTLE, "not_confirmed", "the answer doesn't say whether stock is managed")
-
-
-def _reading(entry: Mapping[str, Any]) -> Reading:
-    """Return the reading of a product or variation; its number may be negative (back-orders, a shop that oversold)."""
-    parent = identity(entry, "parent_id") if entry.get("parent_id") else ""
-    level = LevelReference(identity(entry, "id"), parent)
-    sku = entry.get("sku")
-    platform_sku = sku if isinstance(sku, str) else ""
-    if (problem := _unmanaged(entry)) is not None:
-        return Reading(level, None, problem, "", platform_sku)
-    value = entry.get("stock_quantity")
-    # Managed without a number is out of stock to WooCommerce, as 0 is.
-    quantity = 0 if value is None else whole_units(value)
-    if quantity is None:
-        raise NotUnderstoodError("stock_quantity is not a number")
-    return Reading(level, quantity, None, "", platform_sku)
-
-
-def _not_found(level: LevelReference) -> Reading:
-    if not _well_formed(level):
-        words = "the level's ids are not those of a WooCommerce product or variation"
-        return Reading(level, None, _review("invalid_id", words))
-    what = (
-        f"variation under product {level.location_id}"
-        if level.location_id
-        else "product (a variation needs its product)"
-    )
-    return Reading(level, None, _review("not_found", f"the store has no such {what}"))
-
-
-def _review(code: str, words: str) -> Outcome:
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
 
 
 def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:

@@ -19,14 +19,11 @@ _GONE = re.compile(r"woocommerce_rest_(?:product_|product_variation_)?invalid_(?
 # before it. An answer with more such places is none of these.
 _OPENINGS = re.compile(r"(?:(?<=>)|(?<=\n)|\A)[\[{]")
 _MOST_OPENINGS = 200
-_HITS = (
-    "x-cache",
-    "x-cache-status",
-    "x-proxy-cache",
-    "x-litespeed-cache",
-    "x-litespeed-cache-control",
-    "cf-cache-status",
-)
+# Headers in which a cache says how it answered (X-Cache, CF-Cache-Status, X-LiteSpeed-Cache, X-Kinsta-Cache, RFC 9211's
+# Cache-Status; each host has its own), and the words for a copy. The others say what a cache should do or looks for.
+_CACHE = re.compile(r"cache")
+_NO_REPORT = re.compile(r"control|lookup|object|key|tag|vary")
+_COPY = re.compile(r"(?<![a-z])(?:hit|stale|updating|revalidated)(?![a-z])")
 
 
 def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
@@ -45,8 +42,7 @@ def json_of(response: Response, expected: Callable[[Any], bool], *, writing: boo
     if not 200 <= response.status < 300:
         raise _of_status(response, doubt, secrets)
     if not writing and (cache := _cached_by(response.headers)):
-        words = f"the store's answers come out of a cache ({cache}): let it leave out /wp-json/"
-        raise PlatformError(Recovery.REJECT, "cached_answer", words)
+        raise cached(cache)
     for value in _values_in(response.body):
         if expected(value):
             return value
@@ -99,12 +95,24 @@ def _moved(response: Response, secrets: Sequence[str]) -> str:
     return f"the store sends us to {place}: if that is its address now, put it into store_url"
 
 
+def cached(by: str) -> PlatformError:
+    """Return the failure of a reading that isn't what the store says now; `by` is what gave it away."""
+    words = f"the store's answers come out of a cache ({by}): let it leave out /wp-json/"
+    return PlatformError(Recovery.REJECT, "cached_answer", words)
+
+
 def _cached_by(headers: Mapping[str, str]) -> str:
     """Return the header that says that an answer is a copy made earlier, "" if none does."""
     age = headers.get("age", "0").strip()
     if age.isascii() and age.isdigit() and int(age) > 0:
         return "age"
-    return next((name for name in _HITS if headers.get(name, "").strip().lower().startswith("hit")), "")
+    # Varnish names the request that a copy was made for beside our own.
+    if len(headers.get("x-varnish", "").split()) > 1:
+        return "x-varnish"
+    for name, value in headers.items():
+        if _CACHE.search(name) and not _NO_REPORT.search(name) and _COPY.search(value.lower()):
+            return name
+    return ""
 
 
 def _values_in(body: bytes) -> Iterator[Any]:

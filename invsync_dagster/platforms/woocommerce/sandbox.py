@@ -17,13 +17,13 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import sandbox_views as views
+from invsync_dagster.platforms.woocommerce.sandbox_answers import MOST_ROWS, RefusedError, answer, numbers, page
 from invsync_dagster.platforms.woocommerce.sandbox_auth import KeyCheck
 from invsync_dagster.platforms.woocommerce.sandbox_books import Article, Books, Order, StoreError
 
 __all__ = ["Delivery", "StoreError", "WooCommerceSandbox"]
 
 _ROOT = "/wp-json/wc/v3"
-_MOST_ROWS = 100
 # A delivery that fails while so many before it have failed disables its webhook (class-wc-webhook.php).
 _FAILURES_BEARABLE = 5
 _WEBHOOK = 7
@@ -35,14 +35,6 @@ class Delivery:
 
     headers: dict[str, str]
     body: bytes
-
-
-class _RefusedError(Exception):
-    """An answer that says no: HTTP status, code and message as in WordPress' error object."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.response = _json(status, {"code": code, "message": message, "data": {"status": status}})
 
 
 class WooCommerceSandbox:
@@ -150,6 +142,10 @@ class WooCommerceSandbox:
         self._books.article(int(level.item_id)).quantity = quantity
         self._announce_article(self._books.article(int(level.item_id)))
 
+    def switch_stock_management(self, on: bool) -> None:
+        """Set "Enable stock management" of the store's settings: without it no article keeps a number."""
+        self._books.managing = on
+
     def trash(self, level: LevelReference) -> None:
         """Put an article into the trash: it is listed no more, and can be written all the same. Raises `StoreError`."""
         self._books.article(int(level.item_id)).status = "trash"
@@ -252,12 +248,12 @@ class WooCommerceSandbox:
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         try:
             if not marker:
-                raise _RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
+                raise RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
             self._take_token()
             if problem := self._keys.problem_of(request, query):
-                raise _RefusedError(401, "woocommerce_rest_authentication_error", problem)
+                raise RefusedError(401, "woocommerce_rest_authentication_error", problem)
             return self._answer(request, path, query)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             return refused.response
 
     def _answer(self, request: Request, path: str, query: Mapping[str, str]) -> Response:
@@ -268,13 +264,14 @@ class WooCommerceSandbox:
             ("GET", r"/orders/(\d+)/refunds", lambda number: self._list_refunds(query, int(number))),
             ("POST", r"/products/batch", lambda: self._batch(request, 0)),
             ("POST", r"/products/(\d+)/variations/batch", lambda number: self._batch(request, int(number))),
+            ("GET", r"/settings/products/woocommerce_manage_stock", self._stock_setting),
             ("PUT", r"/webhooks/(\d+)", lambda number: self._set_webhook(request)),
         ]
         for method, pattern, action in routes:
             match = re.fullmatch(pattern, path)
             if match and method == request.method:
                 return action(*match.groups())
-        raise _RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
+        raise RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
 
     def _take_token(self) -> None:
         now = self._clock.now()
@@ -282,7 +279,7 @@ class WooCommerceSandbox:
         self._refilled_at = now
         if self._tokens < 1:
             wait = math.ceil((1 - self._tokens) / self._rate)
-            refused = _RefusedError(429, "too_many_requests", "Too many requests.")
+            refused = RefusedError(429, "too_many_requests", "Too many requests.")
             refused.response = Response(429, {"content-type": "text/html", "retry-after": str(wait)}, b"<h1>429</h1>")
             raise refused
         self._tokens -= 1
@@ -295,17 +292,17 @@ class WooCommerceSandbox:
             skus = {*query["sku"].split(","), query["sku"]}
             found = [article for article in self._books.articles.values() if article.sku in skus]
         if "include" in query:
-            wanted = _numbers(query["include"], "include")
+            wanted = numbers(query["include"], "include")
             found = [article for article in found if article.number in wanted]
         found.sort(key=lambda article: article.number, reverse=query.get("order", "desc") == "desc")
-        return _page([views.article_view(self._books, article) for article in found], query)
+        return page([views.article_view(self._books, article) for article in found], query)
 
     def _list_orders(self, query: Mapping[str, str]) -> Response:
         found = list(self._books.orders.values())
         asked = query.get("status", "any").split(",")
         found = [each for each in found if each.status in asked or ("any" in asked and each.status != "trash")]
         if "include" in query:
-            wanted = _numbers(query["include"], "include")
+            wanted = numbers(query["include"], "include")
             found = [each for each in found if each.number in wanted]
         if query.get("dates_are_gmt") == "true":
             # All times are written alike, so they compare as texts; both ends are left out.
@@ -320,26 +317,26 @@ class WooCommerceSandbox:
             key=lambda each: (each.modified if by_change else each.created, each.number),
             reverse=query.get("order", "desc") == "desc",
         )
-        return _page([views.order_view(each) for each in found], query)
+        return page([views.order_view(each) for each in found], query)
 
     def _list_refunds(self, query: Mapping[str, str], number: int) -> Response:
         order = self._books.orders.get(number)
         if order is None:
-            raise _RefusedError(404, "woocommerce_rest_invalid_order_id", "Invalid order ID.")
-        return _page([views.refund_view(order, refund) for refund in order.refunds], query)
+            raise RefusedError(404, "woocommerce_rest_invalid_order_id", "Invalid order ID.")
+        return page([views.refund_view(order, refund) for refund in order.refunds], query)
 
     def _batch(self, request: Request, product: int) -> Response:
         try:
             document = json.loads(request.body)
         except ValueError:
-            raise _RefusedError(400, "rest_invalid_json", "Invalid JSON body passed.") from None
+            raise RefusedError(400, "rest_invalid_json", "Invalid JSON body passed.") from None
         items = document.get("update", []) if isinstance(document, dict) else []
-        if len(items) > _MOST_ROWS:
-            words = f"Unable to accept more than {_MOST_ROWS} items for this request."
-            raise _RefusedError(413, "woocommerce_rest_request_entity_too_large", words)
+        if len(items) > MOST_ROWS:
+            words = f"Unable to accept more than {MOST_ROWS} items for this request."
+            raise RefusedError(413, "woocommerce_rest_request_entity_too_large", words)
         if not items:
-            return _json(200, [])
-        return _json(200, {"update": [self._update(item, product) for item in items]})
+            return answer(200, [])
+        return answer(200, {"update": [self._update(item, product) for item in items]})
 
     def _update(self, item: Mapping[str, Any], product: int) -> dict[str, Any]:
         """Change one article as the store does: what it doesn't understand counts as 0 or is left alone."""
@@ -349,19 +346,22 @@ class WooCommerceSandbox:
             kind = "product_variation" if product else "product"
             error = {"code": f"woocommerce_rest_{kind}_invalid_id", "message": "Invalid ID.", "data": {"status": 400}}
             return {"id": number, "error": error}
-        if isinstance(item.get("manage_stock"), bool):
+        if self._books.managing and isinstance(item.get("manage_stock"), bool):
             article.managed = item["manage_stock"]
-        if article.managed and "stock_quantity" in item:
+        if self._books.managing and article.managed and "stock_quantity" in item:
             value = item["stock_quantity"]
             article.quantity = value if isinstance(value, int) else 0
             self._announce_article(article)
         return views.article_view(self._books, article)
 
+    def _stock_setting(self) -> Response:
+        return answer(200, {"id": "woocommerce_manage_stock", "value": "yes" if self._books.managing else "no"})
+
     def _set_webhook(self, request: Request) -> Response:
         self.webhook_status = str(json.loads(request.body).get("status", self.webhook_status))
         if self.webhook_status == "active":
             self._failures = 0
-        return _json(200, {"id": _WEBHOOK, "status": self.webhook_status})
+        return answer(200, {"id": _WEBHOOK, "status": self.webhook_status})
 
     def _announce(self, order: Order, *topics: str) -> None:
         for topic in topics:
@@ -372,34 +372,8 @@ class WooCommerceSandbox:
             self.send_webhook("product.updated", views.article_view(self._books, article))
 
 
-def _page(entries: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> Response:
-    """Return a page with the headers that count, and with the wanted fields only."""
-    size, number = int(query.get("per_page", "10")), int(query.get("page", "1"))
-    if not 1 <= size <= _MOST_ROWS or number < 1:
-        raise _RefusedError(400, "rest_invalid_param", "Invalid parameter(s): per_page")
-    shown = entries[(number - 1) * size : number * size]
-    if "_fields" in query:
-        wanted = query["_fields"].split(",")
-        shown = [{name: value for name, value in entry.items() if name in wanted} for entry in shown]
-    counts = {"x-wp-total": str(len(entries)), "x-wp-totalpages": str(math.ceil(len(entries) / size))}
-    return _json(200, list(shown), counts)
-
-
-def _numbers(text: str, name: str) -> set[int]:
-    parts = text.split(",")
-    if not all(part.isdigit() for part in parts):
-        raise _RefusedError(400, "rest_invalid_param", f"Invalid parameter(s): {name}")
-    return {int(part) for part in parts}
-
-
 def _signature(secret: bytes, body: bytes) -> str:
     return base64.b64encode(hmac.digest(secret, body, hashlib.sha256)).decode()
-
-
-def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        status, {"content-type": "application/json; charset=UTF-8", **(headers or {})}, json.dumps(value).encode()
-    )
 
 
 def _level(article: Article) -> LevelReference:

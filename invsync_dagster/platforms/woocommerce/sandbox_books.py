@@ -91,6 +91,7 @@ class Books:
     def __init__(self) -> None:
         self.articles: dict[int, Article] = {}
         self.orders: dict[int, Order] = {}
+        self.managing = True
         self._next_post = _FIRST_POST
         self._next_item = _FIRST_ITEM
 
@@ -114,6 +115,8 @@ class Books:
     def keeper(self, number: int) -> Article | None:
         """Return the article that keeps the stock of one: itself, or its product; None if nobody does."""
         article = self.article(number)
+        if not self.managing:
+            return None
         if article.managed:
             return article
         if article.parent and self.article(article.parent).managed:
@@ -222,6 +225,7 @@ class Books:
             "orders": [asdict(order) for order in self.orders.values()],
             "next_post": self._next_post,
             "next_item": self._next_item,
+            "managing": self.managing,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -237,6 +241,7 @@ class Books:
             ]
             self.orders[order.number] = order
         self._next_post, self._next_item = state["next_post"], state["next_item"]
+        self.managing = state["managing"]
 
     @staticmethod
     def _line(order: Order, number: int) -> SoldLine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -205,18 +206,52 @@ def test_a_moved_store_is_named_without_its_query() -> None:
     assert "https://www.shop.example.com:" in stage.write(LevelReference("5"), 7).message
 
 
-@pytest.mark.parametrize(
-    "headers", [{"age": "31"}, {"x-cache": "HIT"}, {"cf-cache-status": "hit"}, {"x-litespeed-cache": "hit,private"}]
-)
-def test_a_reading_out_of_a_cache_is_refused_with_the_mend(headers: dict[str, str]) -> None:
+def test_a_host_that_gives_fewer_rows_than_asked_for_is_asked_for_the_rest() -> None:
     stage = WooStage()
-    rows = b'[{"id":5,"manage_stock":true,"stock_quantity":7}]'
-    stage.wire.answer_next(Response(200, headers, rows))
-    with pytest.raises(PlatformError, match="leave out /wp-json/") as raised:
-        stage.read(LevelReference("5"))
-    assert (raised.value.recovery, raised.value.code) == (Recovery.REJECT, "cached_answer")
-    stage.wire.answer_next(Response(200, {"age": "0", "x-cache": "MISS", "cf-cache-status": "DYNAMIC"}, rows))
-    assert stage.read(LevelReference("5")).quantity == 7
+    levels = [stage.store.add_product(f"A{number}", number) for number in range(30)]
+
+    def ten_at_most(request: Request) -> Response:
+        answer = stage.store.handle(request)
+        return Response(answer.status, answer.headers, json.dumps(json.loads(answer.body)[:10]).encode())
+
+    stage.wire._handler = ten_at_most
+    answer = stage.platform.read([*levels, LevelReference("999999")])
+    assert [reading.quantity for reading in answer.readings] == [*range(30), None]
+    gone = answer.readings[-1].problem
+    assert gone is not None
+    assert gone.code == "not_found"
+    assert answer.budget is not None
+    assert answer.budget.spent == len(stage.wire.requests)
+
+
+def test_one_switch_of_the_store_stops_the_channel_and_sends_no_listing_to_review() -> None:
+    stage = WooStage()
+    one, other = stage.store.add_product("A", 5), stage.store.add_product("B", 6)
+    stage.store.switch_stock_management(False)
+    outcomes = stage.platform.write([WriteRow(one, 1), WriteRow(other, 1)], key="key").outcomes
+    stopped = (Result.NOT_SENT, Recovery.REAUTHENTICATE, "stock_management_off")
+    assert [(each.result, each.recovery, each.code) for each in outcomes] == [stopped] * 2
+    for ask in (lambda: stage.platform.read([one, other]), stage.platform.check_credentials):
+        with pytest.raises(PlatformError, match="Enable stock management") as raised:
+            ask()
+        assert (raised.value.recovery, raised.value.code) == (Recovery.REAUTHENTICATE, "stock_management_off")
+    stage.store.switch_stock_management(True)
+    stage.platform.check_credentials()
+    assert stage.read(one).quantity == 5
+
+
+def test_a_key_that_may_not_see_the_settings_leaves_unmanaged_articles_to_review() -> None:
+    stage = WooStage()
+    level = stage.store.add_product("A", None, managed=False)
+    refused = b'{"code":"woocommerce_rest_cannot_view","message":"Sorry, you cannot view this resource."}'
+    stage.wire._script.append(stage.store.handle)
+    stage.wire.answer_next(Response(403, {}, refused))
+    outcome = stage.write(level, 3)
+    assert (outcome.result, outcome.recovery, outcome.code) == (Result.REJECTED, Recovery.REVIEW, "unmanaged")
+    stage.wire._script.append(stage.store.handle)
+    stage.wire.answer_next(Response(500, {}, b""))
+    outcome = stage.write(level, 3)
+    assert (outcome.result, outcome.recovery) == (Result.NOT_SENT, Recovery.RETRY)
 
 
 def test_a_key_that_may_only_read_is_found_out() -> None:

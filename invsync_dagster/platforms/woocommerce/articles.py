@@ -1,0 +1,85 @@
+"""One article in a write or a reading: whether it can be asked for, and what its answer says of its number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from invsync_dagster.platforms.contract import MAX_QUANTITY, LevelReference, Outcome, Reading, Result, WriteRow
+from invsync_dagster.platforms.errors import NotUnderstoodError, Recovery
+from invsync_dagster.platforms.woocommerce.orders import identity, whole_units
+
+ID = re.compile(r"[1-9][0-9]{0,18}")
+# The code of an article without stock management.
+UNMANAGED = "unmanaged"
+
+
+def well_formed(level: LevelReference) -> bool:
+    """Tell whether the ids can be those of a product, or of a variation and its product."""
+    return bool(ID.fullmatch(level.item_id)) and (not level.location_id or bool(ID.fullmatch(level.location_id)))
+
+
+def refused_unsent(row: WriteRow, times: int) -> Outcome | None:
+    """Return why a row that its batch has `times` times is not worth a call, None if it is."""
+    if not well_formed(row.level):
+        return review("invalid_id", "the level's ids are not those of a WooCommerce product or variation")
+    if times > 1:
+        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
+    if not 0 <= row.quantity <= MAX_QUANTITY:
+        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
+        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+    return None
+
+
+def unmanaged(entry: Mapping[str, Any]) -> Outcome | None:
+    """Return why an article keeps no number of its own, None if it does."""
+    managed = entry.get("manage_stock")
+    if managed is True:
+        return None
+    if managed == "parent":
+        return review(
+            "stock_on_product", "the stock of this variation is kept on its product: map it to the product's id"
+        )
+    if managed is False:
+        return review(UNMANAGED, "stock management is switched off for this article (Track stock quantity)")
+    return Outcome(Result.UNKNOWN, Recovery.SETTLE, "not_confirmed", "the answer doesn't say whether stock is managed")
+
+
+def reading_of(entry: Mapping[str, Any]) -> Reading:
+    """Return the reading of a product or variation; its number may be negative (back-orders, a shop that oversold)."""
+    parent = identity(entry, "parent_id") if entry.get("parent_id") else ""
+    level = LevelReference(identity(entry, "id"), parent)
+    sku = entry.get("sku")
+    platform_sku = sku if isinstance(sku, str) else ""
+    if (problem := unmanaged(entry)) is not None:
+        return Reading(level, None, problem, "", platform_sku)
+    value = entry.get("stock_quantity")
+    # Managed without a number is out of stock to WooCommerce, as 0 is.
+    quantity = 0 if value is None else whole_units(value)
+    if quantity is None:
+        raise NotUnderstoodError("stock_quantity is not a number")
+    return Reading(level, quantity, None, "", platform_sku)
+
+
+def is_unmanaged(reading: Reading) -> bool:
+    """Tell whether a reading says that the article has no stock management."""
+    return reading.problem is not None and reading.problem.code == UNMANAGED
+
+
+def not_found(level: LevelReference) -> Reading:
+    """Return the reading of a level that the store does not list."""
+    if not well_formed(level):
+        words = "the level's ids are not those of a WooCommerce product or variation"
+        return Reading(level, None, review("invalid_id", words))
+    what = (
+        f"variation under product {level.location_id}"
+        if level.location_id
+        else "product (a variation needs its product)"
+    )
+    return Reading(level, None, review("not_found", f"the store has no such {what}"))
+
+
+def review(code: str, words: str) -> Outcome:
+    """Return the outcome of a row that a person must look at."""
+    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
