@@ -54,7 +54,8 @@ class OrderDocument:
 
     `revision` grows with every change of the order at the platform (its version, or its update time in
     microseconds since the epoch); documents with a lower one are older. `whole`: it names every line that the order has
-    now, so a line that was known and is missing was taken out of the order.
+    now, so a line that was known and is missing was taken out of the order. `revision_may_stay`: an edit may take units or
+    lines out of the order without a new revision, so less at an equal one is no older document but an unclear one.
     """
 
     order_id: str
@@ -63,6 +64,7 @@ class OrderDocument:
     updated_at: datetime
     lines: tuple[OrderLine, ...]
     whole: bool = False
+    revision_may_stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _apply(
     book = Book(connection, now=now, run_id=run_id)
     unclear: set[tuple[str, str]] = set()
 
-    documents = with_removed(connection, _fold(fresh, unclear, applied), _wholes(fresh))
+    documents = with_removed(connection, _fold(fresh, unclear, applied), _wholes(fresh), unclear)
     booked = lines.book_documents(book, documents, facts, unclear)
     applied.unchanged += booked.unchanged
     applied.older += booked.older
@@ -164,7 +164,14 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                 key = (channel, order.order_id, line.line_id)
                 before = newest.get(key)
                 if before is not None:
-                    verdict = judge(order.revision, totals, asked, before.revision, before.totals)
+                    verdict = judge(
+                        order.revision,
+                        totals,
+                        asked,
+                        before.revision,
+                        before.totals,
+                        may_stay=order.revision_may_stay,
+                    )
                     if verdict is not Verdict.NEWER:
                         if verdict is Verdict.UNCLEAR:
                             unclear.add((channel, order.order_id))
@@ -181,6 +188,7 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                     inbound.received_at,
                     reference,
                     inbound.source == "cut_over",
+                    order.revision_may_stay,
                 )
     return newest
 

@@ -89,7 +89,14 @@ def book_documents(
         if line is None:
             changed.append((_new_line(key, document, facts[key[0]]), document, 0, 0))
             continue
-        verdict = judge(document.revision, document.totals, document.asked, line.revision, line.totals)
+        verdict = judge(
+            document.revision,
+            document.totals,
+            document.asked,
+            line.revision,
+            line.totals,
+            may_stay=document.revision_may_stay,
+        )
         if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
             line.ignored_reason = ""
             if verdict is Verdict.NEWER:

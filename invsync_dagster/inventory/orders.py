@@ -84,6 +84,7 @@ class Document(NamedTuple):
     received_at: datetime
     reference: str
     open_at_cut_over: bool = False
+    revision_may_stay: bool = False
 
 
 class Booking(NamedTuple):
@@ -99,11 +100,14 @@ class Booking(NamedTuple):
     occurred_at: datetime
 
 
-def judge(revision: int, totals: Totals, asked: bool, known_revision: int, known: Totals) -> Verdict:
+def judge(
+    revision: int, totals: Totals, asked: bool, known_revision: int, known: Totals, *, may_stay: bool = False
+) -> Verdict:
     """Say what a document is to the known totals of its line.
 
     A higher revision is newer, whatever its totals. At an equal one the totals only ever grow, so the one that is at
-    least as high everywhere is the newer; where neither is, only a document that was asked for decides.
+    least as high everywhere is the newer; where neither is, or where an edit may leave the revision (`may_stay`), only a
+    document that was asked for decides.
     """
     if revision != known_revision:
         return Verdict.NEWER if revision > known_revision else Verdict.OLDER
@@ -113,7 +117,7 @@ def judge(revision: int, totals: Totals, asked: bool, known_revision: int, known
         return Verdict.NEWER
     if asked:
         return Verdict.NEWER
-    if all(map(int.__le__, totals, known)):
+    if all(map(int.__le__, totals, known)) and not may_stay:
         return Verdict.OLDER
     return Verdict.UNCLEAR
 

@@ -28,10 +28,17 @@ class Whole:
 
 
 def with_removed(
-    connection: Connection, documents: Mapping[Key, Document], wholes: Iterable[Whole]
+    connection: Connection,
+    documents: Mapping[Key, Document],
+    wholes: Iterable[Whole],
+    unclear: set[tuple[str, str]],
 ) -> dict[Key, Document]:
     """Return `documents` with one more for each line that the newest whole document of its order leaves out: what of it
-    wasn't shipped is cancelled. Lines come from `documents` themselves and from the stock's tables."""
+    wasn't shipped is cancelled. Lines come from `documents` themselves and from the stock's tables.
+
+    Where a revision may stay, a document of the line's own revision counts if it was asked for; else its order is added
+    to `unclear`.
+    """
     newest: dict[tuple[str, str], Whole] = {}
     for whole in wholes:
         order = (whole.channel, whole.order.order_id)
@@ -46,7 +53,12 @@ def with_removed(
     for key, (revision, line) in known.items():
         whole = newest[key[0], key[1]]
         named = {each.line_id for each in whole.order.lines}
-        if key[2] not in named and revision < whole.order.revision and line.ordered - line.cancelled > line.shipped:
+        if key[2] in named or revision > whole.order.revision or line.ordered - line.cancelled <= line.shipped:
+            continue
+        if revision == whole.order.revision and not whole.asked:
+            if whole.order.revision_may_stay:
+                unclear.add(key[:2])
+        elif revision < whole.order.revision or whole.order.revision_may_stay:
             result[key] = _document(whole, replace(line, cancelled=line.ordered - line.shipped))
     return result
 

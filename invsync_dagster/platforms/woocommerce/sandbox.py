@@ -42,7 +42,7 @@ class WooCommerceSandbox:
 
     `rate` and `burst` are calls a second as its host bears them. Its webhooks tell of orders, and of products only if
     `product_webhooks`; they are active until too many deliveries in a row have failed (`delivery_ended`), and none is
-    ever sent again.
+    ever sent again. `orders_as_posts`: the older storage of orders, where an edited line leaves the order's time.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class WooCommerceSandbox:
         rate: float = 10.0,
         burst: float = 20.0,
         product_webhooks: bool = False,
+        orders_as_posts: bool = False,
     ) -> None:
         self._keys = KeyCheck(consumer_key, consumer_secret, clock)
         self.outgoing: list[Delivery] = []
@@ -67,7 +68,7 @@ class WooCommerceSandbox:
         self._tokens = burst
         self._refilled_at = clock.now()
         self._failures = 0
-        self._books = Books()
+        self._books = Books(orders_as_posts=orders_as_posts)
 
     def change_key(self, consumer_key: str, consumer_secret: str) -> None:
         """Take this key from now on, and no other."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import insert
 
@@ -317,6 +319,32 @@ def test_a_line_that_comes_and_goes_in_one_batch_has_no_effect_in_any_order():
         stock = Stock({"A": 10, "B": 10})
         stock.apply(*documents)
         assert (stock.balance("A"), stock.balance("B")) == ((10, 0), (10, 1))
+
+
+def test_less_at_a_revision_that_may_stay_is_asked_for_and_then_counts():
+    stock = Stock({"A": 10, "B": 10})
+    edited = [
+        replace(whole(1, **units), revision_may_stay=True) for units in ({"A": 5, "B": 3}, {"A": 2, "B": 3}, {"A": 2})
+    ]
+    stock.apply(edited[0])
+    for document in edited[1:]:
+        before = stock.balance("A"), stock.balance("B")
+        assert stock.apply(document).unclear == 1
+        assert (stock.balance("A"), stock.balance("B")) == before
+        stock.apply_batch([Inbound(SHOP, Content((document,)), at(2), source="order")])
+    assert (stock.balance("A"), stock.balance("B")) == ((10, 2), (10, 0))
+    assert stock.apply(edited[2]).unclear == 0
+    # The line that was taken out is back.
+    assert stock.apply(edited[1]).unclear == 1
+    stock.prove()
+
+
+def test_less_at_an_equal_revision_is_older_where_revisions_never_stay():
+    stock = Stock({"A": 10, "B": 10})
+    stock.apply(whole(1, A=5, B=3))
+    applied = stock.apply(whole(1, A=2))
+    assert (applied.unclear, applied.older) == (0, 1)
+    assert (stock.balance("A"), stock.balance("B")) == ((10, 5), (10, 3))
 
 
 def test_shipped_units_of_a_line_that_was_taken_out_stay_shipped():

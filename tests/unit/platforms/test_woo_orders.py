@@ -197,6 +197,18 @@ def test_an_order_in_the_trash_is_found_and_an_unknown_one_left_out() -> None:
     assert [(each.order_id, each.lines[0].cancelled) for each in content.documents] == [(order_id, 2)]
 
 
+@pytest.mark.parametrize("as_posts", [True, False])
+def test_a_line_edited_where_orders_are_posts_leaves_the_revision_and_the_document_says_so(as_posts: bool) -> None:
+    stage = WooStage(orders_as_posts=as_posts)
+    order_id = stage.store.buy({stage.store.add_product("HAT", 10): 5}, status="on-hold")
+    (before,) = stage.platform.orders([order_id]).content.documents
+    stage.clock.advance(60)
+    stage.store.edit_line(order_id, before.lines[0].line_id, 2)
+    (after,) = stage.platform.orders([order_id]).content.documents
+    assert (after.lines[0].ordered, after.revision == before.revision) == (2, as_posts)
+    assert after.revision_may_stay
+
+
 def test_orders_put_into_the_trash_are_listed_beside_the_others_without_their_webhook() -> None:
     stage = WooStage()
     hat = stage.store.add_product("HAT", 500)

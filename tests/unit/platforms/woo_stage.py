@@ -28,7 +28,7 @@ SETTINGS = WooCommerceSettings(
 class WooStage:
     """The client `platform` before the stand-in `store`."""
 
-    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
+    def __init__(self, limits: Mapping[str, float] | None = None, *, orders_as_posts: bool = False) -> None:
         self.clock = ManualClock()
         self.store = WooCommerceSandbox(
             consumer_key=SECRETS["consumer_key_env"],
@@ -37,6 +37,7 @@ class WooStage:
             clock=self.clock,
             burst=100_000.0,
             product_webhooks=True,
+            orders_as_posts=orders_as_posts,
         )
         self.wire = Wire(self.store.handle)
         self.platform: WooCommercePlatform = connect(SETTINGS, SECRETS, limits or {}, self.wire, self.clock)
