@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from invsync_dagster.platforms.contract import MAX_QUANTITY, LevelReference, Outcome, Reading, Result, WriteRow
-from invsync_dagster.platforms.errors import NotUnderstoodError, Recovery
+from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.platforms.woocommerce.orders import identity, whole_units
 
 ID = re.compile(r"[1-9][0-9]{0,18}")
@@ -58,7 +58,9 @@ def reading_of(entry: Mapping[str, Any]) -> Reading:
     # Managed without a number is out of stock to WooCommerce, as 0 is.
     quantity = 0 if value is None else whole_units(value)
     if quantity is None:
-        raise NotUnderstoodError("stock_quantity is not a number")
+        # For a person: it stands alone, so that what was read beside it counts.
+        words = f"the store shows no number for it, but {str(value)[:40]!r}: set the right one there"
+        return Reading(level, None, review("no_number", words), "", platform_sku)
     return Reading(level, quantity, None, "", platform_sku)
 
 

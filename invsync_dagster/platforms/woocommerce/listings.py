@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import unescape
 from typing import Any
 
-from invsync_dagster.platforms.contract import ChannelListing, LevelReference
+from invsync_dagster.platforms.contract import MAX_QUANTITY, ChannelListing, LevelReference
 from invsync_dagster.platforms.woocommerce.orders import identity, whole_units
 
 _NO_STOCK_OF_ITS_OWN = {
@@ -27,6 +27,9 @@ def listing_of(entry: Mapping[str, Any]) -> ChannelListing:
         problem = _NO_STOCK_OF_ITS_OWN.get(
             str(entry.get("type")), "stock management is switched off for it (Track stock quantity)"
         )
+    quantity = whole_units(entry.get("stock_quantity"))
+    if not problem and quantity is not None and abs(quantity) > MAX_QUANTITY:
+        problem = "it shows more pieces than can be: set the right number there"
     return ChannelListing(
         level=LevelReference(parent) if on_product else LevelReference(number, parent),
         listing_id=parent or number,
@@ -34,7 +37,7 @@ def listing_of(entry: Mapping[str, Any]) -> ChannelListing:
         platform_sku=_text(entry.get("sku")),
         # Names are stored as HTML; a SKU is stored as it was typed.
         title=unescape(_text(entry.get("name"))),
-        quantity=None if problem else whole_units(entry.get("stock_quantity")),
+        quantity=None if problem else quantity,
         problem=problem,
     )
 

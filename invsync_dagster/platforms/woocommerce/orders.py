@@ -17,6 +17,7 @@ from invsync_dagster.events import LineReference, Movement, OrderDocument, Order
 from invsync_dagster.platforms.errors import NotUnderstoodError
 
 MOST_UNITS = 1_000_000_000
+BEYOND_ANY_SHELF = 10**15
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -167,22 +168,29 @@ def _meta(item: Mapping[str, Any], key: str) -> Any:
 
 
 def whole_units(value: Any) -> int | None:
-    """Return a stock quantity in whole units, rounded down (plugins allow `4.5`); None where it is no number."""
-    try:
-        return math.floor(_number(value, "stock_quantity"))
-    except NotUnderstoodError:
-        return None
+    """Return a stock quantity in whole units, rounded down (plugins allow `4.5`); None where it is no number. One that no
+    shelf holds comes as `BEYOND_ANY_SHELF`, with its sign."""
+    number = _as_number(value)
+    return None if number is None else math.floor(max(-BEYOND_ANY_SHELF, min(number, BEYOND_ANY_SHELF)))
 
 
 def _number(value: Any, name: str) -> float:
-    """Read a number that may come as text: `7`, `7.0`, `"7"`, `"7.0000"`. Raises `NotUnderstoodError`."""
+    """Read a number of units, `_as_number`. Raises `NotUnderstoodError`."""
+    number = _as_number(value)
+    if number is None or abs(number) > MOST_UNITS:
+        raise NotUnderstoodError(f"{name} is not a number")
+    return number
+
+
+def _as_number(value: Any) -> float | None:
+    """Read a number that may come as text: `7`, `7.0`, `"7"`, `"7.0000"`; None where it is none."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
-            value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_UNITS:
-        raise NotUnderstoodError(f"{name} is not a number")
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
     return value
 
 

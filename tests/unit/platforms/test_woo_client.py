@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from invsync_dagster.platforms.contract import LevelReference, Limits, Result, WriteRow
-from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import WooCommerceSettings
+from invsync_dagster.platforms.woocommerce.orders import document_of
 from invsync_dagster.platforms.woocommerce.settings import LIMITS, limits_with
 from tests.unit.platforms.woo_stage import WooStage, body
 
@@ -342,12 +343,54 @@ def test_a_number_is_read_in_whole_units_rounded_down(shown: Any, quantity: int)
     assert stage.read(LevelReference("5")).quantity == quantity
 
 
-@pytest.mark.parametrize("shown", ["", "many", True, [], 1e12])
-def test_a_number_that_is_none_fails_the_reading(shown: Any) -> None:
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        ("", "no_number"),
+        ("many", "no_number"),
+        (True, "no_number"),
+        ([], "no_number"),
+        ("nan", "no_number"),
+        (1e12, "implausible_quantity"),
+        (-(10**400), "implausible_quantity"),
+        ("inf", "implausible_quantity"),
+    ],
+)
+def test_a_number_that_is_none_is_for_review_and_hides_no_other(shown: Any, code: str) -> None:
     stage = WooStage()
-    stage.wire.answer_next(body([{"id": 5, "manage_stock": True, "stock_quantity": shown}]))
-    with pytest.raises(PlatformError, match="stock_quantity"):
-        stage.read(LevelReference("5"))
+    rows = [
+        {"id": 5, "manage_stock": True, "stock_quantity": shown},
+        {"id": 6, "manage_stock": True, "stock_quantity": 4},
+    ]
+    stage.wire.answer_next(body(rows))
+    bad, good = stage.platform.read([LevelReference("5"), LevelReference("6")]).readings
+    assert (bad.quantity, good.quantity) == (None, 4)
+    assert bad.problem is not None
+    assert (bad.problem.recovery, bad.problem.code) == (Recovery.REVIEW, code)
+
+
+def test_a_listing_that_shows_more_than_any_shelf_holds_is_no_number_for_the_stock() -> None:
+    stage = WooStage()
+    listed = {"type": "simple", "manage_stock": True}
+    stage.wire.answer_next(
+        body([{**listed, "id": 5, "stock_quantity": 10**12}, {**listed, "id": 6, "stock_quantity": 4}])
+    )
+    huge, small = stage.platform.listings().listings
+    assert (huge.quantity, small.quantity, small.problem) == (None, 4, "")
+    assert "set the right number" in huge.problem
+
+
+def test_an_order_of_more_than_any_shelf_holds_is_not_understood() -> None:
+    with pytest.raises(NotUnderstoodError):
+        document_of(
+            {
+                "id": 1,
+                "status": "processing",
+                "date_created_gmt": "2026-11-21T08:00:00",
+                "date_modified_gmt": "2026-11-21T08:00:00",
+                "line_items": [{"id": 2, "product_id": 3, "quantity": 10**400}],
+            }
+        )
 
 
 def test_what_keeps_no_number_of_its_own_is_for_review() -> None:
