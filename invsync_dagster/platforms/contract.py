@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -180,6 +180,54 @@ class Limits:
     orders_every: float = 0.0
     writes_a_day: int = 0
     settles_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLimits:
+    """What a bulk lane allows: `rows` at most in a submission, `least` to make one worth it, submissions at `rate` a
+    second up to `burst`, looked at every `check_every` seconds; one that is open after `patience` seconds is lost."""
+
+    rows: int
+    least: int
+    rate: float
+    burst: float
+    check_every: float
+    patience: float
+
+
+class BulkState(StrEnum):
+    """Where a submission stands. LOST: some, none or all of its rows may have been done."""
+
+    OPEN = "open"
+    DONE = "done"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReport:
+    """What became of a submission: the outcomes of the rows that failed, by their number. The others were accepted for
+    good; `shown` are the numbers that the report itself shows for levels, as a reading made when it was written."""
+
+    state: BulkState
+    failed: Mapping[int, Outcome] = field(default_factory=dict)
+    message: str = ""
+    shown: Mapping[LevelReference, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class BulkLane(Protocol):
+    """A platform that also takes many rows at once, works on them in its own time, and reports on each."""
+
+    @property
+    def bulk(self) -> BulkLimits: ...
+
+    def submit(self, rows: Mapping[int, WriteRow]) -> Outcome:
+        """Hand in rows by number (1 to 2,147,483,647); one outcome for all, ACCEPTED with the handle to ask with."""
+        ...
+
+    def submitted(self, handle: str) -> BulkReport:
+        """Tell where a submission stands. Raises `PlatformError`."""
+        ...
 
 
 class Platform(Protocol):

@@ -129,6 +129,19 @@ def claim_writes(
     return _claim(connection, statement, worker, token, due, limits.write_batch, until)
 
 
+def any_bulk_due(connection: Connection, due: Due, low_stock: int, least: int) -> bool:
+    """Return whether at least `least` levels are due that a bulk submission may carry."""
+    found = connection.execute(_COUNT_BULK, due.parameters() | {"low": low_stock, "least": least}).scalar_one()
+    return found >= least
+
+
+def claim_bulk(
+    connection: Connection, worker: Worker, token: str, due: Due, low_stock: int, most: int, until: datetime
+) -> list[Claim]:
+    """Claim up to `most` levels for a bulk submission: certain, above the low stock, and in no open submission."""
+    return _claim(connection, _CLAIM_BULK, worker, token, due, most, until, low=low_stock)
+
+
 def claim_reads(
     connection: Connection, worker: Worker, token: str, due: Due, limit: int, until: datetime
 ) -> list[Claim]:
@@ -194,10 +207,29 @@ _CLAIM_READS = {
 }
 
 
+_BULK = and_(
+    _due(),
+    inventory_levels.c.uncertain.is_(None),
+    inventory_levels.c.bulk_handle.is_(None),
+    inventory_levels.c.desired > bindparam("low"),
+)
+_CLAIM_BULK = _claim_statement(_BULK, False, _ATTEMPT)
+_COUNT_BULK = select(func.count()).select_from(
+    select(inventory_levels.c.id).where(_BULK).limit(bindparam("least")).subquery()
+)
+
+
 def _claim(
-    connection: Connection, statement: Any, worker: Worker, token: str, due: Due, limit: int, until: datetime
+    connection: Connection,
+    statement: Any,
+    worker: Worker,
+    token: str,
+    due: Due,
+    limit: int,
+    until: datetime,
+    **others: int,
 ) -> list[Claim]:
-    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit}
+    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit} | others
     claims = []
     # Unpacked, not by name: a name's look-up costs as much as what is done with it, and there are thirteen a level.
     for (

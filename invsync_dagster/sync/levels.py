@@ -34,6 +34,9 @@ LONGEST_REFUSAL_WAIT = timedelta(minutes=1)
 # An increase of an uncertain level waits at most so long for the channel's orders to be known (DESIGN 2.4: bounded).
 LONGEST_RISE_WAIT = timedelta(minutes=15)
 
+# Nothing is to be learnt by reading a level before its bulk submission's report, which makes it due.
+LONGEST_REPORT_WAIT = timedelta(days=1)
+
 
 class Doubt(StrEnum):
     """Why a level is uncertain, where the push protocol says so (`own_sale`, `never_read`, `resumed` come from the ledger
@@ -70,6 +73,7 @@ class LevelState(NamedTuple):
     accepted_quantity: int | None
     accepted_handle: str | None
     accepted_check_after: datetime | None
+    bulk_handle: str | None
     acknowledged_quantity: int | None
     acknowledged_at: datetime | None
     acknowledged_attempt: int | None
@@ -214,27 +218,10 @@ def acknowledged(
     )
 
 
-def accepted(
-    state: LevelState, quantity: int, handle: str, check_after: float | None, now: datetime, *, own_movement: int = 0
-) -> LevelState:
-    """An asynchronous platform took `quantity`; whether it did it, a reading from the check on shows.
-
-    What it took is expected until then: a lower number goes at once, a higher one waits for the reading. Of what was
-    booked since the claim (`own_movement`) only a rise counts, as what is on its way may overwrite the rest.
-    """
-    check = now + timedelta(seconds=check_after or 0.0)
-    return state._replace(
-        effective_quantity=quantity,
-        expected=quantity + max(0, own_movement),
-        accepted_quantity=quantity,
-        accepted_handle=handle,
-        accepted_check_after=check,
-        uncertain=Doubt.ACCEPTED if state.uncertain is None or not state.linger_until else state.uncertain,
-        uncertain_since=state.uncertain_since or now,
-        due_at=now if state.desired < quantity else check,
-        failures=0,
-        last_error="",
-    )
+def later(state: LevelState, when: datetime, now: datetime) -> LevelState:
+    """Make a level due `when`, or now if it fell below what is expected meanwhile."""
+    falls = state.expected is not None and state.desired < state.expected
+    return state._replace(due_at=now if falls else when)
 
 
 def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = timedelta(0)) -> LevelState:
@@ -290,6 +277,7 @@ def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
         accepted_quantity=None,
         accepted_handle=None,
         accepted_check_after=None,
+        bulk_handle=None,
         acknowledged_quantity=reading,
         acknowledged_at=now,
         acknowledged_attempt=state.attempt,
@@ -339,12 +327,14 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
         lag_over = lag_over and state.moved_at + timedelta(seconds=limits.read_lag) <= basis.began
     lingering = state.linger_until is not None and state.linger_until > basis.began
     valid = state.touched == basis.touched and lag_over and not lingering
+    if state.bulk_handle is not None:
+        return later(state, now + LONGEST_REPORT_WAIT, now)
     if state.accepted_quantity is not None:
         if valid and reading == state.accepted_quantity == state.expected:
             return settled(state, reading, now)
         if state.sent_at is not None and now < state.sent_at + timedelta(seconds=limits.write_linger):
             again = now + timedelta(seconds=limits.read_lag)
-            return state._replace(due_at=again if visible_at is None or lag_over else visible_at)
+            return later(state, again if visible_at is None or lag_over else visible_at, now)
     if not valid:
         wait = state.linger_until if lingering and state.linger_until else now + timedelta(seconds=limits.read_lag)
         if reading > state.desired and not limits.settles_first:

@@ -21,6 +21,7 @@ from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
     Due,
@@ -89,9 +90,13 @@ def push_channel(
         if not row.stopped_reason or _recovered(push):
             _take_over(push)
             _poll_first(push)
+            bulk = Bulk(ws, name, calls, run_id, report, push.token)
+            bulk.hear()
             # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
             # for the others too.
             if row.status == "active" and not report.approval_missing:
+                if skus is None:
+                    bulk.hand_in()
                 _bring_in_step(push)
     except OutOfTimeError:
         pass

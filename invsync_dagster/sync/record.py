@@ -16,7 +16,7 @@ from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery
-from invsync_dagster.sync import levels
+from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.claims import READ, Claim
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.report import PushReport, RowFailure
@@ -24,7 +24,10 @@ from invsync_dagster.sync.report import PushReport, RowFailure
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """One call with its claims: the token that they carry, the idempotency key, and when the request began and ended."""
+    """One call with its claims: the token that they carry, the idempotency key, and when the request began and ended.
+
+    `bulk`: it handed them in through the bulk lane.
+    """
 
     channel: str
     token: str
@@ -32,6 +35,7 @@ class Attempted:
     run_id: str
     began: datetime
     ended: datetime
+    bulk: bool = False
 
 
 def record_writes(
@@ -88,7 +92,7 @@ def _record_others(
                 late[claim.level_id] = now + timedelta(seconds=limits.write_linger if lost else 0.0)
             logs.append(_log(attempted, claim, state, outcome, "claim was taken over; "))
             continue
-        after.append(_after(state, claim, outcome, now, limits, rng.random()))
+        after.append(_after(state, claim, outcome, attempted, limits, rng.random()))
         logs.append(_log(attempted, claim, state, outcome))
         if outcome.recovery is Recovery.REVIEW:
             reviews.append((claim.level_id, f"{outcome.code}: {outcome.message}"))
@@ -102,8 +106,9 @@ def _record_others(
 
 
 def _after(
-    state: LevelState, claim: Claim, outcome: Outcome, now: datetime, limits: Limits, jitter: float
+    state: LevelState, claim: Claim, outcome: Outcome, attempted: Attempted, limits: Limits, jitter: float
 ) -> LevelState:
+    now = attempted.ended
     message = f"{outcome.code}: {outcome.message}"
     moved = 0
     if state.expected is not None and claim.expected is not None:  # a pause or a new mapping meanwhile forgets it
@@ -113,7 +118,8 @@ def _after(
         return levels.acknowledged(state, claim.quantity, now, raced=raced, own_movement=moved)
     if outcome.result is Result.ACCEPTED:
         handle, check_after = outcome.handle, outcome.check_after
-        return levels.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved)
+        bulk = attempted.bulk
+        return asynchronous.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved, bulk=bulk)
     if outcome.result is Result.UNKNOWN:
         doubted = levels.doubted(state, Doubt.ANSWER_LOST, now, timedelta(seconds=limits.write_linger))
         failures = state.failures + 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from invsync_dagster.inventory.tables.channels import (
     NOTHING_KNOWN,
+    bulk_submissions,
     channels,
     inventory_levels,
     is_change,
@@ -33,6 +34,7 @@ from invsync_dagster.inventory.tables.stock import (
 __all__ = [
     "NOTHING_KNOWN",
     "UtcDateTime",
+    "bulk_submissions",
     "central_inventory",
     "channels",
     "daily_closings",

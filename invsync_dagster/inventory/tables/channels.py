@@ -122,6 +122,7 @@ inventory_levels = Table(
     Column("accepted_quantity", BigInteger),
     Column("accepted_handle", Text),
     Column("accepted_check_after", UtcDateTime),
+    Column("bulk_handle", Text),
     Column("acknowledged_quantity", BigInteger),
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_attempt", BigInteger),
@@ -164,6 +165,15 @@ Index(
 )
 
 
+# The levels of an open submission, which its report is about.
+Index(
+    "ix_inventory_levels_bulk",
+    inventory_levels.c.channel,
+    inventory_levels.c.bulk_handle,
+    sqlite_where=inventory_levels.c.bulk_handle.is_not(None),
+    postgresql_where=inventory_levels.c.bulk_handle.is_not(None),
+)
+
 # What the breaker holds: none on most days, and each cycle counts it.
 Index(
     "ix_inventory_levels_held",
@@ -198,6 +208,18 @@ Index(
 
 # One reserved-time row a channel, shared by all processes: `ready_at` is when the bucket is full again,
 # in seconds since the epoch, `blocked_until` what a throttled answer told us.
+# What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`).
+bulk_submissions = Table(
+    "bulk_submissions",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("handle", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("submitted_at", UtcDateTime, nullable=False),
+    Column("check_after", UtcDateTime, nullable=False),
+    Column("run_id", Text, nullable=False, default=""),
+)
+
 rate_limits = Table(
     "rate_limits",
     metadata,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,16 @@ from urllib.parse import quote, urlencode
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.amazon import errors
-from invsync_dagster.platforms.amazon.listings import SELLER, listing_of, reading_of
+from invsync_dagster.platforms.amazon.feeds import Feeds
+from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity, moment, objects
-from invsync_dagster.platforms.amazon.settings import MOST_SKUS, AmazonSettings
+from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refused_unsent
+from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
 from invsync_dagster.platforms.amazon.tokens import Tokens
 from invsync_dagster.platforms.contract import (
     Budget,
+    BulkLimits,
+    BulkReport,
     LevelReference,
     Limits,
     ListingsPage,
@@ -43,11 +46,6 @@ ORDERS_LAG = timedelta(minutes=2)
 
 _LISTINGS = "/listings/2021-08-01/items"
 _ORDERS = "/orders/2026-01-01/orders"
-_MAX_QUANTITY = 1_000_000_000
-# What a SKU may be: up to 40 characters (Amazon's listing templates), none of them a control character.
-_SKU = re.compile(r"[^\x00-\x1f\x7f]{1,40}")
-# A URL's path takes these for "here" and "above", however they are encoded.
-_DOTS = frozenset({".", ".."})
 _OPEN = "PENDING_AVAILABILITY,PENDING,UNSHIPPED,PARTIALLY_SHIPPED"
 _BEGINNING = "2000-01-01T00:00:00Z"
 
@@ -70,6 +68,7 @@ class AmazonPlatform:
         self._limits = limits
         self._transport = transport
         self._clock = clock
+        self._feeds = Feeds(settings, self._call, tokens, transport, limits.request_deadline)
 
     def __repr__(self) -> str:
         return f"AmazonPlatform({self._settings.region}, {self._settings.seller_id})"
@@ -91,12 +90,9 @@ class AmazonPlatform:
         return WriteAnswer(tuple(map(self._patch, rows)))
 
     def _patch(self, row: WriteRow) -> Outcome:
-        if (refused := _refused_unsent(row)) is not None:
+        if (refused := refused_unsent(row)) is not None:
             return refused
-        value = {"fulfillment_channel_code": SELLER, "quantity": row.quantity}
-        # `replace` would wipe lead time, restock date and other fulfilment channels; `merge` keeps them.
-        patch = {"op": "merge", "path": "/attributes/fulfillment_availability", "value": [value]}
-        document = {"productType": self._settings.product_type, "patches": [patch]}
+        document = patch_of(self._settings.product_type, row.quantity)
         path = f"{self._items}/{quote(row.level.item_id, safe='')}"
         query = {"marketplaceIds": self._settings.marketplaces[0], "includedData": "issues"}
         try:
@@ -107,6 +103,20 @@ class AmazonPlatform:
             return errors.outcome_of_issues(answer.get("issues"), self._tokens.secrets)
         return Outcome(Result.ACCEPTED, handle=answer["submissionId"], check_after=self._limits.read_lag)
 
+    # --- the bulk lane ----------------------------------------------------------------------------------------------
+
+    @property
+    def bulk(self) -> BulkLimits:
+        return BULK
+
+    def submit(self, rows: Mapping[int, WriteRow]) -> Outcome:
+        """Hand in a JSON_LISTINGS_FEED that merges the quantities; the rows' numbers are its message ids."""
+        return self._feeds.submit(rows)
+
+    def submitted(self, handle: str) -> BulkReport:
+        """Tell where a feed stands, with what its report says of each message. Raises `PlatformError`."""
+        return self._feeds.submitted(handle)
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
@@ -116,7 +126,7 @@ class AmazonPlatform:
         """
         if len(levels) > self._limits.read_batch:
             raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
-        wanted = [level.item_id for level in dict.fromkeys(levels) if _well_formed(level)]
+        wanted = [level.item_id for level in dict.fromkeys(levels) if is_sku(level)]
         listed = [sku for sku in wanted if "," not in sku]
         data = "summaries,fulfillmentAvailability"
         items: list[Mapping[str, Any]] = []
@@ -136,7 +146,7 @@ class AmazonPlatform:
                 reading = reading_of(item, self._settings.marketplaces[0])
                 found[reading.level] = reading
         budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
-        return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+        return ReadAnswer(tuple(found.get(level) or not_found(level) for level in levels), budget)
 
     def _one(self, sku: str, data: str) -> list[Mapping[str, Any]]:
         try:
@@ -190,7 +200,7 @@ class AmazonPlatform:
         documents = []
         calls = 0
         for order_id in dict.fromkeys(order_ids):
-            if not order_id or order_id in _DOTS:
+            if not order_id or order_id in DOTS:
                 continue
             calls += 1
             query = {"includedData": "FULFILLMENT,CANCELLATION"}
@@ -270,8 +280,10 @@ class AmazonPlatform:
         if document is not None:
             body = json.dumps(document, separators=(",", ":")).encode()
             headers["Content-Type"] = "application/json"
-        url = f"{self._settings.base}{path}?{urlencode(query, quote_via=quote, safe=',')}"
-        writing = method == "PATCH"
+        url = self._settings.base + path
+        if query:
+            url += f"?{urlencode(query, quote_via=quote, safe=',')}"
+        writing = method == "PATCH" or path.endswith("/feeds")
         try:
             response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
         except TransportError as error:
@@ -358,27 +370,3 @@ def _walk_from(cursor: str) -> tuple[str, int, str]:
 
 def _told(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _well_formed(level: LevelReference) -> bool:
-    sku = level.item_id
-    return not level.location_id and _SKU.fullmatch(sku) is not None and sku not in _DOTS and sku == sku.strip()
-
-
-def _refused_unsent(row: WriteRow) -> Outcome | None:
-    if not _well_formed(row.level):
-        return _review("invalid_id", "the level's id is not a seller SKU of up to 40 characters")
-    if not 0 <= row.quantity <= _MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    return None
-
-
-def _not_found(level: LevelReference) -> Reading:
-    if not _well_formed(level):
-        return Reading(level, None, _review("invalid_id", "the level's id is not a seller SKU of up to 40 characters"))
-    return Reading(level, None, _review("not_found", "the seller has no such SKU in these marketplaces"))
-
-
-def _review(code: str, words: str) -> Outcome:
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)

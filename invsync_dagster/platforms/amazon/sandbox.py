@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon import sandbox_views as views
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError, Books, Item, Order, told
+from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, problems_of
 from invsync_dagster.platforms.amazon.sandbox_gate import Gate, RefusedError, answer_of
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.transport import Request, Response
@@ -37,7 +38,8 @@ class Delivery:
 class AmazonSandbox:
     """One seller's account in one region, behind `handle`. What buyers do moves its own number and fills `outgoing`.
 
-    A patch is worked on `processing_seconds` after it was taken. `rate_factor` raises all the rates that Amazon grants.
+    A patch is worked on `processing_seconds` after it was taken, a feed `feed_seconds` after, unless `feeds` says otherwise.
+    `rate_factor` raises all the rates that Amazon grants.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AmazonSandbox:
         clock: Clock,
         marketplaces: Sequence[str] = (_MARKETPLACE,),
         processing_seconds: float = 0.0,
+        feed_seconds: float = 300.0,
         rate_factor: float = 1.0,
     ) -> None:
         self._gate = Gate(client_id, client_secret, refresh_token, clock, rate_factor)
@@ -62,6 +65,7 @@ class AmazonSandbox:
         self._marketplaces = list(marketplaces)
         self._notifications = 0
         self._books = Books()
+        self.feeds = FeedDesk(self._books, seller_id, clock, feed_seconds)
 
     # --- the account's people ---------------------------------------------------------------------------------------
 
@@ -167,13 +171,19 @@ class AmazonSandbox:
     def dump(self) -> dict[str, Any]:
         """Return the account's state as JSON values, notifications on their way included."""
         waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
-        return {"books": self._books.dump(), "outgoing": waiting, "notifications": self._notifications}
+        return {
+            "books": self._books.dump(),
+            "outgoing": waiting,
+            "notifications": self._notifications,
+            "feeds": self.feeds.dump(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
         self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
         self._notifications = state["notifications"]
+        self.feeds.load(state["feeds"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
 
@@ -190,8 +200,14 @@ class AmazonSandbox:
             ("search", "GET", r".*/listings/2021-08-01/items/([^/]+)", self._search),
             ("orders", "GET", r".*/orders/2026-01-01/orders", self._search_orders),
             ("order", "GET", r".*/orders/2026-01-01/orders/([^/]+)", self._get_order),
+            ("make_document", "POST", r".*/feeds/2021-06-30/documents", self.feeds.make_document),
+            ("make_feed", "POST", r".*/feeds/2021-06-30/feeds", self.feeds.make_feed),
+            ("feed", "GET", r".*/feeds/2021-06-30/feeds/([^/]+)", self.feeds.feed),
+            ("document", "GET", r".*/feeds/2021-06-30/documents/([^/]+)", self.feeds.document),
         ]
         try:
+            if "/signed-documents/" in parts.path:
+                return self.feeds.signed(request)
             for operation, method, pattern, action in routes:
                 match = re.fullmatch(pattern, parts.path)
                 if match and method == request.method:
@@ -204,6 +220,7 @@ class AmazonSandbox:
 
     def _work(self) -> None:
         self._books.work(self._clock.now())
+        self.feeds.work()
 
     def _patch(self, request: Request, query: Mapping[str, str], seller: str, sku: str) -> tuple[int, Any]:
         self._check(seller, query)
@@ -219,7 +236,7 @@ class AmazonSandbox:
         if item is None or query["marketplaceIds"].split(",")[0] not in item.marketplaces:
             problems.append(("8541", f"The SKU '{sku}' does not exist in the marketplace.", "INVALID_ATTRIBUTE"))
         else:
-            problems += _problems_of(patches)
+            problems += problems_of(patches)
         issues = [
             {"code": code, "message": words, "severity": "ERROR", "attributeNames": [], "categories": [category]}
             for code, words, category in problems
@@ -303,20 +320,6 @@ class AmazonSandbox:
 
     def _announce(self, order: Order) -> None:
         self.send_notification("ORDER_CHANGE", views.order_change(order, self._seller))
-
-
-def _problems_of(patches: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    problems = []
-    for patch in patches:
-        if patch.get("path") != "/attributes/fulfillment_availability":
-            raise RefusedError(400, "InvalidInput", "Only top-level attributes can be patched.")
-        for value in patch.get("value", []):
-            if "fulfillment_channel_code" not in value:
-                words = "'Fulfillment Channel Code' is required but not supplied."
-                problems.append(("90220", words, "MISSING_ATTRIBUTE"))
-            elif type(value.get("quantity")) is not int or value["quantity"] < 0:
-                problems.append(("90244", "The value of 'Quantity' is not valid.", "INVALID_ATTRIBUTE"))
-    return problems
 
 
 def _start(token: str) -> int:

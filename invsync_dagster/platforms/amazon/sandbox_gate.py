@@ -19,6 +19,11 @@ _RATES = {
     "search": (5.0, 5.0),
     "orders": (0.0056, 20.0),
     "order": (0.5, 30.0),
+    "make_document": (0.5, 15.0),
+    # JSON_LISTINGS_FEED: five feeds in five minutes.
+    "make_feed": (1 / 60, 5.0),
+    "feed": (2.0, 15.0),
+    "document": (0.0222, 10.0),
 }
 
 

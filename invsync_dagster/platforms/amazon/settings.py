@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.platforms.contract import BulkLimits, Limits
 from invsync_dagster.platforms.transport import is_loopback
 
 # searchListingsItems finds at most 20 SKUs a call, and gives at most 20 items a page (listingsItems 2021-08-01).
@@ -33,6 +33,10 @@ LIMITS = Limits(
     # 2026-01-01).
     orders_every=300.0,
 )
+
+# JSON_LISTINGS_FEED: 25,000 messages a feed, five feeds in five minutes. Below the single lane's pushes of a minute a feed
+# gains nothing. Amazon reports on most within minutes; one that is open after a day is not waited for.
+BULK = BulkLimits(rows=25_000, least=300, rate=1 / 60, burst=5.0, check_every=60.0, patience=86_400.0)
 
 _HOSTS = {
     "na": "https://sellingpartnerapi-na.amazon.com",

@@ -90,10 +90,10 @@ class AmazonStage:
         )
         self._receipts = 0
 
-    def push(self, seconds: float = 20) -> PushReport:
+    def push(self, seconds: float = 20, skus: Sequence[str] | None = None) -> PushReport:
         """Push once, with a deadline for new claims."""
         deadline = self.clock.now() + timedelta(seconds=seconds)
-        return push_channel(self.ws, NAME, run_id="run", deadline=deadline)
+        return push_channel(self.ws, NAME, run_id="run", deadline=deadline, skus=skus)
 
     def pushes(self, minutes: float) -> list[PushReport]:
         """Push every minute, for so long."""
@@ -111,6 +111,12 @@ class AmazonStage:
                 return
             self.clock.advance(60)
         raise AssertionError(f"still changes: {self.changes()}")
+
+    def settle_for(self, seconds: float) -> None:
+        """Push now, and once more after so long."""
+        self.push()
+        self.clock.advance(seconds)
+        self.push()
 
     def count(self, sku: str, quantity: int) -> None:
         """Count the stock anew: `quantity` are on hand now, open orders included."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.sync import levels
+from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -35,6 +35,7 @@ def a_level(**changes: object) -> LevelState:
         accepted_quantity=None,
         accepted_handle=None,
         accepted_check_after=None,
+        bulk_handle=None,
         acknowledged_quantity=8,
         acknowledged_at=NOW - timedelta(minutes=9),
         acknowledged_attempt=1,
@@ -206,7 +207,7 @@ def test_only_a_valid_reading_settles_and_only_known_orders_let_it_raise(
 
 def an_accepted(**changes: object) -> LevelState:
     before = a_level(uncertain=None, sent_at=NOW - timedelta(seconds=30), sent_quantity=5)
-    return levels.accepted(before, 5, "handle", 10.0, NOW - timedelta(seconds=30))._replace(**changes)  # type: ignore[arg-type]
+    return asynchronous.accepted(before, 5, "handle", 10.0, NOW - timedelta(seconds=30))._replace(**changes)  # type: ignore[arg-type]
 
 
 def test_what_was_accepted_is_on_its_way_and_looked_at_when_the_platform_says() -> None:
@@ -220,7 +221,7 @@ def test_what_was_accepted_is_on_its_way_and_looked_at_when_the_platform_says() 
 
 
 def test_a_number_that_fell_during_the_call_is_due_at_once() -> None:
-    state = levels.accepted(a_level(uncertain=None, desired=4), 5, "handle", 10.0, NOW, own_movement=-1)
+    state = asynchronous.accepted(a_level(uncertain=None, desired=4), 5, "handle", 10.0, NOW, own_movement=-1)
     assert (state.expected, state.due_at) == (5, NOW)
     assert goes_at_once(state)
 
@@ -266,6 +267,6 @@ def test_a_reading_too_soon_after_the_attempt_is_repeated_when_it_can_show() -> 
 def test_an_older_lost_answer_outlives_an_accepted_write() -> None:
     end = NOW + timedelta(seconds=40)
     before = a_level(uncertain=Doubt.ANSWER_LOST, linger_until=end, sent_at=NOW - timedelta(seconds=30))
-    state = levels.accepted(before, 5, "handle", 10.0, NOW)
+    state = asynchronous.accepted(before, 5, "handle", 10.0, NOW)
     assert state.uncertain == Doubt.ANSWER_LOST
     assert levels.settle(state, 5, a_basis(), LIMITS).uncertain == Doubt.ANSWER_LOST

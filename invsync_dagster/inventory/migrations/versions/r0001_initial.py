@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("accepted_quantity", sa.BigInteger(), nullable=True),
         sa.Column("accepted_handle", TEXT, nullable=True),
         sa.Column("accepted_check_after", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("bulk_handle", TEXT, nullable=True),
         sa.Column("acknowledged_quantity", sa.BigInteger(), nullable=True),
         sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("acknowledged_attempt", sa.BigInteger(), nullable=True),
@@ -179,6 +180,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("claim IS NOT NULL"),
         postgresql_where=sa.text("claim IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_inventory_levels_bulk",
+        "inventory_levels",
+        ["channel", "bulk_handle"],
+        unique=False,
+        sqlite_where=sa.text("bulk_handle IS NOT NULL"),
+        postgresql_where=sa.text("bulk_handle IS NOT NULL"),
     )
     op.create_index(
         "ix_inventory_levels_held",
@@ -243,6 +252,16 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("sku IS NULL"),
         postgresql_where=sa.text("sku IS NULL"),
+    )
+    op.create_table(
+        "bulk_submissions",
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("handle", TEXT, nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("check_after", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("channel", "handle", name=op.f("pk_bulk_submissions")),
     )
     op.create_table(
         "rate_limits",

@@ -1,0 +1,89 @@
+"""Transitions of a level by what an asynchronous platform took and by its reports, beside those of `levels`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from invsync_dagster.inventory.tables import NOTHING_KNOWN
+from invsync_dagster.platforms.contract import Limits
+from invsync_dagster.sync.levels import LONGEST_REPORT_WAIT, Doubt, LevelState, doubted, failed, later, settled
+
+
+def accepted(
+    state: LevelState,
+    quantity: int,
+    handle: str,
+    check_after: float | None,
+    now: datetime,
+    *,
+    own_movement: int = 0,
+    bulk: bool = False,
+) -> LevelState:
+    """An asynchronous platform took `quantity`; whether it did it, a reading from the check on shows.
+
+    What it took is expected until then: a lower number goes at once, a higher one waits for the reading. Of what was
+    booked since the claim (`own_movement`) only a rise counts, as what is on its way may overwrite the rest. `bulk`: it
+    was handed in with others, and their report comes before any reading.
+    """
+    check = now + (LONGEST_REPORT_WAIT if bulk else timedelta(seconds=check_after or 0.0))
+    after = state._replace(
+        effective_quantity=quantity,
+        expected=quantity + max(0, own_movement),
+        accepted_quantity=quantity,
+        accepted_handle=handle,
+        accepted_check_after=check,
+        bulk_handle=handle if bulk else state.bulk_handle,
+        uncertain=Doubt.ACCEPTED if state.uncertain is None or not state.linger_until else state.uncertain,
+        uncertain_since=state.uncertain_since or now,
+        failures=0,
+        last_error="",
+    )
+    return later(after, check, now)
+
+
+def _nothing_on_its_way(state: LevelState) -> LevelState:
+    return state._replace(accepted_quantity=None, accepted_handle=None, accepted_check_after=None, bulk_handle=None)
+
+
+def reported(state: LevelState, shown: int | None, now: datetime, limits: Limits) -> LevelState:
+    """Its bulk submission is through and has taken the row. What was sent singly meanwhile may have come before or after
+    it, so it is sent again, with the number of now; else a reading shows what came of it, unless the report itself shows
+    just what was handed in."""
+    if state.accepted_handle == state.bulk_handle:
+        certain = state.uncertain == Doubt.ACCEPTED and state.accepted_quantity == state.expected
+        if certain and shown is not None and shown == state.expected:
+            return settled(state, shown, now)
+        check = now + timedelta(seconds=limits.read_lag)
+        return later(state._replace(bulk_handle=None, accepted_check_after=check), check, now)
+    if state.uncertain != Doubt.ACCEPTED:
+        return state._replace(bulk_handle=None)  # an answer that was lost meanwhile is settled first
+    return _nothing_on_its_way(state)._replace(
+        effective_quantity=NOTHING_KNOWN,
+        expected=None,
+        uncertain=None,
+        uncertain_since=None,
+        due_at=now,
+    )
+
+
+def report_failed(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
+    """Its bulk submission is through and didn't take the row: the platform shows what it showed."""
+    if state.accepted_handle != state.bulk_handle:
+        return state._replace(bulk_handle=None, due_at=now)
+    shown = state.acknowledged_quantity
+    before = _nothing_on_its_way(state)._replace(
+        effective_quantity=NOTHING_KNOWN if shown is None else shown,
+        expected=shown,
+        uncertain=None,
+        uncertain_since=None,
+    )
+    return failed(before, message, now, jitter)
+
+
+def report_lost(state: LevelState, message: str, now: datetime, linger: timedelta) -> LevelState:
+    """Its bulk submission ended without a report: the row may be done or not, or may yet be."""
+    doubted_state = doubted(state, Doubt.ANSWER_LOST, now, linger)
+    numbers = (state.expected, state.accepted_quantity, state.acknowledged_quantity, state.sent_quantity)
+    highest = max((number for number in numbers if number is not None), default=None)
+    after = _nothing_on_its_way(doubted_state)._replace(expected=highest, last_error=message)
+    return later(after, now + linger, now)

@@ -1,0 +1,244 @@
+"""A channel's bulk lane: ample stock is handed in many rows at once, and later runs hear what came of it.
+
+No run waits for a submission. What is open stands in `bulk_submissions`, and its levels carry its handle. Zeros, low stock
+and whatever is uncertain go by the single lane, and so does a decrease while a submission is open (DESIGN 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, and_, bindparam, delete, insert, select, update
+
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.listings import send_to_review
+from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels
+from invsync_dagster.platforms.contract import (
+    BulkLane,
+    BulkReport,
+    BulkState,
+    LevelReference,
+    Outcome,
+    Result,
+    WriteRow,
+)
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.sync import asynchronous, levels
+from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.claims import Claim, Due, any_bulk_due, claim_bulk
+from invsync_dagster.sync.levels import LevelState
+from invsync_dagster.sync.limiter import Limiter
+from invsync_dagster.sync.record import Attempted, record_writes, write_logs
+from invsync_dagster.sync.report import PushReport, RowFailure
+from invsync_dagster.sync.workspace import Workspace
+
+# A transaction for all 25,000 rows of a submission would keep the stock's writer for seconds.
+LEVELS_AT_ONCE = 2_500
+
+# A submission whose answer was lost may stand in the platform's queue for long; it has no handle to ask for.
+LOST_LINGER = timedelta(hours=1)
+
+# A claim outlives its calls: a bulk submission takes up to four.
+CALLS_A_SUBMISSION = 4
+
+_OPEN = bulk_submissions.c
+_LEVEL = inventory_levels.c
+_OF_HANDLE = and_(_OPEN.channel == bindparam("of_channel"), _OPEN.handle == bindparam("of_handle"))
+_DUE = (
+    select(bulk_submissions)
+    .where(_OPEN.channel == bindparam("of_channel"), _OPEN.check_after <= bindparam("now"))
+    .order_by(_OPEN.submitted_at)
+)
+_IN_IT = and_(_LEVEL.channel == bindparam("of_channel"), _LEVEL.bulk_handle == bindparam("of_handle"))
+_REMAINING = select(_LEVEL.id).where(_IN_IT).limit(1)
+_SOME = select(_LEVEL.id).where(_IN_IT, _LEVEL.claim.is_(None)).limit(bindparam("most"))
+_CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
+_FORGET = delete(bulk_submissions).where(_OF_HANDLE)
+
+
+@dataclass
+class Bulk:
+    """The bulk lane of one push; it does nothing where the platform has none."""
+
+    ws: Workspace
+    name: str
+    calls: Calls
+    run_id: str
+    report: PushReport
+    token: Callable[[], str]
+
+    @property
+    def lane(self) -> BulkLane | None:
+        """The platform's bulk lane, None if it has none."""
+        platform: Any = self.calls.platform
+        return platform if isinstance(platform, BulkLane) else None
+
+    # --- what came of it --------------------------------------------------------------------------------------------
+
+    def hear(self) -> None:
+        """Ask for the submissions that are open, and apply the reports that are there.
+
+        Raises `OutOfTimeError`, and `PlatformError` where the credentials are dead.
+        """
+        if self.lane is None:
+            return
+        now = self.ws.clock.now()
+        with self.ws.engine.connect() as connection:
+            due = connection.execute(_DUE, {"of_channel": self.name, "now": now}).all()
+        for row in due:
+            told = self._told(self.lane, row)
+            if told.state is not BulkState.OPEN:
+                self._apply(row.handle, told)
+            self._close(row.handle, self.lane.bulk.check_every)
+
+    def _told(self, lane: BulkLane, row: Row[Any]) -> BulkReport:
+        now = self.ws.clock.now()
+        if now - row.submitted_at > timedelta(seconds=lane.bulk.patience):
+            return BulkReport(BulkState.LOST, message=f"the submission of {row.submitted_at} is still open")
+        self.calls.wait(self.calls.platform.limits.read_cost)
+        try:
+            return lane.submitted(row.handle)
+        except PlatformError as error:
+            if error.recovery is Recovery.REAUTHENTICATE:
+                raise
+            if error.recovery is Recovery.REVIEW:
+                return BulkReport(BulkState.LOST, message=f"the submission is unknown: {error.message}")
+            self.report.problem = self.report.problem or f"{error.code}: {error.message}"
+            return BulkReport(BulkState.OPEN)
+
+    def _apply(self, handle: str, told: BulkReport) -> None:
+        """Apply a report to the levels that carry its handle, claimed ones left for the next time."""
+        while True:
+            with write_transaction(self.ws.engine) as connection:
+                keys = {"of_channel": self.name, "of_handle": handle, "most": LEVELS_AT_ONCE}
+                ids = list(connection.execute(_SOME, keys).scalars())
+                now = self.ws.clock.now()
+                before = list(levels.load(connection, ids).values())
+                after = [self._after(state, told, now) for state in before]
+                levels.save(connection, after, now)
+                logs = map(partial(self._log, told=told, now=now), before, after)
+                write_logs(connection, [log for log in logs if log is not None])
+                for state in before:
+                    outcome = told.failed.get(state.id)
+                    if outcome is not None and outcome.recovery is Recovery.REVIEW:
+                        reason, actor = f"{outcome.code}: {outcome.message}", f"channel {self.name}"
+                        send_to_review(connection, state.id, reason=reason, actor=actor, now=now)
+            if len(ids) < LEVELS_AT_ONCE:
+                return
+
+    def _after(self, state: LevelState, told: BulkReport, now: datetime) -> LevelState:
+        limits = self.calls.platform.limits
+        if told.state is BulkState.LOST:
+            self.report.unknown += 1
+            return asynchronous.report_lost(state, told.message, now, timedelta(seconds=limits.write_linger))
+        outcome = told.failed.get(state.id)
+        if outcome is None:
+            shown = told.shown.get(LevelReference(state.item_id, state.location_id))
+            after = asynchronous.reported(state, shown, now, limits)
+            self.report.acknowledged += after.acknowledged_at == now
+            return after
+        self.report.rejected += 1
+        self.report.review += outcome.recovery is Recovery.REVIEW
+        place = (state.central_sku, state.item_id, state.location_id)
+        self.report.failures.append(RowFailure(*place, state.sent_quantity or 0, outcome.code, outcome.message))
+        return asynchronous.report_failed(state, f"{outcome.code}: {outcome.message}", now, self.ws.rng.random())
+
+    def _log(self, state: LevelState, after: LevelState, told: BulkReport, now: datetime) -> dict[str, Any] | None:
+        """Return the log's row of what the report decided; None where a reading will."""
+        if told.state is BulkState.LOST:
+            outcome = Outcome(Result.UNKNOWN, Recovery.SETTLE, "report_lost", told.message)
+        elif state.id in told.failed:
+            outcome = told.failed[state.id]
+        elif after.acknowledged_at == now:
+            outcome = Outcome(Result.ACKNOWLEDGED)
+        else:
+            return None
+        return {
+            "timestamp": now,
+            "platform": self.name,
+            "sku": state.central_sku,
+            "action": "push",
+            "old_quantity": state.acknowledged_quantity,
+            "new_quantity": state.accepted_quantity,
+            "status": str(outcome.result),
+            "error_message": outcome.message,
+            "code": outcome.code,
+            "level_id": state.id,
+            "attempt": state.attempt,
+            "ledger_sequence": state.desired_sequence,
+            "rules_revision": state.rules_revision,
+            "started_at": state.sent_at,
+            "idempotency_key": state.bulk_handle or "",
+            "run_id": self.run_id,
+        }
+
+    def _close(self, handle: str, check_every: float) -> None:
+        keys: Mapping[str, Any] = {"of_channel": self.name, "of_handle": handle}
+        with write_transaction(self.ws.engine) as connection:
+            if connection.execute(_REMAINING, keys).first() is None:
+                connection.execute(_FORGET, keys)
+            else:
+                again = self.ws.clock.now() + timedelta(seconds=check_every)
+                connection.execute(_CHECK_AGAIN, {**keys, "again": again})
+
+    # --- handing in -------------------------------------------------------------------------------------------------
+
+    def hand_in(self) -> None:
+        """Hand in what is due in bulk, as long as there is enough of it and the lane's own rate allows.
+
+        Raises `OutOfTimeError`, and `PlatformError` where the credentials are dead.
+        """
+        while self.lane is not None and self._submit(self.lane):
+            pass
+
+    def _submit(self, lane: BulkLane) -> bool:
+        """Hand in one submission; return whether another one may be worth trying."""
+        ws, limits = self.ws, self.calls.platform.limits
+        low_stock = ws.configuration.settings.low_stock
+        with ws.engine.connect() as connection:
+            if not any_bulk_due(connection, Due(self.name, ws.clock.now()), low_stock, lane.bulk.least):
+                return False
+        pace = Limiter(ws.engine, f"{self.name}:bulk", replace(limits, rate=lane.bulk.rate, burst=lane.bulk.burst))
+        now = ws.clock.now().timestamp()
+        if pace.reserve(1.0, now, now) is None:
+            return False
+        self.calls.wait(limits.write_cost)
+        token, began = self.token(), ws.clock.now()
+        seconds = max(ws.configuration.settings.claim_seconds, CALLS_A_SUBMISSION * limits.request_deadline)
+        until = began + timedelta(seconds=seconds)
+        with write_transaction(ws.engine) as connection:
+            due = Due(self.name, began)
+            claims = claim_bulk(connection, ws.worker, token, due, low_stock, lane.bulk.rows, until)
+        if not claims:
+            return False
+        outcome = lane.submit({claim.level_id: WriteRow(claim.reference, claim.quantity) for claim in claims})
+        attempted = Attempted(self.name, token, outcome.handle, self.run_id, began, ws.clock.now(), bulk=True)
+        self._record(attempted, claims, outcome)
+        if outcome.recovery is Recovery.REAUTHENTICATE:
+            raise PlatformError(outcome.recovery, outcome.code, outcome.message)
+        return outcome.result is Result.ACCEPTED
+
+    def _record(self, attempted: Attempted, claims: list[Claim], outcome: Outcome) -> None:
+        limits = self.calls.platform.limits
+        if outcome.result is Result.ACCEPTED:
+            # Before its levels: whatever dies in between, the report is heard, and the other claims are taken over.
+            with write_transaction(self.ws.engine) as connection:
+                check_after = attempted.ended + timedelta(seconds=outcome.check_after or 0.0)
+                values = {"channel": self.name, "handle": outcome.handle, "rows": len(claims)}
+                values |= {"submitted_at": attempted.ended, "check_after": check_after, "run_id": self.run_id}
+                connection.execute(insert(bulk_submissions).values(values))
+        else:
+            self.report.problem = self.report.problem or f"in bulk: {outcome.code}: {outcome.message}"
+            limits = replace(limits, write_linger=max(limits.write_linger, LOST_LINGER.total_seconds()))
+            if outcome.result is Result.REJECTED:
+                # The submission was refused, not its rows: they go by the single lane.
+                outcome = replace(outcome, result=Result.NOT_SENT, recovery=Recovery.RETRY)
+        for some in chunks(claims, LEVELS_AT_ONCE):
+            with write_transaction(self.ws.engine) as connection:
+                outcomes = [outcome] * len(some)
+                record_writes(connection, attempted, some, outcomes, limits, self.ws.rng, self.report)
