@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from tests.simulation.seeds import Verdict, live
 
@@ -17,16 +18,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of them (default: 1)")
     parser.add_argument("--seed", type=int, help="replay this one and show what happened")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
+    parser.add_argument("--marketplaces", action="store_true", help="with eBay, Alibaba.com and Amazon besides")
     options = parser.parse_args()
+    live_one = partial(live, marketplaces=options.marketplaces)
     if options.seed is not None:
-        verdict = live(options.seed)
+        verdict = live_one(options.seed)
         print(verdict.render())
         print(verdict.tally)
         return 1 if verdict.faults else 0
     began = time.monotonic()
     failed: list[Verdict] = []
     with ProcessPoolExecutor(options.processes) as pool:
-        for verdict in pool.map(live, range(options.first, options.first + options.seeds)):
+        for verdict in pool.map(live_one, range(options.first, options.first + options.seeds)):
             if verdict.faults:
                 failed.append(verdict)
                 print(verdict.render(), flush=True)

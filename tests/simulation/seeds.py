@@ -15,20 +15,20 @@ class Verdict:
     seed: int
     tally: Tally
     faults: list[str]
+    marketplaces: bool = False
 
     def render(self) -> str:
-        head = (
-            f"seed {self.seed}: {len(self.faults)} faults; replay with: python -m tests.simulation --seed {self.seed}"
-        )
+        replay = f"python -m tests.simulation --seed {self.seed}{' --marketplaces' if self.marketplaces else ''}"
+        head = f"seed {self.seed}: {len(self.faults)} faults; replay with: {replay}"
         return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
 
 
-def live(seed: int, **size: Any) -> Verdict:
+def live(seed: int, *, marketplaces: bool = False, **size: Any) -> Verdict:
     """Run one seed: no stale write while it lasts, in step by incremental cycles alone, and by a full run all over.
 
-    `size` are other arguments of its `World`.
+    `marketplaces`: eBay, Alibaba.com and Amazon are in it too; `size` are other arguments of its `World`.
     """
-    world = World(seed, **{"shops": SHOPS | MARKETPLACES} | size)
+    world = World(seed, shops=SHOPS | (MARKETPLACES if marketplaces else {}), **size)
     world.run()
     world.settle()
     faults = [f"stale write: {text}" for text in world.tally.violations]
@@ -39,4 +39,4 @@ def live(seed: int, **size: Any) -> Verdict:
     world.settle()
     faults += [f"after the full run: {text}" for text in world.differences(edited_too=True)]
     faults += [f"audit: {text}" for text in world.audit()]
-    return Verdict(seed, world.tally, faults)
+    return Verdict(seed, world.tally, faults, marketplaces)
