@@ -134,28 +134,17 @@ def _taken_back(connection: Connection | None) -> bool:
 
 
 class _BeginningSqlite(SQLiteDialect_pysqlite):
-    """Begins transactions itself: IMMEDIATE for those that write, which then wait for the writer before them.
+    """Begins transactions itself: the driver would begin none for what only reads.
 
-    The driver would begin none for what only reads. Its `isolation_level` holds the kind of the next transaction.
+    The driver's `isolation_level` holds the kind of the next one: IMMEDIATE where it writes, which then waits for the
+    writer before it.
     """
 
     supports_statement_cache = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        dbapi_connection.execute(f"BEGIN {dbapi_connection.isolation_level}")
-
-    # Typed as Any: SQLAlchemy's own names of levels are those of the standard.
-    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
-        return ["DEFERRED", "IMMEDIATE"]
-
-    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
-        return "DEFERRED"
-
-    def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        return dbapi_connection.isolation_level
-
-    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
-        dbapi_connection.isolation_level = level
+        kind, dbapi_connection.isolation_level = dbapi_connection.isolation_level, "DEFERRED"
+        dbapi_connection.execute(f"BEGIN {kind}")
 
 
 registry.register("sqlite.beginning", __name__, _BeginningSqlite.__name__)
@@ -237,11 +226,15 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     On PostgreSQL it is READ COMMITTED, so that its statements see what that writer committed: a snapshot of the whole
     transaction would be taken by the statement that waits.
     """
-    shared = engine.dialect.name == "postgresql"
-    options: dict[str, str] = {"isolation_level": "READ COMMITTED" if shared else "IMMEDIATE"}
-    with engine.connect().execution_options(**options) as connection, connection.begin():
-        if shared:
-            connection.execute(_WAIT_FOR_THE_WRITER)
+    if engine.dialect.name != "postgresql":
+        with engine.connect() as connection:
+            # Not an option of SQLAlchemy's connection: to set that and to take it back costs as much as the commit.
+            connection.connection.driver_connection.isolation_level = "IMMEDIATE"  # type: ignore[union-attr]
+            with connection.begin():
+                yield connection
+        return
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        connection.execute(_WAIT_FOR_THE_WRITER)
         yield connection
 
 

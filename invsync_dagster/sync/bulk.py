@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, delete, insert, select, update
@@ -72,7 +72,7 @@ class Bulk:
     report: PushReport
     token: Callable[[], str]
 
-    @property
+    @cached_property
     def lane(self) -> BulkLane | None:
         """The platform's bulk lane, None if it has none."""
         platform: Any = self.calls.platform

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
@@ -24,12 +25,12 @@ from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_ano
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
+    ONE_CLAIMED,
     Due,
-    any_read_due,
-    any_write_due,
     claim_reads,
     claim_writes,
     count_changes,
+    next_due,
     release,
     take_over,
 )
@@ -88,7 +89,8 @@ def push_channel(
     push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
     try:
         if not row.stopped_reason or _recovered(push):
-            _take_over(push)
+            if row.claimed_level_id is not None or skus is not None:
+                _make_due(push)
             _poll_first(push)
             bulk = Bulk(ws, name, calls, run_id, report, push.token)
             bulk.hear()
@@ -144,7 +146,7 @@ def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | N
     return None if row.status == "retired" else row
 
 
-_CHANNEL = select(channels).where(channels.c.name == bindparam("channel"))
+_CHANNEL = select(channels, ONE_CLAIMED).where(channels.c.name == bindparam("channel"))
 
 
 def _recovered(push: _Push) -> bool:
@@ -163,7 +165,7 @@ def _recovered(push: _Push) -> bool:
     return True
 
 
-def _take_over(push: _Push) -> None:
+def _make_due(push: _Push) -> None:
     """Take over what dead workers left, and make given SKUs due whatever they wait for."""
     ws, level = push.ws, inventory_levels.c
     now = ws.clock.now()
@@ -209,14 +211,10 @@ def _bring_in_step(push: _Push) -> None:
     while True:
         due = push.due()
         with push.ws.engine.connect() as connection:
-            writes = any_write_due(connection, due)
-            reads = not writes and any_read_due(connection, due)
-        if writes:
-            push.calls.retrying(lambda: _write_batch(push))
-        elif reads:
-            push.calls.retrying(lambda: _read_batch(push))
-        else:
+            upcoming = next_due(connection, due)
+        if upcoming is None:
             return
+        push.calls.retrying(partial(_write_batch if upcoming == "write" else _read_batch, push))
 
 
 def _write_batch(push: _Push) -> None:
