@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -41,8 +41,6 @@ LIMITS = Limits(
 # Seen with the changes by differences: some took minutes to be shown.
 DELTA_READ_LAG = 160.0
 DELTA_LINGER = 300.0
-
-_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first"})
 
 
 class AlibabaSettings(BaseModel):
@@ -120,19 +118,8 @@ class AlibabaSettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Alibaba.com's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - _NOT_A_CHANNELS
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= MOST_ROWS:
-            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
-    changed.setdefault("read_cost", float(changed["read_batch"]))
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    limits = LIMITS.changed(overrides, most_rows=MOST_ROWS)
+    return replace(limits, read_cost=overrides.get("read_cost", float(limits.read_batch)))
 
 
 def limits_of(settings: AlibabaSettings, overrides: Mapping[str, float]) -> Limits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -147,14 +146,4 @@ class AmazonSettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Amazon's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "settles_first", "write_batch"}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    changed["read_batch"] = int(changed.get("read_batch", LIMITS.read_batch))
-    if not 1 <= changed["read_batch"] <= MOST_SKUS:
-        raise ValueError(f"read_batch must be from 1 to {MOST_SKUS}")
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=MOST_SKUS, fixed={"write_batch"})

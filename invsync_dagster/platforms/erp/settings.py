@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -54,13 +53,4 @@ class ErpSettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return the contract's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch, most in (("write_batch", LIMITS.write_batch), ("read_batch", LIMITS.read_batch)):
-        if batch in changed:
-            changed[batch] = int(changed[batch])
-            if not 1 <= changed[batch] <= most:
-                raise ValueError(f"{batch} must be from 1 to {most}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=LIMITS.write_batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -84,16 +83,5 @@ class ShopifySettings(BaseModel):
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
-    """Return Shopify's limits, each lowered or changed by the channel. Raises `ValueError` naming an unknown limit."""
-    names = {field.name for field in fields(Limits)}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= 250:
-            raise ValueError(f"{batch} must be from 1 to 250")
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    """Return Shopify's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
+    return LIMITS.changed(overrides, most_rows=LIMITS.write_batch)
