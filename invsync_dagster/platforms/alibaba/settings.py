@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # Where the two gateways are: GOP for apps of openapi.alibaba.com, TOP for older ones of open.taobao.com. The keys of
 # one are refused by the other.
@@ -43,10 +42,8 @@ DELTA_READ_LAG = 160.0
 DELTA_LINGER = 300.0
 
 
-class AlibabaSettings(BaseModel):
+class AlibabaSettings(VendorSettings):
     """How one Alibaba.com seller's account is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     gateway: Literal["gop", "top"] = Field(
         default="gop",
@@ -88,14 +85,7 @@ class AlibabaSettings(BaseModel):
         """Refuse what would send the keys in the clear or to a half-written address."""
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address, as https://openapi-api.alibaba.com/rest")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "an address, as https://openapi-api.alibaba.com/rest")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

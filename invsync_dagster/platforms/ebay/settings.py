@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # sell_inventory 1.18.0: bulkUpdatePriceQuantity and bulkGetInventoryItem take up to 25 items.
 MOST_ROWS = 25
@@ -34,10 +34,8 @@ LIMITS = Limits(
 )
 
 
-class EbaySettings(BaseModel):
+class EbaySettings(VendorSettings):
     """How one eBay seller's account is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     api_url: str = Field(
         default="https://api.ebay.com",
@@ -59,14 +57,7 @@ class EbaySettings(BaseModel):
     @classmethod
     def _is_an_api(cls, value: str) -> str:
         """Refuse what would send credentials in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be eBay's address, as https://api.ebay.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "eBay's address, as https://api.ebay.com")
 
     @field_validator("webhook_url")
     @classmethod

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 LIMITS = Limits(
     # Input arrays of more than 250 entries are refused by every API, `nodes(ids:)` too (shopify.dev, API usage limits).
@@ -32,10 +31,8 @@ LIMITS = Limits(
 )
 
 
-class ShopifySettings(BaseModel):
+class ShopifySettings(VendorSettings):
     """How one Shopify store is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     shop_url: str = Field(description="The store's own address, https://<store>.myshopify.com.")
     api_version: str = Field(
@@ -65,14 +62,7 @@ class ShopifySettings(BaseModel):
     @classmethod
     def _is_a_store(cls, value: str) -> str:
         """Refuse what would send the token in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be the store's address, as https://example.myshopify.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "the store's address, as https://example.myshopify.com")
 
     @model_validator(mode="after")
     def _has_one_way_in(self) -> Self:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # A store refuses more than 100 items a call, and gives at most 100 rows a page (class-wc-rest-controller.php).
 MOST_ROWS = 100
@@ -37,10 +36,8 @@ LIMITS = Limits(
 )
 
 
-class WooCommerceSettings(BaseModel):
+class WooCommerceSettings(VendorSettings):
     """How one WooCommerce store is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     store_url: str = Field(description="The store's WordPress address, https://shop.example.com, before /wp-json.")
     consumer_key_env: str = Field(
@@ -59,16 +56,10 @@ class WooCommerceSettings(BaseModel):
     @classmethod
     def _is_a_store(cls, value: str) -> str:
         """Refuse what would send the key in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be the store's address, as https://shop.example.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        if "/wp-json" in parts.path:
+        address = bare_address(value, "the store's address, as https://shop.example.com")
+        if "/wp-json" in address:
             raise ValueError("must end before /wp-json, which is added to it")
-        return value.rstrip("/")
+        return address
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
