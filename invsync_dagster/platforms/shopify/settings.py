@@ -71,6 +71,11 @@ class ShopifySettings(VendorSettings):
             raise ValueError("name one of access_token_env (a static token) and client_id_env (an app's client id)")
         return self
 
+    def credentials(self) -> dict[str, str]:
+        """Return what Shopify checks: with a client id that is the client secret too, which signs webhooks besides."""
+        secret = {"webhook_secret_env": self.webhook_secret_env} if self.client_id_env else {}
+        return {**super().credentials(), **secret}
+
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Shopify's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
