@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.listings import stock_of
-from invsync_dagster.platforms.amazon.orders import text
 from invsync_dagster.platforms.amazon.rows import patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, AmazonSettings
 from invsync_dagster.platforms.amazon.tokens import Tokens
@@ -23,6 +22,7 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, told
+from invsync_dagster.platforms.fields import text
 from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
 
 _FEEDS = "/feeds/2021-06-30"
