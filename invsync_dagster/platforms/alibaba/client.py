@@ -14,6 +14,7 @@ from invsync_dagster.platforms.alibaba import errors, gateway, orders
 from invsync_dagster.platforms.alibaba.gateway import Api, compact
 from invsync_dagster.platforms.alibaba.products import ShownProduct, inventory_of, is_id, listings_of, products_of
 from invsync_dagster.platforms.alibaba.settings import AlibabaSettings
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -31,7 +32,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.fields import understanding
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Transport
 
 PRODUCTS_A_PAGE = 20
 ORDERS_A_PAGE = 50
@@ -338,10 +339,7 @@ class AlibabaPlatform:
         token = self._tokens.token()
         now = self._clock.now()
         request = self._signer.request(api, parameters, token, now)
-        try:
-            response = self._transport.send(request, deadline=(ends_at - now).total_seconds())
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        response = answer_to(request, self._transport, deadline=(ends_at - now).total_seconds(), writing=writing)
         secrets = (*self._tokens.secrets, *self._signer.secrets)
         try:
             answer = self._signer.unwrapped(api, errors.object_of(response, writing=writing, secrets=secrets))

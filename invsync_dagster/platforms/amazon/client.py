@@ -18,6 +18,7 @@ from invsync_dagster.platforms.amazon.orders import document_of, identity
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
 from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     Budget,
     BulkLimits,
@@ -36,7 +37,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, objects, understanding
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Transport
 
 ORDERS_A_PAGE = 100
 # searchListingsItems pages through at most 1,000 items of one search.
@@ -284,10 +285,8 @@ class AmazonPlatform:
         if query:
             url += f"?{urlencode(query, quote_via=quote, safe=',')}"
         writing = method == "PATCH" or path.endswith("/feeds")
-        try:
-            response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        request = Request(method, url, headers, body)
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status in (401, 403) and self._tokens.refused(token):
             # A new token may be all that it needs; if a new one is refused too, the grant is dead.
             raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")

@@ -9,7 +9,7 @@ from typing import Any
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
 from invsync_dagster.platforms.fields import json_in
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.transport import Response
 
 # Amazon documents no code for a SKU that isn't there; its words say so. Such a level is read before it is ever written.
 _NO_SUCH_SKU = re.compile(r"\bsku\b.*\b(?:not (?:found|exist)|does ?n[o']t exist|unknown)", re.IGNORECASE | re.DOTALL)
@@ -18,13 +18,6 @@ _MENDS = {
     "invalid_client": "the app's client id or secret is wrong, or the secret has expired: put the new one in",
     "unauthorized_client": "the refresh token is another app's: use the client id that it was given to",
 }
-
-
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
 
 
 def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:

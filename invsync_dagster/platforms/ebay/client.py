@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -37,7 +38,7 @@ from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, text, understanding
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # getOrders takes up to 50 ids, and looks back two years at most.
 MOST_ORDER_IDS = 50
@@ -283,10 +284,8 @@ class EbayPlatform:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
-        try:
-            response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        request = Request(method, url, headers, body)
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status == 401 and self._tokens.refused(token, now):
             raise PlatformError(Recovery.RETRY, "token_expired", "eBay refuses a token that was given a while ago")
         return response

@@ -8,7 +8,7 @@ from typing import Any
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
 from invsync_dagster.platforms.fields import json_in
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.transport import Response
 
 # errorId: no item with this SKU, no such resource (an offer), an offer that isn't published or isn't this SKU's.
 _GONE = frozenset({25702, 25710, 25713})
@@ -16,13 +16,6 @@ _GONE = frozenset({25702, 25710, 25713})
 _CONCURRENT = 25025
 # Until when a listing that has no revision left for the day waits: asked again each hour, as the day's end is eBay's.
 SPENT_SECONDS = 3600.0
-
-
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
 
 
 def of_token(response: Response, secrets: Sequence[str]) -> PlatformError:

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from invsync_dagster.events import Content
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
 from invsync_dagster.platforms.fields import mapping, object_in, text
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Transport
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -107,10 +108,7 @@ class EbayDoor:
         token = self._tokens.access_token(transport, now)
         url = f"{self._settings.api_url}/commerce/notification/v1/public_key/{key_id}"
         request = Request("GET", url, {"Authorization": f"Bearer {token}", "Accept": "application/json"})
-        try:
-            response = transport.send(request, deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(request, transport, deadline=_DEADLINE, writing=False)
         if response.status == 401 and self._tokens.refused(token, now):
             raise PlatformError(Recovery.RETRY, "token_expired", "eBay refuses a token that was given a while ago")
         answer = errors.json_of(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -33,7 +34,7 @@ from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.shopify.tokens import Tokens
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Transport
 
 _ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
 _LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
@@ -270,10 +271,7 @@ class ShopifyPlatform:
             },
             json.dumps({"query": document, "variables": variables}).encode(),
         )
-        try:
-            response = self._transport.send(request, deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         try:
             return errors.data_of(response, writing=writing, secrets=self._tokens.secrets)
         except PlatformError as error:
