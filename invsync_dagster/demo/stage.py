@@ -32,8 +32,10 @@ from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.workspace import Workspace
 
 ACTOR = "demo"
-SHOPS = ("shopify", "woocommerce")
+SHOPS = ("shopify", "woocommerce", "amazon", "ebay", "alibaba")
 """The platforms at which the demo's buyers buy."""
+ADDRESSES = ("shop_url", "store_url", "api_url", "gateway_url", "base_url")
+"""The settings that say where a channel's platform is."""
 RUN_ID = "demo-history"
 # What became known within so long is applied together, as one run of a quiet shop would have done.
 BATCH = timedelta(hours=2)
@@ -167,7 +169,7 @@ def approve_channels(ws: Workspace, stage: Stage, show: Callable[[Preview], None
 
 def _port(channel: Channel) -> int | None:
     values = channel.settings.model_dump()
-    address = values.get("shop_url") or values.get("store_url") or values.get("base_url") or ""
+    address = next((values[name] for name in ADDRESSES if values.get(name)), "")
     return urlsplit(str(address)).port
 
 
