@@ -15,7 +15,7 @@ from invsync_dagster.sandbox.faces import Action, Article, Shown
 
 # Amazon needs minutes for a patch and for a feed, and lists orders two minutes late and once in three; here it is seconds,
 # so that something is seen of it.
-_PROCESSING = 2.0
+_PROCESSING = 1.0
 _FEED = 10.0
 _ORDERS_EVERY = 0.2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -259,12 +259,13 @@ class AmazonSandbox:
 
     def _search(self, request: Request, query: Mapping[str, str], seller: str) -> tuple[int, Any]:
         wanted = self._check(seller, query)
-        found = [item for item in self._books.items.values() if set(wanted) & set(item.marketplaces)]
+        items: Iterable[Item] = self._books.items.values()
         if "identifiers" in query:
             skus = query["identifiers"].split(",")
             if len(skus) > _MOST_SKUS or query.get("identifiersType") != "SKU":
                 raise RefusedError(400, "InvalidInput", "At most 20 identifiers of one type can be given.")
-            found = [item for item in found if item.sku in skus]
+            items = [self._books.items[sku] for sku in dict.fromkeys(skus) if sku in self._books.items]
+        found = [item for item in items if set(wanted) & set(item.marketplaces)]
         found = [item for item in found if item.created >= query.get("createdAfter", "")]
         found.sort(key=lambda item: item.created, reverse=query.get("sortOrder", "DESC") == "DESC")
         size, start = int(query.get("pageSize", "10")), _start(query.get("pageToken", ""))

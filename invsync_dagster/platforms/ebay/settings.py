@@ -22,7 +22,9 @@ LIMITS = Limits(
     # eBay counts calls an application and day; 2,000,000 is quoted for the Inventory API and not in its specification.
     # This is 432,000 a day, shared by all that the application does.
     rate=5.0,
-    burst=20.0,
+    burst=30.0,
+    # A reading asks besides for each offer that keeps its own quantity; what it took is told back.
+    read_cost=MOST_ROWS + 1.0,
     # A page of listings asks for the offers of its items one by one; what it takes is told back.
     orders_cost=1.0,
     request_deadline=30.0,
@@ -91,6 +93,7 @@ def limits_with(overrides: Mapping[str, float]) -> Limits:
         changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
         if not 1 <= changed[batch] <= MOST_ROWS:
             raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
+    changed.setdefault("read_cost", changed["read_batch"] + 1.0)
     changed["writes_a_day"] = int(changed.get("writes_a_day", LIMITS.writes_a_day))
     for name, value in changed.items():
         if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
