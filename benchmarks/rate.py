@@ -2,38 +2,42 @@
 
 A first push (every level read, and written as it shows another number), a push of a change of every level, and a full run.
 The share is of all that the platform would have allowed in that time: what its bucket held, and what its rate restored. A
-stand-in answers in no time, so that what is missing is ours.
+stand-in answers in no time, so that what is missing is ours; while only the platform is to be waited for (Amazon works on a
+patch later), nothing counts.
+
+Amazon's pushes go by the single lane, and once more by its feeds, of which as few are used as hold the listings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from benchmarks._accounts import AMAZON, PLATFORMS, SECRETS, channel_of, place_of, shown_by, stand_in
 from benchmarks._report import figure
-from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.channels import Configuration
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.platforms.amazon.settings import BULK
 from invsync_dagster.platforms.contract import LevelReference, Limits
-from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from invsync_dagster.platforms.registry import VENDORS
-from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.transport import Request, Response
-from invsync_dagster.platforms.woocommerce.sandbox import WooCommerceSandbox
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.settings import Home, Settings
@@ -47,84 +51,41 @@ SHOWN_BEFORE, COUNTED_FIRST, COUNTED_LATER = 5, 20, 12
 LONGEST = timedelta(days=30)
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
-SECRETS = {"TOKEN": "a-token", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
-DOMAIN = "sandbox"
-ERP, SHOPIFY, WOO = "erp_main", "shop_main", "woo_main"
-PLATFORMS = {SHOPIFY: "shopify", ERP: "erp", WOO: "woocommerce"}
+
+
+# Shopify and Alibaba.com say it in an answer of status 200.
+_REFUSALS = (b'"THROTTLED"', b'"ApiCallLimit"')
 
 
 @dataclass
 class Meter:
-    """What the stand-in took for the calls, in its own points, and how many it refused for going over its rate."""
+    """What the stand-in took for the calls, in its own points, and how many it refused for going over its rate; `allowed`
+    is what it would have taken in the `seconds` in which there was work."""
 
     points: float = 0.0
     calls: int = 0
     refused: int = 0
+    feeds: int = 0
+    allowed: float = 0.0
+    seconds: float = 0.0
 
     def through(self, handle: Callable[[Request], Response], request: Request) -> Response:
         """Hand a request on and read off its answer what it cost."""
         answer = handle(request)
         self.calls += 1
-        if answer.status == 429 or b'"THROTTLED"' in answer.body:
+        if answer.status == 429 or any(word in answer.body for word in _REFUSALS):
             self.refused += 1
         elif request.url.endswith("graphql.json"):
             self.points += json.loads(answer.body)["extensions"]["cost"]["actualQueryCost"]
-        else:
+        elif "/oauth2/token" not in request.url and "/o2/token" not in request.url and "/auth/" not in request.url:
             self.points += 1
+            self.feeds += request.method == "POST" and request.url.endswith("/feeds")
         return answer
 
-
-def place_of(name: str, number: int) -> LevelReference:
-    """Return where the stock of the article `number` is kept. Of ten WooCommerce articles three are variations of one
-    product."""
-    if name == ERP:
-        return LevelReference(f"SKU-{number:06d}")
-    if name == SHOPIFY:
-        return LevelReference(f"gid://shopify/InventoryItem/{1_000_000 + number}", "gid://shopify/Location/1")
-    product = str(5_000_000 + number // 10) if number % 10 in (3, 4, 6) else ""
-    return LevelReference(str(1_000_000 + number), product)
-
-
-def stand_in(name: str, places: dict[str, LevelReference], clock: VirtualClock) -> Any:
-    """Return a stand-in that lists the SKUs of `places`."""
-    token, sign, hook = SECRETS.values()
-    if name == WOO:
-        store = WooCommerceSandbox(consumer_key=token, consumer_secret=sign, webhook_secret=hook, clock=clock)
-        for product in {int(place.location_id) for place in places.values() if place.location_id}:
-            store.add_product("", None, number=product, kind="variable", managed=False)
-        for sku, place in places.items():
-            if place.location_id:
-                store.add_variation(LevelReference(place.location_id), sku, SHOWN_BEFORE, number=int(place.item_id))
-            else:
-                store.add_product(sku, SHOWN_BEFORE, number=int(place.item_id))
-        return store
-    if name == SHOPIFY:
-        shop = ShopifySandbox(
-            access_token=token,
-            webhook_secret=hook,
-            clock=clock,
-            random=random.Random(1),
-            domain=f"{DOMAIN}.myshopify.com",
-        )
-        for sku, place in places.items():
-            shop.add_article(sku, SHOWN_BEFORE, item_id=place.item_id, location_id=place.location_id)
-        return shop
-    erp = ErpSandbox(clock, random.Random(1), api_key=token, signing_secret=sign, webhook_secret=hook)
-    for sku in places:
-        erp.add(sku, SHOWN_BEFORE)
-    return erp
-
-
-def channel_of(name: str) -> Channel:
-    """Return the channel's configuration; the stand-in store bears the same 10 calls a second as the ERP."""
-    fields = {
-        ERP: {"base_url": "https://erp.example.com", "api_key_env": "TOKEN", "signing_secret_env": "SIGN"},
-        WOO: {"store_url": "https://woo.example.com", "consumer_key_env": "TOKEN", "consumer_secret_env": "SIGN"},
-        SHOPIFY: {"shop_url": f"https://{DOMAIN}.myshopify.com", "access_token_env": "TOKEN"},
-    }
-    settings = VENDORS[PLATFORMS[name]].settings.model_validate({**fields[name], "webhook_secret_env": "HOOK"})
-    limits = {"rate": 10.0, "burst": 20.0} if name == WOO else {}
-    return Channel(name=name, platform=PLATFORMS[name], environment="sandbox", settings=settings, limits=limits)
+    def worked(self, seconds: float, limits: Limits) -> None:
+        """Count a stretch in which there was work, and which began with a full bucket."""
+        self.seconds += seconds
+        self.allowed += limits.burst + limits.rate * seconds
 
 
 def fill(engine: Engine, name: str, places: dict[str, LevelReference]) -> None:
@@ -153,10 +114,11 @@ def measure(name: str, listings: int) -> None:
     """Build one channel, work on it and print its figures."""
     clock = VirtualClock(START)
     places = {f"SKU-{number:06d}": place_of(name, number) for number in range(listings)}
-    channel, meter = channel_of(name), Meter()
-    shop = stand_in(name, places, clock)
+    meter = Meter()
+    shop = stand_in(name, places, SHOWN_BEFORE, clock)
     with tempfile.TemporaryDirectory(prefix="invsync-") as folder:
         data = Path(folder)
+        channel = channel_of(name, data)
         home = Home(root=data, data=data, database_url=f"sqlite:///{data}/stock.db", channels_file=data / "none")
         engine = open_database(home.database_url)
         migrate(engine)
@@ -172,37 +134,75 @@ def measure(name: str, listings: int) -> None:
         )
         fill(engine, name, places)
         limits = ws.platform(channel).limits
-        for work, quantity in (("first_push", COUNTED_FIRST), ("push", COUNTED_LATER)):
-            count(ws, list(places), quantity)
-            began, cpu = _begin(ws, meter)
-            report = push_channel(ws, name, run_id=work, deadline=clock.now() + LONGEST)
-            if report.acknowledged != listings or report.left or report.waiting or report.problem:
-                raise SystemExit(f"{name}: not everything was pushed: {report}")
-            _tell(name, work, meter, limits, (clock.now() - began).total_seconds(), time.process_time() - cpu, listings)
-        began, cpu = _begin(ws, meter)
+        # What counts as low stock goes by the single lane.
+        single = replace(ws, configuration=Configuration(Settings(low_stock=COUNTED_FIRST), (channel,)))
+        works = [("first_push", COUNTED_FIRST, single), ("push", COUNTED_LATER, single)]
+        if name == AMAZON:
+            works.append(("push_by_feeds", COUNTED_FIRST, ws))
+        for work, quantity, of in works:
+            count(of, list(places), quantity)
+            began = _begin(of, meter)
+            pushed = _push(of, name, work, meter, limits)
+            if pushed or shown_by(name, shop) != {quantity}:
+                raise SystemExit(f"{name}: not everything was pushed: {pushed}")
+            if meter.feeds:
+                _tell_feeds(name, work, meter, listings, (clock.now() - began[0]).total_seconds())
+            else:
+                _tell(name, work, meter, limits, time.process_time() - began[1], listings)
+        began = _begin(ws, meter)
         for batch in range(ws.configuration.settings.sku_batches):
             found = full_sync(ws, name, batch, run_id="full")
             if found.problem or found.drift or found.missing:
                 raise SystemExit(f"{name}: batch {batch}: {found}")
-        seconds = (clock.now() - began).total_seconds()
-        _tell(name, "full_run", meter, limits, seconds, time.process_time() - cpu, listings)
+        meter.worked((clock.now() - began[0]).total_seconds(), limits)
+        _tell(name, "full_run", meter, limits, time.process_time() - began[1], listings)
         ws.close()
 
 
-def _begin(ws: Workspace, meter: Meter) -> tuple[Any, float]:
+def _push(ws: Workspace, name: str, work: str, meter: Meter, limits: Limits) -> str:
+    """Push until nothing is left, again with each cycle of the schedule; return what stops it, "" if nothing."""
+    last = ws.clock.now() + LONGEST
+    while True:
+        began = ws.clock.now()
+        report = push_channel(ws, name, run_id=work, deadline=last)
+        meter.worked((ws.clock.now() - began).total_seconds(), limits)
+        if report.problem or report.rejected or report.unknown or ws.clock.now() >= last:
+            return str(report)
+        with ws.engine.connect() as connection:
+            if connection.execute(_OUT_OF_STEP).first() is None:
+                return ""
+        ws.clock.sleep(60.0 * ws.configuration.settings.incremental_every_minutes)
+
+
+_OUT_OF_STEP = select(inventory_levels.c.id).where(inventory_levels.c.out_of_step_since.is_not(None)).limit(1)
+
+
+def _begin(ws: Workspace, meter: Meter) -> tuple[datetime, float]:
     """Let the bucket fill, and start counting."""
-    began = ws.clock.now() + timedelta(hours=1)
     ws.clock.sleep(3600)
-    meter.points, meter.calls, meter.refused = 0.0, 0, 0
-    return began, time.process_time()
+    meter.points, meter.calls, meter.refused, meter.feeds, meter.allowed, meter.seconds = 0.0, 0, 0, 0, 0.0, 0.0
+    return ws.clock.now(), time.process_time()
 
 
-def _tell(name: str, work: str, meter: Meter, limits: Limits, seconds: float, cpu: float, listings: int) -> None:
-    share = meter.points / (limits.burst + limits.rate * seconds)
+def _tell(name: str, work: str, meter: Meter, limits: Limits, cpu: float, listings: int) -> None:
+    share = meter.points / meter.allowed
     figure(
         f"rate_used_{PLATFORMS[name]}_{work}_{listings}_listings", share, "share", goal=GOAL, met=share >= GOAL,
-        rate=limits.rate, burst=limits.burst, seconds=round(seconds), calls=meter.calls, cpu_s=round(cpu, 1),
+        rate=limits.rate, burst=limits.burst, seconds=round(meter.seconds), calls=meter.calls, cpu_s=round(cpu, 1),
     )  # fmt: skip
+    _tell_refused(name, work, meter, listings)
+
+
+def _tell_feeds(name: str, work: str, meter: Meter, listings: int, seconds: float) -> None:
+    least = math.ceil(listings / BULK.rows)
+    figure(
+        f"feeds_used_{PLATFORMS[name]}_{work}_{listings}_listings", meter.feeds, "feeds", goal=least,
+        met=meter.feeds == least, seconds=round(seconds), calls=meter.calls,
+    )  # fmt: skip
+    _tell_refused(name, work, meter, listings)
+
+
+def _tell_refused(name: str, work: str, meter: Meter, listings: int) -> None:
     figure(
         f"calls_refused_{PLATFORMS[name]}_{work}_{listings}_listings", meter.refused, "calls", goal=0,
         met=not meter.refused,

@@ -24,7 +24,7 @@ def installation(root: Path) -> tuple[Home, Stage, Ports, dict[str, str]]:
     for name in ("channels.yaml", "dagster.yaml"):
         shutil.copy(PROJECT / name, root / name)
     shutil.copytree(PROJECT / "data" / "sample", root / "data" / "sample")
-    ours = ("INVSYNC_", "DAGSTER_", "SHOPIFY_", "ERP_")
+    ours = ("INVSYNC_", "DAGSTER_", "SHOPIFY_", "WOO_", "AMAZON_", "EBAY_", "ALIBABA_", "ERP_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     set_up(root, kept)
     ports = Ports(free_port(), free_port(), free_port())

@@ -17,7 +17,7 @@ from invsync_dagster.webhooks.inbox import Inbox
 
 IN_STEP_SECONDS = 180.0
 RUN_SECONDS = 60.0
-SALE_EVERY_SECONDS = 0.8
+SALE_EVERY_SECONDS = 0.6
 
 # Shares of the calls to a shop while the orders come. `cut_after`, `malformed` and `error_502` do the work and lose the
 # answer; `late` loses the answer at once and does the work seconds later; the others do nothing.

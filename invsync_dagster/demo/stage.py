@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,8 +33,10 @@ from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.workspace import Workspace
 
 ACTOR = "demo"
-SHOPS = ("shopify", "woocommerce")
+SHOPS = ("shopify", "woocommerce", "amazon", "ebay", "alibaba")
 """The platforms at which the demo's buyers buy."""
+ADDRESSES = ("shop_url", "store_url", "api_url", "gateway_url", "base_url")
+"""The settings that say where a channel's platform is."""
 RUN_ID = "demo-history"
 # What became known within so long is applied together, as one run of a quiet shop would have done.
 BATCH = timedelta(hours=2)
@@ -153,21 +156,24 @@ def approve_channels(ws: Workspace, stage: Stage, show: Callable[[Preview], None
             connection.execute(select(channels.c.name).where(channels.c.push_approved_at.is_(None))).scalars()
         )
     approved = [name for name in stage.channels if name in waiting]
-    for name in approved:
-        try:
-            show(preview_channel(ws, name))
-        except PlatformError as error:
-            raise DemoError(f"{name} can't be previewed: {error.code}: {error.message}") from error
-        reason = "the preview was shown in the demo's terminal"
-        with write_transaction(ws.engine) as connection:
-            approve_first_push(connection, name, actor=ACTOR, reason=reason, now=ws.clock.now())
-        say(f"{name}: its first push is approved by {ACTOR!r}")
+    # Each waits for the rate of its own platform: side by side they wait once.
+    with ThreadPoolExecutor(max_workers=len(stage.channels)) as pool:
+        previews = {name: pool.submit(preview_channel, ws, name) for name in approved}
+        for name, preview in previews.items():
+            try:
+                show(preview.result())
+            except PlatformError as error:
+                raise DemoError(f"{name} can't be previewed: {error.code}: {error.message}") from error
+            reason = "the preview was shown in the demo's terminal"
+            with write_transaction(ws.engine) as connection:
+                approve_first_push(connection, name, actor=ACTOR, reason=reason, now=ws.clock.now())
+            say(f"{name}: its first push is approved by {ACTOR!r}")
     return approved
 
 
 def _port(channel: Channel) -> int | None:
     values = channel.settings.model_dump()
-    address = values.get("shop_url") or values.get("store_url") or values.get("base_url") or ""
+    address = next((values[name] for name in ADDRESSES if values.get(name)), "")
     return urlsplit(str(address)).port
 
 

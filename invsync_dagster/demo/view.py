@@ -54,22 +54,24 @@ class View:
             if done:
                 seconds = [push.seconds for push in done if push.seconds is not None]
                 took = f", {max(seconds):.1f} s after the webhook" if seconds else ""
-                first = ", ".join(f"{push.sku} {_shown(push.old)} → {_shown(push.new)}" for push in done[:3])
-                more = f" and {len(done) - 3} more" if len(done) > 3 else ""
-                self._line("pushed", channel, f"{first}{more}{took}", "white")
+                self._line("pushed", channel, f"{_some(done)}{took}", "white")
+            accepted = [push for push in some if push.status == "accepted"]
+            if accepted:
+                self._line("accepted", channel, f"{_some(accepted)}, to be read back", "blue")
             for push in some:
-                if push.status != "acknowledged":
+                if push.status not in ("acknowledged", "accepted"):
                     self._line(push.status, channel, f"{push.sku} → {_shown(push.new)}: {push.code}", "red")
 
     def figures(self, figures: dict[str, ChannelFigures], out_of_step: int, sales: int) -> None:
         """Show how every channel stands."""
         table = Table(title=None, header_style="bold", expand=False)
-        for column in ("channel", "pushed", "failed", "webhook → pushed: half", "95 %", "out of step"):
+        for column in ("channel", "pushed", "accepted", "failed", "webhook → pushed: half", "95 %", "out of step"):
             table.add_column(column, justify="left" if column == "channel" else "right")
         for name, one in figures.items():
             table.add_row(
                 name,
                 str(one.acknowledged),
+                str(one.accepted or "–"),
                 str(one.failed),
                 _seconds(one.latency(0.5)),
                 _seconds(one.latency(0.95)),
@@ -88,6 +90,12 @@ class View:
             (time.strftime("%H:%M:%S  "), "dim"), (f"{what:<12}", style), (f"{channel:<16}", "bold"), (words, "")
         )
         self._console.print(line, soft_wrap=True)
+
+
+def _some(pushes: Sequence[Push]) -> str:
+    """Return the first of the pushes, and how many more there are."""
+    first = ", ".join(f"{push.sku} {_shown(push.old)} → {_shown(push.new)}" for push in pushes[:3])
+    return f"{first} and {len(pushes) - 3} more" if len(pushes) > 3 else first
 
 
 def _shown(quantity: int | None) -> str:

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from sqlalchemy import Connection, Engine, and_, func, select
+from sqlalchemy import Connection, Engine, and_, func, or_, select
 
 from invsync_dagster.inventory.changes import changes_by_channel
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import deliveries, inventory_levels, stock_ledger, sync_logs, unclear_orders
 from invsync_dagster.settings import Home
+from invsync_dagster.sync.levels import Doubt
 
 KEPT = 500  # latencies a channel that the percentiles are of
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One attempt at a level; `seconds` from the webhook in the inbox to the acknowledgement, None without one."""
+    """One attempt at a level, or the reading that acknowledged what an asynchronous platform had accepted.
+
+    `seconds` from the webhook in the inbox to the acknowledgement, None without one.
+    """
 
     at: datetime
     channel: str
@@ -36,6 +40,7 @@ class ChannelFigures:
     """A channel's pushes since the demo began, and its levels that are out of step now."""
 
     acknowledged: int = 0
+    accepted: int = 0
     failed: int = 0
     out_of_step: int = 0
 
@@ -72,6 +77,7 @@ class Watch:
         for push in pushes:
             figures = self.figures.setdefault(push.channel, ChannelFigures())
             figures.acknowledged += push.status == "acknowledged"
+            figures.accepted += push.status == "accepted"
             figures.failed += push.status in ("rejected", "unknown")
             if push.seconds is not None:
                 figures.latencies.append(push.seconds)
@@ -105,28 +111,30 @@ class Watch:
 
     def _pushes(self, connection: Connection) -> list[Push]:
         log, entry, receipt = sync_logs.c, stock_ledger.c, deliveries.c
+        confirmed = and_(log.action == "read", log.code == Doubt.ACCEPTED, log.error_message == "settled")
         # A push is computed from the SKU's last entry; where a webhook made that entry, its receipt says when it came.
         query = (
             select(sync_logs, receipt.received_at)
             .outerjoin(stock_ledger, and_(entry.sequence == log.ledger_sequence, entry.sku == log.sku))
             .outerjoin(deliveries, receipt.receipt_id == entry.reference)
-            .where(log.id > self._last, log.action == "push")
+            .where(log.id > self._last, or_(log.action == "push", confirmed))
             .order_by(log.id)
         )
         pushes = []
         for row in connection.execute(query):
             self._last = row.id
-            timed = row.status == "acknowledged" and row.received_at is not None
+            status = row.status if row.action == "push" else "acknowledged"
+            timed = status == "acknowledged" and row.received_at is not None
             seconds = (row.timestamp - row.received_at).total_seconds() if timed else None
             pushes.append(
                 Push(
                     row.timestamp,
                     row.platform,
                     row.sku,
-                    row.status,
+                    status,
                     row.old_quantity,
                     row.new_quantity,
-                    row.code,
+                    row.code if row.action == "push" else "",
                     seconds,
                 )
             )

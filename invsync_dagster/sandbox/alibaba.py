@@ -15,7 +15,7 @@ from invsync_dagster.sandbox.faces import Action, Article, Shown
 
 
 class AlibabaStandIn:
-    """An Alibaba.com account on the server; an article without a product of its own gets one."""
+    """An Alibaba.com account on the server; an article without a product of its own gets one. A refund moves nothing."""
 
     # It tells nobody of anything.
     webhook_retries = 0
@@ -54,6 +54,7 @@ class AlibabaStandIn:
             "buy": self._buy,
             "cancel": lambda given: self._bring(given, "trade_close"),
             "fulfil": lambda given: self._bring(given, "wait_confirm_receipt"),
+            "refund": lambda given: str(self._account.order(faces.text(given, "order")).trade),
             "edit": self._edit,
             "open_orders": lambda given: self._account.open_orders(),
             "unshipped": lambda given: self._promised(faces.text(given, "order")),

@@ -13,12 +13,15 @@ from invsync_dagster.sandbox import faces
 from invsync_dagster.sandbox.buyers import Buyers
 from invsync_dagster.sandbox.faces import Action, Article, Shown
 
-# Amazon needs minutes for a patch; here it is seconds, so that something is seen of it.
-_PROCESSING = 5.0
+# Amazon needs minutes for a patch and for a feed, and lists orders two minutes late and once in three; here it is seconds,
+# so that something is seen of it.
+_PROCESSING = 1.0
+_FEED = 10.0
+_ORDERS_EVERY = 0.2
 
 
 class AmazonStandIn:
-    """An Amazon account on the server. Its articles' SKUs are the seller's own."""
+    """An Amazon account on the server. Its articles' SKUs are the seller's own; a refund moves no number of them."""
 
     # EventBridge tries a delivery for 24 hours, 185 times at most.
     webhook_retries = 185
@@ -40,6 +43,9 @@ class AmazonStandIn:
             clock=clock,
             marketplaces=settings.marketplaces,
             processing_seconds=_PROCESSING,
+            feed_seconds=_FEED,
+            orders_lag=0.0,
+            orders_every=_ORDERS_EVERY,
             # Calls arrive on a socket some milliseconds apart from when they were sent.
             rate_factor=1.2,
         )
@@ -53,6 +59,7 @@ class AmazonStandIn:
             "buy": self._buy,
             "cancel": lambda given: self._account.cancel(faces.text(given, "order")),
             "fulfil": lambda given: self._account.ship(faces.text(given, "order")),
+            "refund": lambda given: self._account.order(faces.text(given, "order")).number,
             "edit": self._edit,
             "open_orders": lambda given: [order.number for order in self._account.orders() if order.is_open],
             "unshipped": lambda given: self._promised(faces.text(given, "order")),

@@ -37,7 +37,7 @@ class EbayStandIn:
             random=random,
             # Calls arrive on a socket some milliseconds apart from when they were sent.
             rate=2 * rate,
-            burst=2 * limits.get("burst", 20.0) + rate,
+            burst=2 * limits.get("burst", 30.0) + rate,
         )
         self._levels: dict[str, LevelReference] = {}
         for article in articles:

@@ -80,7 +80,7 @@ def test_secrets_come_from_the_environment_by_the_fields_that_name_them(home: Ho
     assert "secret of" not in repr(shop)
 
 
-def test_the_projects_own_file_describes_five_usable_channels(home: Home) -> None:
+def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> None:
     root = Path(__file__).parents[2]
     text = (root / "channels.yaml").read_text(encoding="utf-8")
     variables = [line.partition("=")[0] for line in (root / ".env.example").read_text(encoding="utf-8").splitlines()]
@@ -88,9 +88,10 @@ def test_the_projects_own_file_describes_five_usable_channels(home: Home) -> Non
     configuration = loaded(home, text, dict.fromkeys(variables, "x"))
     assert configuration.problems == ()
     names = [channel.name for channel in configuration.channels]
-    assert names == ["shopify_main", "shopify_outlet", "shopify_eu", "woo_main", "erp_main"]
+    assert names[:4] == ["shopify_main", "shopify_outlet", "shopify_eu", "woo_main"]
+    assert names[4:] == ["amazon_eu", "ebay_main", "alibaba_main", "erp_main"]
     assert configuration.settings == Settings()
-    assert len({channel.rules for channel in configuration.channels}) == 5
+    assert len({channel.rules for channel in configuration.channels}) == 8
 
 
 @pytest.mark.parametrize(

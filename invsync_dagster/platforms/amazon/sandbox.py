@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,6 @@ __all__ = ["AccountError", "AmazonSandbox", "Delivery"]
 _MARKETPLACE = "A1PA6795UKMFR9"
 _MOST_SKUS = 20
 _MOST_PAGED = 1000
-_ORDERS_LAG = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class AmazonSandbox:
     """One seller's account in one region, behind `handle`. What buyers do moves its own number and fills `outgoing`.
 
     A patch is worked on `processing_seconds` after it was taken, a feed `feed_seconds` after, unless `feeds` says otherwise.
-    `rate_factor` raises all the rates that Amazon grants.
+    `rate_factor` raises all the rates that Amazon grants. Orders are listed `orders_lag` seconds late, and in steady use once
+    in `orders_every` seconds.
     """
 
     def __init__(
@@ -55,8 +55,11 @@ class AmazonSandbox:
         processing_seconds: float = 0.0,
         feed_seconds: float = 300.0,
         rate_factor: float = 1.0,
+        orders_lag: float = 120.0,
+        orders_every: float = 1 / 0.0056,
     ) -> None:
-        self._gate = Gate(client_id, client_secret, refresh_token, clock, rate_factor)
+        self._gate = Gate(client_id, client_secret, refresh_token, clock, rate_factor, orders_every)
+        self._orders_lag = timedelta(seconds=orders_lag)
         self.outgoing: list[Delivery] = []
         self.processing_seconds = processing_seconds
         self._seller = seller_id
@@ -256,12 +259,13 @@ class AmazonSandbox:
 
     def _search(self, request: Request, query: Mapping[str, str], seller: str) -> tuple[int, Any]:
         wanted = self._check(seller, query)
-        found = [item for item in self._books.items.values() if set(wanted) & set(item.marketplaces)]
+        items: Iterable[Item] = self._books.items.values()
         if "identifiers" in query:
             skus = query["identifiers"].split(",")
             if len(skus) > _MOST_SKUS or query.get("identifiersType") != "SKU":
                 raise RefusedError(400, "InvalidInput", "At most 20 identifiers of one type can be given.")
-            found = [item for item in found if item.sku in skus]
+            items = [self._books.items[sku] for sku in dict.fromkeys(skus) if sku in self._books.items]
+        found = [item for item in items if set(wanted) & set(item.marketplaces)]
         found = [item for item in found if item.created >= query.get("createdAfter", "")]
         found.sort(key=lambda item: item.created, reverse=query.get("sortOrder", "DESC") == "DESC")
         size, start = int(query.get("pageSize", "10")), _start(query.get("pageToken", ""))
@@ -280,7 +284,7 @@ class AmazonSandbox:
         if ("createdAfter" in query) == ("lastUpdatedAfter" in query):
             raise RefusedError(400, "InvalidInput", "Exactly one of createdAfter and lastUpdatedAfter must be given.")
         by_update = "lastUpdatedAfter" in query
-        latest = self._clock.now() - _ORDERS_LAG
+        latest = self._clock.now() - self._orders_lag
         end = _moment(query["lastUpdatedBefore"]) if "lastUpdatedBefore" in query else latest
         if end > latest:
             raise RefusedError(400, "InvalidInput", "lastUpdatedBefore must be at least two minutes ago.")

@@ -106,8 +106,13 @@ class Books:
 
     def work(self, now: datetime) -> None:
         """Work on the submissions that are due, in the order they were taken."""
-        due = [each for each in self.submissions if each.due <= told(now)]
-        self.submissions = [each for each in self.submissions if each.due > told(now)]
+        if not self.submissions:
+            return
+        at = told(now)
+        due = [each for each in self.submissions if each.due <= at]
+        if not due:
+            return
+        self.submissions = [each for each in self.submissions if each.due > at]
         for each in due:
             for patch in each.patches:
                 self._apply(self.items[each.sku], patch)

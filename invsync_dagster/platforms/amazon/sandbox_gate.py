@@ -39,7 +39,13 @@ class Gate:
     """Gives tokens to one app of one grant, and counts calls. Tokens live for an hour."""
 
     def __init__(
-        self, client_id: str, client_secret: str, refresh_token: str, clock: Clock, rate_factor: float
+        self,
+        client_id: str,
+        client_secret: str,
+        refresh_token: str,
+        clock: Clock,
+        rate_factor: float,
+        orders_every: float,
     ) -> None:
         self._client = (client_id, client_secret)
         self._refresh_token = refresh_token
@@ -48,6 +54,7 @@ class Gate:
         self._revoked = False
         self._given = 0
         self._tokens: dict[str, float] = {}
+        self._rates = {**_RATES, "orders": (1 / orders_every, _RATES["orders"][1])}
         self._buckets = {name: (burst * rate_factor, clock.now()) for name, (_, burst) in _RATES.items()}
 
     def revoke(self) -> None:
@@ -86,7 +93,7 @@ class Gate:
             if ends_at is not None:
                 details = "The access token you provided has expired."
             raise RefusedError(403, "Unauthorized", "Access to requested resource is denied.", details)
-        rate, burst = (each * self._factor for each in _RATES[operation])
+        rate, burst = (each * self._factor for each in self._rates[operation])
         level, at = self._buckets[operation]
         now = self._clock.now()
         level = min(burst, level + (now - at).total_seconds() * rate)

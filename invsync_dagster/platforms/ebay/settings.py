@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -21,7 +22,9 @@ LIMITS = Limits(
     # eBay counts calls an application and day; 2,000,000 is quoted for the Inventory API and not in its specification.
     # This is 432,000 a day, shared by all that the application does.
     rate=5.0,
-    burst=20.0,
+    burst=30.0,
+    # A reading asks besides for each offer that keeps its own quantity; what it took is told back.
+    read_cost=MOST_ROWS + 1.0,
     # A page of listings asks for the offers of its items one by one; what it takes is told back.
     orders_cost=1.0,
     request_deadline=30.0,
@@ -73,4 +76,5 @@ class EbaySettings(VendorSettings):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return eBay's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    return LIMITS.changed(overrides, most_rows=MOST_ROWS)
+    limits = LIMITS.changed(overrides, most_rows=MOST_ROWS)
+    return replace(limits, read_cost=overrides.get("read_cost", limits.read_batch + 1.0))

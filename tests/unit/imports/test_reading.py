@@ -437,10 +437,20 @@ def test_the_sample_files_have_no_row_to_reject():
     sample = Path(__file__).parents[3] / "data" / "sample"
     rows, rejections = inventory_of(sample / "inventory.csv")
     assert (len(rows), rejections) == (2000, [])
-    channels = ("shopify_main", "shopify_outlet", "shopify_eu", "woo_main", "erp_main")
+    channels = (
+        "shopify_main",
+        "shopify_outlet",
+        "shopify_eu",
+        "woo_main",
+        "amazon_eu",
+        "ebay_main",
+        "alibaba_main",
+        "erp_main",
+    )
     known = {row.sku for row in rows}
     with open_source(sample / "mapping.csv") as source:
         listings, rejections = read_mapping("mapping.csv", source, channels=channels, known=known.intersection)
     assert rejections == []
-    assert [sum(row.channel == channel for row in listings) for channel in channels] == [1600, 700, 1100, 1175, 2000]
+    listed = [sum(row.channel == channel for row in listings) for channel in channels]
+    assert listed == [1600, 700, 1100, 1175, 445, 544, 227, 2000]
     assert len({row.level for row in listings}) == len(listings)
