@@ -220,10 +220,13 @@ def migrate(engine: Engine) -> None:
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine, channel: str | None = None) -> Iterator[Connection]:
     """Open the one transaction that may change the stock; it waits for the writer before it and commits at the end.
 
-    On PostgreSQL it is READ COMMITTED, so that its statements see what that writer committed: a snapshot of the whole
+    One that changes nothing but what belongs to `channel` (its levels and their logs) runs beside those of other channels
+    where the database can do that: on PostgreSQL.
+
+    There it is READ COMMITTED, so that its statements see what the writers before it committed: a snapshot of the whole
     transaction would be taken by the statement that waits.
     """
     if engine.dialect.name != "postgresql":
@@ -234,7 +237,10 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
                 yield connection
         return
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
-        connection.execute(_WAIT_FOR_THE_WRITER)
+        if channel is None:
+            connection.execute(_WAIT_FOR_ALL_WRITERS)
+        else:
+            connection.execute(_WAIT_FOR_THE_CHANNELS_WRITER, {"channel": channel})
         yield connection
 
 
@@ -254,4 +260,9 @@ def side_transaction(engine: Engine) -> Iterator[Connection]:
 
 
 _DO_NOT_WAIT_FOR_THE_DISK = text("SET LOCAL synchronous_commit TO off")
-_WAIT_FOR_THE_WRITER = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+_WAIT_FOR_ALL_WRITERS = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+# Always in this order, and no writer takes a second channel's: nobody waits in a circle.
+_WAIT_FOR_THE_CHANNELS_WRITER = text(
+    f"SELECT pg_advisory_xact_lock_shared({WRITER_LOCK}),"
+    f" pg_advisory_xact_lock({WRITER_LOCK}, hashtext(CAST(:channel AS TEXT)))"
+)

@@ -92,7 +92,7 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
         if not cursor:
             break
     _ask_unclear(ws, name, calls, report, run_id=run_id)
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, name) as connection:
         connection.execute(_SET_KNOWN, {"channel": name, "known_until": known_until})
     report.known_until = known_until
     return report

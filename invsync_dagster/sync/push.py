@@ -126,7 +126,7 @@ def calls_of(ws: Workspace, channel: Channel, deadline: datetime, *, background:
 
 def stop_channel(ws: Workspace, name: str, reason: str) -> None:
     """Stop a channel whose credentials are dead or another shop's: each later push checks them, and goes on if they work."""
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, name) as connection:
         connection.execute(
             update(channels).where(channels.c.name == name).values(stopped_reason=reason, stopped_at=ws.clock.now())
         )
@@ -158,7 +158,7 @@ def _recovered(push: _Push) -> bool:
         push.report.problem = f"{error.code}: {error.message}"
         push.report.stopped = True
         return False
-    with write_transaction(push.ws.engine) as connection:
+    with write_transaction(push.ws.engine, push.channel.name) as connection:
         connection.execute(
             update(channels).where(channels.c.name == push.channel.name).values(stopped_reason="", stopped_at=None)
         )
@@ -169,7 +169,7 @@ def _make_due(push: _Push) -> None:
     """Take over what dead workers left, and make given SKUs due whatever they wait for."""
     ws, level = push.ws, inventory_levels.c
     now = ws.clock.now()
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         take_over(connection, push.channel.name, ws.worker, push.calls.platform.limits, now)
         if push.skus is not None:
             # By its SKUs, in a query of its own: SQLite would walk through all of the channel's levels.
@@ -221,7 +221,7 @@ def _write_batch(push: _Push) -> None:
     ws, calls = push.ws, push.calls
     calls.wait(calls.platform.limits.write_cost)
     token, began = push.token(), ws.clock.now()
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         claims = claim_writes(connection, ws.worker, token, push.due(), calls.platform.limits, push.claim_until())
         held = day_limit.waiting(connection, claims, calls.platform.limits, began)
     if not claims:
@@ -235,7 +235,7 @@ def _write_batch(push: _Push) -> None:
     stray = is_another_shop(missing, len(rows))
     if stray:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         record_writes(connection, attempted, claims, outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
     if stray:
@@ -263,7 +263,7 @@ def _read_batch(push: _Push) -> None:
     limits = calls.platform.limits
     calls.wait(limits.read_cost)
     token, began = push.token(), ws.clock.now()
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         claims = claim_reads(connection, ws.worker, token, push.due(), limits.read_batch, push.claim_until())
     if not claims:
         return
@@ -278,13 +278,13 @@ def _read_batch(push: _Push) -> None:
         if any(reading.quantity is not None and reading.quantity < claim.quantity for claim, reading in pairs):
             _poll(push)
     except (PlatformError, OutOfTimeError) as error:
-        with write_transaction(ws.engine) as connection:
+        with write_transaction(ws.engine, push.channel.name) as connection:
             release(connection, claims, token)
         if isinstance(error, PlatformError) and error.recovery is Recovery.WAIT:
             calls.throttled(error.retry_after)
             return
         raise
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         record_readings(connection, attempted, claims, answer.readings, push.orders_known_until, limits, push.report)
 
 
@@ -293,7 +293,7 @@ def _finish(push: _Push, began: datetime) -> None:
     now = ws.clock.now()
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
     report.seconds = (now - began).total_seconds()
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, push.channel.name) as connection:
         report.left, report.waiting = count_changes(connection, push.channel.name, now)
         statement = _PUSHED if report.problem else _SUCCEEDED
         connection.execute(statement, {"channel": push.channel.name, "at": now})

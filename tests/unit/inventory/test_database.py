@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, func, insert, select, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError, StatementError
+from sqlalchemy import Engine, delete, func, insert, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 
 from invsync_dagster.inventory import book
 from invsync_dagster.inventory.actions import record_action
@@ -104,23 +104,42 @@ def test_a_time_without_a_zone_is_refused():
 def test_writers_wait_for_each_other_and_lose_nothing(tmp_path: Path):
     engine = databases.opened(databases.fresh_url(tmp_path, migrated=False))
     with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE TABLE counter (n INTEGER)")
-        connection.exec_driver_sql("INSERT INTO counter VALUES (0)")
+        connection.exec_driver_sql("CREATE TABLE counter (channel TEXT, n INTEGER)")
+        connection.exec_driver_sql("INSERT INTO counter VALUES ('a', 0), ('b', 0)")
         connection.commit()
 
-    def count() -> None:
+    def count(writer_of: str | None) -> None:
         for _ in range(20):
-            with write_transaction(engine) as connection:
-                (n,) = connection.exec_driver_sql("SELECT n FROM counter").one()
-                connection.execute(text("UPDATE counter SET n = :n"), {"n": n + 1})
+            with write_transaction(engine, writer_of) as connection:
+                for channel, n in connection.exec_driver_sql("SELECT channel, n FROM counter").all():
+                    if writer_of in (None, channel):
+                        counted = text("UPDATE counter SET n = :n WHERE channel = :channel")
+                        connection.execute(counted, {"n": n + 1, "channel": channel})
 
-    threads = [threading.Thread(target=count) for _ in range(4)]
+    threads = [threading.Thread(target=count, args=(of,)) for of in (None, None, "a", "a", "b", "b")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     with engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT n FROM counter").scalar_one() == 80
+        counted = connection.exec_driver_sql("SELECT channel, n FROM counter ORDER BY channel").all()
+    assert [tuple(row) for row in counted] == [("a", 80), ("b", 80)]
+
+
+@pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
+def test_on_postgresql_channels_are_written_side_by_side_and_the_stock_alone(tmp_path: Path):
+    url = make_url(databases.fresh_url(tmp_path)).update_query_dict({"options": "-c lock_timeout=20ms"})
+    engine = databases.opened(url.render_as_string(hide_password=False))
+    with write_transaction(engine, "a"), write_transaction(engine, "b"):
+        for waiting in ("a", None):
+            with pytest.raises(OperationalError, match="lock timeout"), write_transaction(engine, waiting):
+                pass
+    with write_transaction(engine):
+        for waiting in ("a", None):
+            with pytest.raises(OperationalError, match="lock timeout"), write_transaction(engine, waiting):
+                pass
+    with write_transaction(engine, "a"):
+        pass
 
 
 def test_a_transaction_that_fails_leaves_nothing_behind():
