@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
+from invsync_dagster.platforms.settings import VendorSettings
 from invsync_dagster.settings import Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
@@ -38,7 +39,7 @@ class Rules(BaseModel):
     )
 
 
-class NoSettings(BaseModel):
+class NoSettings(VendorSettings):
     """What a disabled channel has in the place of settings that could not be read."""
 
 
@@ -49,7 +50,7 @@ class Channel:
     name: str
     platform: str
     environment: Literal["sandbox", "production"]
-    settings: BaseModel = field(default_factory=NoSettings)
+    settings: VendorSettings = field(default_factory=NoSettings)
     rules: Rules = field(default_factory=lambda: Rules())
     limits: Mapping[str, float] = field(default_factory=dict)
     contains_orders_of: tuple[str, ...] = ()
@@ -66,9 +67,7 @@ class Channel:
 
     def credential_variables(self) -> list[str]:
         """Return the names of the environment variables whose values the platform checks when we call it."""
-        values = self.settings.model_dump()
-        ours = "webhook_secret_env"  # the platform signs with it; it opens nothing there
-        return sorted(name for key, name in values.items() if key.endswith("_env") and key != ours and name)
+        return sorted(self.settings.credentials().values())
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the secrets by the field that names their variable: `webhook_secret_env: X` gives
@@ -286,7 +285,7 @@ class _Loader:
             except ValueError as error:
                 self._problem((*here, "limits"), f"{label}: limits: {error} — mend the limit")
 
-    def _check_variables(self, settings: BaseModel, here: Place, label: str) -> None:
+    def _check_variables(self, settings: VendorSettings, here: Place, label: str) -> None:
         """Check that what the settings name as variables are names, and are set."""
         for key, value in settings.model_dump().items():
             place = (*here, "settings", key)

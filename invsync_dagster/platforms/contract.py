@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -180,6 +180,33 @@ class Limits:
     orders_every: float = 0.0
     writes_a_day: int = 0
     settles_first: bool = False
+
+    def changed(self, overrides: Mapping[str, float], *, most_rows: int, fixed: Collection[str] = ()) -> Limits:
+        """Return these limits as a channel changes them: batches up to `most_rows`, none of `fixed`.
+
+        Raises `ValueError` naming a limit that there isn't, or that can't be so.
+        """
+        names = {each.name for each in fields(self)} - _NOT_A_CHANNELS - set(fixed)
+        if unknown := sorted(set(overrides) - names):
+            raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
+        for name, value in overrides.items():
+            if name in _BATCHES and not 1 <= value <= most_rows:
+                raise ValueError(f"{name} must be from 1 to {most_rows}")
+            if value < 0 or (value == 0 and name in _MORE_THAN_0):
+                raise ValueError(
+                    f"{name} must be {'more than 0' if name in _MORE_THAN_0 else '0 or more'}, not {value}"
+                )
+            if name in _WHOLE and value != int(value):
+                raise ValueError(f"{name} must be a whole number, not {value}")
+        changed = {name: int(value) if name in _WHOLE else value for name, value in overrides.items()}
+        return replace(self, **changed)  # type: ignore[arg-type]  # fields by name, checked above
+
+
+_BATCHES = frozenset({"write_batch", "read_batch"})
+_WHOLE = _BATCHES | {"writes_a_day"}
+_MORE_THAN_0 = frozenset({"rate", "burst", "request_deadline"})
+# How a platform works, not how much it bears.
+_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first"})
 
 
 @dataclass(frozen=True, slots=True)

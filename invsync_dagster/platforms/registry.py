@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms import alibaba, amazon, ebay, erp, shopify, woocommerce
 from invsync_dagster.platforms.alibaba.settings import limits_with as alibaba_limits
@@ -18,6 +16,7 @@ from invsync_dagster.platforms.amazon.settings import limits_with as amazon_limi
 from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
 from invsync_dagster.platforms.ebay.settings import limits_with as ebay_limits
 from invsync_dagster.platforms.erp.settings import limits_with as erp_limits
+from invsync_dagster.platforms.settings import VendorSettings
 from invsync_dagster.platforms.shopify.settings import limits_with as shopify_limits
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce.settings import limits_with as woocommerce_limits
@@ -30,14 +29,14 @@ Door = Callable[[Any, Mapping[str, str]], WebhookDoor]
 class Vendor:
     """How channels of one platform are configured, connected and listened to.
 
-    `settings` is the pydantic model of the channel's `settings:` block; its fields that end in `_env` hold names of
+    `settings` is the model of the channel's `settings:` block; its fields that end in `_env` hold names of
     environment variables. `connect(settings, secrets, limit_overrides, transport, clock)` and `door(settings, secrets)`
     take that model, and the secrets by the name of their `_env` field (`access_token_env` -> the token itself).
     `limits(limit_overrides)` gives the limits in force. Raises `ValueError` for an override that can't be.
     `moves_own_number`: the platform takes a sold unit off its own number by itself.
     """
 
-    settings: type[BaseModel]
+    settings: type[VendorSettings]
     connect: Connect
     door: Door
     limits: Callable[[Mapping[str, float]], Limits]

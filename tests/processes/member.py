@@ -32,7 +32,7 @@ from invsync_dagster.platforms.contract import (
     WriteAnswer,
     WriteRow,
 )
-from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.erp import ErpSettings
 from invsync_dagster.settings import Home, ImportLimits, Settings
 from invsync_dagster.sync.limiter import Limiter
 from invsync_dagster.sync.push import push_channel
@@ -108,7 +108,7 @@ def deliveries(round_number: int) -> list[Inbound]:
 
 def workspace(folder: Path, url: str, number: int, shop: Shop) -> Workspace:
     home = Home(root=folder, data=folder, database_url=url, channels_file=folder / "channels.yaml")
-    settings = VENDORS["erp"].settings(
+    settings = ErpSettings(
         base_url="http://127.0.0.1:9", api_key_env="K", signing_secret_env="S", webhook_secret_env="W"
     )
     channel = Channel(name=CHANNEL, platform="erp", environment="sandbox", settings=settings)

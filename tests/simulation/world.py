@@ -22,14 +22,20 @@ from sqlalchemy import Engine, bindparam, event, func, select
 from invsync_dagster.channels import Channel, Configuration, Rules
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
+from invsync_dagster.platforms.alibaba import AlibabaSettings
 from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
+from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
 from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.ebay import EbaySettings
 from invsync_dagster.platforms.ebay.sandbox_books import AccountError as EbayError
+from invsync_dagster.platforms.erp import ErpSettings
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
-from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.settings import VendorSettings
+from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox_books import ShopError
 from invsync_dagster.platforms.transport import Request, TransportError
+from invsync_dagster.platforms.woocommerce import WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Faults, Kind
@@ -216,7 +222,7 @@ class World:
             name=ERP,
             platform="erp",
             environment="sandbox",
-            settings=VENDORS["erp"].settings(
+            settings=ErpSettings(
                 base_url="https://erp.example.com",
                 api_key_env="TOKEN",
                 signing_secret_env="SIGN",
@@ -227,39 +233,39 @@ class World:
         )
         return Configuration(settings=settings, channels=(*channels, erp))
 
-    def _settings_of(self, name: str) -> Any:
+    def _settings_of(self, name: str) -> VendorSettings:
         oauth = {"client_id_env": "TOKEN", "client_secret_env": "SIGN"}
         if name == EBAY:
-            return VENDORS["ebay"].settings(
+            return EbaySettings(
                 **oauth,
                 refresh_token_env="HOOK",
                 verification_token_env="VERIFY",
                 webhook_url="https://sync.example.com/webhooks/ebay_main",
             )
         if name == ALIBABA:
-            return VENDORS["alibaba"].settings(
+            return AlibabaSettings(
                 app_key_env="TOKEN",
                 app_secret_env="SIGN",
                 refresh_token_env="HOOK",
                 token_file=f"{self.token_folder}/tokens.json",
             )
         if name == AMAZON:
-            return VENDORS["amazon"].settings(
+            return AmazonSettings(
                 **oauth,
                 region="eu",
                 seller_id="A2SELLER0WORLD",
-                marketplaces=["DE"],
+                marketplaces=("DE",),
                 refresh_token_env="TOKEN",
                 webhook_secret_env="HOOK",
             )
         if name == WOO:
-            return VENDORS["woocommerce"].settings(
+            return WooCommerceSettings(
                 store_url="https://woo.example.com",
                 consumer_key_env="TOKEN",
                 consumer_secret_env="SIGN",
                 webhook_secret_env="HOOK",
             )
-        return VENDORS["shopify"].settings(
+        return ShopifySettings(
             shop_url=f"https://{name.replace('_', '-')}.myshopify.com",
             access_token_env="TOKEN",
             webhook_secret_env="HOOK",

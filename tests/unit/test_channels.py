@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from invsync_dagster.channels import Channel, Configuration, Rules, load
+from invsync_dagster.platforms.ebay import EbaySettings
+from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.settings import Home, Settings
 
 GOOD = """\
@@ -224,3 +226,22 @@ def test_without_any_readable_file_there_is_no_channel_and_a_problem(home: Home)
     assert configuration.channels == ()
     assert configuration.settings == Settings()
     assert configuration.problems[0].endswith("there is no earlier copy, so no channel is loaded")
+
+
+def test_the_credentials_are_what_the_platform_checks_when_it_is_called() -> None:
+    hooks = {"webhook_secret_env": "HOOK", "webhook_previous_secret_env": "OLD_HOOK"}
+    address = {"shop_url": "https://x.myshopify.com"}
+    ebay = {
+        f"{name}_env": name.upper() for name in ("client_id", "client_secret", "refresh_token", "verification_token")
+    }
+    settings = {
+        ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"): EbaySettings(
+            **ebay, webhook_url="https://sync.example.com/ebay"
+        ),
+        ("TOKEN",): ShopifySettings(**address, **hooks, access_token_env="TOKEN"),
+        # The client secret that signs webhooks is what tokens are asked for with.
+        ("CLIENT", "HOOK"): ShopifySettings(**address, **hooks, client_id_env="CLIENT"),
+    }
+    for variables, each in settings.items():
+        channel = Channel(name="shop", platform="any", environment="sandbox", settings=each)
+        assert channel.credential_variables() == list(variables)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from invsync_dagster.platforms.alibaba import errors, gateway, orders
 from invsync_dagster.platforms.alibaba.gateway import Api, compact
 from invsync_dagster.platforms.alibaba.products import ShownProduct, inventory_of, is_id, listings_of, products_of
 from invsync_dagster.platforms.alibaba.settings import AlibabaSettings
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -30,8 +30,9 @@ from invsync_dagster.platforms.contract import (
     WriteRow,
     outcomes_of_failure,
 )
-from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.fields import understanding
+from invsync_dagster.platforms.transport import Request, Transport
 
 PRODUCTS_A_PAGE = 20
 ORDERS_A_PAGE = 50
@@ -213,10 +214,10 @@ class AlibabaPlatform:
             if self._settings.write == "delta":
                 asked = {"product_id": number, "language": "en_US"}
                 answer = self._call(gateway.GET_INVENTORY, asked, ends_at)
-                with _understanding():
+                with understanding():
                     return inventory_of(answer, number, self._settings.warehouse_code or "")
             answer = self._call(gateway.GET_PRODUCT, {"product_id": number}, ends_at)
-            with _understanding():
+            with understanding():
                 return next((each for each in products_of(answer) if each.product_id == number), None)
         except PlatformError as error:
             if error.recovery is Recovery.REVIEW:
@@ -262,7 +263,7 @@ class AlibabaPlatform:
         if orders.masked(answer):
             words = "Alibaba.com hides the orders' numbers from this app (21***54): ask for the right to orders in its console"
             raise PlatformError(Recovery.REJECT, "masked_orders", words)
-        with _understanding():
+        with understanding():
             found, total = orders.listed_orders(answer)
         is_last = len(found) < ORDERS_A_PAGE or (total is not None and (page + 1) * ORDERS_A_PAGE >= total)
         return found, "" if is_last else str(page + 1)
@@ -284,7 +285,7 @@ class AlibabaPlatform:
                 raise
             if order is None:
                 continue
-            with _understanding():
+            with understanding():
                 shipped_at = None
                 if orders.state_of(order) in orders.DEPENDING:
                     calls += 1
@@ -317,7 +318,7 @@ class AlibabaPlatform:
             if error.recovery is not Recovery.REVIEW:
                 raise
             return ListingsPage((), "", self._spent(1))  # "not found" of a list: there is nothing (more)
-        with _understanding():
+        with understanding():
             products = products_of(answer)
         found = tuple(listing for product in products for listing in listings_of(product))
         following = str(page + 1) if len(products) >= PRODUCTS_A_PAGE else ""
@@ -338,10 +339,7 @@ class AlibabaPlatform:
         token = self._tokens.token()
         now = self._clock.now()
         request = self._signer.request(api, parameters, token, now)
-        try:
-            response = self._transport.send(request, deadline=(ends_at - now).total_seconds())
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        response = answer_to(request, self._transport, deadline=(ends_at - now).total_seconds(), writing=writing)
         secrets = (*self._tokens.secrets, *self._signer.secrets)
         try:
             answer = self._signer.unwrapped(api, errors.object_of(response, writing=writing, secrets=secrets))
@@ -359,15 +357,6 @@ class AlibabaPlatform:
 
     def _spent(self, calls: int) -> Budget:
         return Budget(self._limits.burst, self._limits.rate, float(calls))
-
-
-@contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
-    try:
-        yield
-    except NotUnderstoodError as error:
-        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
 def _well_formed(level: LevelReference) -> bool:

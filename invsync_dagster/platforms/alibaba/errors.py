@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +9,8 @@ from typing import Any
 
 from invsync_dagster.platforms.alibaba.gateway import CHINA
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.fields import json_in
+from invsync_dagster.platforms.transport import Response
 
 # The token alone is at fault: a new one may be all that is needed.
 TOKEN_CODES = frozenset({"IllegalAccessToken", "IllegalRefreshToken", "26", "27", "isv.invalid-session"})
@@ -41,13 +41,6 @@ _GONE = frozenset({"B_PRODUCT_NOT_FOUND"})
 _FAULT = re.compile(r"S_[A-Z_]+|isp\..*|ServiceUnavailable|ServiceTimeout")
 
 
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
-
-
 def object_of(response: Response, *, writing: bool, secrets: Sequence[str]) -> Mapping[str, Any]:
     """Return the JSON object of an HTTP success; its numbers are exact, however long. Raises `PlatformError`."""
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
@@ -62,10 +55,7 @@ def object_of(response: Response, *, writing: bool, secrets: Sequence[str]) -> M
     if not 200 <= status < 300:
         words = f"the gateway answered HTTP {status}; is gateway_url its address?"
         raise PlatformError(Recovery.REJECT, f"http_{status}", words)
-    try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError):
-        value = None
+    value = json_in(response.body)
     if not isinstance(value, Mapping) or not value:
         raise PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
     return value

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # Where the two gateways are: GOP for apps of openapi.alibaba.com, TOP for older ones of open.taobao.com. The keys of
 # one are refused by the other.
@@ -42,13 +41,9 @@ LIMITS = Limits(
 DELTA_READ_LAG = 160.0
 DELTA_LINGER = 300.0
 
-_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first"})
 
-
-class AlibabaSettings(BaseModel):
+class AlibabaSettings(VendorSettings):
     """How one Alibaba.com seller's account is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     gateway: Literal["gop", "top"] = Field(
         default="gop",
@@ -90,14 +85,7 @@ class AlibabaSettings(BaseModel):
         """Refuse what would send the keys in the clear or to a half-written address."""
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address, as https://openapi-api.alibaba.com/rest")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "an address, as https://openapi-api.alibaba.com/rest")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -120,19 +108,8 @@ class AlibabaSettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Alibaba.com's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - _NOT_A_CHANNELS
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= MOST_ROWS:
-            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
-    changed.setdefault("read_cost", float(changed["read_batch"]))
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    limits = LIMITS.changed(overrides, most_rows=MOST_ROWS)
+    return replace(limits, read_cost=overrides.get("read_cost", float(limits.read_batch)))
 
 
 def limits_of(settings: AlibabaSettings, overrides: Mapping[str, float]) -> Limits:

@@ -21,8 +21,9 @@ from typing import Any
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.alibaba import errors
 from invsync_dagster.platforms.alibaba.gateway import REFRESH_TOKEN, Gop
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import Transport, TransportError
+from invsync_dagster.platforms.transport import Transport
 
 # Renewed when a tenth of the token's life is left, and at most a day early: one that is refused for a while is still good.
 _EARLY_SHARE = 0.1
@@ -113,10 +114,7 @@ class GrantTokens:
     def _renewed(self, refresh_token: str, now: float) -> Kept:
         at = self._clock.now()
         request = self._gateway.request(REFRESH_TOKEN, {"refresh_token": refresh_token}, "", at)
-        try:
-            response = self._transport.send(request, deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(request, self._transport, deadline=_DEADLINE, writing=False)
         answer = errors.object_of(response, writing=False, secrets=self.secrets)
         try:
             errors.check(answer, at, writing=False, secrets=self.secrets)

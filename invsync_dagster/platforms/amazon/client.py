@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,10 +14,11 @@ from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.feeds import Feeds
 from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
-from invsync_dagster.platforms.amazon.orders import document_of, identity, moment, objects
+from invsync_dagster.platforms.amazon.orders import document_of, identity
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
 from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     Budget,
     BulkLimits,
@@ -36,7 +36,8 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.fields import moment, objects, understanding
+from invsync_dagster.platforms.transport import Request, Transport
 
 ORDERS_A_PAGE = 100
 # searchListingsItems pages through at most 1,000 items of one search.
@@ -141,7 +142,7 @@ class AmazonPlatform:
                 calls += 1
                 items += self._one(sku, data)
         found: dict[LevelReference, Reading] = {}
-        with _understanding():
+        with understanding():
             for item in items:
                 reading = reading_of(item, self._settings.marketplaces[0])
                 found[reading.level] = reading
@@ -182,7 +183,7 @@ class AmazonPlatform:
         documents: list[OrderDocument] = []
         unclear: list[str] = []
         known_until = None
-        with _understanding():
+        with understanding():
             if since is not None and answer.get("lastUpdatedBefore") is not None:
                 known_until = moment(answer, "lastUpdatedBefore")
             for order in answer["orders"]:
@@ -210,7 +211,7 @@ class AmazonPlatform:
                 if error.code != "not_found":
                     raise
                 continue
-            with _understanding():
+            with understanding():
                 document = document_of(answer["order"])
             if document is not None:
                 documents.append(document)
@@ -233,7 +234,7 @@ class AmazonPlatform:
         answer = self._get(self._items, query, _is_items)
         count += len(answer["items"])
         next_token = _next_token(answer)
-        with _understanding():
+        with understanding():
             found = tuple(listing_of(item, home) for item in answer["items"])
             if count < MOST_PAGED:
                 return ListingsPage(found, f"{after}|{count}|{next_token}" if next_token else "")
@@ -284,23 +285,12 @@ class AmazonPlatform:
         if query:
             url += f"?{urlencode(query, quote_via=quote, safe=',')}"
         writing = method == "PATCH" or path.endswith("/feeds")
-        try:
-            response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        request = Request(method, url, headers, body)
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status in (401, 403) and self._tokens.refused(token):
             # A new token may be all that it needs; if a new one is refused too, the grant is dead.
             raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")
         return errors.json_of(response, expected, writing=writing, secrets=self._tokens.secrets)
-
-
-@contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
-    try:
-        yield
-    except NotUnderstoodError as error:
-        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
 def _sort(order: Mapping[str, Any], documents: list[OrderDocument], unclear: list[str]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.fields import json_in
+from invsync_dagster.platforms.transport import Response
 
 # Amazon documents no code for a SKU that isn't there; its words say so. Such a level is read before it is ever written.
 _NO_SUCH_SKU = re.compile(r"\bsku\b.*\b(?:not (?:found|exist)|does ?n[o']t exist|unknown)", re.IGNORECASE | re.DOTALL)
@@ -20,19 +20,12 @@ _MENDS = {
 }
 
 
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
-
-
 def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:
     """Return the answer's JSON. Raises `PlatformError` for everything but the success that `expected` describes."""
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
     if not 200 <= response.status < 300:
         raise _of_status(response, doubt, secrets)
-    value = _parsed(response.body)
+    value = json_in(response.body)
     if expected(value):
         return value
     raise PlatformError(doubt, "malformed_answer", "the answer is not what the Selling Partner API promises")
@@ -40,7 +33,7 @@ def json_of(response: Response, expected: Callable[[Any], bool], *, writing: boo
 
 def of_token(response: Response, secrets: Sequence[str]) -> PlatformError:
     """Return what a refused renewal of the token means; its errors have OAuth's flat form, not the API's."""
-    value = _parsed(response.body)
+    value = json_in(response.body)
     fields = value if isinstance(value, Mapping) else {}
     code = str(fields.get("error") or "")
     words = told(str(fields.get("error_description") or ""), secrets)
@@ -67,7 +60,7 @@ def outcome_of_issues(issues: Any, secrets: Sequence[str]) -> Outcome:
 
 def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
     status = response.status
-    code, words = _parts(_parsed(response.body), secrets)
+    code, words = _parts(json_in(response.body), secrets)
     retry_after = retry_after_seconds(response.headers.get("retry-after"))
     if status == 429:
         # No Retry-After is documented; one that comes is obeyed.
@@ -84,13 +77,6 @@ def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> P
     if 400 <= status < 500:
         return PlatformError(Recovery.REJECT, code or f"http_{status}", words or f"Amazon answered HTTP {status}")
     return PlatformError(doubt, code or "server_error", words or f"Amazon answered HTTP {status}", retry_after)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _parts(value: Any, secrets: Sequence[str]) -> tuple[str, str]:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.listings import stock_of
-from invsync_dagster.platforms.amazon.orders import text
 from invsync_dagster.platforms.amazon.rows import patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, AmazonSettings
 from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     BulkReport,
     BulkState,
@@ -23,7 +23,8 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, told
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.fields import text
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 _FEEDS = "/feeds/2021-06-30"
 _CONTENT_TYPE = "application/json; charset=UTF-8"
@@ -140,10 +141,7 @@ class Feeds:
         return BulkReport(BulkState.DONE, outcomes, shown=_shown(report.get("items")))
 
     def _send(self, request: Request) -> Response:
-        try:
-            return self._transport.send(request, deadline=self._deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        return answer_to(request, self._transport, deadline=self._deadline, writing=False)
 
 
 def _shown(items: Any) -> dict[LevelReference, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from invsync_dagster.platforms.amazon.orders import objects, text
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import NotUnderstoodError, Recovery
+from invsync_dagster.platforms.fields import objects, text
 
 # `fulfillment_channel_code` of stock that the seller ships; Amazon's own are AMAZON_NA, AMAZON_EU and so on.
 SELLER = "DEFAULT"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.amazon.orders import document_of_change, identity
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
+from invsync_dagster.platforms.fields import mapping, object_in
 
 _KEY = "x-invsync-key"
 # They tell of our own writes too, or that a job is done: nothing of them is a number to book. Amazon's own schema and
@@ -61,15 +61,8 @@ class AmazonDoor:
 
 def notification_in(body: bytes) -> Mapping[str, Any]:
     """Return the notification in a body: itself, or under EventBridge's `detail`. Raises `NotUnderstoodError`."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        raise NotUnderstoodError("the body is not JSON") from None
-    if isinstance(payload, dict) and isinstance(payload.get("detail"), dict):
-        payload = payload["detail"]
-    if not isinstance(payload, dict):
-        raise NotUnderstoodError("the body is not an object")
-    return payload
+    payload = object_in(body)
+    return mapping(payload, "detail") if isinstance(payload.get("detail"), Mapping) else payload
 
 
 def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:

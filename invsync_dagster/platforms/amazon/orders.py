@@ -6,12 +6,13 @@ Amazon fulfils are sold from its own stock, and have no effect here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.fields import mapping, moment, objects, text
 
 MOST_UNITS = 1_000_000_000
 
@@ -33,15 +34,15 @@ _SPELLED = {"CANCELED": "CANCELLED", "UNFULFILLABLE": "CANCELLED"}
 
 def document_of(order: Mapping[str, Any]) -> OrderDocument | None:
     """Turn an order of the API into a document; None if Amazon fulfils it. Raises `NotUnderstoodError`."""
-    fulfillment = _object(order, "fulfillment")
+    fulfillment = mapping(order, "fulfillment")
     status = _status(text(fulfillment, "fulfillmentStatus"))
     if fulfillment.get("fulfilledBy") == "AMAZON":
         return None
     updated_at = moment(order, "lastUpdatedTime")
     lines = []
     for item in objects(order, "orderItems"):
-        done = _object(item, "fulfillment", optional=True)
-        cancelled = bool(_object(_object(item, "cancellation", optional=True), "cancellationExecution", optional=True))
+        done = mapping(item, "fulfillment", optional=True)
+        cancelled = bool(mapping(mapping(item, "cancellation", optional=True), "cancellationExecution", optional=True))
         ordered = _units(item, "quantityOrdered")
         shipped = min(ordered, _units(done, "quantityFulfilled", 0))
         open_units = _units(done, "quantityUnfulfilled", 0 if cancelled else ordered - shipped)
@@ -49,7 +50,7 @@ def document_of(order: Mapping[str, Any]) -> OrderDocument | None:
         lines.append(
             _line(
                 identity(item, "orderItemId"),
-                text(_object(item, "product"), "sellerSku"),
+                text(mapping(item, "product"), "sellerSku"),
                 ordered,
                 # Nothing of a cancelled order is going to be shipped; of a line that was cancelled in part, what is open.
                 cancelled=ordered - shipped - (0 if status == "CANCELLED" else open_units) if gone else 0,
@@ -72,8 +73,8 @@ def document_of_change(change: Mapping[str, Any]) -> OrderDocument | None:
     Its time is that of the change, which the API tells as the order's last update; without it the notification can't be
     put into order with what a poll told. Raises `NotUnderstoodError`.
     """
-    summary = _object(change, "Summary")
-    trigger = _object(change, "OrderChangeTrigger", optional=True)
+    summary = mapping(change, "Summary")
+    trigger = mapping(change, "OrderChangeTrigger", optional=True)
     items = objects(summary, "OrderItems", optional=True)
     if trigger.get("TimeOfOrderChange") is None or summary.get("PurchaseDate") is None or not items:
         return None
@@ -132,40 +133,4 @@ def identity(item: Mapping[str, Any], name: str) -> str:
     value = text(item, name)
     if len(value) > 100:
         raise NotUnderstoodError(f"{name} is too long for an id")
-    return value
-
-
-def text(item: Mapping[str, Any], name: str) -> str:
-    """Return a text that isn't empty. Raises `NotUnderstoodError`."""
-    value = item.get(name)
-    if not isinstance(value, str) or not value:
-        raise NotUnderstoodError(f"{name} is missing or not a text")
-    return value
-
-
-def moment(item: Mapping[str, Any], name: str) -> datetime:
-    """Return a time in UTC. Raises `NotUnderstoodError`."""
-    try:
-        value = datetime.fromisoformat(text(item, name))
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise NotUnderstoodError(f"{name} is not a time") from None
-
-
-def _object(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Mapping[str, Any]:
-    value = item.get(name)
-    if value is None and optional:
-        return {}
-    if not isinstance(value, Mapping):
-        raise NotUnderstoodError(f"{name} is not an object")
-    return value
-
-
-def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
-    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
-    value = item.get(name)
-    if value is None and optional:
-        return []
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise NotUnderstoodError(f"{name} is not a list of objects")
     return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import BulkLimits, Limits
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 from invsync_dagster.platforms.transport import is_loopback
 
 # searchListingsItems finds at most 20 SKUs a call, and gives at most 20 items a page (listingsItems 2021-08-01).
@@ -59,13 +59,11 @@ MARKETPLACES = {
 _REGION_OF = {number: region for region, number in MARKETPLACES.values()}
 
 
-class AmazonSettings(BaseModel):
+class AmazonSettings(VendorSettings):
     """How one seller's account in one region is reached; secrets are named, never written here.
 
     All marketplaces of the list share the seller's SKUs and one number a SKU; the first one is written through.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     region: Literal["na", "eu", "fe"] = Field(description="na (Americas), eu (Europe, India, Arabia) or fe (Far East).")
     seller_id: str = Field(pattern=r"^[A-Z0-9]{8,20}$", description="The merchant token, as A2XYZ1234567.")
@@ -115,13 +113,12 @@ class AmazonSettings(BaseModel):
         """Refuse to send tokens to anybody but Amazon and this machine."""
         if value is None:
             return None
+        wanted = "an https:// address of amazon.com, or on loopback"
         parts = urlsplit(value)
         host = parts.hostname or ""
         if not (is_loopback(host) or (parts.scheme == "https" and host.endswith(".amazon.com"))):
-            raise ValueError("must be an https:// address of amazon.com, or on loopback")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+            raise ValueError(f"must be {wanted}")
+        return bare_address(value, wanted)
 
     @model_validator(mode="after")
     def _of_one_region(self) -> AmazonSettings:
@@ -147,14 +144,4 @@ class AmazonSettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Amazon's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "settles_first", "write_batch"}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    changed["read_batch"] = int(changed.get("read_batch", LIMITS.read_batch))
-    if not 1 <= changed["read_batch"] <= MOST_SKUS:
-        raise ValueError(f"read_batch must be from 1 to {MOST_SKUS}")
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=MOST_SKUS, fixed={"write_batch"})

@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon import errors
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # A token lives for an hour; renewed five minutes early, one that is refused for a moment is still good.
 _EARLY = timedelta(minutes=5)
@@ -76,10 +77,7 @@ class Tokens:
     def _renew(self, now: datetime) -> None:
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         request = Request("POST", self._url, headers, urlencode(self._grant).encode())
-        try:
-            response = self._transport.send(request, deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(request, self._transport, deadline=_DEADLINE, writing=False)
         self._token, lifetime = self._told(response)
         self._given_at, self._ends_at = now, now + timedelta(seconds=lifetime)
 

@@ -6,8 +6,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -32,12 +32,13 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.listings import is_published, item_quantity, listing_of, offered
-from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part, moment, text
+from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
 from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.fields import moment, text, understanding
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # getOrders takes up to 50 ids, and looks back two years at most.
 MOST_ORDER_IDS = 50
@@ -143,7 +144,7 @@ class EbayPlatform:
         answer = self._post(f"{_INVENTORY}/bulk_get_inventory_item", asked, writing=False)
         found: dict[LevelReference, Reading] = {}
         calls = 1
-        with _understanding():
+        with understanding():
             entries = {text(entry, "sku"): entry for entry in answer["responses"] if entry.get("sku")}
             for level in dict.fromkeys(levels):
                 if not _well_formed(level) or level.item_id not in entries:
@@ -201,7 +202,7 @@ class EbayPlatform:
         if (earlier := walk.earlier(total)) is not None:
             walk, calls = earlier, 2
             total, entries = self._list(walk, wanted)
-        with _understanding():
+        with understanding():
             kept = [entry for entry in entries if not timed_by or walk.since <= moment(entry, timed_by) < walk.until]
             whole, unclear = _split_whole(kept)
         cursor = walk.next(total, len(entries), now)
@@ -226,7 +227,7 @@ class EbayPlatform:
         for start in range(0, len(wanted), MOST_ORDER_IDS):
             ids = ",".join(wanted[start : start + MOST_ORDER_IDS])
             calls += 1
-            with _understanding():
+            with understanding():
                 for order in self._get(f"{_FULFILLMENT}/order", {"orderIds": ids}, _has("orders"))["orders"]:
                     shipped: Sequence[Mapping[str, Any]] = []
                     if is_shipped_in_part(order):
@@ -251,7 +252,7 @@ class EbayPlatform:
         query = {"limit": str(MOST_ROWS), "offset": str(number)}
         answer = self._get(f"{_INVENTORY}/inventory_item", query, _has("inventoryItems"))
         items = answer["inventoryItems"]
-        with _understanding():
+        with understanding():
             found = tuple(listing_of(item, self._offers(text(item, "sku"))) for item in items)
         more = bool(answer.get("next")) and bool(items)
         return ListingsPage(found, str(number + 1) if more else "", self._spent(1 + len(items)))
@@ -283,22 +284,11 @@ class EbayPlatform:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
-        try:
-            response = self._transport.send(Request(method, url, headers, body), deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        request = Request(method, url, headers, body)
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status == 401 and self._tokens.refused(token, now):
             raise PlatformError(Recovery.RETRY, "token_expired", "eBay refuses a token that was given a while ago")
         return response
-
-
-@contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
-    try:
-        yield
-    except NotUnderstoodError as error:
-        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
 def _has(name: str) -> Callable[[Any], bool]:

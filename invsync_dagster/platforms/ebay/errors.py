@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.fields import json_in
+from invsync_dagster.platforms.transport import Response
 
 # errorId: no item with this SKU, no such resource (an offer), an offer that isn't published or isn't this SKU's.
 _GONE = frozenset({25702, 25710, 25713})
@@ -18,16 +18,9 @@ _CONCURRENT = 25025
 SPENT_SECONDS = 3600.0
 
 
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
-
-
 def of_token(response: Response, secrets: Sequence[str]) -> PlatformError:
     """Return why the token endpoint gave no token; it answers in OAuth's flat form."""
-    value = _value(response.body)
+    value = json_in(response.body)
     fields = value if isinstance(value, Mapping) else {}
     code, words = fields.get("error"), fields.get("error_description")
     code = code if isinstance(code, str) and code else "no_token"
@@ -48,7 +41,7 @@ def of_token(response: Response, secrets: Sequence[str]) -> PlatformError:
 def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:
     """Return the answer's JSON. Raises `PlatformError` for everything but the success that `expected` describes."""
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
-    value = _value(response.body)
+    value = json_in(response.body)
     # A bulk call whose rows have all failed may be answered 400: what counts is each row's own status.
     has_rows = response.status == 400 and isinstance(value, Mapping) and bool(value.get("responses"))
     if not 200 <= response.status < 300 and not has_rows:
@@ -84,7 +77,7 @@ def _is_spent(words: str) -> bool:
 
 def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
     status = response.status
-    value = _value(response.body)
+    value = json_in(response.body)
     number, _, words = _first(value.get("errors") if isinstance(value, Mapping) else None)
     code, words = f"ebay_{number}" if number else "", told(words, secrets)
     wait = retry_after_seconds(response.headers.get("retry-after"))
@@ -108,13 +101,6 @@ def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> P
         return PlatformError(Recovery.REJECT, code or f"http_{status}", words or f"eBay answered HTTP {status}")
     # 25001, a system error, may come after the work was done in part.
     return PlatformError(doubt, code or "server_error", words or f"eBay answered HTTP {status}", wait)
-
-
-def _value(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _first(errors: Any) -> tuple[int, str, str]:

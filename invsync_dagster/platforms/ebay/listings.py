@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference
-from invsync_dagster.platforms.ebay.orders import text
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.fields import text
 
 
 def listing_of(item: Mapping[str, Any], offers: Sequence[Mapping[str, Any]]) -> ChannelListing:

@@ -13,6 +13,7 @@ from typing import Any
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.contract import MAX_QUANTITY
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.fields import moment, objects, text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -94,29 +95,4 @@ def units(item: Mapping[str, Any], name: str) -> int:
     value = item.get(name)
     if type(value) is not int or not 0 <= value <= MAX_QUANTITY:
         raise NotUnderstoodError(f"{name} is not a number of units")
-    return value
-
-
-def text(item: Mapping[str, Any], name: str) -> str:
-    """Return a text. Raises `NotUnderstoodError` if it is missing or empty."""
-    value = item.get(name)
-    if not isinstance(value, str) or not value:
-        raise NotUnderstoodError(f"{name} is missing")
-    return value
-
-
-def moment(item: Mapping[str, Any], name: str) -> datetime:
-    """Return a time in UTC. Raises `NotUnderstoodError`."""
-    try:
-        value = datetime.fromisoformat(text(item, name))
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise NotUnderstoodError(f"{name} is not a time") from None
-
-
-def objects(item: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
-    """Return a list of objects. Raises `NotUnderstoodError`."""
-    value = item.get(name)
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise NotUnderstoodError(f"{name} is not a list of objects")
     return value

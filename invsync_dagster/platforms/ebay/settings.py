@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # sell_inventory 1.18.0: bulkUpdatePriceQuantity and bulkGetInventoryItem take up to 25 items.
 MOST_ROWS = 25
@@ -35,10 +34,8 @@ LIMITS = Limits(
 )
 
 
-class EbaySettings(BaseModel):
+class EbaySettings(VendorSettings):
     """How one eBay seller's account is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     api_url: str = Field(
         default="https://api.ebay.com",
@@ -60,14 +57,7 @@ class EbaySettings(BaseModel):
     @classmethod
     def _is_an_api(cls, value: str) -> str:
         """Refuse what would send credentials in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be eBay's address, as https://api.ebay.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "eBay's address, as https://api.ebay.com")
 
     @field_validator("webhook_url")
     @classmethod
@@ -83,16 +73,4 @@ class EbaySettings(BaseModel):
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return eBay's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "settles_first"}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= MOST_ROWS:
-            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
-    changed["writes_a_day"] = int(changed.get("writes_a_day", LIMITS.writes_a_day))
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=MOST_ROWS)

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # A token lives for two hours; renewed five minutes early, one that can't be renewed for a moment is still good.
 _EARLY = timedelta(minutes=5)
@@ -78,10 +79,9 @@ class Tokens:
             return old
 
     def _renew(self, transport: Transport, now: datetime) -> None:
-        try:
-            response = transport.send(Request("POST", self._url, self._headers, self._body), deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(
+            Request("POST", self._url, self._headers, self._body), transport, deadline=_DEADLINE, writing=False
+        )
         self._token, lifetime = self._told(response)
         self._given_at, self._ends_at = now, now + timedelta(seconds=lifetime)
 

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from invsync_dagster.events import Content
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
-from invsync_dagster.platforms.ebay.orders import text
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.fields import mapping, object_in, text
+from invsync_dagster.platforms.transport import Request, Transport
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -107,10 +108,7 @@ class EbayDoor:
         token = self._tokens.access_token(transport, now)
         url = f"{self._settings.api_url}/commerce/notification/v1/public_key/{key_id}"
         request = Request("GET", url, {"Authorization": f"Bearer {token}", "Accept": "application/json"})
-        try:
-            response = transport.send(request, deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(request, transport, deadline=_DEADLINE, writing=False)
         if response.status == 401 and self._tokens.refused(token, now):
             raise PlatformError(Recovery.RETRY, "token_expired", "eBay refuses a token that was given a while ago")
         answer = errors.json_of(
@@ -144,7 +142,7 @@ class EbayDoor:
 
     def topic(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return `metadata.topic`, which eBay tells in the body. Raises `NotUnderstoodError`."""
-        return text(_object(_payload(body), "metadata"), "topic")
+        return text(mapping(object_in(body), "metadata"), "topic")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the id of the order to ask for. Raises `NotUnderstoodError`.
@@ -152,13 +150,13 @@ class EbayDoor:
         ORDER_CONFIRMATION names listings and units but no SKU, comes once a line, and again after a failed payment: only
         the whole order tells what was sold.
         """
-        payload = _payload(body)
-        topic = text(_object(payload, "metadata"), "topic")
+        payload = object_in(body)
+        topic = text(mapping(payload, "metadata"), "topic")
         if topic in _WITHOUT_EFFECT:
             return Content()
         if topic not in _ORDER:
             raise NotUnderstoodError(f"the topic {topic!r:.60} is not one that we read")
-        data = _object(_object(payload, "notification"), "data")
+        data = mapping(mapping(payload, "notification"), "data")
         order = data["order"] if isinstance(data.get("order"), dict) else data
         return Content(unclear_orders=(text(order, "orderId"),))
 
@@ -191,20 +189,3 @@ def _key_of(answer: Mapping[str, Any], now: datetime) -> _Key:
     if not isinstance(public, EllipticCurvePublicKey):
         raise PlatformError(Recovery.RETRY, "malformed_key", "the public key is not an ECDSA key")
     return _Key(public, digest, now)
-
-
-def _payload(body: bytes) -> Mapping[str, Any]:
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        raise NotUnderstoodError("the body is not JSON") from None
-    if not isinstance(payload, dict):
-        raise NotUnderstoodError("the body is not an object")
-    return payload
-
-
-def _object(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = item.get(name)
-    if not isinstance(value, dict):
-        raise NotUnderstoodError(f"{name} is missing")
-    return value

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     ChannelListing,
     LevelReference,
@@ -28,7 +29,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.erp import wire
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 _log = logging.getLogger(__name__)
 
@@ -186,12 +187,7 @@ class ErpPlatform:
 
     def _document(self, request: Request, *, writing: bool) -> dict[str, Any]:
         """Make the one call and return the object in its 200 answer. Raises `PlatformError`."""
-        try:
-            response = self._transport.send(request, deadline=self._limits.request_deadline)
-        except TransportError as error:
-            lost = Recovery.SETTLE if writing and error.sent else Recovery.RETRY
-            code = "no_answer" if error.sent else "not_reached"
-            raise PlatformError(lost, code, self._words(str(error))) from error
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status != 200:
             raise self._failure(response, writing)
         try:

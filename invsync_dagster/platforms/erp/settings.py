@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # Contract 4 (batch), 8 (rate), 9 (times). A call costs 1 whatever it does.
 LIMITS = Limits(
@@ -24,10 +22,8 @@ LIMITS = Limits(
 )
 
 
-class ErpSettings(BaseModel):
+class ErpSettings(VendorSettings):
     """How one own ERP is reached and how it signs; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: str = Field(description="Address before /invsync/v1 at the ERP, as https://erp.example.com.")
     api_key_env: str = Field(description="Environment variable with the key that names us to the ERP.")
@@ -42,25 +38,9 @@ class ErpSettings(BaseModel):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         """Refuse what would send the key in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be the ERP's address, as https://erp.example.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "the ERP's address, as https://erp.example.com")
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return the contract's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch, most in (("write_batch", LIMITS.write_batch), ("read_batch", LIMITS.read_batch)):
-        if batch in changed:
-            changed[batch] = int(changed[batch])
-            if not 1 <= changed[batch] <= most:
-                raise ValueError(f"{batch} must be from 1 to {most}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=LIMITS.write_batch)

@@ -6,12 +6,12 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from invsync_dagster.events import Content, OrderDocument
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     MAX_QUANTITY,
     Budget,
@@ -28,12 +28,13 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+from invsync_dagster.platforms.fields import mapping, objects, text, understanding
 from invsync_dagster.platforms.shopify import documents, errors
 from invsync_dagster.platforms.shopify.listings import listings_of
-from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, mapping, nodes, numeric_id, objects, text
+from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.shopify.tokens import Tokens
-from invsync_dagster.platforms.transport import Request, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Transport
 
 _ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
 _LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
@@ -131,7 +132,7 @@ class ShopifyPlatform:
             for number, (location, items) in enumerate(groups.items()):
                 variables |= {f"ids{number}": items, f"at{number}": location}
             data, budget = self._call(documents.read_levels(len(groups)), variables, writing=False)
-            with _understanding():
+            with understanding():
                 for number, location in enumerate(groups):
                     for node in _found_nodes(data, f"at{number}"):
                         reading = _reading(node, location)
@@ -162,7 +163,7 @@ class ShopifyPlatform:
             "parts": documents.PARTS_AN_ORDER,
         }
         data, budget = self._call(documents.ORDERS_CHANGED, variables, writing=False)
-        with _understanding():
+        with understanding():
             page = mapping(mapping(data, "orders"), "pageInfo")
             whole, large = _split_whole(nodes(data, "orders"))
             more = text(page, "endCursor") if page.get("hasNextPage") else ""
@@ -183,7 +184,7 @@ class ShopifyPlatform:
                 "parts": documents.PARTS_AN_ORDER,
             }
             data, budget = self._call(documents.ORDERS_BY_ID, variables, writing=False)
-            with _understanding():
+            with understanding():
                 whole, large = _split_whole(_found_nodes(data, "nodes"))
                 found += whole
                 found += [document_of_node(self._assembled(f"gid://shopify/Order/{order_id}")) for order_id in large]
@@ -200,7 +201,7 @@ class ShopifyPlatform:
             "locations": documents.LOCATIONS_A_LISTING,
         }
         data, budget = self._call(documents.LISTINGS, variables, writing=False)
-        with _understanding():
+        with understanding():
             page = mapping(mapping(data, "productVariants"), "pageInfo")
             found = [listing for node in nodes(data, "productVariants") for listing in listings_of(node)]
             more = text(page, "endCursor") if page.get("hasNextPage") else ""
@@ -209,7 +210,7 @@ class ShopifyPlatform:
     def check_credentials(self) -> None:
         """Return if the token has the scopes that we need. Raises `PlatformError`."""
         data, _ = self._call(documents.CHECK_ACCESS, {}, writing=False)
-        with _understanding():
+        with understanding():
             scopes = objects(mapping(data, "currentAppInstallation"), "accessScopes")
             granted = {text(scope, "handle") for scope in scopes}
         # A write scope holds the read scope of the same objects.
@@ -270,10 +271,7 @@ class ShopifyPlatform:
             },
             json.dumps({"query": document, "variables": variables}).encode(),
         )
-        try:
-            response = self._transport.send(request, deadline=self._limits.request_deadline)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=writing) from error
+        response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         try:
             return errors.data_of(response, writing=writing, secrets=self._tokens.secrets)
         except PlatformError as error:
@@ -281,15 +279,6 @@ class ShopifyPlatform:
                 words = "the token was refused before its time; the next call takes a new one"
                 raise PlatformError(Recovery.RETRY, error.code, words) from error
             raise
-
-
-@contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
-    try:
-        yield
-    except NotUnderstoodError as error:
-        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
 def _doubtful(code: str, words: str, rows: int) -> tuple[Outcome, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from invsync_dagster.platforms.contract import Budget, Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.fields import json_in
+from invsync_dagster.platforms.transport import Response
 
 # Status: recovery, code, what people read. 402 and 423 end when the shop's owner acts, so the channel stops.
 _STATUSES: dict[int, tuple[Recovery, str, str]] = {
@@ -49,23 +49,13 @@ _LARGEST_NUMBER = 1e12
 _OTHER_USER_ERROR = (Result.REJECTED, Recovery.REJECT)
 
 
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
-
-
 def data_of(response: Response, *, writing: bool, secrets: Sequence[str]) -> tuple[dict[str, Any], Budget | None]:
     """Return the answer's `data` and the budget that it tells. Raises `PlatformError` for everything but success."""
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
     if response.status != 200:
         raise _of_status(response, doubt)
     malformed = PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
-    try:
-        answer = json.loads(response.body)
-    except (ValueError, RecursionError):
-        raise malformed from None
+    answer = json_in(response.body)
     if not isinstance(answer, dict):
         raise malformed
     if errors := answer.get("errors"):

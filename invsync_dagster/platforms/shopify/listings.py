@@ -7,7 +7,8 @@ from typing import Any
 
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference
 from invsync_dagster.platforms.errors import NotUnderstoodError
-from invsync_dagster.platforms.shopify.orders import mapping, nodes, text
+from invsync_dagster.platforms.fields import mapping, text
+from invsync_dagster.platforms.shopify.orders import nodes
 
 UNTRACKED = "its quantity is not tracked (Track quantity)"
 UNSTOCKED = "it is stocked at no location"

@@ -9,6 +9,7 @@ from typing import Any
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.fields import identity, mapping, objects, text
 
 # Above it Shopify itself refuses a quantity (INVALID_QUANTITY_TOO_HIGH).
 MOST_UNITS = 1_000_000_000
@@ -233,16 +234,6 @@ def _document(
     )
 
 
-def identity(item: Mapping[str, Any], name: str) -> str:
-    """Return a REST id as text; ids exceed 2**53, so one that was read as a float is refused."""
-    value = item.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return str(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return value
-    raise NotUnderstoodError(f"{name} is not an id")
-
-
 def numeric_id(gid: str) -> str:
     """Return the number at the end of a gid as text (`gid://shopify/Order/1` -> `1`), as webhooks name the object."""
     number = gid.rpartition("/")[2]
@@ -259,14 +250,6 @@ def integer(item: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def text(item: Mapping[str, Any], name: str) -> str:
-    """Return a text. Raises `NotUnderstoodError` if it is missing or empty."""
-    value = item.get(name)
-    if not isinstance(value, str) or not value:
-        raise NotUnderstoodError(f"{name} is missing")
-    return value
-
-
 def moment(item: Mapping[str, Any], name: str) -> datetime:
     """Return a time in UTC. Raises `NotUnderstoodError` if it is missing or without a time zone."""
     try:
@@ -278,14 +261,6 @@ def moment(item: Mapping[str, Any], name: str) -> datetime:
         raise NotUnderstoodError(f"{name} is not a time with a time zone") from None
 
 
-def mapping(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object. Raises `NotUnderstoodError` if it is missing."""
-    value = item.get(name)
-    if not isinstance(value, Mapping):
-        raise NotUnderstoodError(f"{name} is missing")
-    return value
-
-
 def nodes(item: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     """Return the nodes of a connection. Raises `NotUnderstoodError` if it is missing."""
     return objects(mapping(item, name), "nodes")
@@ -294,13 +269,3 @@ def nodes(item: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
 def _optional_text(item: Mapping[str, Any], name: str) -> str:
     value = item.get(name)
     return value if isinstance(value, str) else ""
-
-
-def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
-    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
-    value = item.get(name)
-    if value is None and optional:
-        return []
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise NotUnderstoodError(f"{name} is not a list of objects")
-    return value

@@ -7,9 +7,8 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,19 +16,16 @@ from urllib.parse import urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.shopify import sandbox_views as views
-from invsync_dagster.platforms.shopify.orders import OPEN
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopError
 from invsync_dagster.platforms.shopify.sandbox_grants import Grants
+from invsync_dagster.platforms.shopify.sandbox_operations import Operations, Refusal, cost_of, objects_in
 from invsync_dagster.platforms.shopify.sandbox_writes import SetQuantities
 from invsync_dagster.platforms.transport import Request, Response
 
 __all__ = ["Delivery", "ShopError", "ShopifySandbox"]
 
 _OPERATION = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
-_MOMENT = r"'(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)'"
-_WINDOW = re.compile(f"updated_at:>={_MOMENT} updated_at:<{_MOMENT}")
 _MAX_QUERY_COST = 1000
-_SCOPES = ("read_products", "write_inventory", "read_locations", "read_orders")
 
 
 @dataclass(frozen=True)
@@ -38,14 +34,6 @@ class Delivery:
 
     headers: dict[str, str]
     body: bytes
-
-
-class _Refusal(Exception):
-    """A top-level GraphQL error; `code` goes into its extensions."""
-
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class ShopifySandbox:
@@ -82,6 +70,7 @@ class ShopifySandbox:
         self._points_at = clock.now()
         self._books = Books()
         self._writes = SetQuantities(self._books)
+        self._operations = Operations(self._books, self._writes)
 
     # --- the shop's people -----------------------------------------------------------------------------------------
 
@@ -226,107 +215,26 @@ class ShopifySandbox:
 
     def _execute(self, operation: str, document: str, variables: Mapping[str, Any]) -> Response:
         now = self._clock.now()
-        cost = _cost(operation, variables)
+        cost = cost_of(operation, variables)
         self._points = min(self._burst, self._points + self._rate * (now - self._points_at).total_seconds())
         self._points_at = now
         errors: list[dict[str, Any]]
         try:
             if cost > _MAX_QUERY_COST:
-                raise _Refusal(
+                raise Refusal(
                     f"Query cost is {cost}, which exceeds the single query max cost limit", "MAX_COST_EXCEEDED"
                 )
             if cost > self._points:
-                raise _Refusal("Throttled", "THROTTLED")
-            data = self._data(operation, document, variables, now)
-        except _Refusal as refusal:
+                raise Refusal("Throttled", "THROTTLED")
+            data = self._operations.run(operation, document, variables, now)
+        except Refusal as refusal:
             extensions = {"extensions": {"code": refusal.code}} if refusal.code else {}
             errors = [{"message": str(refusal), **extensions}]
             return _json(200, {"errors": errors, "extensions": self._told_cost(cost, None)})
         # Shopify checks what a query may cost at most, and takes what it did cost.
-        actual = cost if operation == "SetQuantities" else min(cost, _objects(data))
+        actual = cost if operation == "SetQuantities" else min(cost, objects_in(data))
         self._points -= actual
         return _json(200, {"data": data, "extensions": self._told_cost(cost, actual)})
-
-    def _data(self, operation: str, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        match operation:
-            case "SetQuantities":
-                if "@idempotent(key: $key)" not in document or not variables.get("key"):
-                    raise _Refusal("The @idempotent directive is required for this mutation but was not provided")
-                payload = self._writes.run(variables["input"], variables["key"], now)
-                if isinstance(payload, str):
-                    raise _Refusal(payload)
-                return {"inventorySetQuantities": payload}
-            case "ReadLevels":
-                return self._levels(variables)
-            case "Listings":
-                return {"productVariants": views.variants_page(self._books, variables)}
-            case "OrdersChanged":
-                return {"orders": self._changed(variables)}
-            case "OrdersById":
-                return {"nodes": [self._order(gid, variables) for gid in variables["ids"]]}
-            case "OrderParts":
-                order = self._books.orders.get(views.number_of(variables["id"], "Order") or 0)
-                return {"node": views.order_head(order, variables["parts"]) if order else None}
-            case "OrderLines" | "FulfillmentLines" | "RefundLines":
-                return {"node": self._page(operation, variables)}
-            case "CheckAccess":
-                return {"currentAppInstallation": {"accessScopes": [{"handle": scope} for scope in _SCOPES]}}
-        raise _Refusal(f"The operation {operation} is not one that this stand-in knows")
-
-    def _levels(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for group in range(len(variables) // 2):
-            ids, location = variables[f"ids{group}"], views.number_of(variables[f"at{group}"], "Location")
-            if len(ids) > 250:
-                raise _Refusal(f"The input array size of {len(ids)} is greater than the maximum allowed of 250.")
-            articles = [self._books.articles.get(views.number_of(gid, "InventoryItem") or 0) for gid in ids]
-            data[f"at{group}"] = [views.item_node(each, location or 0) if each else None for each in articles]
-        return data
-
-    def _changed(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        found = sorted((order.updated_at, order.number) for order in self._found(variables["query"]))
-        if after := variables["after"]:
-            at, number = base64.b64decode(after).decode().split(",")
-            found = [entry for entry in found if entry > (at, int(number))]
-        page = found[: variables["orders"]]
-        cursor = base64.b64encode(f"{page[-1][0]},{page[-1][1]}".encode()).decode() if page else None
-        orders = [self._books.orders[number] for _, number in page]
-        return {
-            "nodes": [views.order_node(self._books, each, variables["lines"], variables["parts"]) for each in orders],
-            "pageInfo": {"hasNextPage": len(found) > len(page), "endCursor": cursor},
-        }
-
-    def _found(self, query: str) -> list[Order]:
-        orders = self._books.orders.values()
-        if query == OPEN:
-            return [order for order in orders if order.is_open]
-        window = _WINDOW.fullmatch(query)
-        if window is None:
-            raise _Refusal("The search query is not one that this stand-in knows")
-        # All times are written alike, in UTC and whole seconds, so they compare as texts.
-        since, until = window.groups()
-        return [order for order in orders if since <= order.updated_at < until]
-
-    def _order(self, gid: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
-        order = self._books.orders.get(views.number_of(gid, "Order") or 0)
-        return views.order_node(self._books, order, variables["lines"], variables["parts"]) if order else None
-
-    def _page(self, operation: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
-        gid, size, after = variables["id"], variables["lines"], variables["after"]
-        nodes: Sequence[dict[str, Any]]
-        for order in self._books.orders.values():
-            if operation == "OrderLines" and gid == views.gid("Order", order.number):
-                nodes = [views.line_node(self._books, line) for line in order.lines.values()]
-                return {"lineItems": views.connection(nodes, size, after, cursor=True)}
-            for part in order.fulfilments if operation == "FulfillmentLines" else []:
-                if gid == views.gid("Fulfillment", part.number):
-                    nodes = views.fulfilment_lines(part)
-                    return {"fulfillmentLineItems": views.connection(nodes, size, after, cursor=True)}
-            for refund in order.refunds if operation == "RefundLines" else []:
-                if gid == views.gid("Refund", refund.number):
-                    nodes = views.refund_lines(refund)
-                    return {"refundLineItems": views.connection(nodes, size, after, cursor=True)}
-        return None
 
     def _told_cost(self, requested: int, actual: int | None) -> dict[str, Any]:
         return {
@@ -368,34 +276,6 @@ class ShopifySandbox:
     def _uuid(self) -> str:
         digits = f"{self._random.getrandbits(128):032x}"
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def _cost(operation: str, variables: Mapping[str, Any]) -> int:
-    """Return the points of a query: one an object, ten a mutation (rate limits page; a list counts its full size)."""
-    lines, parts = int(variables.get("lines", 0)), int(variables.get("parts", 0))
-    order = 1 + 3 * lines + 2 * parts * (1 + 2 * lines)
-    match operation:
-        case "SetQuantities":
-            return 10
-        case "ReadLevels":
-            return 4 * sum(len(value) for name, value in variables.items() if name.startswith("ids"))
-        case "Listings":
-            return int(variables["variants"]) * (3 + 3 * int(variables["locations"]))
-        case "OrdersChanged":
-            return int(variables["orders"]) * order
-        case "OrdersById":
-            return len(variables["ids"]) * order
-        case "OrderParts":
-            return 1 + 2 * parts
-    return 1 + 3 * lines
-
-
-def _objects(value: Any) -> int:
-    """Return how many objects an answer holds; connections and their page information cost nothing."""
-    if isinstance(value, dict):
-        own = 0 if "nodes" in value or "hasNextPage" in value else 1
-        return own + sum(_objects(part) for part in value.values())
-    return sum(_objects(part) for part in value) if isinstance(value, list) else 0
 
 
 def _json(status: int, answer: Mapping[str, Any]) -> Response:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 LIMITS = Limits(
     # Input arrays of more than 250 entries are refused by every API, `nodes(ids:)` too (shopify.dev, API usage limits).
@@ -33,10 +31,8 @@ LIMITS = Limits(
 )
 
 
-class ShopifySettings(BaseModel):
+class ShopifySettings(VendorSettings):
     """How one Shopify store is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     shop_url: str = Field(description="The store's own address, https://<store>.myshopify.com.")
     api_version: str = Field(
@@ -66,14 +62,7 @@ class ShopifySettings(BaseModel):
     @classmethod
     def _is_a_store(cls, value: str) -> str:
         """Refuse what would send the token in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be the store's address, as https://example.myshopify.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        return value.rstrip("/")
+        return bare_address(value, "the store's address, as https://example.myshopify.com")
 
     @model_validator(mode="after")
     def _has_one_way_in(self) -> Self:
@@ -82,18 +71,12 @@ class ShopifySettings(BaseModel):
             raise ValueError("name one of access_token_env (a static token) and client_id_env (an app's client id)")
         return self
 
+    def credentials(self) -> dict[str, str]:
+        """Return what Shopify checks: with a client id that is the client secret too, which signs webhooks besides."""
+        secret = {"webhook_secret_env": self.webhook_secret_env} if self.client_id_env else {}
+        return {**super().credentials(), **secret}
+
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
-    """Return Shopify's limits, each lowered or changed by the channel. Raises `ValueError` naming an unknown limit."""
-    names = {field.name for field in fields(Limits)}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= 250:
-            raise ValueError(f"{batch} must be from 1 to 250")
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    """Return Shopify's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
+    return LIMITS.changed(overrides, most_rows=LIMITS.write_batch)

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.shopify import errors
-from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
+from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # A token lives for 86,399 s; asked for anew an hour early, one that is refused for a while is still good.
 _EARLY = timedelta(hours=1)
@@ -104,10 +104,7 @@ class ClientCredentials:
         form = {"grant_type": "client_credentials", "client_id": self._id, "client_secret": self._secret}
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         request = Request("POST", self._url, headers, urlencode(form).encode())
-        try:
-            response = self._transport.send(request, deadline=_DEADLINE)
-        except TransportError as error:
-            raise errors.of_transport(error, writing=False) from error
+        response = answer_to(request, self._transport, deadline=_DEADLINE, writing=False)
         fields = _fields(response)
         if response.status != 200:
             raise self._refusal(response, fields)

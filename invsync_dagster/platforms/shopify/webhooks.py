@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.shopify.orders import document_of_webhook, identity, mapping
+from invsync_dagster.platforms.fields import identity, mapping, object_in
+from invsync_dagster.platforms.shopify.orders import document_of_webhook
 
 _WHOLE_ORDER = frozenset(
     {
@@ -70,7 +69,7 @@ class ShopifyDoor:
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`."""
         topic = self.topic(headers, body)
-        payload = _object(body)
+        payload = object_in(body)
         if topic in _WHOLE_ORDER:
             return Content(documents=(document_of_webhook(payload),))
         if topic in _PART_OF_ORDER:
@@ -82,13 +81,3 @@ class ShopifyDoor:
             identity(payload, "inventory_item_id")
             return Content()
         raise NotUnderstoodError(f"the topic {topic!r:.60} is not one that we read")
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        raise NotUnderstoodError("the body is not JSON") from None
-    if not isinstance(payload, dict):
-        raise NotUnderstoodError("the body is not an object")
-    return payload

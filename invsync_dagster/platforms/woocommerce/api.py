@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.calls import of_transport
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response, Transport, TransportError
 from invsync_dagster.platforms.woocommerce import errors
@@ -77,7 +78,7 @@ class Api:
         except TransportError as error:
             if error.sent:
                 pace.lost()
-            raise errors.of_transport(error, writing=method == "POST") from error
+            raise of_transport(error, writing=method == "POST") from error
         if response.status in (502, 504):
             pace.lost()
         elif rows:

@@ -8,7 +8,8 @@ from typing import Any
 
 from invsync_dagster.platforms.contract import MAX_QUANTITY, LevelReference, Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import Recovery
-from invsync_dagster.platforms.woocommerce.orders import identity, whole_units
+from invsync_dagster.platforms.fields import identity
+from invsync_dagster.platforms.woocommerce.orders import whole_units
 
 ID = re.compile(r"[1-9][0-9]{0,18}")
 # The code of an article without stock management.

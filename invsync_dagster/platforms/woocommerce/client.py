@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -27,6 +26,7 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+from invsync_dagster.platforms.fields import identity, moment, understanding
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce import errors
 from invsync_dagster.platforms.woocommerce.api import Api
@@ -45,8 +45,6 @@ from invsync_dagster.platforms.woocommerce.listings import listing_of
 from invsync_dagster.platforms.woocommerce.orders import (
     document_of,
     has_refunds,
-    identity,
-    moment,
     refund_of,
     whole_units,
 )
@@ -172,7 +170,7 @@ class WooCommercePlatform:
                 asked = len(missing)
                 entries = self._articles(path, fields, missing)
                 calls += 1
-                with _understanding():
+                with understanding():
                     found |= {reading.level: reading for reading in map(reading_of, entries)}
                 missing = [level for level in missing if level not in found] if entries else []
         if found and all(is_unmanaged(reading) for reading in found.values()):
@@ -250,7 +248,7 @@ class WooCommercePlatform:
     def _orders_page(self, query: dict[str, str], window: Window, timed_by: str) -> OrdersPage:
         asked = {**query, "page": str(window.page), "per_page": str(window.size), "_fields": _ORDER_FIELDS}
         entries, _ = self._api.listed("/orders", asked, self._orders_pace, window.size)
-        with _understanding():
+        with understanding():
             times = [moment(entry, timed_by) for entry in entries]
             if window.since is not None and any(at < window.since for at in times):
                 raise errors.cached("it tells of orders from before the time asked for")
@@ -271,12 +269,12 @@ class WooCommercePlatform:
                 query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
                 entries, _ = self._api.listed("/orders", query, self._orders_pace, 0)
                 calls += 1
-                with _understanding():
+                with understanding():
                     found |= {identity(entry, "id"): entry for entry in _only(entries, missing)}
         documents = []
         for order_id, order in found.items():
             refunds = []
-            with _understanding():
+            with understanding():
                 if has_refunds(order):
                     fields = "id,date_created_gmt,line_items"
                     query = {"per_page": str(MOST_ROWS), "_fields": fields}
@@ -304,7 +302,7 @@ class WooCommercePlatform:
         fields = _PRODUCT_FIELDS if kind == "products" else _VARIATION_FIELDS
         query = {"orderby": "id", "order": "asc", "status": "any", "page": number, "per_page": str(MOST_ROWS)}
         entries, pages = self._api.listed(f"/{kind}", {**query, "_fields": fields}, self._reads, 0)
-        with _understanding():
+        with understanding():
             found = tuple(listing_of(entry) for entry in entries)
         # A host may strip the headers that count; then only a page that isn't full is surely the last.
         if int(number) < pages if pages is not None else len(entries) >= MOST_ROWS:
@@ -319,15 +317,6 @@ class WooCommercePlatform:
             "/products/batch", {"update": []}, lambda value: value == [] or isinstance(value, dict), self._writes, 0
         )
         self._stop_if_nothing_is_managed(self._reads)
-
-
-@contextmanager
-def _understanding() -> Iterator[None]:
-    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
-    try:
-        yield
-    except NotUnderstoodError as error:
-        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
 
 
 def _only(entries: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
-from invsync_dagster.platforms.transport import Response, TransportError
+from invsync_dagster.platforms.transport import Response
 
 # `code` of a row that failed: the listing names something that isn't there, or isn't what it was.
 _GONE = re.compile(r"woocommerce_rest_(?:product_|product_variation_)?invalid_(?:product_|variation_)?id")
@@ -24,13 +24,6 @@ _MOST_OPENINGS = 200
 _CACHE = re.compile(r"cache")
 _NO_REPORT = re.compile(r"control|lookup|object|key|tag|vary")
 _COPY = re.compile(r"(?<![a-z])(?:hit|stale|updating|revalidated)(?![a-z])")
-
-
-def of_transport(error: TransportError, *, writing: bool) -> PlatformError:
-    """Return what a call without an answer means: a write that may have left is to be settled."""
-    if not error.sent:
-        return PlatformError(Recovery.RETRY, "not_reached", str(error))
-    return PlatformError(Recovery.SETTLE if writing else Recovery.RETRY, "answer_lost", str(error))
 
 
 def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:

@@ -7,7 +7,8 @@ from html import unescape
 from typing import Any
 
 from invsync_dagster.platforms.contract import MAX_QUANTITY, ChannelListing, LevelReference
-from invsync_dagster.platforms.woocommerce.orders import identity, whole_units
+from invsync_dagster.platforms.fields import identity
+from invsync_dagster.platforms.woocommerce.orders import whole_units
 
 _NO_STOCK_OF_ITS_OWN = {
     "variable": "its variations are what is sold: each keeps its own stock",

@@ -15,6 +15,7 @@ from typing import Any
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.fields import identity, moment, objects, text
 
 MOST_UNITS = 1_000_000_000
 BEYOND_ANY_SHELF = 10**15
@@ -194,42 +195,5 @@ def _as_number(value: Any) -> float | None:
     return value
 
 
-def identity(item: Mapping[str, Any], name: str) -> str:
-    """Return an id as text. Raises `NotUnderstoodError`."""
-    value = item.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return str(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return value
-    raise NotUnderstoodError(f"{name} is not an id")
-
-
-def text(item: Mapping[str, Any], name: str) -> str:
-    """Return a text. Raises `NotUnderstoodError` if it is missing or empty."""
-    value = item.get(name)
-    if not isinstance(value, str) or not value:
-        raise NotUnderstoodError(f"{name} is missing")
-    return value
-
-
-def moment(item: Mapping[str, Any], name: str) -> datetime:
-    """Return a `…_gmt` time, which WooCommerce writes without its zone. Raises `NotUnderstoodError`."""
-    try:
-        value = datetime.fromisoformat(text(item, name))
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise NotUnderstoodError(f"{name} is not a time") from None
-
-
 def _optional_moment(item: Mapping[str, Any], name: str) -> datetime | None:
     return None if item.get(name) in (None, "") else moment(item, name)
-
-
-def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
-    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
-    value = item.get(name)
-    if value is None and optional:
-        return []
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise NotUnderstoodError(f"{name} is not a list of objects")
-    return value

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.settings import VendorSettings, bare_address
 
 # A store refuses more than 100 items a call, and gives at most 100 rows a page (class-wc-rest-controller.php).
 MOST_ROWS = 100
@@ -38,10 +36,8 @@ LIMITS = Limits(
 )
 
 
-class WooCommerceSettings(BaseModel):
+class WooCommerceSettings(VendorSettings):
     """How one WooCommerce store is reached; secrets are named, never written here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     store_url: str = Field(description="The store's WordPress address, https://shop.example.com, before /wp-json.")
     consumer_key_env: str = Field(
@@ -60,29 +56,12 @@ class WooCommerceSettings(BaseModel):
     @classmethod
     def _is_a_store(cls, value: str) -> str:
         """Refuse what would send the key in the clear or to a half-written address."""
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be the store's address, as https://shop.example.com")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must begin with https:// (plain http:// is for loopback only)")
-        if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("must be a bare address, without a user name, '?' or '#'")
-        if "/wp-json" in parts.path:
+        address = bare_address(value, "the store's address, as https://shop.example.com")
+        if "/wp-json" in address:
             raise ValueError("must end before /wp-json, which is added to it")
-        return value.rstrip("/")
+        return address
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return WooCommerce's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
-    names = {field.name for field in fields(Limits)} - {"one_location_a_write", "settles_first"}
-    if unknown := sorted(set(overrides) - names):
-        raise ValueError(f"unknown limit {unknown[0]!r}; there are {', '.join(sorted(names))}")
-    changed: dict[str, float | int] = dict(overrides)
-    for batch in ("write_batch", "read_batch"):
-        changed[batch] = int(changed.get(batch, getattr(LIMITS, batch)))
-        if not 1 <= changed[batch] <= MOST_ROWS:
-            raise ValueError(f"{batch} must be from 1 to {MOST_ROWS}")
-    for name, value in changed.items():
-        if value < 0 or (value == 0 and name in {"rate", "burst", "request_deadline"}):
-            raise ValueError(f"{name} must be more than 0, not {value}")
-    return replace(LIMITS, **changed)  # type: ignore[arg-type]  # dataclass fields by name, checked above
+    return LIMITS.changed(overrides, most_rows=MOST_ROWS)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.woocommerce.orders import document_of, has_refunds, identity
+from invsync_dagster.platforms.fields import identity, object_in
+from invsync_dagster.platforms.woocommerce.orders import document_of, has_refunds
 
 _ORDER = frozenset({"order.created", "order.updated", "order.restored"})
 _PRODUCT = frozenset({"product.created", "product.updated", "product.deleted", "product.restored"})
@@ -82,7 +81,7 @@ class WooCommerceDoor:
         An order with refunds names them without their lines, and a deleted one says its id alone.
         """
         topic = self.topic(headers, body)
-        payload = _object(body)
+        payload = object_in(body)
         if topic in _ORDER:
             if has_refunds(payload):
                 return Content(unclear_orders=(identity(payload, "id"),))
@@ -94,13 +93,3 @@ class WooCommerceDoor:
             identity(payload, "id")
             return Content()
         raise NotUnderstoodError(f"the topic {topic!r:.60} is not one that we read")
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        raise NotUnderstoodError("the body is not JSON") from None
-    if not isinstance(payload, dict):
-        raise NotUnderstoodError("the body is not an object")
-    return payload

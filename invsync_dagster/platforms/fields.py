@@ -1,0 +1,84 @@
+"""JSON bodies and their fields, read the same way for all platforms: what isn't of the form asked for is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
+
+
+def json_in(body: bytes) -> Any:
+    """Return what a body holds, None if it isn't JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def object_in(body: bytes) -> Mapping[str, Any]:
+    """Return the object that a webhook's body is. Raises `NotUnderstoodError`."""
+    payload = json_in(body)
+    if not isinstance(payload, Mapping):
+        raise NotUnderstoodError("the body is not a JSON object")
+    return payload
+
+
+@contextmanager
+def understanding() -> Iterator[None]:
+    """Turn an answer of the wrong shape into the failure of its call; only reads are parsed under it."""
+    try:
+        yield
+    except NotUnderstoodError as error:
+        raise PlatformError(Recovery.RETRY, "malformed_answer", f"not what we asked for: {error}") from error
+
+
+def text(item: Mapping[str, Any], name: str) -> str:
+    """Return a text. Raises `NotUnderstoodError` if it is missing or empty."""
+    value = item.get(name)
+    if not isinstance(value, str) or not value:
+        raise NotUnderstoodError(f"{name} is missing or not a text")
+    return value
+
+
+def moment(item: Mapping[str, Any], name: str) -> datetime:
+    """Return a time in UTC, which one without a zone is in. Raises `NotUnderstoodError`."""
+    try:
+        value = datetime.fromisoformat(text(item, name))
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise NotUnderstoodError(f"{name} is not a time") from None
+
+
+def identity(item: Mapping[str, Any], name: str) -> str:
+    """Return an id of digits as text; ids exceed 2**53, so one that was read as a float is refused. Raises
+    `NotUnderstoodError`."""
+    value = item.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return str(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return value
+    raise NotUnderstoodError(f"{name} is not an id")
+
+
+def mapping(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Mapping[str, Any]:
+    """Return an object. Raises `NotUnderstoodError` if it is missing and not `optional`."""
+    value = item.get(name)
+    if value is None and optional:
+        return {}
+    if not isinstance(value, Mapping):
+        raise NotUnderstoodError(f"{name} is missing or not an object")
+    return value
+
+
+def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Sequence[Mapping[str, Any]]:
+    """Return a list of objects. Raises `NotUnderstoodError` if it is missing and not `optional`."""
+    value = item.get(name)
+    if value is None and optional:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise NotUnderstoodError(f"{name} is not a list of objects")
+    return value

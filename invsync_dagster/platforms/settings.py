@@ -1,0 +1,37 @@
+"""What the `settings:` blocks of all vendors have alike: their form, their addresses, and which secrets are credentials."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from invsync_dagster.platforms.transport import is_loopback
+
+# What webhooks are verified with: it opens nothing at the platform.
+_LISTENED_WITH = frozenset({"webhook_secret_env", "webhook_previous_secret_env", "verification_token_env"})
+
+
+class VendorSettings(BaseModel):
+    """How one channel is reached; secrets are named (in fields that end in `_env`), never written here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def credentials(self) -> dict[str, str]:
+        """Return the environment variables whose values the platform checks when we call it, by their fields."""
+        return {name: value for name, value in self if name.endswith("_env") and value and name not in _LISTENED_WITH}
+
+
+def bare_address(value: str, wanted: str) -> str:
+    """Return an address without the slash at its end; `wanted` says whose it must be, with an example.
+
+    Raises `ValueError` for what would send credentials in the clear or to a half-written address.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"must be {wanted}")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must begin with https:// (plain http:// is for loopback only)")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("must be a bare address, without a user name, '?' or '#'")
+    return value.rstrip("/")
