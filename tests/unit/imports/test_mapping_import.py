@@ -138,6 +138,8 @@ def test_an_item_moves_to_another_location_in_one_file(stock):
 
 def test_locations_that_the_platform_keeps_itself_and_other_items_of_a_sku_count_for_nothing(stock):
     stock.load("sku,quantity\nA,10\nB,4\n")
-    text = f"{PLACES}\nA,shop,a,i1,l1,,\nA,shop,a,i1,l2,excluded,\nA,shop,a,i2,l1,,\nB,shop,b,i3,l1,,\nB,erp,b,i3,l2,,\n"
+    text = (
+        f"{PLACES}\nA,shop,a,i1,l1,,\nA,shop,a,i1,l2,excluded,\nA,shop,a,i2,l1,,\nB,shop,b,i3,l1,,\nB,erp,b,i3,l2,,\n"
+    )
     assert import_file(stock.basis, stock.file(text, "mapping.csv")).state == "applied"
     assert import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a2,i1,l1,,\n", "mapping.csv")).state == "applied"
