@@ -10,23 +10,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, distinct, func, or_, select, update
+from sqlalchemy import Connection, bindparam, distinct, func, or_, select, update
 
 from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.tables import platform_mapping
 
 _M = platform_mapping.c
+
+
+class _Share(NamedTuple):
+    """A listing as far as it has a share in its item's stock."""
+
+    id: int
+    level_id: int
+    platform_item_id: str
+    central_sku: str
+    status: str
+    buffer: int | None
+    percent: int | None
+    percent_before: int
+
+
 _SEVERAL = (
     select(_M.platform_item_id)
     .where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"))
     .group_by(_M.platform_item_id)
     .having(or_(func.count(distinct(_M.level_id)) > 1, func.max(_M.percent_before) > 0))
 )
-_LISTINGS = select(
-    _M.id, _M.level_id, _M.platform_item_id, _M.central_sku, _M.status, _M.buffer, _M.percent, _M.percent_before
-).where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"))
+_LISTINGS = select(*(_M[name] for name in _Share._fields)).where(
+    _M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items")
+)
 _SET = update(platform_mapping).where(_M.id == bindparam("key")).values(percent_before=bindparam("before"))
 
 
@@ -36,18 +51,19 @@ def part(connection: Connection, channel: str, item_ids: Collection[str]) -> Non
     several = list(connection.execute(_SEVERAL, keys).scalars())
     if not several:
         return
-    listings = connection.execute(_LISTINGS, {"of_channel": channel, "items": as_parameter(several)}).all()
-    shares: dict[tuple[str, str], list[Row[Any]]] = defaultdict(list)
+    keys["items"] = as_parameter(several)
+    listings = [_Share(*row) for row in connection.execute(_LISTINGS, keys)]
+    shares: dict[tuple[str, str], list[_Share]] = defaultdict(list)
     for row in listings:
         if row.status not in ("retired", "excluded"):
             shares[row.platform_item_id, row.central_sku].append(row)
     before: dict[int, int] = {}
     for rows in shares.values():
-        if _parted(rows):
-            sum_before = 0
-            for row in sorted(rows, key=lambda one: (one.percent, -one.level_id)):
-                before[row.id] = sum_before
-                sum_before += row.percent
+        percents = _percents(rows)
+        sum_before = 0
+        for row in sorted(rows if percents else [], key=lambda one: (percents[one.id], -one.level_id)):
+            before[row.id] = sum_before
+            sum_before += percents[row.id]
     changed = [
         {"key": row.id, "before": before.get(row.id, 0)}
         for row in listings
@@ -57,12 +73,9 @@ def part(connection: Connection, channel: str, item_ids: Collection[str]) -> Non
         connection.execute(_SET, changed)
 
 
-def _parted(rows: list[Row[Any]]) -> bool:
-    """Tell whether rounding can be shared: each location has one listing with a percent, and all the channel's buffer.
-
-    With buffers of their own the locations part different numbers, whose pieces don't fit together.
-    """
-    levels = {row.level_id for row in rows}
-    if len(levels) != len(rows) or any(row.percent is None or row.buffer is not None for row in rows):
-        return False
-    return sum(row.percent for row in rows) <= 100
+def _percents(rows: list[_Share]) -> dict[int, int]:
+    """Return the percents by listing where rounding can be shared: each location has one listing with a percent, and the
+    channel's buffer. With buffers of their own the locations part different numbers, whose pieces don't fit together."""
+    percents = {row.id: row.percent for row in rows if row.percent is not None and row.buffer is None}
+    together = len(rows) == len(percents) == len({row.level_id for row in rows}) and sum(percents.values()) <= 100
+    return percents if together else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
@@ -16,6 +15,9 @@ from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
+
+# item id, location id, platform SKU, central SKU, percent, status
+_Known = Row[str, str, str, str, int | None, str]
 
 
 def known_channels(connection: Connection) -> set[str]:
@@ -49,10 +51,10 @@ def contradicted(
     return _within_their_stock(file, good, others, bad)
 
 
-def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[Item, Level], list[Row[Any]]]:
+def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[Item, Level], list[_Known]]:
     """Return the listings of the rows' items that the file doesn't name, by item and level."""
     named: set[Identity] = {row.identity for row in rows}
-    found: dict[tuple[Item, Level], list[Row[Any]]] = defaultdict(list)
+    found: dict[tuple[Item, Level], list[_Known]] = defaultdict(list)
     listing = platform_mapping.c
     items: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -75,7 +77,7 @@ def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[It
 
 
 def _within_their_stock(
-    file: str, rows: list[MappingRow], others: dict[tuple[Item, Level], list[Row[Any]]], bad: list[Rejection]
+    file: str, rows: list[MappingRow], others: dict[tuple[Item, Level], list[_Known]], bad: list[Rejection]
 ) -> tuple[list[MappingRow], list[Rejection]]:
     """Part off the rows of an item that is at several locations of a channel with more than 100 % of its stock in all:
     the shop adds its locations up. A level of several listings shows the least of them."""

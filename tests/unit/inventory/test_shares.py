@@ -18,11 +18,8 @@ from tests.unit.inventory.stock import SHOP, START, Stock
 BY = {"actor": "test", "reason": "test", "now": START}
 
 
-def at_locations(*percents: int | None, **rules: int) -> list[Listing]:
-    return [
-        Listing(SHOP, "A", "item", f"place-{number}", percent=percent, **rules)
-        for number, percent in enumerate(percents)
-    ]
+def at_locations(*percents: int) -> list[Listing]:
+    return [Listing(SHOP, "A", "item", f"place-{number}", percent=percent) for number, percent in enumerate(percents)]
 
 
 def shown(stock: Stock) -> list[int]:
