@@ -129,6 +129,7 @@ def _figures(report: FullSyncReport) -> dict[str, int | float]:
         "dagster/partition_row_count": report.levels,
         "levels": report.levels,
         "equal": report.equal,
+        "in_bulk": report.in_bulk,
         "drift": report.drift,
         "drift_share": round(report.drift / report.levels, 5) if report.levels else 0.0,
         "uncertain": report.uncertain,

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
-from invsync_dagster.inventory.tables import NOTHING_KNOWN, inventory_levels, is_change
+from invsync_dagster.inventory.tables import inventory_levels, is_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def oldest_changes(
         level.central_sku,
         level.item_id,
         level.location_id,
-        func.nullif(level.effective_quantity, NOTHING_KNOWN),
+        case((level.effective_quantity >= 0, level.effective_quantity)),
         level.desired,
         func.coalesce(level.uncertain, ""),
         level.out_of_step_since,

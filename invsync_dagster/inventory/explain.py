@@ -206,6 +206,7 @@ def _rule_steps(stock: Row[Any], listing: _Part, level: _Part, channel: _Part) -
         active=stock.status == "active",
         acknowledged=level.acknowledged_quantity,
         low_stock=channel.low_stock,
+        percent_before=listing.percent_before,
     )
     whose = [f"{name} is the listing's own" for name in names if own[name] is not None]
     steps = [f"available {trace.available}", *(f"{step.rule}: {step.result}" for step in trace.steps), *whose]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory import breaker, levels
+from invsync_dagster.inventory import breaker, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import chunks
@@ -227,6 +227,7 @@ def _set(
             .values(changed | {"rules_revision": revision, "updated_at": now})
         )
     touched = set(level_ids.values()) | {row["level_id"] for row, _ in changes}
+    shares.part(connection, channel, {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes})
     skus, review = _join(connection, touched, revision, now)
     result.review += review
     levels.recompute(connection, skus, now)
@@ -361,6 +362,9 @@ def _change_status(
         ),
         [{"key": row["id"]} for row in rows],
     )
+    for channel in {row["platform_name"] for row in rows}:
+        items = {row["platform_item_id"] for row in rows if row["platform_name"] == channel}
+        shares.part(connection, channel, items)
     skus, _ = _join(connection, {row["level_id"] for row in rows}, revision, now)
     levels.recompute(connection, skus, now)
     return revision

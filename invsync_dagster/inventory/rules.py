@@ -69,12 +69,13 @@ def desired(
     active: bool = True,
     acknowledged: int | None = None,
     low_stock: int = LOW_STOCK,
+    percent_before: int = 0,
 ) -> tuple[int, Trace]:
     """Apply the rules of one listing to `available` units (may be negative).
 
     Order: below 0 shows 0, buffer, percent (rounded down), maximum, minimum (below it 0), inactive SKU, dead band. The
     dead band keeps `acknowledged` if the result is at most `dead_band` away from it, neither is low or 0, and it is not
-    more than available.
+    more than available. `percent_before`: what the item's locations before this one have (`inventory/shares.py`).
     """
     steps = []
     shelf = max(0, available)
@@ -85,7 +86,7 @@ def desired(
         result = max(0, result - rules.buffer)
         steps.append(Step(f"buffer {rules.buffer}", result))
     if rules.percent != 100:
-        result = result * rules.percent // 100
+        result = result * (percent_before + rules.percent) // 100 - result * percent_before // 100
         steps.append(Step(f"percent {rules.percent}", result))
     if rules.maximum is not None and result > rules.maximum:
         result = rules.maximum
@@ -153,6 +154,7 @@ class RuleColumns:
     minimum: ColumnElement[int]
     maximum: ColumnElement[int]
     dead_band: ColumnElement[int]
+    percent_before: ColumnElement[int]
 
     @classmethod
     def of(cls, listing: Any, channel: Any) -> RuleColumns:
@@ -163,13 +165,16 @@ class RuleColumns:
             minimum=func.coalesce(listing.minimum, channel.minimum),
             maximum=func.coalesce(listing.maximum, channel.maximum, NO_MAXIMUM),
             dead_band=func.coalesce(listing.dead_band, channel.dead_band),
+            percent_before=listing.percent_before,
         )
 
 
 def result_sql(available: ColumnElement[int], rules: RuleColumns, active: ColumnElement[bool]) -> ColumnElement[int]:
     """Return `desired` without its dead band as one SQL expression."""
     after_buffer = greatest(greatest(available, 0) - rules.buffer, 0)
-    capped = least(after_buffer * rules.percent // 100, rules.maximum)
+    before = rules.percent_before
+    share = after_buffer * (before + rules.percent) // 100 - after_buffer * before // 100
+    capped = least(share, rules.maximum)
     return case((and_(active, capped >= rules.minimum), capped), else_=0)
 
 

@@ -25,11 +25,15 @@ class LevelReference:
 
 @dataclass(frozen=True, slots=True)
 class WriteRow:
-    """An absolute quantity for one level; `expected` is the compare-and-set value, None where it is not known."""
+    """An absolute quantity for one level; `expected` is the compare-and-set value, None where it is not known.
+
+    `absent`: the level was read and isn't there yet (`Reading.absent`), so this write makes it.
+    """
 
     level: LevelReference
     quantity: int
     expected: int | None = None
+    absent: bool = False
 
 
 # The most that Shopify and the ERP's contract take as a quantity; other platforms say nothing.
@@ -97,6 +101,11 @@ class Reading:
     problem: Outcome | None = None
     variant_id: str = ""
     platform_sku: str = ""
+
+    @property
+    def absent(self) -> bool:
+        """Whether the level isn't there yet and a write would make it: its problem says RETRY."""
+        return self.quantity is None and self.problem is not None and self.problem.recovery is Recovery.RETRY
 
     def __post_init__(self) -> None:
         if self.quantity is not None and abs(self.quantity) > MAX_QUANTITY:
@@ -254,6 +263,55 @@ class BulkLane(Protocol):
 
     def submitted(self, handle: str) -> BulkReport:
         """Tell where a submission stands. Raises `PlatformError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReadLimits:
+    """How all levels are read at once: worth it from `least` levels on (0: never), looked at every `check_every` seconds
+    at `cost` points a call; one that isn't there after `patience` seconds is given up."""
+
+    least: int
+    check_every: float
+    patience: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReading:
+    """Where a reading of all levels stands. DONE: `address` is where its numbers are, "" if there are none. LOST: there
+    will be none. `message` says what went wrong; a reading that broke off may still have the numbers of a part."""
+
+    state: BulkState
+    address: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkNumbers:
+    """A piece of what was read: the number of each level that shows one; `cursor` is "" on the last piece."""
+
+    numbers: Mapping[LevelReference, int]
+    cursor: str = ""
+
+
+@runtime_checkable
+class BulkReader(Protocol):
+    """A platform that reads all of a channel's levels in its own time. Nothing follows from a level that isn't in it."""
+
+    @property
+    def bulk_read(self) -> BulkReadLimits: ...
+
+    def read_all(self) -> Outcome:
+        """Ask for all levels' numbers: ACCEPTED with the handle to ask with, else nothing comes of it."""
+        ...
+
+    def reading_of_all(self, handle: str) -> BulkReading:
+        """Tell where such a reading stands. Raises `PlatformError`."""
+        ...
+
+    def numbers_read(self, address: str, cursor: str = "") -> BulkNumbers:
+        """Fetch a piece of its numbers. Raises `PlatformError`."""
         ...
 
 

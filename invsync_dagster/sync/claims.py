@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import channels, inventory_levels, is_change
+from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, is_change
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.levels import Doubt
@@ -47,6 +47,7 @@ class Claim(NamedTuple):
     ledger_sequence: int
     rules_revision: int
     out_of_step_since: datetime | None
+    absent: bool
 
 
 def _goes_at_once(settles_first: bool) -> ColumnElement[bool]:
@@ -260,9 +261,11 @@ def _claim(
         known = expected if uncertain is not None else effective
         compare = known if known is not None and known >= 0 else None
         reference = LevelReference(item_id, location_id)
-        claims.append(
-            Claim(level_id, sku, reference, desired, compare, attempt, touched, expected, sequence, revision, since)
+        absent = uncertain is None and effective == NOT_THERE
+        claim = Claim(
+            level_id, sku, reference, desired, compare, attempt, touched, expected, sequence, revision, since, absent
         )
+        claims.append(claim)
     return sorted(claims, key=attrgetter("quantity", "level_id"))
 
 

@@ -58,11 +58,13 @@ class Adoptable:
     difference: Difference
 
 
-def likely_cause(state: LevelState, observed: int) -> tuple[Cause, str]:
+def likely_cause(state: LevelState, observed: int | None) -> tuple[Cause, str]:
     """Return the likely cause of a reading that differs from what is acknowledged, and the words for it."""
     acknowledged = state.acknowledged_quantity
     if acknowledged is None:
         return Cause.NEVER_WRITTEN, "never acknowledged by us"
+    if observed is None:
+        return Cause.FOREIGN_EDIT, "it is not there any more: somebody took it off the location"
     if state.failures:
         return Cause.FAILED_ROW, f"our last write failed: {state.last_error}"
     if observed < acknowledged:

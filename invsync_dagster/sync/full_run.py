@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync.bulk_reading import ask_for_all
+from invsync_dagster.sync.calls import OutOfTimeError
+from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
 from invsync_dagster.sync.workspace import Workspace
+
+# Pushes go first: where they need all of the budget for longer, the batches begin without a bulk reading.
+LONGEST_WAIT = timedelta(seconds=30)
+
+_log = logging.getLogger(__name__)
 
 
 def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -> Iterator[FullSyncReport]:
@@ -17,6 +28,7 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
     reached. What breaks one batch (not the platform's failures: they stand in its report) is raised once those under way
     are done, and no other is begun. Nor is it where the caller stops listening.
     """
+    _ask_for_all(ws, name, batches, run_id)
     waiting: SimpleQueue[int] = SimpleQueue()
     for batch in batches:
         waiting.put(batch)
@@ -54,3 +66,17 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
         stop.set()
     if broken is not None:
         raise broken
+
+
+def _ask_for_all(ws: Workspace, name: str, batches: Sequence[int], run_id: str) -> None:
+    channel = ws.channel(name)
+    if channel.disabled_reason:
+        return  # each batch says so
+    calls = calls_of(ws, channel, ws.clock.now() + LONGEST_WAIT, background=True)
+    try:
+        ask_for_all(ws, name, batches, calls, run_id=run_id)
+    except OutOfTimeError:
+        _log.warning("%s reads level by level: no call was free within %s to ask for all at once", name, LONGEST_WAIT)
+    except PlatformError as error:
+        # Dead credentials: each batch meets them itself, and its report says so.
+        _log.warning("%s can't be asked for all its levels: %s: %s", name, error.code, error.message)

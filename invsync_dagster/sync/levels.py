@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from invsync_dagster.inventory.bulk import among, as_parameter, update_rows
-from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
 from invsync_dagster.platforms.contract import Limits
 
 # A failed row is tried again after 5 s, 10 s, 20 s … and at most every hour: a wrong row must neither hammer the
@@ -344,6 +344,29 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
         # Where orders can't be listed more often, reading more often is of no use.
         return state._replace(expected=reading, due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
     return settled(state, reading, now)
+
+
+def absent(state: LevelState, basis: ReadingBasis, limits: Limits) -> LevelState:
+    """The platform shows no such level yet, and a write makes it: that is done as any rise, once the reading is valid and
+    the channel's orders are known past it. Until the write's answer nothing is acknowledged."""
+    now = basis.ended
+    state = state._replace(observed_quantity=None, observed_at=now, expected=None)
+    lingering = state.linger_until is not None and state.linger_until > basis.began
+    if state.touched != basis.touched or lingering:
+        return state._replace(due_at=state.linger_until if lingering and state.linger_until else now)
+    if state.desired and not _rise_allowed(state, basis):
+        return state._replace(due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
+    return state._replace(
+        effective_quantity=NOT_THERE,
+        acknowledged_quantity=None,
+        acknowledged_at=None,
+        acknowledged_attempt=None,
+        uncertain=None,
+        uncertain_since=None,
+        linger_until=None,
+        due_at=now,
+        failures=state.failures if state.uncertain == Doubt.COMPARE_AND_SET_REFUSED else 0,
+    )
 
 
 def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:

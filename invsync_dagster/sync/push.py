@@ -18,7 +18,7 @@ from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import Outcome, Result, WriteRow
+from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
@@ -26,6 +26,7 @@ from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
     ONE_CLAIMED,
+    Claim,
     Due,
     claim_reads,
     claim_writes,
@@ -226,7 +227,7 @@ def _write_batch(push: _Push) -> None:
         held = day_limit.waiting(connection, claims, calls.platform.limits, began)
     if not claims:
         return  # another worker was faster
-    rows = [WriteRow(claim.reference, claim.quantity, claim.compare) for claim in claims if claim.level_id not in held]
+    rows = [_row(claim) for claim in claims if claim.level_id not in held]
     answer = calls.platform.write(rows, key=token)
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
     sent = iter(answer.outcomes)
@@ -275,7 +276,7 @@ def _read_batch(push: _Push) -> None:
             raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(claims)))
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, answer.readings, strict=True)
-        if any(reading.quantity is not None and reading.quantity < claim.quantity for claim, reading in pairs):
+        if any(claim.quantity > (reading.quantity or 0) for claim, reading in pairs if _may_rise(reading)):
             _poll(push)
     except (PlatformError, OutOfTimeError) as error:
         with write_transaction(ws.engine, push.channel.name) as connection:
@@ -286,6 +287,14 @@ def _read_batch(push: _Push) -> None:
         raise
     with write_transaction(ws.engine, push.channel.name) as connection:
         record_readings(connection, attempted, claims, answer.readings, push.orders_known_until, limits, push.report)
+
+
+def _row(claim: Claim) -> WriteRow:
+    return WriteRow(claim.reference, claim.quantity, claim.compare, claim.absent)
+
+
+def _may_rise(reading: Reading) -> bool:
+    return reading.quantity is not None or reading.absent
 
 
 def _finish(push: _Push, began: datetime) -> None:

@@ -16,11 +16,12 @@ from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import send_to_review
-from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.differences import (
     Adoptable,
@@ -39,6 +40,9 @@ from invsync_dagster.sync.workspace import Workspace
 # Readings that one transaction takes: a commit a call of 100 was most of what a comparison cost.
 LEVELS_COMPARED_AT_ONCE = 2_000
 
+# While a reading of all is under way it is looked for so often: what it clears need not be read.
+LEVELS_BETWEEN_LOOKS = 500
+
 NOT_DONE = "not done: the batch did not come to its end"
 
 LONGEST_BATCH = timedelta(minutes=30)
@@ -52,6 +56,7 @@ class FullSyncReport:
     batch: int
     levels: int = 0
     equal: int = 0
+    in_bulk: int = 0  # of the equal ones, those that the run's bulk reading cleared
     drift: int = 0
     uncertain: int = 0
     missing: int = 0
@@ -100,7 +105,15 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
         query = select(level.id).where(in_batch, level.pushable.is_(True)).order_by(*oldest)
         ids = list(connection.execute(query).scalars())
     try:
-        for some in chunks(ids, LEVELS_COMPARED_AT_ONCE):
+        in_bulk = BulkLook(ws, name, calls, run_id)
+        while ids:
+            in_bulk.look()
+            size = LEVELS_BETWEEN_LOOKS if in_bulk.open else LEVELS_COMPARED_AT_ONCE
+            cleared = in_bulk.cleared(ids[:size])
+            some, ids = [level_id for level_id in ids[:size] if level_id not in cleared], ids[size:]
+            report.levels += len(cleared)
+            report.equal += len(cleared)
+            report.in_bulk += len(cleared)
             reads: list[_Read] = []
             with ws.engine.connect() as connection:
                 found = {row.id: row for row in connection.execute(_PLACES, {"ids": as_parameter(some)})}
@@ -241,7 +254,7 @@ def _record(
     for state in levels.load(connection, list(readings)).values():
         reading = readings[state.id]
         report.levels += 1
-        if reading.quantity is None:
+        if reading.quantity is None and not reading.absent:
             report.missing += 1
             report.unknown += is_unknown(reading.problem)
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
@@ -256,8 +269,11 @@ def _record(
             report.uncertain += 1
             report.to_repair.add(state.central_sku)
             basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
-            seen = levels.settle(state, reading.quantity, basis, limits)
+            shown = reading.quantity
+            seen = levels.absent(state, basis, limits) if shown is None else levels.settle(state, shown, basis, limits)
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(seen, basis)))
+        elif reading.absent and state.effective_quantity == NOT_THERE:
+            pass  # known: the next push makes it
         elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):
             report.drift += 1
             cause, words = likely_cause(state, reading.quantity)
@@ -267,7 +283,9 @@ def _record(
             if policy == "repair":
                 report.to_repair.add(state.central_sku)
                 seen = seen._replace(uncertain=Doubt.DRIFT, uncertain_since=now, expected=reading.quantity, due_at=now)
-            elif policy == "adopt":
+            elif policy == "adopt" and reading.quantity is None:
+                found.done = "reported: it isn't there, which tells of no number"
+            elif policy == "adopt" and reading.quantity is not None:
                 report.to_adopt.append(
                     Adoptable(
                         state.id,

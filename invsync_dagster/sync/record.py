@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal, se
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.listings import send_to_review
-from invsync_dagster.inventory.tables import inventory_levels, sync_logs
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sync import asynchronous, levels
@@ -246,13 +246,16 @@ def record_readings(
         if state.claim != READ + attempted.token:
             continue
         problem = reading.problem
-        if reading.quantity is None:
+        basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until)
+        if reading.absent:
+            after.append(levels.absent(state, basis, limits))
+            reason = settled_how(after[-1], basis)
+        elif reading.quantity is None:
             reason = f"{problem.code}: {problem.message}" if problem else "the platform shows no number"
             after.append(levels.failed(state, reason, now, 0.0))
             reviews.append((claim.level_id, reason))
             report.review += 1
         else:
-            basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until)
             new = levels.settle(state, reading.quantity, basis, limits)
             after.append(new)
             report.settled += new.uncertain is None
@@ -269,6 +272,8 @@ def settled_how(new: LevelState, basis: ReadingBasis) -> str:
     """Say in a word what a reading made of a level, for the log."""
     if new.uncertain is not None:
         return f"still uncertain: {new.uncertain}"
+    if new.effective_quantity == NOT_THERE:
+        return "not there yet: the next write makes it"
     if new.effective_quantity < new.desired and not basis.orders_known:
         return "settled at the bound: it may rise though the channel's orders are not known past this reading"
     return "settled"

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.contract import BulkReader, BulkState, LevelReference, Result, WriteRow
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.shopify import documents
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
@@ -88,7 +88,7 @@ class ShopifyHarness:
 
 
 class GrantedHarness(ShopifyHarness):
-    """The same by the client-credentials grant; its first token is given already."""
+    """The same by the client-credentials grant, its first token given already, where unstocked items are activated."""
 
     secrets: tuple[str, ...] = (SECRET, OLD_SECRET, "shpat_granted_00000001")
 
@@ -97,6 +97,7 @@ class GrantedHarness(ShopifyHarness):
         self.shop.access_token, self.shop.grants.client_id = "", "0123456789abcdef"
         vendor = VENDORS["shopify"]
         given = {"shop_url": "https://sandbox.myshopify.com", "client_id_env": "I", "webhook_secret_env": "S"}
+        given["unstocked"] = "activate"
         secrets = {"client_id_env": "0123456789abcdef", "webhook_secret_env": SECRET}
         settings = vendor.settings.model_validate(given)
         self.platform = vendor.connect(settings, secrets, {}, self.wire, self.clock)
@@ -112,6 +113,31 @@ class TestShopifyByClientCredentials(PlatformContract):
     @pytest.fixture
     def harness(self) -> Harness:
         return GrantedHarness()
+
+    def test_a_level_that_is_not_there_yet_is_read_as_absent_and_made_by_its_write(
+        self, harness: GrantedHarness
+    ) -> None:
+        there, other = harness.make_level(5), harness.shop.add_location()
+        absent = LevelReference(there.item_id, other)
+        (reading,) = harness.platform.read([absent]).readings
+        assert (reading.absent, reading.quantity) == (True, None)
+        rows = [WriteRow(absent, 3, absent=True), WriteRow(there, 4)]
+        outcomes = harness.platform.write(rows, key="key-1").outcomes
+        assert [one.result for one in outcomes] == [Result.ACKNOWLEDGED] * 2
+        assert (harness.book(absent), harness.book(there)) == (3, 4)
+
+    def test_all_levels_are_read_in_bulk_by_a_handle_that_another_client_may_ask_with(
+        self, harness: GrantedHarness
+    ) -> None:
+        shown = {harness.make_level(quantity): quantity for quantity in (5, 0, 9)}
+        platform = harness.platform
+        assert isinstance(platform, BulkReader)
+        started = platform.read_all()
+        assert started.result is Result.ACCEPTED
+        assert platform.reading_of_all(started.handle).state is BulkState.OPEN
+        harness.clock.advance(harness.shop.bulk.seconds)
+        done = platform.reading_of_all(started.handle)
+        assert (done.state, platform.numbers_read(done.address).numbers) == (BulkState.DONE, shown)
 
 
 class TestShopify(PlatformContract):

@@ -18,15 +18,15 @@ def written_key(request: Request) -> str | None:
         return ""
     if request.url.endswith("/stock") and request.method == "POST":
         return next(value for name, value in request.headers.items() if name.lower() == "idempotency-key")
-    if b"inventorySetQuantities" in request.body:
-        return str(json.loads(request.body)["variables"]["key"])
+    if b"inventorySetQuantities" in request.body or b"inventoryActivate" in request.body:
+        return str(json.loads(request.body)["variables"].get("key", ""))
     return None
 
 
 def written_compare(request: Request, item: str) -> int | None:
     """Return the compare-and-set value of one row of a writing request to a shop."""
-    rows = json.loads(request.body)["variables"]["input"]["quantities"]
-    return next(row["changeFromQuantity"] for row in rows if row["inventoryItemId"] == item)
+    rows = json.loads(request.body)["variables"].get("input", {"quantities": []})["quantities"]
+    return next((row["changeFromQuantity"] for row in rows if row["inventoryItemId"] == item), None)
 
 
 def written_rows(request: Request) -> dict[str, int]:
@@ -45,4 +45,7 @@ def written_rows(request: Request) -> dict[str, int]:
         return {str(row["id"]): row["stock_quantity"] for row in body["update"]}
     if "updates" in body:
         return {row["sku"]: row["available_quantity"] for row in body["updates"]}
-    return {row["inventoryItemId"]: row["quantity"] for row in body["variables"]["input"]["quantities"]}
+    given = body["variables"]
+    stocked = {given[f"item{n}"]: given[f"available{n}"] for n in range(body["query"].count("inventoryActivate("))}
+    rows = given["input"]["quantities"] if "input" in given else []
+    return stocked | {row["inventoryItemId"]: row["quantity"] for row in rows}

@@ -239,9 +239,9 @@ def test_the_credentials_are_what_the_platform_checks_when_it_is_called() -> Non
         ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"): EbaySettings(
             **ebay, webhook_url="https://sync.example.com/ebay"
         ),
-        ("TOKEN",): ShopifySettings(**address, **hooks, access_token_env="TOKEN"),
+        ("TOKEN",): ShopifySettings.model_validate(address | hooks | {"access_token_env": "TOKEN"}),
         # The client secret that signs webhooks is what tokens are asked for with.
-        ("CLIENT", "HOOK"): ShopifySettings(**address, **hooks, client_id_env="CLIENT"),
+        ("CLIENT", "HOOK"): ShopifySettings.model_validate(address | hooks | {"client_id_env": "CLIENT"}),
     }
     for variables, each in settings.items():
         channel = Channel(name="shop", platform="any", environment="sandbox", settings=each)

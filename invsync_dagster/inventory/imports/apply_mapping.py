@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.mapping_file import Identity, Level, MappingRow, two_skus
+from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
 from invsync_dagster.inventory.imports.reading import MAPPING
 from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
+
+# item id, location id, platform SKU, central SKU, percent, status
+_Known = Row[str, str, str, str, int | None, str]
 
 
 def known_channels(connection: Connection) -> set[str]:
@@ -32,9 +35,26 @@ def known_skus(connection: Connection, skus: Collection[str]) -> set[str]:
 def contradicted(
     connection: Connection, file: str, rows: Sequence[MappingRow]
 ) -> tuple[list[MappingRow], list[Rejection]]:
-    """Part off the rows whose level has another SKU by a listing that the file doesn't name."""
+    """Part off the rows whose level has another SKU by a listing that the file doesn't name, and those of items that
+    would show more than their stock at several locations."""
+    others = _others(connection, rows)
+    owners = {level: one.central_sku for (_, level), some in others.items() for one in some}
+    good: list[MappingRow] = []
+    bad: list[Rejection] = []
+    for row in rows:
+        # A row that retires its listing leaves the level to the others.
+        owner = owners.get(row.level, row.central_sku)
+        if row.status == "retired" or owner == row.central_sku:
+            good.append(row)
+        else:
+            bad.append(two_skus(file, row, f"another listing maps it to '{owner}'"))
+    return _within_their_stock(file, good, others, bad)
+
+
+def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[Item, Level], list[_Known]]:
+    """Return the listings of the rows' items that the file doesn't name, by item and level."""
     named: set[Identity] = {row.identity for row in rows}
-    others: dict[Level, str] = {}
+    found: dict[tuple[Item, Level], list[_Known]] = defaultdict(list)
     listing = platform_mapping.c
     items: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -42,18 +62,46 @@ def contradicted(
     for channel, item_ids in items.items():
         for part in chunks(item_ids):
             query = select(
-                listing.platform_item_id, listing.platform_location_id, listing.platform_sku, listing.central_sku
+                listing.platform_item_id,
+                listing.platform_location_id,
+                listing.platform_sku,
+                listing.central_sku,
+                listing.percent,
+                listing.status,
             ).where(listing.platform_name == channel, listing.platform_item_id.in_(part), listing.status != "retired")
-            for item_id, location_id, platform_sku, sku in connection.execute(query):
-                if (channel, item_id, location_id, platform_sku) not in named:
-                    others[channel, item_id, location_id] = sku
-    good: list[MappingRow] = []
-    bad: list[MappingRow] = []
+            for one in connection.execute(query):
+                level = (channel, one.platform_item_id, one.platform_location_id)
+                if (*level, one.platform_sku) not in named:
+                    found[(*level[:2], one.central_sku), level].append(one)
+    return found
+
+
+def _within_their_stock(
+    file: str, rows: list[MappingRow], others: dict[tuple[Item, Level], list[_Known]], bad: list[Rejection]
+) -> tuple[list[MappingRow], list[Rejection]]:
+    """Part off the rows of an item that is at several locations of a channel with more than 100 % of its stock in all:
+    the shop adds its locations up. A level of several listings shows the least of them."""
+    shares: dict[Item, dict[Level, int]] = defaultdict(dict)
+
+    def count(item: Item, level: Level, percent: int | None) -> None:
+        own = 100 if percent is None else percent
+        shares[item][level] = min(own, shares[item].get(level, own))
+
     for row in rows:
-        # A row that retires its listing leaves the level to the others.
-        fits = row.status == "retired" or others.get(row.level, row.central_sku) == row.central_sku
-        (good if fits else bad).append(row)
-    return good, [two_skus(file, row, f"another listing maps it to '{others[row.level]}'") for row in bad]
+        if row.status not in ("retired", "excluded"):
+            count(row.item, row.level, row.percent)
+    for (item, level), some in others.items():
+        for one in some:
+            if one.status != "excluded" and item in shares:
+                count(item, level, one.percent)
+    too_much = {item: levels for item, levels in shares.items() if len(levels) > 1 and sum(levels.values()) > 100}
+    good: list[MappingRow] = []
+    for row in rows:
+        if row.status in ("retired", "excluded") or row.item not in too_much:
+            good.append(row)
+        else:
+            bad.append(shown_twice(file, row, too_much[row.item]))
+    return good, bad
 
 
 def apply_mapping(connection: Connection, rows: Sequence[MappingRow], basis: Basis, import_id: str) -> Preview:

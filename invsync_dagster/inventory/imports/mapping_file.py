@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from invsync_dagster.inventory.imports import fields
@@ -14,6 +14,7 @@ STATUSES: tuple[Status, ...] = ("active", "paused", "excluded", "retired")
 RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 Level = tuple[str, str, str]  # channel, item id, location id
+Item = tuple[str, str, str]  # channel, item id, central SKU: what may be at several locations
 Identity = tuple[str, str, str, str]  # a level and the platform's SKU: what makes a listing
 
 
@@ -38,6 +39,10 @@ class MappingRow:
     @property
     def level(self) -> Level:
         return (self.channel, self.item_id, self.location_id)
+
+    @property
+    def item(self) -> Item:
+        return (self.channel, self.item_id, self.central_sku)
 
     @property
     def identity(self) -> Identity:
@@ -131,6 +136,14 @@ def two_skus(file: str, row: MappingRow, where: str) -> Rejection:
     """The rejection of a row whose level has another SKU elsewhere."""
     mend = "a level holds one number, so give it one SKU"
     return Rejection(file, row.line, "central_sku", row.central_sku, f"one level is mapped to two SKUs ({where})", mend)
+
+
+def shown_twice(file: str, row: MappingRow, shares: Mapping[Level, int]) -> Rejection:
+    """The rejection of a row whose item would show more than its stock at `shares` (percent of it) of its locations."""
+    parts = " and ".join(f"{share} % at {location}" for (_, _, location), share in sorted(shares.items()))
+    reason = f"the channel adds its locations up, and this item would show {parts}: more than there is"
+    mend = "give each of its locations a percent, together at most 100, or retire all but one"
+    return Rejection(file, row.line, "platform_location_id", row.location_id, reason, mend)
 
 
 def _twice(file: str, row: MappingRow, reason: str, mend: str) -> Rejection:

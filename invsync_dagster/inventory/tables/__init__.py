@@ -11,7 +11,9 @@ look-ups.
 from __future__ import annotations
 
 from invsync_dagster.inventory.tables.channels import (
+    NOT_THERE,
     NOTHING_KNOWN,
+    bulk_readings,
     bulk_submissions,
     channels,
     inventory_levels,
@@ -33,7 +35,9 @@ from invsync_dagster.inventory.tables.stock import (
 
 __all__ = [
     "NOTHING_KNOWN",
+    "NOT_THERE",
     "UtcDateTime",
+    "bulk_readings",
     "bulk_submissions",
     "central_inventory",
     "channels",

@@ -72,6 +72,7 @@ platform_mapping = Table(
     Column("status_reason", Text, nullable=False, default=""),
     Column("buffer", BigInteger),  # NULL: the channel's rule holds
     Column("percent", BigInteger),
+    Column("percent_before", BigInteger, nullable=False, default=0),  # see inventory/shares.py
     Column("minimum", BigInteger),
     Column("maximum", BigInteger),
     Column("dead_band", BigInteger),
@@ -86,7 +87,10 @@ platform_mapping = Table(
     Index("ix_platform_mapping_platform_sku", "platform_name", "platform_sku"),
 )
 
-NOTHING_KNOWN = -1  # of `effective_quantity`: no number of ours was ever acknowledged or accepted
+# Of `effective_quantity`: no number of ours was ever acknowledged or accepted; the channel has no such level yet, and the next
+# write makes it.
+NOTHING_KNOWN = -1
+NOT_THERE = -2
 
 # One row a level. Every number stands beside its basis (ledger sequence, rules revision) and time.
 #   shared               whether several listings point at it
@@ -218,6 +222,18 @@ bulk_submissions = Table(
     Column("submitted_at", UtcDateTime, nullable=False),
     Column("check_after", UtcDateTime, nullable=False),
     Column("run_id", Text, nullable=False, default=""),
+)
+
+# The reading of all levels that a channel's latest full run asked for in bulk, if it did; `state` as `BulkState` says.
+bulk_readings = Table(
+    "bulk_readings",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("handle", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("check_after", UtcDateTime, nullable=False),
 )
 
 rate_limits = Table(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
-    MAX_QUANTITY,
     Budget,
+    BulkNumbers,
+    BulkReading,
+    BulkReadLimits,
     LevelReference,
     Limits,
     ListingsPage,
@@ -29,15 +30,14 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import mapping, objects, text, understanding
-from invsync_dagster.platforms.shopify import documents, errors
+from invsync_dagster.platforms.shopify import bulk_reading, documents, errors, writes
 from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.shopify.tokens import Tokens
+from invsync_dagster.platforms.shopify.writes import well_formed
 from invsync_dagster.platforms.transport import Request, Transport
 
-_ITEM = re.compile(r"gid://shopify/InventoryItem/[0-9]{1,20}")
-_LOCATION = re.compile(r"gid://shopify/Location/[0-9]{1,20}")
 _SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
 
 
@@ -50,6 +50,8 @@ class ShopifyPlatform:
     def __init__(self, settings: ShopifySettings, tokens: Tokens, limits: Limits, transport: Transport) -> None:
         self._url = f"{settings.shop_url}/admin/api/{settings.api_version}/graphql.json"
         self._shop = settings.shop_url
+        self._bulk_read_from = settings.bulk_read_from
+        self._activates = settings.unstocked == "activate"
         self._tokens = tokens
         self._limits = limits
         self._transport = transport
@@ -65,63 +67,26 @@ class ShopifyPlatform:
         """Set `available` of up to `limits.write_batch` levels in one adjustment group. Raises `ValueError` above it.
 
         Rows that would make Shopify refuse the whole call whatever the others are (two for one level, a malformed id,
-        a quantity that is none) are answered without being sent.
+        a quantity that is none) are answered without being sent. Where the channel's setting says so, an absent row's
+        item is stocked at its location in the same call, so many at once as one call takes.
         """
         if len(rows) > self._limits.write_batch:
             raise ValueError(f"at most {self._limits.write_batch} rows a call, not {len(rows)}")
-        times = Counter(row.level for row in rows)
-        outcomes: list[Outcome | None] = [_refused_unsent(row, times[row.level]) for row in rows]
-        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        budget = None
-        if sent:
-            answers, budget = self._set([rows[index] for index in sent], key)
-            for index, answer in zip(sent, answers, strict=True):
-                outcomes[index] = answer
-        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None), budget)
-
-    def _set(self, rows: Sequence[WriteRow], key: str) -> tuple[tuple[Outcome, ...], Budget | None]:
-        variables = {
-            "key": key,
-            "input": {
-                "name": "available",
-                "reason": "correction",
-                "referenceDocumentUri": f"gid://invsync/Push/{key}",
-                "quantities": [
-                    {
-                        "inventoryItemId": row.level.item_id,
-                        "locationId": row.level.location_id,
-                        "quantity": row.quantity,
-                        # The key must be there even where we have nothing to compare with (2026-04).
-                        "changeFromQuantity": row.expected,
-                    }
-                    for row in rows
-                ],
-            },
-        }
+        writing = writes.writing(rows, key, activates=self._activates)
+        if len(writing.decided) == len(rows):
+            return WriteAnswer(tuple(writing.decided.values()))
         try:
-            data, budget = self._call(documents.SET_QUANTITIES, variables, writing=True)
+            data, budget = self._call(writing.document(), writing.variables(), writing=True)
         except PlatformError as error:
-            return outcomes_of_failure(error, len(rows)), None
-        payload = data.get("inventorySetQuantities")
-        user_errors = payload.get("userErrors") if isinstance(payload, dict) else None
-        if not isinstance(payload, dict) or not isinstance(user_errors, list):
-            return _doubtful("malformed_answer", "the answer says nothing about the write", len(rows)), budget
-        group = payload.get("inventoryAdjustmentGroup")
-        if user_errors:
-            refused = errors.outcomes_of_user_errors(
-                user_errors, len(rows), partly_done=group is not None, secrets=self._tokens.secrets
-            )
-            return refused, budget
-        if group is None:
-            # Seen in the field without an error; whether nothing had to change or nothing was done, a reading tells.
-            return _doubtful("no_confirmation", "the answer shows no adjustment", len(rows)), budget
-        return (Outcome(Result.ACKNOWLEDGED),) * len(rows), budget
+            return WriteAnswer(writing.failed(error))
+        outcomes = writing.outcomes(data, activates=self._activates, secrets=self._tokens.secrets)
+        return WriteAnswer(outcomes, budget)
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
         """Read `available` of up to `limits.read_batch` levels. Raises `ValueError` above it, `PlatformError`."""
         if len(levels) > self._limits.read_batch:
             raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
-        wanted = dict.fromkeys(level for level in levels if _well_formed(level))
+        wanted = dict.fromkeys(level for level in levels if well_formed(level))
         groups: dict[str, list[str]] = {}
         for level in wanted:
             groups.setdefault(level.location_id, []).append(level.item_id)
@@ -135,9 +100,47 @@ class ShopifyPlatform:
             with understanding():
                 for number, location in enumerate(groups):
                     for node in _found_nodes(data, f"at{number}"):
-                        reading = _reading(node, location)
+                        reading = self._reading(node, location)
                         found[reading.level] = reading
         return ReadAnswer(tuple(found.get(level) or _not_found(level) for level in levels), budget)
+
+    def _reading(self, node: Mapping[str, Any], location: str) -> Reading:
+        level = LevelReference(text(node, "id"), location)
+        variant, sku = node.get("variant"), node.get("sku")
+        variant_id = text(variant, "id") if isinstance(variant, Mapping) else ""
+        platform_sku = sku if isinstance(sku, str) else ""
+        quantity, problem = None, None
+        if node.get("tracked") is False:
+            problem = _review("untracked", "Shopify doesn't track this item's stock")
+        elif node.get("inventoryLevel") is None:
+            problem = _review("not_stocked", "the item is not stocked at this location")
+            if self._activates:
+                problem = replace(problem, recovery=Recovery.RETRY)
+        else:
+            quantity = _available(mapping(node, "inventoryLevel"))
+        return Reading(level, quantity, problem, variant_id, platform_sku)
+
+    @property
+    def bulk_read(self) -> BulkReadLimits:
+        return bulk_reading.limits_from(self._bulk_read_from)
+
+    def read_all(self) -> Outcome:
+        """Start the bulk operation that reads all levels; a shop runs few at a time, and refuses more."""
+        try:
+            data, _ = self._call(documents.RUN_IN_BULK, {"query": documents.READ_ALL}, writing=True)
+        except PlatformError as error:
+            return outcomes_of_failure(error, 1)[0]
+        return bulk_reading.outcome_of_start(data)
+
+    def reading_of_all(self, handle: str) -> BulkReading:
+        """Tell where a bulk operation stands. Raises `PlatformError`."""
+        data, _ = self._call(documents.BULK_OPERATION, {"id": handle}, writing=False)
+        with understanding():
+            return bulk_reading.reading_of(data)
+
+    def numbers_read(self, address: str, cursor: str = "") -> BulkNumbers:
+        """Fetch a piece of a bulk operation's file. Raises `PlatformError`."""
+        return bulk_reading.fetch_piece(self._transport, address, cursor, self._limits.request_deadline)
 
     def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
         """List orders updated in [since, until), oldest change first; those with many parts as unclear orders.
@@ -281,53 +284,17 @@ class ShopifyPlatform:
             raise
 
 
-def _doubtful(code: str, words: str, rows: int) -> tuple[Outcome, ...]:
-    return (Outcome(Result.UNKNOWN, Recovery.SETTLE, code, words),) * rows
-
-
-def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
-    if not _well_formed(row.level):
-        words = "the level's ids are not gids of a Shopify inventory item and location"
-        return Outcome(Result.REJECTED, Recovery.REVIEW, "invalid_id", words)
-    if times > 1:
-        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    if row.expected is not None and abs(row.expected) > MAX_QUANTITY:
-        words = f"the expected quantity {row.expected} is out of range"
-        return Outcome(Result.REJECTED, Recovery.SETTLE, "invalid_expected", words)
-    return None
-
-
-def _well_formed(level: LevelReference) -> bool:
-    return bool(_ITEM.fullmatch(level.item_id) and _LOCATION.fullmatch(level.location_id))
-
-
-def _reading(node: Mapping[str, Any], location: str) -> Reading:
-    level = LevelReference(text(node, "id"), location)
-    variant, sku = node.get("variant"), node.get("sku")
-    variant_id = text(variant, "id") if isinstance(variant, Mapping) else ""
-    platform_sku = sku if isinstance(sku, str) else ""
-    if node.get("tracked") is False:
-        return Reading(
-            level, None, _review("untracked", "Shopify doesn't track this item's stock"), variant_id, platform_sku
-        )
-    if node.get("inventoryLevel") is None:
-        return Reading(
-            level, None, _review("not_stocked", "the item is not stocked at this location"), variant_id, platform_sku
-        )
-    for entry in objects(mapping(node, "inventoryLevel"), "quantities"):
-        if entry.get("name") == "available":
-            quantity = entry.get("quantity")
-            # Shopify's own number may be negative: a shop that goes on selling when out of stock.
-            if isinstance(quantity, int) and not isinstance(quantity, bool):
-                return Reading(level, quantity, None, variant_id, platform_sku)
+def _available(level: Mapping[str, Any]) -> int:
+    for entry in objects(level, "quantities"):
+        quantity = entry.get("quantity")
+        # Shopify's own number may be negative: a shop that goes on selling when out of stock.
+        if entry.get("name") == "available" and isinstance(quantity, int) and not isinstance(quantity, bool):
+            return quantity
     raise NotUnderstoodError("the quantity available is missing")
 
 
 def _not_found(level: LevelReference) -> Reading:
-    if not _well_formed(level):
+    if not well_formed(level):
         words = "the level's ids are not gids of a Shopify inventory item and location"
         return Reading(level, None, _review("invalid_id", words))
     return Reading(level, None, _review("not_found", "Shopify has no such inventory item"))

@@ -21,6 +21,8 @@ mutation SetQuantities($input: InventorySetQuantitiesInput!, $key: String!) {
 }
 """
 
+_SET_QUANTITIES_FIELD = SET_QUANTITIES[SET_QUANTITIES.index("\n") + 1 : SET_QUANTITIES.rindex("}")]
+
 LISTINGS_A_PAGE = 25
 LOCATIONS_A_LISTING = 10
 
@@ -42,6 +44,44 @@ query Listings($after: String, $variants: Int!, $locations: Int!) {
     }
     pageInfo { hasNextPage endCursor }
   }
+}
+"""
+
+READ_ALL = """\
+query AllLevels {
+  inventoryItems {
+    edges {
+      node {
+        id
+        inventoryLevels {
+          edges {
+            node {
+              id
+              item { id tracked }
+              location { id }
+              quantities(names: ["available"]) { name quantity }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+"""
+
+# Grouped objects would take Shopify longer, and each level names its item itself.
+RUN_IN_BULK = """\
+mutation RunInBulk($query: String!) {
+  bulkOperationRunQuery(query: $query, groupObjects: false) {
+    bulkOperation { id }
+    userErrors { code field message }
+  }
+}
+"""
+
+BULK_OPERATION = """\
+query BulkOperationState($id: ID!) {
+  bulkOperation(id: $id) { id status errorCode url partialDataUrl }
 }
 """
 
@@ -161,6 +201,26 @@ query RefundLines($id: ID!, $lines: Int!, $after: String) {
   }
 }
 """
+
+
+def activate_levels(levels: int, *, quantities: bool) -> str:
+    """Return the mutation that stocks `levels` items at locations: variables `item0`, `at0`, `available0`, `key0` and so on.
+
+    `quantities`: it sets those of other levels first, as `SET_QUANTITIES` does. Mutations of one call are done in turn.
+    """
+    variables = ["$input: InventorySetQuantitiesInput!, $key: String!"] if quantities else []
+    variables += [f"$item{n}: ID!, $at{n}: ID!, $available{n}: Int!, $key{n}: String!" for n in range(levels)]
+    fields = "".join(
+        f"""\
+  activate{n}: inventoryActivate(inventoryItemId: $item{n}, locationId: $at{n}, available: $available{n})
+    @idempotent(key: $key{n}) {{
+    inventoryLevel {{ id quantities(names: ["available"]) {{ name quantity }} }}
+    userErrors {{ field message }}
+  }}
+"""
+        for n in range(levels)
+    )
+    return f"mutation ActivateLevels({', '.join(variables)}) {{\n{_SET_QUANTITIES_FIELD * quantities}{fields}}}\n"
 
 
 def read_levels(locations: int) -> str:

@@ -104,6 +104,16 @@ def outcomes_of_user_errors(
     return tuple(named.get(row, common) for row in range(rows))
 
 
+def outcome_of_activation(errors: Sequence[Any], secrets: Sequence[str]) -> Outcome:
+    """Say what an item's refused stocking at a location means; its user errors have no code, only a field and words.
+
+    Of `available` Shopify complains where the item is stocked there already: nothing was written, read again.
+    """
+    first = errors[0] if isinstance(errors[0], Mapping) else {}
+    recovery = Recovery.SETTLE if first.get("field") == ["available"] else Recovery.REVIEW
+    return Outcome(Result.REJECTED, recovery, "not_activated", told(str(first.get("message") or ""), secrets))
+
+
 def _of_status(response: Response, doubt: Recovery) -> PlatformError:
     retry_after = retry_after_seconds(response.headers.get("retry-after"))
     if known := _STATUSES.get(response.status):

@@ -17,9 +17,10 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.shopify import sandbox_views as views
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopError
+from invsync_dagster.platforms.shopify.sandbox_bulk import BulkOperations
 from invsync_dagster.platforms.shopify.sandbox_grants import Grants
-from invsync_dagster.platforms.shopify.sandbox_operations import Operations, Refusal, cost_of, objects_in
-from invsync_dagster.platforms.shopify.sandbox_writes import SetQuantities
+from invsync_dagster.platforms.shopify.sandbox_operations import MUTATIONS, Operations, Refusal, cost_of, objects_in
+from invsync_dagster.platforms.shopify.sandbox_writes import Writes
 from invsync_dagster.platforms.transport import Request, Response
 
 __all__ = ["Delivery", "ShopError", "ShopifySandbox"]
@@ -69,8 +70,9 @@ class ShopifySandbox:
         self._points = burst
         self._points_at = clock.now()
         self._books = Books()
-        self._writes = SetQuantities(self._books)
-        self._operations = Operations(self._books, self._writes)
+        self._writes = Writes(self._books)
+        self.bulk = BulkOperations(self._books)
+        self._operations = Operations(self._books, self._writes, self.bulk)
 
     # --- the shop's people -----------------------------------------------------------------------------------------
 
@@ -140,6 +142,14 @@ class ShopifySandbox:
         """Change a level's number by hand, as staff or another app does. Raises `ShopError`."""
         self._books.set_available(_item(level), _location(level), quantity)
 
+    def stock(self, level: LevelReference, quantity: int) -> None:
+        """Stock an item at a location, as staff does. Raises `ShopError`."""
+        self._books.article(_item(level)).available[_location(level)] = quantity
+
+    def unstock(self, level: LevelReference) -> None:
+        """Take an item off a location, as staff does. Raises `ShopError`, `KeyError` if it isn't stocked there."""
+        del self._books.article(_item(level)).available[_location(level)]
+
     def lines(self, order_id: str) -> dict[str, int]:
         """Return the units ordered per line id. Raises `ShopError`."""
         return {str(line.line): line.quantity for line in self._books.order(int(order_id)).lines.values()}
@@ -183,12 +193,18 @@ class ShopifySandbox:
     def dump(self) -> dict[str, Any]:
         """Return the shop's state as JSON values, undelivered webhooks included."""
         waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
-        return {"books": self._books.dump(), "writes": self._writes.dump(), "outgoing": waiting}
+        return {
+            "books": self._books.dump(),
+            "writes": self._writes.dump(),
+            "bulk": self.bulk.dump(),
+            "outgoing": waiting,
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
         self._writes.load(state["writes"])
+        self.bulk.load(state["bulk"])
         self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
 
     # --- the API ---------------------------------------------------------------------------------------------------
@@ -198,6 +214,8 @@ class ShopifySandbox:
         headers = {name.lower(): value for name, value in request.headers.items()}
         if urlsplit(request.url).path.endswith("/admin/oauth/access_token"):
             return self.grants.give(request.body)
+        if (file := self.bulk.file(request, self._clock.now())) is not None:
+            return file
         if request.method != "POST" or not urlsplit(request.url).path.endswith(self._path):
             return _json(404, {"errors": "Not Found"})
         if not self.grants.takes(headers.get("x-shopify-access-token", ""), self.access_token):
@@ -211,6 +229,7 @@ class ShopifySandbox:
             return _json(400, {"errors": {"query": "Required parameter missing or invalid"}})
         if operation is None:
             return _json(200, {"errors": [{"message": "No operation was found"}]})
+        self.bulk.reached_at = request.url.partition("/admin/api/")[0]
         return self._execute(operation.group(1), document, variables)
 
     def _execute(self, operation: str, document: str, variables: Mapping[str, Any]) -> Response:
@@ -232,7 +251,7 @@ class ShopifySandbox:
             errors = [{"message": str(refusal), **extensions}]
             return _json(200, {"errors": errors, "extensions": self._told_cost(cost, None)})
         # Shopify checks what a query may cost at most, and takes what it did cost.
-        actual = cost if operation == "SetQuantities" else min(cost, objects_in(data))
+        actual = cost if operation in MUTATIONS else min(cost, objects_in(data))
         self._points -= actual
         return _json(200, {"data": data, "extensions": self._told_cost(cost, actual)})
 

@@ -11,10 +11,13 @@ from typing import Any
 from invsync_dagster.platforms.shopify import sandbox_views as views
 from invsync_dagster.platforms.shopify.orders import OPEN
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order
-from invsync_dagster.platforms.shopify.sandbox_writes import SetQuantities
+from invsync_dagster.platforms.shopify.sandbox_bulk import BulkOperations
+from invsync_dagster.platforms.shopify.sandbox_writes import Writes
 
 _MOMENT = r"'(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)'"
 _WINDOW = re.compile(f"updated_at:>={_MOMENT} updated_at:<{_MOMENT}")
+_NO_KEY = "The @idempotent directive is required for this mutation but was not provided"
+MUTATIONS = frozenset({"SetQuantities", "ActivateLevels", "RunInBulk"})
 _SCOPES = ("read_products", "write_inventory", "read_locations", "read_orders")
 
 
@@ -29,20 +32,23 @@ class Refusal(Exception):
 class Operations:
     """Runs the operations on the books; `run` raises `Refusal`."""
 
-    def __init__(self, books: Books, writes: SetQuantities) -> None:
+    def __init__(self, books: Books, writes: Writes, bulk: BulkOperations) -> None:
         self._books = books
         self._writes = writes
+        self._bulk = bulk
 
     def run(self, operation: str, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Return the `data` of one operation's answer."""
         match operation:
             case "SetQuantities":
-                if "@idempotent(key: $key)" not in document or not variables.get("key"):
-                    raise Refusal("The @idempotent directive is required for this mutation but was not provided")
-                payload = self._writes.run(variables["input"], variables["key"], now)
-                if isinstance(payload, str):
-                    raise Refusal(payload)
-                return {"inventorySetQuantities": payload}
+                return self._set_quantities(document, variables, now)
+            case "ActivateLevels":
+                data = self._set_quantities(document, variables, now) if "input" in variables else {}
+                return data | self._activate(document, variables, now)
+            case "RunInBulk":
+                return {"bulkOperationRunQuery": self._bulk.run(variables["query"], now)}
+            case "BulkOperationState":
+                return {"bulkOperation": self._bulk.state(variables["id"], now)}
             case "ReadLevels":
                 return self._levels(variables)
             case "Listings":
@@ -59,6 +65,24 @@ class Operations:
             case "CheckAccess":
                 return {"currentAppInstallation": {"accessScopes": [{"handle": scope} for scope in _SCOPES]}}
         raise Refusal(f"The operation {operation} is not one that this stand-in knows")
+
+    def _set_quantities(self, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        if "@idempotent(key: $key)" not in document or not variables.get("key"):
+            raise Refusal(_NO_KEY)
+        payload = self._writes.set_quantities(variables["input"], variables["key"], now)
+        if isinstance(payload, str):
+            raise Refusal(payload)
+        return {"inventorySetQuantities": payload}
+
+    def _activate(self, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        data = {}
+        for number in range(document.count("inventoryActivate(")):
+            if f"@idempotent(key: $key{number})" not in document or not variables.get(f"key{number}"):
+                raise Refusal(_NO_KEY)
+            item, location = variables[f"item{number}"], variables[f"at{number}"]
+            available, key = variables[f"available{number}"], variables[f"key{number}"]
+            data[f"activate{number}"] = self._writes.activate(item, location, available, key, now)
+        return data
 
     def _levels(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -121,8 +145,10 @@ def cost_of(operation: str, variables: Mapping[str, Any]) -> int:
     lines, parts = int(variables.get("lines", 0)), int(variables.get("parts", 0))
     order = 1 + 3 * lines + 2 * parts * (1 + 2 * lines)
     match operation:
-        case "SetQuantities":
+        case "SetQuantities" | "RunInBulk":
             return 10
+        case "ActivateLevels":
+            return 10 * (("input" in variables) + sum(name.startswith("item") for name in variables))
         case "ReadLevels":
             return 4 * sum(len(value) for name, value in variables.items() if name.startswith("ids"))
         case "Listings":

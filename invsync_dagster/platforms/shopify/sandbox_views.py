@@ -35,6 +35,15 @@ def item_node(article: Article, location: int) -> dict[str, Any]:
     }
 
 
+def level_node(article: Article, location: int) -> dict[str, Any]:
+    """Return an InventoryLevel as `activate_levels` selects it."""
+    return {
+        # The number of a level is its own; what follows it names the item.
+        "id": f"{gid('InventoryLevel', location)}?inventory_item_id={article.item}",
+        "quantities": [{"name": "available", "quantity": article.available[location]}],
+    }
+
+
 def variant_node(article: Article, locations: int) -> dict[str, Any]:
     """Return a ProductVariant as `Listings` selects it; each article is a product with one variant."""
     levels = [

@@ -1,4 +1,4 @@
-"""The stand-in's `inventorySetQuantities`: checked as Shopify checks it, all or nothing, once per idempotency key."""
+"""The stand-in's `inventorySetQuantities` and `inventoryActivate`: checked as Shopify does, once per idempotency key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from invsync_dagster.platforms.shopify.sandbox_books import Books
-from invsync_dagster.platforms.shopify.sandbox_views import gid, number_of
+from invsync_dagster.platforms.shopify.sandbox_views import gid, level_node, number_of
 
 _MAX_ROWS = 250
 _MAX_QUANTITY = 1_000_000_000
@@ -23,15 +23,15 @@ _REFERENCE = re.compile(r"gid://[\w-]+/[\w-]+/[\w.:-]+")
 _REMEMBERED = timedelta(hours=24)
 
 
-class SetQuantities:
-    """Runs the mutation on the books; `run` returns its payload, or the message of a top-level error."""
+class Writes:
+    """Runs the mutations on the books; each returns its payload, or the message of a top-level error."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
         self._answers: dict[str, tuple[datetime, str, dict[str, Any]]] = {}
         self._groups = 0
 
-    def run(self, given: Mapping[str, Any], key: str, now: datetime) -> dict[str, Any] | str:
+    def set_quantities(self, given: Mapping[str, Any], key: str, now: datetime) -> dict[str, Any] | str:
         """Set the quantities, or answer what the same key was answered before."""
         self._forget(now)
         same = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
@@ -45,6 +45,31 @@ class SetQuantities:
         answer = self._set(given)
         if not isinstance(answer, str):
             self._answers[key] = (now, same, answer)
+        return answer
+
+    def activate(self, item_id: str, location_id: str, available: int, key: str, now: datetime) -> dict[str, Any]:
+        """Stock an item at a location, or answer what the same key was answered before; its user errors have no code."""
+        self._forget(now)
+        if key in self._answers:
+            return self._answers[key][2]
+        item, location = number_of(item_id, "InventoryItem") or 0, number_of(location_id, "Location") or 0
+        article = self._books.articles.get(item)
+        level, refusals = None, []
+        if article is None:
+            refusals = [(["inventoryItemId"], "The inventory item couldn't be found.")]
+        elif location not in self._books.locations:
+            refusals = [(["locationId"], "The location couldn't be found.")]
+        elif location in article.available:
+            # Seen in the field: https://github.com/search?q=%22already+active+at+the+location%22&type=code
+            words = "Not allowed to set available quantity when the item is already active at the location."
+            refusals = [(["available"], words)]
+        else:
+            article.available[location] = available
+        if article is not None and location in article.available:
+            level = level_node(article, location)
+        told = [{"field": field, "message": words} for field, words in refusals]
+        answer = {"inventoryLevel": level, "userErrors": told}
+        self._answers[key] = (now, "", answer)
         return answer
 
     def dump(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -56,6 +56,17 @@ class ShopifySettings(VendorSettings):
     webhook_previous_secret_env: str | None = Field(
         default=None,
         description="Environment variable with the client secret before its rotation, valid beside the new one.",
+    )
+    unstocked: Literal["review", "activate"] = Field(
+        default="review",
+        description="What becomes of a mapped item that its location doesn't stock: review leaves it to a person, activate "
+        "stocks it there with what the level should show.",
+    )
+
+    bulk_read_from: int = Field(
+        default=2_000,
+        ge=0,
+        description="A full run over so many levels and more asks for all of them in a bulk operation; 0: never.",
     )
 
     @field_validator("shop_url")

@@ -92,3 +92,54 @@ def test_a_level_changes_its_sku_wherever_in_the_file_the_two_rows_stand(stock):
     listing = platform_mapping.c
     assert dict(stock.rows(listing.platform_sku, listing.status))["new"] == "active"
     assert stock.desired()["B"] == 8
+
+
+PLACES = f"{MAPPING_HEADER},status,percent"
+
+
+def test_an_item_at_two_locations_is_not_shown_twice(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    text = f"{PLACES}\nA,shop,a,i1,l1,,\nA,shop,a,i1,l2,,\nB,shop,b,i2,l1,,60\nB,shop,b,i2,l2,,50\n"
+    result = import_file(stock.basis, stock.file(text, "mapping.csv"))
+    assert result.state == "rejected"
+    assert [(one.line, one.column, one.value) for one in result.rejections] == [
+        (line, "platform_location_id", place) for line, place in ((2, "l1"), (3, "l2"), (4, "l1"), (5, "l2"))
+    ]
+    assert "this item would show 100 % at l1 and 100 % at l2: more than there is" in result.rejections[0].reason
+    assert "60 % at l1 and 50 % at l2" in result.rejections[2].reason
+    assert "a percent, together at most 100, or retire all but one" in result.rejections[0].mend
+
+
+def test_an_item_is_parted_among_its_locations(stock):
+    stock.load("sku,quantity\nA,10\n")
+    text = f"{PLACES}\nA,shop,a,i1,l1,,60\nA,shop,a,i1,l2,,40\n"
+    assert import_file(stock.basis, stock.file(text, "mapping.csv")).state == "applied"
+    assert stock.rows(inventory_levels.c.location_id, inventory_levels.c.desired) == [("l1", 6), ("l2", 4)]
+
+
+def test_a_second_location_of_a_mapped_item_is_refused_and_the_first_goes_on(stock):
+    stock.load("sku,quantity\nA,10\n")
+    import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a,i1,l1,,\n", "mapping.csv"))
+    second = import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a,i1,l2,,40\n", "mapping.csv"))
+    assert (second.state, second.rejections[0].line) == ("rejected", 2)
+    assert "100 % at l1 and 40 % at l2" in second.rejections[0].reason
+    assert stock.rows(inventory_levels.c.location_id, inventory_levels.c.desired) == [("l1", 10)]
+    raised = import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a,i1,l1,,60\nA,shop,a,i1,l2,,40\n", "mapping.csv"))
+    assert (raised.state, raised.preview.added, raised.preview.changed) == ("applied", 1, 1)
+    assert import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a,i1,l1,,61\n", "mapping.csv")).state == "rejected"
+
+
+def test_an_item_moves_to_another_location_in_one_file(stock):
+    stock.load("sku,quantity\nA,10\n")
+    import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a,i1,l1,,\n", "mapping.csv"))
+    text = f"{PLACES}\nA,shop,a,i1,l1,retired,\nA,shop,a,i1,l2,,\n"
+    assert import_file(stock.basis, stock.file(text, "mapping.csv")).state == "applied"
+
+
+def test_locations_that_the_platform_keeps_itself_and_other_items_of_a_sku_count_for_nothing(stock):
+    stock.load("sku,quantity\nA,10\nB,4\n")
+    text = (
+        f"{PLACES}\nA,shop,a,i1,l1,,\nA,shop,a,i1,l2,excluded,\nA,shop,a,i2,l1,,\nB,shop,b,i3,l1,,\nB,erp,b,i3,l2,,\n"
+    )
+    assert import_file(stock.basis, stock.file(text, "mapping.csv")).state == "applied"
+    assert import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a2,i1,l1,,\n", "mapping.csv")).state == "applied"

@@ -25,7 +25,13 @@ TEXTS = {
     name: value
     for name, value in vars(documents).items()
     if isinstance(value, str) and name.isupper() and not name.startswith("_")
-} | {f"read_levels_{count}": documents.read_levels(count) for count in (1, 2, 5)}
+}
+TEXTS |= {f"read_levels_{count}": documents.read_levels(count) for count in (1, 2, 5)}
+TEXTS |= {
+    f"activate_{count}_{quantities}": documents.activate_levels(count, quantities=quantities)
+    for count in (1, 25)
+    for quantities in (False, True)
+}
 
 
 @cache
@@ -58,7 +64,9 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     clock = ManualClock()
     shop = ShopifySandbox(access_token="t", webhook_secret="s", clock=clock, random=Random(1), burst=1e6)
     wire = Recorder(shop)
-    settings = ShopifySettings(shop_url="https://sandbox.myshopify.com", access_token_env="T", webhook_secret_env="S")
+    settings = ShopifySettings(
+        shop_url="https://sandbox.myshopify.com", access_token_env="T", webhook_secret_env="S", unstocked="activate"
+    )
     client = ShopifyPlatform(settings, StaticToken("t"), LIMITS, wire)
     other = shop.add_location()
     levels = [shop.add_article(f"SKU-{number}", 20) for number in range(8)]
@@ -77,12 +85,22 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     clock.advance(60)
     client.write([WriteRow(levels[0], 4), WriteRow(far, 5, expected=3)], key="k-1")
     client.write([WriteRow(levels[0], 5, expected=99), WriteRow(unknown, 1)], key="k-2")
+    client.write([WriteRow(LevelReference(level.item_id, other), 7, absent=True) for level in levels[:2]], key="k-3")
+    again = [WriteRow(level, 7, absent=True) for level in (LevelReference(levels[0].item_id, other), unknown)]
+    client.write([WriteRow(levels[2], 5), *again], key="k-4")
     client.read([levels[0], far, untracked, unknown, LevelReference(far.item_id, levels[0].location_id)])
     client.orders_changed(begin, clock.now())
     client.open_orders()
     client.listings()
     client.orders([small, large, "1"])
     client.check_credentials()
+    shop.bulk.end_next("FAILED", "TIMEOUT", share=0.5)
+    for _ in range(2):
+        handle = client.read_all().handle
+        client.read_all()
+        client.reading_of_all(handle)
+        clock.advance(60)
+        client.reading_of_all(handle)
     return wire.calls
 
 
@@ -115,6 +133,7 @@ def test_the_stand_in_answers_with_the_fields_and_types_of_the_schema(contracts:
         operations.add(question["query"].split("(")[0].split("{")[0].split()[1])
     assert operations == {
         "SetQuantities",
+        "ActivateLevels",
         "ReadLevels",
         "OrdersChanged",
         "Listings",
@@ -124,4 +143,32 @@ def test_the_stand_in_answers_with_the_fields_and_types_of_the_schema(contracts:
         "FulfillmentLines",
         "RefundLines",
         "CheckAccess",
+        "RunInBulk",
+        "BulkOperationState",
     }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_stand_ins_bulk_file_has_the_lines_of_the_bulk_query(contracts: Path, version: str) -> None:
+    clock = ManualClock()
+    shop = ShopifySandbox(access_token="t", webhook_secret="s", clock=clock, random=Random(1))
+    shop.stock(LevelReference(shop.add_article("A", 2).item_id, shop.add_location()), 3)
+    shop.add_article("B", 0, tracked=False)
+    shop.bulk.run(documents.READ_ALL, clock.now())
+    clock.advance(60)
+    file = shop.bulk.file(Request("GET", "https://x.myshopify.com/bulk-files/1.jsonl"), clock.now())
+    assert file is not None
+    items: dict[str, Any] = {}
+    for line in map(json.loads, file.body.splitlines()):
+        if parent := line.pop("__parentId", ""):
+            items[parent]["inventoryLevels"]["edges"].append({"node": line})
+        else:
+            items[line["id"]] = {**line, "inventoryLevels": {"edges": []}}
+    answer = {"inventoryItems": {"edges": [{"node": item} for item in items.values()]}}
+    result = execute_sync(
+        load_schema(contracts, version),
+        parse(documents.READ_ALL),
+        root_value=answer,
+        field_resolver=lambda source, info, **_: source[info.path.key],
+    )
+    assert (result.errors, result.data) == (None, answer)

@@ -27,6 +27,10 @@ class LittleWorld(World):
         deadline = self.clock.now() + timedelta(seconds=seconds)
         return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
 
+    def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
+        if row.central_sku in self.shops[channel].shows():  # else it was taken off the location, and sells nothing
+            super()._check_rise(channel, row, quantity, compare)
+
     def level(self, channel: str, sku: str) -> Any:
         item = sku if channel == "erp_main" else level_of(channel, sku).item_id
         query = select(inventory_levels).where(

@@ -264,6 +264,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("channel", "handle", name=op.f("pk_bulk_submissions")),
     )
     op.create_table(
+        "bulk_readings",
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("run_id", TEXT, nullable=False),
+        sa.Column("handle", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("check_after", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_bulk_readings")),
+    )
+    op.create_table(
         "rate_limits",
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("ready_at", sa.Float(), nullable=False),
@@ -354,6 +364,7 @@ def upgrade() -> None:
         sa.Column("status_reason", TEXT, nullable=False),
         sa.Column("buffer", sa.BigInteger(), nullable=True),
         sa.Column("percent", sa.BigInteger(), nullable=True),
+        sa.Column("percent_before", sa.BigInteger(), nullable=False),
         sa.Column("minimum", sa.BigInteger(), nullable=True),
         sa.Column("maximum", sa.BigInteger(), nullable=True),
         sa.Column("dead_band", sa.BigInteger(), nullable=True),
