@@ -1,4 +1,4 @@
-"""Measures a push of 100,000 changes in a process as a run has it: memory, time from claim to record, and the transport.
+"""Measures a push of 100,000 changes in a process as a run has it: memory, and time from claim to record.
 
 The ERP's stand-in for this is a bare server in a process of its own that acknowledges every row at once: what is measured
 is ours alone.
@@ -20,17 +20,13 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import requests
 from sqlalchemy import text
 
 from benchmarks._report import figure
 from invsync_dagster.platforms.contract import WriteAnswer, WriteRow
-from invsync_dagster.platforms.transport import Request, RequestsTransport, Response
 
 MEMORY_GOAL_MB = 400
 RECORD_GOAL_MS = 60
-TRANSPORT_GOAL = 1.5
-COMPARED_CALLS = 1000
 
 CHANNELS_FILE = """
 settings: {{push_deadline_seconds: 600}}
@@ -77,7 +73,7 @@ def serve(port: int) -> None:
     ThreadingHTTPServer(("127.0.0.1", port), AcknowledgesAll).serve_forever()
 
 
-def push(levels: int, port: int) -> None:
+def push(levels: int) -> None:
     """Build the stock, push it, and print what that took as one JSON line (this is the measured process)."""
     from invsync_dagster import definitions  # what every run of Dagster imports
     from invsync_dagster.inventory.channels import approve_first_push
@@ -115,9 +111,8 @@ def push(levels: int, port: int) -> None:
         ):
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
-    bodies: list[bytes] = []
     in_write = 0.0
-    write, send = platform.write, RequestsTransport.send
+    write = platform.write
 
     def timed_write(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
         nonlocal in_write
@@ -126,26 +121,17 @@ def push(levels: int, port: int) -> None:
         in_write += time.process_time() - cpu
         return answer
 
-    def kept_send(self: RequestsTransport, request: Request, *, deadline: float) -> Response:
-        if request.body and len(bodies) < COMPARED_CALLS:
-            bodies.append(request.body)
-        return send(self, request, deadline=deadline)
-
     platform.write = timed_write  # type: ignore[method-assign]
-    RequestsTransport.send = kept_send  # type: ignore[method-assign]
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
     report = push_channel(ws, "erp_main", run_id="benchmark", deadline=ws.clock.now() + timedelta(minutes=10))
     seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     ws.close()
-    ours, bare = compared(f"http://127.0.0.1:{port}/stock", bodies)
     print(
         json.dumps(
             {
                 "in_write": in_write / max(1, report.api_calls - 1),
-                "ours": ours,
-                "bare": bare,
                 "acknowledged": report.acknowledged,
                 "left": report.left,
                 "problem": report.problem,
@@ -157,22 +143,6 @@ def push(levels: int, port: int) -> None:
             }
         )
     )
-
-
-def compared(url: str, bodies: list[bytes]) -> tuple[float, float]:
-    """Return the CPU seconds of a call with one of these bodies: by our transport, and by `requests` alone, in turns."""
-    transport = RequestsTransport()
-    ours = bare = 0.0
-    with requests.Session() as session:
-        for body in [bodies[0], *bodies]:  # the first opens the connections
-            cpu = time.process_time()
-            transport.send(Request("POST", url, {}, body), deadline=30)
-            between = time.process_time()
-            session.post(url, data=body, timeout=30)
-            if body is not bodies[0]:
-                ours += between - cpu
-                bare += time.process_time() - between
-    return ours / (len(bodies) - 1), bare / (len(bodies) - 1)
 
 
 def measure(levels: int) -> None:
@@ -190,7 +160,7 @@ def measure(levels: int) -> None:
         with subprocess.Popen([*me, "--serve", str(port)], env=environ) as server:
             try:
                 done = subprocess.run(
-                    [*me, "--push", str(levels), "--port", str(port)],
+                    [*me, "--push", str(levels)],
                     env=environ,
                     check=True,
                     stdout=subprocess.PIPE,
@@ -219,12 +189,6 @@ def measure(levels: int) -> None:
         "push_claim_to_record_cpu_per_1000_levels", ours, "ms", goal=RECORD_GOAL_MS, met=ours <= RECORD_GOAL_MS,
         levels_a_call=levels // calls,
     )  # fmt: skip
-    ratio = told["ours"] / told["bare"]
-    figure(
-        "transport_cpu_a_call", 1000 * told["ours"], "ms", floor=1000 * told["bare"], ratio=ratio,
-        goal=TRANSPORT_GOAL, met=ratio <= TRANSPORT_GOAL, note="floor: requests alone, same bodies, in turns; goal: the ratio",
-        write_ms=round(1000 * told["in_write"], 3),
-    )  # fmt: skip
 
 
 def main() -> None:
@@ -233,12 +197,11 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=100_000)
     parser.add_argument("--serve", type=int)
     parser.add_argument("--push", type=int)
-    parser.add_argument("--port", type=int)
     given = parser.parse_args()
     if given.serve is not None:
         serve(given.serve)
     elif given.push is not None:
-        push(given.push, given.port)
+        push(given.push)
     else:
         measure(given.levels)
 

@@ -66,7 +66,8 @@ class View:
         """Show how every channel stands."""
         table = Table(title=None, header_style="bold", expand=False)
         for column in ("channel", "pushed", "accepted", "failed", "webhook → pushed: half", "95 %", "out of step"):
-            table.add_column(column, justify="left" if column == "channel" else "right")
+            first = column == "channel"
+            table.add_column(column, justify="left" if first else "right", no_wrap=first)
         for name, one in figures.items():
             table.add_row(
                 name,

@@ -62,6 +62,32 @@ def test_a_push_is_timed_from_the_webhook_that_caused_it(home: Home, ws: Workspa
     watch.close()
 
 
+def test_what_was_accepted_is_acknowledged_by_the_reading_that_shows_it(
+    home: Home, ws: Workspace, stage: Stage
+) -> None:
+    fill_stock(ws, stage, Random(3), lambda words: None)
+    watch = Watch.open(home, stage.channels)
+    now = ws.clock.now()
+    row = {"platform": "shop", "sku": "0005", "timestamp": now, "new_quantity": 40, "level_id": 6}
+    reading = {**row, "action": "read", "status": "observed", "code": "accepted"}
+    with write_transaction(ws.engine) as connection:
+        connection.execute(
+            insert(sync_logs),
+            [
+                {**row, "action": "push", "status": "accepted", "code": "", "error_message": ""},
+                {**reading, "error_message": "still uncertain: accepted"},
+                {**reading, "error_message": "settled"},
+                {**reading, "code": "own_sale", "error_message": "settled"},
+            ],
+        )
+    assert [(push.status, push.new, push.code) for push in watch.new_pushes()] == [
+        ("accepted", 40, ""), ("acknowledged", 40, ""),
+    ]  # fmt: skip
+    figures = watch.figures["shop"]
+    assert (figures.accepted, figures.acknowledged, figures.failed) == (1, 1, 0)
+    watch.close()
+
+
 def test_levels_that_were_never_read_are_out_of_step(home: Home, ws: Workspace, stage: Stage) -> None:
     fill_stock(ws, stage, Random(3), lambda words: None)
     watch = Watch.open(home, stage.channels)
@@ -87,14 +113,17 @@ def test_without_a_terminal_lines_and_figures_are_plain_text() -> None:
             [
                 Push(at, "erp", "A-1", "acknowledged", 9, 7, "", 2.25),
                 Push(at, "erp", "B-1", "rejected", 4, 3, "invalid_quantity", None),
+                Push(at, "amazon", "C-1", "accepted", 5, 4, "", None),
             ]
         )
-        view.figures({"erp": ChannelFigures(acknowledged=1, failed=1, out_of_step=3)}, 3, 1)
+        view.figures({"erp": ChannelFigures(acknowledged=1, accepted=7, failed=1, out_of_step=3)}, 3, 1)
     text = output.getvalue()
     assert "2 × A-1" in text
     assert "receiver ended by signal 9: started again" in text
     assert "A-1 9 → 7, 2.2 s after the webhook" in text
     assert "B-1 → 3: invalid_quantity" in text
+    assert "accepted    amazon          C-1 5 → 4, to be read back" in text
+    assert "│ erp     │      1 │        7 │      1 │" in text
     assert "1 sales; 3 levels out of step; Dagster at http://127.0.0.1:3000" in text
 
 

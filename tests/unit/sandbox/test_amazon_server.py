@@ -73,6 +73,7 @@ def test_the_account_is_written_sells_ships_cancels_and_outlives_its_server(tmp_
         assert act(server, "unshipped", {"order": first}) == [{"sku": "MUG", "quantity": 2}]
         act(server, "cancel", {"order": first})
         act(server, "fulfil", {"order": second})
+        assert act(server, "refund", {"order": second}) == second
         assert act(server, "promised")
         act(server, "edit", {"sku": "MUG", "quantity": 6})
         assert books(server)["MUG"] == 6
@@ -95,5 +96,8 @@ def test_the_account_is_written_sells_ships_cancels_and_outlives_its_server(tmp_
         assert books(server)["MUG"] == 6
         (cancelled,) = platform.orders([first]).content.documents
         assert [line.cancelled for line in cancelled.lines] == [2]
-        begin = datetime.now(UTC) - timedelta(hours=1)
-        assert platform.orders_changed(begin, datetime.now(UTC)).content.documents == ()
+        page = platform.orders_changed(datetime.now(UTC) - timedelta(hours=1), began := datetime.now(UTC))
+        # This account lists its orders at once, and as often as it is asked.
+        assert {first, second} <= {document.order_id for document in page.content.documents}
+        assert page.known_until is not None and page.known_until >= began
+        assert platform.orders_changed(began, datetime.now(UTC)).content.documents == ()
