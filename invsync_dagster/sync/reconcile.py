@@ -165,7 +165,7 @@ def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: dateti
 
 def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
     now, actor = ws.clock.now(), f"channel {report.channel}"
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, report.channel) as connection:
         for level_id, reason in report.gone.items():
             send_to_review(connection, level_id, reason=reason, actor=actor, now=now)
     for one in report.differences:
@@ -197,7 +197,7 @@ def _read(ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], c
 
 
 def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, limits: Limits, report: FullSyncReport) -> None:
-    with write_transaction(ws.engine) as connection:
+    with write_transaction(ws.engine, report.channel) as connection:
         equal = _note_equal(connection, reads)
         report.levels += len(equal)
         report.equal += len(equal)
