@@ -10,7 +10,8 @@ from invsync_dagster.platforms.alibaba.client import AlibabaPlatform
 from invsync_dagster.platforms.alibaba.door import ShutDoor
 from invsync_dagster.platforms.alibaba.gateway import Gop, Top
 from invsync_dagster.platforms.alibaba.settings import AlibabaSettings, limits_of
-from invsync_dagster.platforms.alibaba.tokens import GrantTokens, SessionToken
+from invsync_dagster.platforms.alibaba.tokens import KeptTokens
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.transport import Transport
 
 __all__ = ["AlibabaPlatform", "AlibabaSettings", "connect", "door"]
@@ -28,10 +29,10 @@ def connect(
     limits = limits_of(settings, limit_overrides)
     if settings.gateway == "top":
         top = Top(settings.url, key, secret)
-        return AlibabaPlatform(settings, top, SessionToken(secrets["session_env"]), limits, transport, clock)
+        return AlibabaPlatform(settings, top, StaticToken(secrets["session_env"]), limits, transport, clock)
     gop = Gop(settings.url, key, secret, settings.token_parameter)
     file = Path(settings.token_file or "")
-    tokens = GrantTokens(gop, secrets["refresh_token_env"], file, transport, clock)
+    tokens = KeptTokens(gop, secrets["refresh_token_env"], file, transport, clock)
     return AlibabaPlatform(settings, gop, tokens, limits, transport, clock)
 
 

@@ -32,6 +32,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.fields import understanding
+from invsync_dagster.platforms.oauth import Tokens
 from invsync_dagster.platforms.transport import Request, Transport
 
 PRODUCTS_A_PAGE = 20
@@ -47,17 +48,6 @@ class Gateway(Protocol):
     def request(self, api: Api, parameters: Mapping[str, str], token: str, now: datetime) -> Request: ...
 
     def unwrapped(self, api: Api, answer: Mapping[str, Any]) -> Mapping[str, Any]: ...
-
-
-class Tokens(Protocol):
-    """What lends the token of the seller's grant."""
-
-    @property
-    def secrets(self) -> tuple[str, ...]: ...
-
-    def token(self) -> str: ...
-
-    def refused(self, token: str) -> bool: ...
 
 
 class AlibabaPlatform:

@@ -23,14 +23,12 @@ from invsync_dagster.platforms.alibaba import errors
 from invsync_dagster.platforms.alibaba.gateway import REFRESH_TOKEN, Gop
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.oauth import DEADLINE, FRESH, is_token
 from invsync_dagster.platforms.transport import Transport
 
 # Renewed when a tenth of the token's life is left, and at most a day early: one that is refused for a while is still good.
 _EARLY_SHARE = 0.1
 _EARLIEST = timedelta(days=1)
-# A token refused sooner than this after it was given isn't old: the grant is dead.
-_FRESH = timedelta(minutes=1)
-_DEADLINE = 10.0
 # Lifetimes aren't published; a number beyond this is none.
 _LONGEST = 10 * 365 * 86_400
 
@@ -52,8 +50,8 @@ class Kept:
         return f"Kept(ends_at={self.ends_at})"
 
 
-class GrantTokens:
-    """Access tokens of one grant at GOP. Its representation holds no secret; safe for threads and for processes."""
+class KeptTokens:
+    """The `Tokens` of one grant at GOP. Its representation holds no secret; safe for threads and for processes."""
 
     def __init__(self, gateway: Gop, refresh_token: str, file: Path, transport: Transport, clock: Clock) -> None:
         if not refresh_token:
@@ -92,7 +90,7 @@ class GrantTokens:
             kept = self._kept
             if kept is None or kept.access_token != token:
                 return True
-            return self._clock.now().timestamp() - kept.given_at > _FRESH.total_seconds()
+            return self._clock.now().timestamp() - kept.given_at > FRESH.total_seconds()
 
     def _is_good(self, kept: Kept, now: float) -> bool:
         if kept.access_token == self._refused:
@@ -114,7 +112,7 @@ class GrantTokens:
     def _renewed(self, refresh_token: str, now: float) -> Kept:
         at = self._clock.now()
         request = self._gateway.request(REFRESH_TOKEN, {"refresh_token": refresh_token}, "", at)
-        response = answer_to(request, self._transport, deadline=_DEADLINE, writing=False)
+        response = answer_to(request, self._transport, deadline=DEADLINE, writing=False)
         answer = errors.object_of(response, writing=False, secrets=self.secrets)
         try:
             errors.check(answer, at, writing=False, secrets=self.secrets)
@@ -127,7 +125,7 @@ class GrantTokens:
             raise PlatformError(Recovery.REAUTHENTICATE, error.code, words) from error
         lifetime = _lifetime(answer.get("expires_in"))
         token, renewed = answer.get("access_token"), answer.get("refresh_token") or refresh_token
-        if lifetime is None or not _is_token(token) or not _is_token(renewed):
+        if lifetime is None or not is_token(token) or not is_token(renewed):
             raise PlatformError(Recovery.RETRY, "malformed_answer", "the answer holds no token")
         # A grant whose refresh token ends first is renewed while that is still taken.
         refreshable = _lifetime(answer.get("refresh_expires_in")) or lifetime
@@ -176,32 +174,6 @@ class GrantTokens:
     def _unusable(self, error: OSError) -> PlatformError:
         words = f"the token file {self._file.name} can't be used: {error.strerror}; let its folder be written"
         return PlatformError(Recovery.REAUTHENTICATE, "token_file", words)
-
-
-class SessionToken:
-    """The session key of a grant at TOP, which the seller's side replaces by hand."""
-
-    def __init__(self, session: str) -> None:
-        if not session:
-            raise ValueError("the session key is empty")
-        self._session = session
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What an answer must not be quoted with."""
-        return (self._session,)
-
-    def token(self) -> str:
-        """Return the session key."""
-        return self._session
-
-    def refused(self, token: str) -> bool:
-        """Return that no newer one helps."""
-        return False
-
-
-def _is_token(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable()
 
 
 def _lifetime(value: Any) -> float | None:

@@ -8,7 +8,7 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon.client import AmazonPlatform
 from invsync_dagster.platforms.amazon.notifications import AmazonDoor
 from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
-from invsync_dagster.platforms.amazon.tokens import Tokens
+from invsync_dagster.platforms.amazon.tokens import seller_tokens
 from invsync_dagster.platforms.transport import Transport
 
 __all__ = ["AmazonDoor", "AmazonPlatform", "AmazonSettings", "connect", "door"]
@@ -22,14 +22,8 @@ def connect(
     clock: Clock,
 ) -> AmazonPlatform:
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
-    tokens = Tokens(
-        settings.token_url,
-        secrets["client_id_env"],
-        secrets["client_secret_env"],
-        secrets["refresh_token_env"],
-        transport,
-        clock,
-    )
+    names = ("client_id_env", "client_secret_env", "refresh_token_env")
+    tokens = seller_tokens(settings.token_url, *(secrets[name] for name in names))
     return AmazonPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
 
 

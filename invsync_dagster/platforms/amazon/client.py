@@ -17,7 +17,6 @@ from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
-from invsync_dagster.platforms.amazon.tokens import Tokens
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     Budget,
@@ -37,6 +36,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, objects, understanding
+from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.transport import Request, Transport
 
 ORDERS_A_PAGE = 100
@@ -60,7 +60,7 @@ class AmazonPlatform:
     """
 
     def __init__(
-        self, settings: AmazonSettings, tokens: Tokens, limits: Limits, transport: Transport, clock: Clock
+        self, settings: AmazonSettings, tokens: GrantTokens, limits: Limits, transport: Transport, clock: Clock
     ) -> None:
         self._settings = settings
         self._items = f"{_LISTINGS}/{quote(settings.seller_id, safe='')}"
@@ -271,7 +271,7 @@ class AmazonPlatform:
         expected: Callable[[Any], bool],
         document: Mapping[str, Any] | None = None,
     ) -> Any:
-        token = self._tokens.access_token()
+        token = self._tokens.token(self._transport, self._clock.now())
         headers = {
             "x-amz-access-token": token,
             "x-amz-date": self._clock.now().strftime("%Y%m%dT%H%M%SZ"),
@@ -287,7 +287,7 @@ class AmazonPlatform:
         writing = method == "PATCH" or path.endswith("/feeds")
         request = Request(method, url, headers, body)
         response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
-        if response.status in (401, 403) and self._tokens.refused(token):
+        if response.status in (401, 403) and self._tokens.refused(token, self._clock.now()):
             # A new token may be all that it needs; if a new one is refused too, the grant is dead.
             raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")
         return errors.json_of(response, expected, writing=writing, secrets=self._tokens.secrets)

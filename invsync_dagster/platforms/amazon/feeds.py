@@ -11,7 +11,6 @@ from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.listings import stock_of
 from invsync_dagster.platforms.amazon.rows import patch_of, refused_unsent
 from invsync_dagster.platforms.amazon.settings import BULK, AmazonSettings
-from invsync_dagster.platforms.amazon.tokens import Tokens
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     BulkReport,
@@ -24,6 +23,7 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, told
 from invsync_dagster.platforms.fields import text
+from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.transport import Request, Response, Transport
 
 _FEEDS = "/feeds/2021-06-30"
@@ -50,7 +50,7 @@ class Feeds:
     """The feeds of one account."""
 
     def __init__(
-        self, settings: AmazonSettings, call: Call, tokens: Tokens, transport: Transport, deadline: float
+        self, settings: AmazonSettings, call: Call, tokens: GrantTokens, transport: Transport, deadline: float
     ) -> None:
         self._settings = settings
         self._call = call

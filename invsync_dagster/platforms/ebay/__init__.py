@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.ebay.client import EbayPlatform
 from invsync_dagster.platforms.ebay.settings import EbaySettings, limits_with
-from invsync_dagster.platforms.ebay.tokens import APPLICATION, Tokens, seller_grant
+from invsync_dagster.platforms.ebay.tokens import APPLICATION, seller_grant, tokens_of
 from invsync_dagster.platforms.ebay.webhooks import EbayDoor
 from invsync_dagster.platforms.transport import Transport
 
@@ -23,7 +23,7 @@ def connect(
 ) -> EbayPlatform:
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
     grant = seller_grant(secrets["refresh_token_env"])
-    tokens = Tokens(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], grant)
+    tokens = tokens_of(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], grant)
     return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
 
 
@@ -32,5 +32,5 @@ def door(settings: EbaySettings, secrets: Mapping[str, str]) -> EbayDoor:
 
     Raises `KeyError`, `ValueError` for a secret that is missing or can't be one.
     """
-    tokens = Tokens(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], APPLICATION)
+    tokens = tokens_of(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], APPLICATION)
     return EbayDoor(settings, secrets["verification_token_env"], tokens)

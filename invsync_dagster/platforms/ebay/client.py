@@ -34,10 +34,10 @@ from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.listings import is_published, item_quantity, listing_of, offered
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
-from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, text, understanding
+from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # getOrders takes up to 50 ids, and looks back two years at most.
@@ -61,7 +61,7 @@ class EbayPlatform:
     """
 
     def __init__(
-        self, settings: EbaySettings, tokens: Tokens, limits: Limits, transport: Transport, clock: Clock
+        self, settings: EbaySettings, tokens: GrantTokens, limits: Limits, transport: Transport, clock: Clock
     ) -> None:
         self._url = settings.api_url
         self._tokens = tokens
@@ -280,7 +280,7 @@ class EbayPlatform:
     def _send(self, method: str, url: str, body: bytes, *, writing: bool) -> Response:
         """Send one request. A token refused while it was old is forgotten, and the next call takes a new one."""
         now = self._clock.now()
-        token = self._tokens.access_token(self._transport, now)
+        token = self._tokens.token(self._transport, now)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"

@@ -16,9 +16,9 @@ from invsync_dagster.events import Content
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.settings import EbaySettings
-from invsync_dagster.platforms.ebay.tokens import Tokens
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
 from invsync_dagster.platforms.fields import mapping, object_in, text
+from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.transport import Request, Transport
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Key:
 class EbayDoor:
     """The `WebhookDoor` of one account; it keeps the public keys that it was given by `fetch_key`. Safe for threads."""
 
-    def __init__(self, settings: EbaySettings, verification_token: str, tokens: Tokens) -> None:
+    def __init__(self, settings: EbaySettings, verification_token: str, tokens: GrantTokens) -> None:
         if not _TOKEN.fullmatch(verification_token):
             raise ValueError("a verification token has 32 to 80 letters, digits, _ or -")
         self._settings = settings
@@ -105,7 +105,7 @@ class EbayDoor:
             self._keys[key_id] = key
 
     def _asked(self, key_id: str, transport: Transport, now: datetime) -> _Key:
-        token = self._tokens.access_token(transport, now)
+        token = self._tokens.token(transport, now)
         url = f"{self._settings.api_url}/commerce/notification/v1/public_key/{key_id}"
         request = Request("GET", url, {"Authorization": f"Bearer {token}", "Accept": "application/json"})
         response = answer_to(request, transport, deadline=_DEADLINE, writing=False)

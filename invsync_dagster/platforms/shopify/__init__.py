@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.oauth import StaticToken, Tokens
 from invsync_dagster.platforms.shopify.client import ShopifyPlatform
 from invsync_dagster.platforms.shopify.settings import ShopifySettings, limits_with
-from invsync_dagster.platforms.shopify.tokens import ClientCredentials, StaticToken, Tokens
+from invsync_dagster.platforms.shopify.tokens import ClientCredentials
 from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor
 from invsync_dagster.platforms.transport import Transport
 

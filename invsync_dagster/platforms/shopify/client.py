@@ -30,11 +30,11 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import mapping, objects, text, understanding
+from invsync_dagster.platforms.oauth import Tokens
 from invsync_dagster.platforms.shopify import bulk_reading, documents, errors, writes
 from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
-from invsync_dagster.platforms.shopify.tokens import Tokens
 from invsync_dagster.platforms.shopify.writes import well_formed
 from invsync_dagster.platforms.transport import Request, Transport
 

@@ -12,7 +12,7 @@ import pytest
 
 from invsync_dagster.platforms.contract import LevelReference, Result, WriteRow
 from invsync_dagster.platforms.ebay.settings import EbaySettings
-from invsync_dagster.platforms.ebay.tokens import Tokens
+from invsync_dagster.platforms.ebay.tokens import tokens_of
 from invsync_dagster.platforms.ebay.webhooks import EbayDoor
 from invsync_dagster.platforms.errors import PlatformError, SignatureError
 from invsync_dagster.platforms.transport import Request, Response
@@ -106,7 +106,7 @@ def _vector(contracts: Path, name: str) -> Any:
 def _verified(vector: Any) -> None:
     """Verify a vector with the key that eBay answers for it."""
     settings = EbaySettings.model_validate(SETTINGS)
-    tokens = Tokens("https://api.ebay.com", "id", "secret", {"grant_type": "client_credentials"})
+    tokens = tokens_of("https://api.ebay.com", "id", "secret", {"grant_type": "client_credentials"})
     door = EbayDoor(settings, SECRETS["verification_token_env"], tokens)
     wire = Wire(lambda request: Response(200, {}, json.dumps(vector["response"]).encode()))
     wire.answer_next(Response(200, {}, b'{"access_token": "token", "expires_in": 7200}'))

@@ -10,10 +10,10 @@ import pytest
 
 from invsync_dagster.platforms.contract import BulkReader, BulkReading, BulkState, LevelReference, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings, bulk_reading
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
-from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
 

@@ -11,10 +11,10 @@ import pytest
 
 from invsync_dagster.platforms.contract import Budget, LevelReference, Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS, limits_with
-from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyDoor, ShopifyPlatform, ShopifySettings
 from invsync_dagster.platforms.shopify.orders import Line, Refund, document_of_webhook
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
-from invsync_dagster.platforms.shopify.tokens import StaticToken
 from tests.contract.wire import ManualClock, Wire
 
 T1 = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)

@@ -13,10 +13,10 @@ import pytest
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_client_schema, execute_sync, parse, validate
 
 from invsync_dagster.platforms.contract import LevelReference, WriteRow
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings, documents
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
-from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.wire import ManualClock
 

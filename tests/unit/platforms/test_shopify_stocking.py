@@ -10,10 +10,10 @@ import pytest
 
 from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import Recovery
+from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
-from invsync_dagster.platforms.shopify.tokens import StaticToken
 from invsync_dagster.platforms.shopify.writes import ACTIVATIONS_A_CALL
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
