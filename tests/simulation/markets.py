@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.alibaba.sandbox import AlibabaSandbox
 from invsync_dagster.platforms.amazon.sandbox import AmazonSandbox
 from invsync_dagster.platforms.ebay.sandbox import EbaySandbox
-from tests.simulation.shops import Sold, Webhook
+from tests.simulation.shops import Sold
 from tests.simulation.stock import ALIBABA, AMAZON, EBAY, is_listed, level_of
 
 # An Amazon patch is worked on so many seconds after it was accepted.
@@ -79,9 +79,6 @@ class AlibabaShop(AlibabaSandbox):
         for level, sku in self._world_skus.items():
             self.add_sku(sku, shown[sku], product=int(level.location_id), sku=int(level.item_id))
 
-    def take_outgoing(self) -> Sequence[Webhook]:
-        return ()
-
     def order_ids(self) -> list[str]:
         return [str(order.trade) for order in self.orders()]
 
@@ -132,9 +129,6 @@ class AmazonShop(AmazonSandbox):
         for sku, quantity in shown.items():
             if is_listed(AMAZON, sku):
                 self.add_item(sku, quantity)
-
-    def open_orders(self) -> list[str]:
-        return [order.number for order in self.orders() if order.is_open]
 
     def order_ids(self) -> list[str]:
         return [order.number for order in self.orders()]

@@ -116,6 +116,10 @@ class AlibabaSandbox:
         products = self._books.products.values()
         return {_level(each.number, sku.number): sku.quantity for each in products for sku in each.skus.values()}
 
+    def take_outgoing(self) -> tuple[()]:
+        """Return nothing: there are no webhooks."""
+        return ()
+
     def dump(self) -> dict[str, Any]:
         """Return the account's state as JSON values."""
         return {"books": self._books.dump(), "grant": asdict(self.gate.grant), "quota": asdict(self.gate.quota)}

@@ -148,6 +148,20 @@ class AmazonSandbox:
         """Return all orders, oldest first."""
         return list(self._books.orders.values())
 
+    def open_orders(self) -> list[str]:
+        """Return the ids of the orders with units neither shipped nor cancelled, oldest first."""
+        return [order.number for order in self.orders() if order.is_open]
+
+    def promised(self, order_id: str = "") -> dict[LevelReference, int]:
+        """Return the units sold and not shipped yet per level, of all orders or one."""
+        units: dict[LevelReference, int] = {}
+        for order in self.orders():
+            if order.is_open and order_id in ("", order.number):
+                for line in order.lines.values():
+                    level = LevelReference(line.sku)
+                    units[level] = units.get(level, 0) + line.ordered - line.shipped
+        return units
+
     def order(self, order_id: str) -> Order:
         """Return an order. Raises `AccountError`."""
         return self._books.order(order_id)
