@@ -16,7 +16,6 @@ from invsync_dagster.platforms.alibaba.products import ShownProduct, inventory_o
 from invsync_dagster.platforms.alibaba.settings import AlibabaSettings
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
-    MAX_QUANTITY,
     Budget,
     LevelReference,
     Limits,
@@ -33,6 +32,7 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.fields import understanding
 from invsync_dagster.platforms.oauth import Tokens
+from invsync_dagster.platforms.rows import refused_unsent, review, sent_without
 from invsync_dagster.platforms.transport import Request, Transport
 
 PRODUCTS_A_PAGE = 20
@@ -96,24 +96,14 @@ class AlibabaPlatform:
             raise ValueError("the rows of one call are SKUs of one product")
         times = Counter(row.level for row in rows)
         with_skus = any(row.level.item_id != row.level.location_id for row in rows)
-        outcomes = [self._refused_unsent(row, times[row.level], with_skus) for row in rows]
-        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        if sent:
-            for index, answer in zip(sent, self._send([rows[index] for index in sent]), strict=True):
-                outcomes[index] = answer
-        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None))
+        refused = [self._refused_unsent(row, times[row.level], with_skus) for row in rows]
+        return WriteAnswer(sent_without(refused, rows, self._send))
 
     def _refused_unsent(self, row: WriteRow, times: int, with_skus: bool) -> Outcome | None:
-        if not _well_formed(row.level):
-            return _review("invalid_id", "the level's ids are not those of an Alibaba.com SKU and its product")
-        if times > 1:
-            words = f"the batch has {times} rows for this level"
-            return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", words)
+        if (refusal := refused_unsent(row, times, _ill_formed(row.level))) is not None:
+            return refusal
         if with_skus and row.level.item_id == row.level.location_id:
-            return _review("has_skus", "the product has SKUs, which keep the stock: map them in its place")
-        if not 0 <= row.quantity <= MAX_QUANTITY:
-            words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-            return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+            return review("has_skus", "the product has SKUs, which keep the stock: map them in its place")
         if self._settings.write == "delta" and row.expected is None:
             words = "a difference starts from a number that was read: read the level first"
             return Outcome(Result.REJECTED, Recovery.SETTLE, "not_read", words)
@@ -193,7 +183,7 @@ class AlibabaPlatform:
                 level = LevelReference(sku.sku_id or number, number)
                 problem = None
                 if sku.quantity is None:
-                    problem = _review("unmanaged", "no inventory is kept for it")
+                    problem = review("unmanaged", "no inventory is kept for it")
                 found[level] = Reading(level, sku.quantity, problem, sku.sku_id, sku.code)
         readings = tuple(found.get(level) or Reading(level, None, _missing(level)) for level in levels)
         return ReadAnswer(readings, self._spent(len(products)) if products else None)
@@ -353,11 +343,11 @@ def _well_formed(level: LevelReference) -> bool:
     return is_id(level.item_id) and is_id(level.location_id)
 
 
+def _ill_formed(level: LevelReference) -> str:
+    return "" if _well_formed(level) else "the level's ids are not those of an Alibaba.com SKU and its product"
+
+
 def _missing(level: LevelReference) -> Outcome:
-    if not _well_formed(level):
-        return _review("invalid_id", "the level's ids are not those of an Alibaba.com SKU and its product")
-    return _review("not_found", f"product {level.location_id} is not there, or has no SKU {level.item_id}")
-
-
-def _review(code: str, words: str) -> Outcome:
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
+    if words := _ill_formed(level):
+        return review("invalid_id", words)
+    return review("not_found", f"product {level.location_id} is not there, or has no SKU {level.item_id}")

@@ -15,7 +15,7 @@ from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.feeds import Feeds
 from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity
-from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refused_unsent
+from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refusal_of
 from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
@@ -91,7 +91,7 @@ class AmazonPlatform:
         return WriteAnswer(tuple(map(self._patch, rows)))
 
     def _patch(self, row: WriteRow) -> Outcome:
-        if (refused := refused_unsent(row)) is not None:
+        if (refused := refusal_of(row)) is not None:
             return refused
         document = patch_of(self._settings.product_type, row.quantity)
         path = f"{self._items}/{quote(row.level.item_id, safe='')}"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.listings import stock_of
-from invsync_dagster.platforms.amazon.rows import patch_of, refused_unsent
+from invsync_dagster.platforms.amazon.rows import patch_of, refusal_of
 from invsync_dagster.platforms.amazon.settings import BULK, AmazonSettings
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
@@ -65,7 +65,7 @@ class Feeds:
         """
         if len(rows) > BULK.rows:
             raise ValueError(f"at most {BULK.rows} rows a feed, not {len(rows)}")
-        if any(refused_unsent(row) for row in rows.values()) or len({row.level for row in rows.values()}) < len(rows):
+        if any(refusal_of(row) for row in rows.values()) or len({row.level for row in rows.values()}) < len(rows):
             raise ValueError("a row of a feed has no SKU, no quantity, or another row's SKU")
         try:
             made = self._call("POST", f"{_FEEDS}/documents", {}, _is_document, {"contentType": _CONTENT_TYPE})

@@ -6,10 +6,9 @@ import re
 from typing import Any
 
 from invsync_dagster.platforms.amazon.listings import SELLER
-from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
-from invsync_dagster.platforms.errors import Recovery
+from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, WriteRow
+from invsync_dagster.platforms.rows import refused_unsent, review
 
-_MAX_QUANTITY = 1_000_000_000
 # What a SKU may be: up to 40 characters (Amazon's listing templates), none of them a control character.
 _SKU = re.compile(r"[^\x00-\x1f\x7f]{1,40}")
 # A URL's path takes these for "here" and "above", however they are encoded.
@@ -33,22 +32,13 @@ def is_sku(level: LevelReference) -> bool:
     return not level.location_id and _SKU.fullmatch(sku) is not None and sku not in DOTS and sku == sku.strip()
 
 
-def refused_unsent(row: WriteRow) -> Outcome | None:
+def refusal_of(row: WriteRow) -> Outcome | None:
     """Return why a row can't be sent, None if it can."""
-    if not is_sku(row.level):
-        return _review("invalid_id", _NO_SKU)
-    if not 0 <= row.quantity <= _MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {_MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    return None
+    return refused_unsent(row, 1, "" if is_sku(row.level) else _NO_SKU)
 
 
 def not_found(level: LevelReference) -> Reading:
     """Return the reading of a SKU that the seller doesn't have."""
     if not is_sku(level):
-        return Reading(level, None, _review("invalid_id", _NO_SKU))
-    return Reading(level, None, _review("not_found", "the seller has no such SKU in these marketplaces"))
-
-
-def _review(code: str, words: str) -> Outcome:
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
+        return Reading(level, None, review("invalid_id", _NO_SKU))
+    return Reading(level, None, review("not_found", "the seller has no such SKU in these marketplaces"))

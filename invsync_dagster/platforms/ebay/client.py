@@ -16,7 +16,6 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
-    MAX_QUANTITY,
     Budget,
     LevelReference,
     Limits,
@@ -38,6 +37,7 @@ from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_fro
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, text, understanding
 from invsync_dagster.platforms.oauth import GrantTokens
+from invsync_dagster.platforms.rows import refused_unsent, sent_without
 from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # getOrders takes up to 50 ids, and looks back two years at most.
@@ -87,13 +87,8 @@ class EbayPlatform:
         if len(rows) > self._limits.write_batch:
             raise ValueError(f"at most {self._limits.write_batch} rows a call, not {len(rows)}")
         times = Counter(row.level.item_id for row in rows)
-        outcomes: list[Outcome | None] = [_refused_unsent(row, times[row.level.item_id]) for row in rows]
-        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        if sent:
-            answers = self._set([rows[index] for index in sent])
-            for index, answer in zip(sent, answers, strict=True):
-                outcomes[index] = answer
-        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None))
+        refused = [refused_unsent(row, times[row.level.item_id], _ill_formed(row.level)) for row in rows]
+        return WriteAnswer(sent_without(refused, rows, self._set))
 
     def _set(self, rows: Sequence[WriteRow]) -> tuple[Outcome, ...]:
         path = f"{_INVENTORY}/bulk_update_price_quantity"
@@ -305,16 +300,10 @@ def _well_formed(level: LevelReference) -> bool:
     return bool(_SKU.fullmatch(level.item_id)) and (not level.location_id or bool(_OFFER.fullmatch(level.location_id)))
 
 
-def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
-    if not _well_formed(row.level):
-        words = "the level's ids are not an eBay SKU (up to 50 characters) and an offer's number"
-        return Outcome(Result.REJECTED, Recovery.REVIEW, "invalid_id", words)
-    if times > 1:
-        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this SKU")
-    if not 0 <= row.quantity <= MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    return None
+def _ill_formed(level: LevelReference) -> str:
+    return (
+        "" if _well_formed(level) else "the level's ids are not an eBay SKU (up to 50 characters) and an offer's number"
+    )
 
 
 def _request(row: WriteRow) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from invsync_dagster.platforms.contract import MAX_QUANTITY, LevelReference, Outcome, Reading, Result, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.platforms.fields import identity
+from invsync_dagster.platforms.rows import review
 from invsync_dagster.platforms.woocommerce.orders import whole_units
 
 ID = re.compile(r"[1-9][0-9]{0,18}")
@@ -21,16 +22,9 @@ def well_formed(level: LevelReference) -> bool:
     return bool(ID.fullmatch(level.item_id)) and (not level.location_id or bool(ID.fullmatch(level.location_id)))
 
 
-def refused_unsent(row: WriteRow, times: int) -> Outcome | None:
-    """Return why a row that its batch has `times` times is not worth a call, None if it is."""
-    if not well_formed(row.level):
-        return review("invalid_id", "the level's ids are not those of a WooCommerce product or variation")
-    if times > 1:
-        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
-    return None
+def ill_formed(level: LevelReference) -> str:
+    """Return what is wrong with the ids, "" if nothing is."""
+    return "" if well_formed(level) else "the level's ids are not those of a WooCommerce product or variation"
 
 
 def unmanaged(entry: Mapping[str, Any]) -> Outcome | None:
@@ -81,8 +75,3 @@ def not_found(level: LevelReference) -> Reading:
         else "product (a variation needs its product)"
     )
     return Reading(level, None, review("not_found", f"the store has no such {what}"))
-
-
-def review(code: str, words: str) -> Outcome:
-    """Return the outcome of a row that a person must look at."""
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)

@@ -27,17 +27,17 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import identity, moment, understanding
+from invsync_dagster.platforms.rows import refused_unsent, review, sent_without
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce import errors
 from invsync_dagster.platforms.woocommerce.api import Api
 from invsync_dagster.platforms.woocommerce.articles import (
     ID,
     UNMANAGED,
+    ill_formed,
     is_unmanaged,
     not_found,
     reading_of,
-    refused_unsent,
-    review,
     unmanaged,
     well_formed,
 )
@@ -103,13 +103,8 @@ class WooCommercePlatform:
         if len({row.level.location_id for row in rows}) > 1:
             raise ValueError("the rows of one call are products, or variations of one product")
         times = Counter(row.level for row in rows)
-        outcomes: list[Outcome | None] = [refused_unsent(row, times[row.level]) for row in rows]
-        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        if sent:
-            answers = self._set([rows[index] for index in sent])
-            for index, answer in zip(sent, answers, strict=True):
-                outcomes[index] = answer
-        return WriteAnswer(tuple(outcome for outcome in outcomes if outcome is not None))
+        refused = [refused_unsent(row, times[row.level], ill_formed(row.level)) for row in rows]
+        return WriteAnswer(sent_without(refused, rows, self._set))
 
     def _set(self, rows: Sequence[WriteRow]) -> tuple[Outcome, ...]:
         product = rows[0].level.location_id
