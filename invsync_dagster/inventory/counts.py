@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select
 
 from invsync_dagster.events import LineReference, StockCount
 from invsync_dagster.inventory import levels
-from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
 from invsync_dagster.inventory.references import resolve
@@ -57,6 +56,17 @@ class Count:
     version: int = 0
     reserved: int | None = None
     reason: str = ""
+
+    def dump(self) -> list[Any]:
+        """Return it as JSON values."""
+        at = self.as_of.isoformat()
+        return [self.sku, self.quantity, at, self.basis, self.version, self.reserved, self.reason]
+
+    @classmethod
+    def load(cls, values: Sequence[Any]) -> Count:
+        """Take back what `dump` returned."""
+        sku, quantity, as_of, *others = values
+        return cls(sku, quantity, datetime.fromisoformat(as_of), *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,62 +163,6 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
         result.troubles |= dict.fromkeys(receipts, ("held", f"{applied.held_reason}; {applied.held_id}"))
     result.troubles.pop("", None)
     return result
-
-
-def approve_held(
-    connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime, run_id: str
-) -> CountsApplied:
-    """Apply counts that were held; those that newer ones have overtaken change nothing. Raises LookupError."""
-    row = _decide(connection, held_id, "applied", actor, reason, now)
-    summary = row["summary"]
-    counts = [
-        Count(
-            sku=sku,
-            quantity=quantity,
-            as_of=datetime.fromisoformat(as_of),
-            basis=basis,
-            version=version,
-            reserved=reserved,
-            reason=why,
-        )
-        for sku, quantity, as_of, basis, version, reserved, why in summary["counts"]
-    ]
-    source = CountSource(summary["source"], tuple(summary["contains"]), summary["lag_seconds"])
-    result = apply_counts(connection, counts, source, now=now, run_id=run_id, reference=held_id, kind=summary["kind"])
-    connection.execute(update(imports).where(imports.c.id == held_id).values(applied_rows=result.applied))
-    return result
-
-
-def drop_held(connection: Connection, held_id: str, *, actor: str, reason: str, now: datetime) -> None:
-    """Decide that held counts never apply. Raises LookupError."""
-    _decide(connection, held_id, "dropped", actor, reason, now)
-
-
-def _decide(
-    connection: Connection, held_id: str, state: str, actor: str, reason: str, now: datetime
-) -> Mapping[str, Any]:
-    row = (
-        connection.execute(
-            select(imports).where(imports.c.id == held_id, imports.c.kind == "counts", imports.c.state == "held")
-        )
-        .mappings()
-        .one_or_none()
-    )
-    if row is None:
-        raise LookupError(f"no held counts {held_id!r}")
-    decision = {"state": state, "decided_at": now, "decided_by": actor, "reason": reason}
-    connection.execute(update(imports).where(imports.c.id == held_id).values(decision))
-    record_action(
-        connection,
-        at=now,
-        actor=actor,
-        action=f"counts {state}",
-        subject=held_id,
-        before={"state": "held"},
-        after={"state": state},
-        reason=reason,
-    )
-    return dict(row)
 
 
 def _names(count: StockCount) -> LineReference:
@@ -385,7 +339,7 @@ def _beyond(book: Book, wanted: Mapping[str, tuple[int, int]], limits: ImportLim
 
 
 def _hold(book: Book, counts: Sequence[Count], source: CountSource, kind: str, reason: str) -> str:
-    payload = [[c.sku, c.quantity, c.as_of.isoformat(), c.basis, c.version, c.reserved, c.reason] for c in counts]
+    payload = [count.dump() for count in counts]
     digest = hashlib.sha256(json.dumps([source.name, payload]).encode()).hexdigest()
     held_id = f"counts-{digest[:16]}"
     known = book.connection.execute(select(imports.c.id).where(imports.c.id == held_id)).scalar()

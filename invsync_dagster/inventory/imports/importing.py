@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.counts import approve_held, drop_held
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.held_counts import approve_held, drop_held
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
 from invsync_dagster.inventory.imports.apply_mapping import apply_mapping, contradicted, known_channels, known_skus

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from invsync_dagster.events import StockCount
-from invsync_dagster.inventory import counts
+from invsync_dagster.inventory import held_counts
 from invsync_dagster.inventory.counts import CountSource
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import central_inventory, deliveries, imports, operator_actions, stock_counts
@@ -187,7 +187,7 @@ def test_approved_counts_apply_as_they_were_stated_and_newer_ones_outlast_them()
     stock.tell(stated("S01", 3, 6))
     (held,) = stock.rows(imports)
     with write_transaction(stock.engine) as connection:
-        result = counts.approve_held(connection, held.id, actor="ann", reason="sold out", now=at(9), run_id="run")
+        result = held_counts.approve_held(connection, held.id, actor="ann", reason="sold out", now=at(9), run_id="run")
     assert (result.applied, result.older) == (20, 1)
     assert (stock.balance("S00"), stock.balance("S01"), stock.balance("S29")) == ((0, 0), (3, 0), (5, 0))
     (row,) = stock.rows(imports)
@@ -195,7 +195,7 @@ def test_approved_counts_apply_as_they_were_stated_and_newer_ones_outlast_them()
     assert stock.rows(operator_actions)[-1].actor == "ann"
     stock.prove()
     with pytest.raises(LookupError), write_transaction(stock.engine) as connection:
-        counts.approve_held(connection, held.id, actor="ann", reason="", now=at(9), run_id="run")
+        held_counts.approve_held(connection, held.id, actor="ann", reason="", now=at(9), run_id="run")
 
 
 def test_dropped_counts_never_apply():
@@ -203,7 +203,7 @@ def test_dropped_counts_never_apply():
     stock.tell(*(stated(sku, 0, 4) for sku in MANY[:21]))
     (held,) = stock.rows(imports)
     with write_transaction(stock.engine) as connection:
-        counts.drop_held(connection, held.id, actor="ann", reason="scanner broken", now=at(9))
+        held_counts.drop_held(connection, held.id, actor="ann", reason="scanner broken", now=at(9))
     assert stock.rows(imports)[0].state == "dropped"
     assert stock.balance("S00") == (5, 0)
 
