@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -59,7 +59,8 @@ class Count:
 
     def dump(self) -> list[Any]:
         """Return it as JSON values."""
-        return [self.sku, self.quantity, self.as_of.isoformat(), *astuple(self)[3:]]
+        at = self.as_of.isoformat()
+        return [self.sku, self.quantity, at, self.basis, self.version, self.reserved, self.reason]
 
     @classmethod
     def load(cls, values: Sequence[Any]) -> Count:

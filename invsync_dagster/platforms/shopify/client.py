@@ -23,7 +23,6 @@ from invsync_dagster.platforms.contract import (
     Outcome,
     ReadAnswer,
     Reading,
-    Result,
     WriteAnswer,
     WriteRow,
     outcomes_of_failure,
@@ -31,11 +30,12 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import mapping, objects, text, understanding
 from invsync_dagster.platforms.oauth import Tokens
+from invsync_dagster.platforms.rows import review
 from invsync_dagster.platforms.shopify import bulk_reading, documents, errors, writes
 from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
-from invsync_dagster.platforms.shopify.writes import well_formed
+from invsync_dagster.platforms.shopify.writes import ill_formed, well_formed
 from invsync_dagster.platforms.transport import Request, Transport
 
 _SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
@@ -111,9 +111,9 @@ class ShopifyPlatform:
         platform_sku = sku if isinstance(sku, str) else ""
         quantity, problem = None, None
         if node.get("tracked") is False:
-            problem = _review("untracked", "Shopify doesn't track this item's stock")
+            problem = review("untracked", "Shopify doesn't track this item's stock")
         elif node.get("inventoryLevel") is None:
-            problem = _review("not_stocked", "the item is not stocked at this location")
+            problem = review("not_stocked", "the item is not stocked at this location")
             if self._activates:
                 problem = replace(problem, recovery=Recovery.RETRY)
         else:
@@ -294,14 +294,9 @@ def _available(level: Mapping[str, Any]) -> int:
 
 
 def _not_found(level: LevelReference) -> Reading:
-    if not well_formed(level):
-        words = "the level's ids are not gids of a Shopify inventory item and location"
-        return Reading(level, None, _review("invalid_id", words))
-    return Reading(level, None, _review("not_found", "Shopify has no such inventory item"))
-
-
-def _review(code: str, words: str) -> Outcome:
-    return Outcome(Result.REJECTED, Recovery.REVIEW, code, words)
+    if words := ill_formed(level):
+        return Reading(level, None, review("invalid_id", words))
+    return Reading(level, None, review("not_found", "Shopify has no such inventory item"))
 
 
 def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:

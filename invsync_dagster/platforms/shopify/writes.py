@@ -18,6 +18,7 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.rows import refused_unsent
 from invsync_dagster.platforms.shopify import documents, errors
 
 # A mutation costs 10 points, a query at most 1,000, and Shopify does those of one call one after the other.
@@ -130,6 +131,11 @@ def well_formed(level: LevelReference) -> bool:
     return bool(_ITEM.fullmatch(level.item_id) and _LOCATION.fullmatch(level.location_id))
 
 
+def ill_formed(level: LevelReference) -> str:
+    """Return what is wrong with a level's ids, "" if nothing is."""
+    return "" if well_formed(level) else "the level's ids are not gids of a Shopify inventory item and location"
+
+
 def _of_quantities(payload: Any, rows: int, secrets: Sequence[str]) -> tuple[Outcome, ...]:
     user_errors = payload.get("userErrors") if isinstance(payload, dict) else None
     if not isinstance(payload, dict) or not isinstance(user_errors, list):
@@ -161,14 +167,8 @@ def _of_activation(payload: Any, row: WriteRow, secrets: Sequence[str]) -> Outco
 
 
 def _refused_unsent(row: WriteRow, times: int) -> Outcome | None:
-    if not well_formed(row.level):
-        words = "the level's ids are not gids of a Shopify inventory item and location"
-        return Outcome(Result.REJECTED, Recovery.REVIEW, "invalid_id", words)
-    if times > 1:
-        return Outcome(Result.REJECTED, Recovery.REJECT, "duplicate_row", f"the batch has {times} rows for this level")
-    if not 0 <= row.quantity <= MAX_QUANTITY:
-        words = f"the quantity {row.quantity} is not from 0 to {MAX_QUANTITY}"
-        return Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", words)
+    if (refusal := refused_unsent(row, times, ill_formed(row.level))) is not None:
+        return refusal
     if row.expected is not None and abs(row.expected) > MAX_QUANTITY:
         words = f"the expected quantity {row.expected} is out of range"
         return Outcome(Result.REJECTED, Recovery.SETTLE, "invalid_expected", words)
