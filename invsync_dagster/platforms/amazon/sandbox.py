@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon import sandbox_views as views
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError, Books, Item, Order, told
-from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, problems_of
+from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, feed_finished, problems_of
 from invsync_dagster.platforms.amazon.sandbox_gate import Gate, RefusedError, answer_of
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.transport import Request, Response
@@ -174,14 +174,19 @@ class AmazonSandbox:
 
     def send_notification(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Put a notification of any type and content into `outgoing`."""
+        self._send(views.notification(kind, dict(payload), *self._next_notification()))
+
+    def _next_notification(self) -> tuple[int, datetime]:
         self._notifications += 1
-        now = self._clock.now()
-        message = views.notification(kind, dict(payload), self._notifications, now)
-        body = json.dumps(views.event(message, self._notifications, now)).encode()
+        return self._notifications, self._clock.now()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps(views.event(message, self._notifications, self._clock.now())).encode()
         self.outgoing.append(Delivery({"Content-Type": "application/json", "X-Invsync-Key": self._key}, body))
 
     def take_outgoing(self) -> list[Delivery]:
         """Return the notifications not yet taken, and forget them."""
+        self._work()
         taken, self.outgoing = self.outgoing, []
         return taken
 
@@ -237,7 +242,8 @@ class AmazonSandbox:
 
     def _work(self) -> None:
         self._books.work(self._clock.now())
-        self.feeds.work()
+        for feed in self.feeds.work():
+            self._send(feed_finished(feed, self._seller, *self._next_notification()))
 
     def _patch(self, request: Request, query: Mapping[str, str], seller: str, sku: str) -> tuple[int, Any]:
         self._check(seller, query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -56,6 +57,8 @@ MARKETPLACES = {
     "ES": ("eu", "A1RKKUPIHCS9HS"),
     "JP": ("fe", "A1VC38T7YXB528"),
 }
+# An SQS queue's URL names its region, its AWS account and the queue.
+QUEUE = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/\d{12}/[A-Za-z0-9_-]{1,80}")
 _REGION_OF = {number: region for region, number in MARKETPLACES.values()}
 
 
@@ -75,11 +78,23 @@ class AmazonSettings(VendorSettings):
     client_id_env: str = Field(description="Environment variable with the app's LWA client id amzn1.application-….")
     client_secret_env: str = Field(description="Environment variable with the app's LWA client secret.")
     refresh_token_env: str = Field(description="Environment variable with the seller's refresh token Atzr|….")
-    webhook_secret_env: str = Field(
-        description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key."
+    webhook_secret_env: str | None = Field(
+        default=None,
+        description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key.",
     )
     webhook_previous_secret_env: str | None = Field(
         default=None, description="Environment variable with the key before its change, valid beside the new one."
+    )
+    webhook_queue: str | None = Field(
+        default=None,
+        description="The SQS queue that notifications come by: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME.",
+    )
+    webhook_queue_key_id_env: str | None = Field(
+        default=None,
+        description="Environment variable with the AWS access key id for the queue; without it AWS's own ways are tried.",
+    )
+    webhook_queue_key_env: str | None = Field(
+        default=None, description="Environment variable with the AWS secret access key for the queue."
     )
     product_type: str = Field(
         default="PRODUCT",
@@ -119,6 +134,24 @@ class AmazonSettings(VendorSettings):
         if not (is_loopback(host) or (parts.scheme == "https" and host.endswith(".amazon.com"))):
             raise ValueError(f"must be {wanted}")
         return bare_address(value, wanted)
+
+    @field_validator("webhook_queue")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        """Refuse to fetch from anybody but AWS and this machine."""
+        if value is None or QUEUE.fullmatch(value) or is_loopback(urlsplit(value).hostname or ""):
+            return value
+        raise ValueError("must be the queue's URL, as https://sqs.eu-west-1.amazonaws.com/123456789012/invsync")
+
+    @model_validator(mode="after")
+    def _with_both_keys(self) -> AmazonSettings:
+        if (self.webhook_queue_key_id_env is None) != (self.webhook_queue_key_env is None):
+            raise ValueError("webhook_queue_key_id_env and webhook_queue_key_env must be given together")
+        if self.webhook_queue is None and self.webhook_queue_key_env is not None:
+            raise ValueError("webhook_queue_key_env is of no use without a webhook_queue")
+        if self.webhook_secret_env is None and self.webhook_previous_secret_env is not None:
+            raise ValueError("webhook_previous_secret_env is of no use without a webhook_secret_env")
+        return self
 
     @model_validator(mode="after")
     def _of_one_region(self) -> AmazonSettings:
