@@ -81,7 +81,7 @@ def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
         return _finished_feed(notification, seller_id)
     if kind != "ORDER_CHANGE":
         raise NotUnderstoodError(f"the notification {kind!r:.60} is not one that we read")
-    change = _told(notification, "Payload", "OrderChangeNotification")
+    change = mapping(mapping(notification, "Payload"), "OrderChangeNotification")
     if change.get("SellerId") != seller_id:
         raise NotUnderstoodError(_ANOTHER_SELLER)
     order_id = identity(change, "AmazonOrderId")
@@ -94,19 +94,11 @@ def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
 
 def _finished_feed(notification: Mapping[str, Any], seller_id: str) -> Content:
     """Return the feed that Amazon is through with; what became of it is asked of Amazon, never taken from here."""
-    told = _told(notification, "payload", "feedProcessingFinishedNotification")
+    told = mapping(mapping(notification, "payload"), "feedProcessingFinishedNotification")
     # A vendor's account has no seller id.
     if told.get("sellerId", seller_id) != seller_id:
         raise NotUnderstoodError(_ANOTHER_SELLER)
     return Content(finished=(identity(told, "feedId"),))
-
-
-def _told(notification: Mapping[str, Any], envelope: str, name: str) -> Mapping[str, Any]:
-    payload = notification.get(envelope)
-    told = payload.get(name) if isinstance(payload, Mapping) else None
-    if not isinstance(told, Mapping):
-        raise NotUnderstoodError(f"{name} is not an object")
-    return told
 
 
 def _type_of(notification: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from invsync_dagster.platforms.contract import BulkLimits, Limits
+from invsync_dagster.platforms.contract import BulkLimits, BulkReadLimits, Limits
 from invsync_dagster.platforms.settings import VendorSettings, bare_address
 from invsync_dagster.platforms.transport import is_loopback
 
@@ -38,6 +38,11 @@ LIMITS = Limits(
 # JSON_LISTINGS_FEED: 25,000 messages a feed, five feeds in five minutes. Below the single lane's pushes of a minute a feed
 # gains nothing. Amazon reports on most within minutes; one that is open after a day is not waited for.
 BULK = BulkLimits(rows=25_000, least=300, rate=1 / 60, burst=5.0, check_every=60.0, patience=86_400.0)
+
+# The merchant listings report, which often takes some minutes; one that isn't there after an hour is given up. Asking for
+# its document is allowed once a minute. 20,000 listings are 1,000 readings, or 200 s of the whole rate: with fewer the run
+# is through before the report is there.
+BULK_READ = BulkReadLimits(least=20_000, check_every=60.0, patience=3_600.0, cost=1.0)
 
 _HOSTS = {
     "na": "https://sellingpartnerapi-na.amazon.com",
@@ -101,6 +106,11 @@ class AmazonSettings(VendorSettings):
         pattern=r"^[A-Z0-9_]{1,80}$",
         # Common practice for quantities, not in Amazon's model: hence a setting.
         description="The product type that a patch names; PRODUCT serves for all.",
+    )
+    bulk_read_from: int = Field(
+        default=BULK_READ.least,
+        ge=0,
+        description="A full run over so many levels and more asks for the merchant listings report; 0: never.",
     )
     api_url: str | None = Field(
         default=None, description="Another address than the region's: a stand-in on loopback, or Amazon's own sandbox."

@@ -215,8 +215,8 @@ def test_what_can_not_be_understood_goes_to_quarantine_and_hinders_nothing(aws: 
     reasons = [json.loads(path.read_bytes())["reason"] for path in (here.inbox.folder / "quarantine").iterdir()]
     assert sorted(reasons) == [
         "NotificationType is missing",
-        "the body is not JSON",
-        "the body is not an object",
+        "the body is not a JSON object",
+        "the body is not a JSON object",
         "the notification 'PRICING_HEALTH' is not one that we read",
     ]
 
