@@ -83,9 +83,11 @@ class StockCount:
 class Content:
     """What one webhook, or one page of a poll, says.
 
-    `unclear_orders` are ids of orders whose whole document must be asked of the platform.
+    `unclear_orders` are ids of orders whose whole document must be asked of the platform, `finished` the handles of bulk
+    submissions that it is through with.
     """
 
     documents: tuple[OrderDocument, ...] = ()
     counts: tuple[StockCount, ...] = ()
     unclear_orders: tuple[str, ...] = field(default=())
+    finished: tuple[str, ...] = ()

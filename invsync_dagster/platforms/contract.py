@@ -384,6 +384,36 @@ class KeyedDoor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A notification that a queue handed out: its body as it came, the queue's own id of it, and what takes it out."""
+
+    message_id: str
+    receipt: str
+    body: bytes
+
+
+class Queue(Protocol):
+    """A queue that a platform puts its notifications into. What is handed out and not removed is handed out again."""
+
+    def receive(self) -> Sequence[Queued]:
+        """Wait for notifications, for seconds at most; return some, or none. Raises `PlatformError`."""
+        ...
+
+    def remove(self, taken: Sequence[Queued]) -> None:
+        """Take out what `receive` returned. Raises `PlatformError` if some of it stays."""
+        ...
+
+
+@runtime_checkable
+class QueuedDoor(Protocol):
+    """A door whose platform can also bring its notifications by a queue of the seller's, from which they are fetched."""
+
+    def queue(self) -> Queue | None:
+        """Return the channel's queue, None if it has none."""
+        ...
+
+
 class WebhookDoor(Protocol):
     """What the receiver and the inbox need of a channel: no credentials for writing, only the webhook secret."""
 

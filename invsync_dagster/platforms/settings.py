@@ -8,8 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from invsync_dagster.platforms.transport import is_loopback
 
-# What webhooks are verified with: it opens nothing at the platform.
-_LISTENED_WITH = frozenset({"webhook_secret_env", "webhook_previous_secret_env", "verification_token_env"})
+# What webhooks are verified with or fetched with: it opens nothing at the platform.
+_LISTENED_WITH = frozenset(
+    {
+        "webhook_secret_env",
+        "webhook_previous_secret_env",
+        "webhook_queue_key_id_env",
+        "webhook_queue_key_env",
+        "verification_token_env",
+    }
+)
 
 
 class VendorSettings(BaseModel):

@@ -38,7 +38,7 @@ class AmazonStandIn(ShopStandIn):
             client_id=secrets["client_id_env"],
             client_secret=secrets["client_secret_env"],
             refresh_token=secrets["refresh_token_env"],
-            notification_key=secrets["webhook_secret_env"],
+            notification_key=secrets.get("webhook_secret_env", ""),
             clock=clock,
             marketplaces=settings.marketplaces,
             processing_seconds=_PROCESSING,

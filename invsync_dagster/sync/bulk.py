@@ -6,13 +6,13 @@ and whatever is uncertain go by the single lane, and so does a decrease while a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
@@ -59,6 +59,17 @@ _REMAINING = select(_LEVEL.id).where(_IN_IT).limit(1)
 _SOME = select(_LEVEL.id).where(_IN_IT, _LEVEL.claim.is_(None)).limit(bindparam("most"))
 _CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
 _FORGET = delete(bulk_submissions).where(_OF_HANDLE)
+_ASK_NOW = (
+    update(bulk_submissions)
+    .where(_OF_HANDLE, _OPEN.check_after > bindparam("now"))
+    .values(check_after=bindparam("now", type_=_OPEN.check_after.type))
+)
+
+
+def ask_now(connection: Connection, channel: str, handles: Iterable[str], now: datetime) -> None:
+    """Let the next push ask for submissions that the platform says it is through with; unknown ones are nobody's."""
+    for handle in handles:
+        connection.execute(_ASK_NOW, {"of_channel": channel, "of_handle": handle, "now": now})
 
 
 @dataclass

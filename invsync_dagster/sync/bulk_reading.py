@@ -167,7 +167,12 @@ class BulkLook:
         except PlatformError as error:
             if error.recovery is Recovery.REAUTHENTICATE:
                 raise
-            _log.warning("%s: the bulk reading is asked for again: %s: %s", self.name, error.code, error.message)
+            # Refused, or unknown there: the same again would be told each time.
+            over = error.recovery in (Recovery.REJECT, Recovery.REVIEW)
+            what = "given up" if over else "asked for again"
+            _log.warning("%s: the bulk reading is %s: %s: %s", self.name, what, error.code, error.message)
+            if over:
+                return BulkState.LOST
             told = None
         if told is None or told.state is BulkState.OPEN:
             late = self.ws.clock.now() - asked_at > timedelta(seconds=reader.bulk_read.patience)

@@ -15,6 +15,7 @@ from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.platforms.contract import WebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError
+from invsync_dagster.sync.bulk import ask_now
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox
 from invsync_dagster.webhooks.segments import Delivery
@@ -133,6 +134,8 @@ def _apply(
         with write_transaction(ws.engine) as connection:
             batch = [inbound for _, inbound in understood]
             applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id)
+            for inbound in batch:
+                ask_now(connection, inbound.channel, inbound.content.finished, ws.clock.now())
     except NOT_STORABLE as error:
         if len(understood) == 1:
             # The error's own text may hold the whole delivery.

@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +34,7 @@ from invsync_dagster.webhooks.gates import Gates, gates_of, stocked_channels
 from invsync_dagster.webhooks.group import GroupCommit, NotWrittenError, Writer
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.keys import Keys
+from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
 from invsync_dagster.webhooks.segments import Delivery
 
 log = logging.getLogger("invsync.receiver")
@@ -63,7 +64,13 @@ class _Post:
 
 
 def create_app(
-    gates: Gates, writer: Writer, inbox: Path, clock: Clock, max_bytes: int, transport: Transport
+    gates: Gates,
+    writer: Writer,
+    inbox: Path,
+    clock: Clock,
+    max_bytes: int,
+    transport: Transport,
+    pollers: Sequence[QueuePoller] = (),
 ) -> ASGIApp:
     """Return the receiver's app: POST /webhooks/{channel}, POST /inventory-webhook, GET /healthz.
 
@@ -71,7 +78,8 @@ def create_app(
     be taken, 401 for a signature that doesn't prove its sender, 404 for a channel that isn't there, 408 for a body that
     doesn't come, 413 for one over `max_bytes`, 415 for anything but JSON, 503 while nothing can be written or the channel
     is closed. Bodies of answers say nothing. A GET of a channel's address is answered where its platform asks with it
-    whose address it is. `transport` fetches public keys.
+    whose address it is. `transport` fetches public keys. `pollers` run with the app; a queue that can't be read is told by
+    /healthz, whose answer stays 200: webhooks are taken all the same.
     """
     group = GroupCommit(writer)
     challenged = {name: door for name, door in gates.doors.items() if isinstance(door, ChallengedDoor)}
@@ -87,11 +95,16 @@ def create_app(
             problem = "the inbox can't be written"
         if problem:
             return JSONResponse({"status": "failing", "problem": problem}, 503)
-        return JSONResponse({"status": "ok"})
+        queues = {poller.channel: poller.problem for poller in pollers if poller.problem}
+        return JSONResponse({"status": "ok", **({"queues": queues} if queues else {})})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        for poller in pollers:
+            poller.start()
         yield
+        for poller in pollers:
+            poller.stop()
         await group.close()
 
     others = Starlette(
@@ -222,13 +235,15 @@ def main() -> int:
     for problem in configuration.problems:
         log.warning("%s", problem)
     gates = gates_of(configuration, stocked_channels(home.database_url), os.environ)
+    rng = random.Random()  # noqa: S311 - unique file names, nothing secret
     app = create_app(
         gates,
-        SegmentWriter(home.inbox, clock, random.Random()),  # noqa: S311 - unique file names, nothing secret
+        SegmentWriter(home.inbox, clock, rng),
         home.inbox,
         clock,
         configuration.settings.max_webhook_bytes,
         RequestsTransport(),
+        pollers_of(gates.doors, lambda: SegmentWriter(home.inbox, clock, rng), clock),
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from invsync_dagster.platforms.contract import Result, WriteRow
+from invsync_dagster.platforms.contract import BulkReader, BulkState, Result, WriteRow
 from invsync_dagster.platforms.errors import SignatureError
 from tests.contract.amazon_harness import AmazonHarness
 from tests.contract.suite import Harness, PlatformContract
@@ -61,6 +61,17 @@ class TestAmazon(PlatformContract):
             found += harness.changes_in(page.content)
             pages, cursor = pages + 1, page.cursor
         assert (pages, sorted(found)) == (3, sorted(ids))
+
+    def test_all_levels_are_read_in_bulk_by_a_handle_that_another_client_may_ask_with(self, harness: Harness) -> None:
+        shown = {harness.make_level(quantity): quantity for quantity in (5, 0, 9)}
+        platform = harness.platform
+        assert isinstance(platform, BulkReader)
+        started = platform.read_all()
+        assert started.result is Result.ACCEPTED
+        assert platform.reading_of_all(started.handle).state is BulkState.OPEN
+        harness.clock.advance(241)
+        done = platform.reading_of_all(started.handle)
+        assert (done.state, platform.numbers_read(done.address).numbers) == (BulkState.DONE, shown)
 
     def test_a_tampered_body_is_refused(self, harness: Harness) -> None:
         """A body that was changed comes from somebody without the key of the connection."""

@@ -248,7 +248,7 @@ class World:
         return Configuration(settings=settings, channels=(*channels, erp))
 
     def _settings_of(self, name: str) -> VendorSettings:
-        oauth = {"client_id_env": "TOKEN", "client_secret_env": "SIGN"}
+        oauth: Any = {"client_id_env": "TOKEN", "client_secret_env": "SIGN"}
         if name == EBAY:
             return EbaySettings(
                 **oauth,

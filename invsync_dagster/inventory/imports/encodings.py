@@ -6,11 +6,9 @@ import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
-from invsync_dagster.inventory.imports.kinds import Kind, column_name
+from invsync_dagster.columns import DECODERS, column_name
+from invsync_dagster.inventory.imports.kinds import Kind
 from invsync_dagster.inventory.imports.refusals import FileError
-
-# What declares an encoding, and what reads it: Windows writes Shift-JIS with its own additions, UTF-8 with a mark.
-DECODERS = {"utf-8": "utf-8-sig", "shift_jis": "cp932"}
 
 BLOCK = 1 << 20
 

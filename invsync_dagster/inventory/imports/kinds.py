@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
 from invsync_dagster.settings import ImportSource
 
@@ -75,11 +74,6 @@ class Kind:
         return f"{self.title} ({self.name}): {', '.join(shown)}"
 
 
-def column_name(cell: str) -> str:
-    """A column's name for comparing: in small letters, one form of accents, and `_` for spaces and hyphens."""
-    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFC", cell).strip().lower())
-
-
 def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
     on_hand, available = cells.get("on_hand", ""), cells.get("available", "")
     quantity = on_hand if basis == "on_hand" else available
@@ -108,7 +102,7 @@ def _shopify_products(cells: Cells, _basis: str) -> Fields | LeftOut:
 
 
 def _amazon(cells: Cells, _basis: str) -> Fields | LeftOut:
-    if cells.get("fulfilment", "").strip().upper().startswith("AMAZON"):
+    if columns.kept_by_amazon(cells.get("fulfilment", "")):
         return LeftOut("stock is kept by Amazon (FBA)")
     return {"sku": cells["sku"], "product_name": cells.get("title", ""), "quantity": cells["quantity"]}
 
@@ -163,47 +157,15 @@ SHOPIFY_PRODUCTS = Kind(
     platform="shopify",
     negative=True,
 )
-# Amazon writes the header in the language of the account or of the report's locale, and the text in UTF-8 or in the
-# encoding of the marketplace: Windows-1252, in Japan Shift-JIS (reports API: preferredReportDocumentLocale).
 AMAZON_LISTINGS = Kind(
     name="amazon_listings",
     title="Amazon's all-listings report",
-    columns={
-        "sku": (
-            "seller_sku",
-            "händler_sku",
-            "sku_vendeur",
-            "出品者sku",
-            "sku_venditore",
-            "sku_del_vendedor",
-            "sku_sprzedawcy",
-        ),
-        "quantity": ("quantity", "menge", "quantité", "数量", "quantità", "cantidad", "ilość"),
-        "fulfilment": (
-            "fulfillment_channel",
-            "fulfilment_channel",
-            "versender",
-            "canal_traitement",
-            "フルフィルメント・チャンネル",
-            "canale_di_gestione",
-            "canal_de_gestión_logística",
-            "kanał_realizacji",
-        ),
-        "title": (
-            "item_name",
-            "artikelbezeichnung",
-            "nom_produit",
-            "商品名",
-            "nome_dell'articolo",
-            "título_del_producto",
-        ),
-        "listing": ("listing_id", "angebotsnummer", "id_offre", "出品id"),
-    },
+    columns=columns.AMAZON_LISTINGS,
     required=("sku", "quantity"),
     marks=("fulfilment", "listing"),
     translate=_amazon,
     platform="amazon",
-    encodings=("shift_jis", "windows-1252"),
+    encodings=columns.AMAZON_ENCODINGS,
     unquoted=True,
 )
 # WC_Product_CSV_Exporter: Stock is "parent" where a variation's product keeps it, and empty where it isn't managed.
@@ -235,7 +197,7 @@ def _declared(name: str, source: ImportSource) -> Kind:
     return Kind(
         name=name,
         title=f"file '{name}' of channels.yaml",
-        columns={field: (column_name(column),) for field, column in source.columns.items()},
+        columns={field: (columns.column_name(column),) for field, column in source.columns.items()},
         required=tuple(source.columns),
         basis=source.basis,
         contains=source.contains,

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from invsync_dagster.inventory.imports.encodings import DECODERS, encoding_of, refuse_utf8
+from invsync_dagster.columns import DECODERS, column_name
+from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
-from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut, column_name
+from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
 
 INVENTORY = "inventory"

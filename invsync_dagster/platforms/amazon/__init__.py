@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon.client import AmazonPlatform
 from invsync_dagster.platforms.amazon.notifications import AmazonDoor
+from invsync_dagster.platforms.amazon.queue import SqsQueue
 from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
 from invsync_dagster.platforms.amazon.tokens import seller_tokens
 from invsync_dagster.platforms.transport import Transport
@@ -29,7 +30,14 @@ def connect(
 
 def door(settings: AmazonSettings, secrets: Mapping[str, str]) -> AmazonDoor:
     """Return the channel's door for notifications. Raises `KeyError`, `ValueError` if a key is missing or empty."""
-    valid = [secrets["webhook_secret_env"]]
-    if settings.webhook_previous_secret_env is not None:
-        valid.append(secrets["webhook_previous_secret_env"])
-    return AmazonDoor(settings.seller_id, valid)
+    named = {
+        "webhook_secret_env": settings.webhook_secret_env,
+        "webhook_previous_secret_env": settings.webhook_previous_secret_env,
+    }
+    valid = [secrets[field] for field, variable in named.items() if variable is not None]
+    queue = None
+    if settings.webhook_queue is not None:
+        own = settings.webhook_queue_key_env is not None
+        keys = (secrets["webhook_queue_key_id_env"], secrets["webhook_queue_key_env"]) if own else None
+        queue = SqsQueue(settings.webhook_queue, keys)
+    return AmazonDoor(settings.seller_id, valid, queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,12 +16,16 @@ from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.feeds import Feeds
 from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity
+from invsync_dagster.platforms.amazon.reports import Reports
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refusal_of
-from invsync_dagster.platforms.amazon.settings import BULK, MOST_SKUS, AmazonSettings
+from invsync_dagster.platforms.amazon.settings import BULK, BULK_READ, MOST_SKUS, AmazonSettings
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     Budget,
     BulkLimits,
+    BulkNumbers,
+    BulkReading,
+    BulkReadLimits,
     BulkReport,
     LevelReference,
     Limits,
@@ -70,6 +75,7 @@ class AmazonPlatform:
         self._transport = transport
         self._clock = clock
         self._feeds = Feeds(settings, self._call, tokens, transport, limits.request_deadline)
+        self._reports = Reports(settings, self._call, transport)
 
     def __repr__(self) -> str:
         return f"AmazonPlatform({self._settings.region}, {self._settings.seller_id})"
@@ -156,6 +162,22 @@ class AmazonPlatform:
             if error.code != "not_found":
                 raise
             return []
+
+    @property
+    def bulk_read(self) -> BulkReadLimits:
+        return replace(BULK_READ, least=self._settings.bulk_read_from)
+
+    def read_all(self) -> Outcome:
+        """Ask for the merchant listings report of the first marketplace."""
+        return self._reports.ask()
+
+    def reading_of_all(self, handle: str) -> BulkReading:
+        """Tell where a listings report stands. Raises `PlatformError`."""
+        return self._reports.state(handle)
+
+    def numbers_read(self, address: str, cursor: str = "") -> BulkNumbers:
+        """Fetch a listings report, which is one piece. Raises `PlatformError`."""
+        return self._reports.numbers(address)
 
     # --- orders -----------------------------------------------------------------------------------------------------
 

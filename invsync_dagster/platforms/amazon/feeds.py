@@ -11,6 +11,7 @@ from invsync_dagster.platforms.amazon import errors
 from invsync_dagster.platforms.amazon.listings import stock_of
 from invsync_dagster.platforms.amazon.rows import patch_of, refusal_of
 from invsync_dagster.platforms.amazon.settings import BULK, AmazonSettings
+from invsync_dagster.platforms.amazon.signed import fetched
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     BulkReport,
@@ -24,7 +25,7 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, told
 from invsync_dagster.platforms.fields import text
 from invsync_dagster.platforms.oauth import GrantTokens
-from invsync_dagster.platforms.transport import Request, Response, Transport
+from invsync_dagster.platforms.transport import Request, Transport
 
 _FEEDS = "/feeds/2021-06-30"
 _CONTENT_TYPE = "application/json; charset=UTF-8"
@@ -99,7 +100,12 @@ class Feeds:
 
     def _upload(self, url: str, body: bytes) -> None:
         # The address is signed for five minutes: our token has no business there.
-        response = self._send(Request("PUT", url, {"Content-Type": _CONTENT_TYPE}, body))
+        response = answer_to(
+            Request("PUT", url, {"Content-Type": _CONTENT_TYPE}, body),
+            self._transport,
+            deadline=self._deadline,
+            writing=False,
+        )
         if response.status != 200:
             words = f"the feed's document could not be uploaded (HTTP {response.status})"
             raise PlatformError(Recovery.RETRY, "upload_failed", words)
@@ -119,11 +125,8 @@ class Feeds:
         return self._report(self._call("GET", f"{_FEEDS}/documents/{number}", {}, _is_document))
 
     def _report(self, document: Mapping[str, Any]) -> BulkReport:
-        response = self._send(Request("GET", document["url"]))
-        if response.status != 200:
-            words = f"the feed's report could not be fetched (HTTP {response.status})"
-            raise PlatformError(Recovery.RETRY, "report_failed", words)
-        report = _unpacked(response.body, document.get("compressionAlgorithm"))
+        body = fetched(self._transport, document["url"], self._deadline)
+        report = _unpacked(body, document.get("compressionAlgorithm"))
         issues = report.get("issues", [])
         if not isinstance(issues, list) or not all(isinstance(issue, Mapping) for issue in issues):
             raise _malformed()
@@ -139,9 +142,6 @@ class Feeds:
         secrets = self._tokens.secrets
         outcomes = {number: errors.outcome_of_issues(listed, secrets) for number, listed in failed.items()}
         return BulkReport(BulkState.DONE, outcomes, shown=_shown(report.get("items")))
-
-    def _send(self, request: Request) -> Response:
-        return answer_to(request, self._transport, deadline=self._deadline, writing=False)
 
 
 def _shown(items: Any) -> dict[LevelReference, int]:

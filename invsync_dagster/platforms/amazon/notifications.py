@@ -1,4 +1,4 @@
-"""Amazon's notifications, brought by EventBridge: whose they are, what they are called, and what they say."""
+"""Amazon's notifications, brought by EventBridge or by an SQS queue: whose they are, what they are called, and what they say."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.amazon.orders import document_of_change, identity
+from invsync_dagster.platforms.contract import Queue
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.fields import mapping, object_in
 
 _KEY = "x-invsync-key"
 # They tell of our own writes too, or that a job is done: nothing of them is a number to book. Amazon's own schema and
 # example spell the status change differently.
+_ANOTHER_SELLER = "the notification is about another seller: is EventBridge's rule, or the queue, another account's?"
 _WITHOUT_CONTENT = frozenset(
     {
         "LISTINGS_ITEM_MFN_QUANTITY_CHANGE",
         "LISTINGS_ITEM_ISSUES_CHANGE",
         "LISTINGS_ITEM_STATUS_CHANGE",
         "LISTINGS_ITEM_STATUS_CHANGED",
-        "FEED_PROCESSING_FINISHED",
         "REPORT_PROCESSING_FINISHED",
     }
 )
 
 
 class AmazonDoor:
-    """The `WebhookDoor` of one account; `keys` are those of the EventBridge connection that are valid now."""
+    """The `WebhookDoor` of one account; `keys` are those of the EventBridge connection that are valid now: without any,
+    nothing is taken over HTTP."""
 
-    def __init__(self, seller_id: str, keys: Sequence[str]) -> None:
+    def __init__(self, seller_id: str, keys: Sequence[str], queue: Queue | None = None) -> None:
         # An empty key is known to everybody.
-        if not keys or not all(keys):
+        if not all(keys):
             raise ValueError("a key of the notifications is empty")
         self._keys = tuple(key.encode() for key in keys)
         self._seller = seller_id
+        self._queue = queue
 
     def __repr__(self) -> str:
         return f"AmazonDoor({self._seller})"
@@ -49,6 +52,10 @@ class AmazonDoor:
         matches = [hmac.compare_digest(key, given) for key in self._keys]
         if not any(matches):
             raise SignatureError("the key X-Invsync-Key is wrong or missing")
+
+    def queue(self) -> Queue | None:
+        """Return the queue that notifications come by, None if the channel has none."""
+        return self._queue
 
     def topic(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return the notification's type (`ORDER_CHANGE`). Raises `NotUnderstoodError`."""
@@ -70,20 +77,28 @@ def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
     kind = _type_of(notification)
     if kind in _WITHOUT_CONTENT:
         return Content()
+    if kind == "FEED_PROCESSING_FINISHED":
+        return _finished_feed(notification, seller_id)
     if kind != "ORDER_CHANGE":
         raise NotUnderstoodError(f"the notification {kind!r:.60} is not one that we read")
-    payload = notification.get("Payload")
-    change = payload.get("OrderChangeNotification") if isinstance(payload, Mapping) else None
-    if not isinstance(change, Mapping):
-        raise NotUnderstoodError("OrderChangeNotification is not an object")
+    change = mapping(mapping(notification, "Payload"), "OrderChangeNotification")
     if change.get("SellerId") != seller_id:
-        raise NotUnderstoodError("the notification is about another seller: is EventBridge's rule another account's?")
+        raise NotUnderstoodError(_ANOTHER_SELLER)
     order_id = identity(change, "AmazonOrderId")
     summary = change.get("Summary")
     if isinstance(summary, Mapping) and summary.get("FulfillmentType") == "AFN":
         return Content()
     document = document_of_change(change)
     return Content(unclear_orders=(order_id,)) if document is None else Content(documents=(document,))
+
+
+def _finished_feed(notification: Mapping[str, Any], seller_id: str) -> Content:
+    """Return the feed that Amazon is through with; what became of it is asked of Amazon, never taken from here."""
+    told = mapping(mapping(notification, "payload"), "feedProcessingFinishedNotification")
+    # A vendor's account has no seller id.
+    if told.get("sellerId", seller_id) != seller_id:
+        raise NotUnderstoodError(_ANOTHER_SELLER)
+    return Content(finished=(identity(told, "feedId"),))
 
 
 def _type_of(notification: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon import sandbox_views as views
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError, Books, Item, Order, told
-from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, problems_of
+from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, feed_finished, problems_of
 from invsync_dagster.platforms.amazon.sandbox_gate import Gate, RefusedError, answer_of
+from invsync_dagster.platforms.amazon.sandbox_reports import ReportDesk
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.transport import Request, Response
 
@@ -69,6 +70,7 @@ class AmazonSandbox:
         self._notifications = 0
         self._books = Books()
         self.feeds = FeedDesk(self._books, seller_id, clock, feed_seconds)
+        self.reports = ReportDesk(self._books, clock)
 
     # --- the account's people ---------------------------------------------------------------------------------------
 
@@ -174,14 +176,19 @@ class AmazonSandbox:
 
     def send_notification(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Put a notification of any type and content into `outgoing`."""
+        self._send(views.notification(kind, dict(payload), *self._next_notification()))
+
+    def _next_notification(self) -> tuple[int, datetime]:
         self._notifications += 1
-        now = self._clock.now()
-        message = views.notification(kind, dict(payload), self._notifications, now)
-        body = json.dumps(views.event(message, self._notifications, now)).encode()
+        return self._notifications, self._clock.now()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps(views.event(message, self._notifications, self._clock.now())).encode()
         self.outgoing.append(Delivery({"Content-Type": "application/json", "X-Invsync-Key": self._key}, body))
 
     def take_outgoing(self) -> list[Delivery]:
         """Return the notifications not yet taken, and forget them."""
+        self._work()
         taken, self.outgoing = self.outgoing, []
         return taken
 
@@ -193,6 +200,7 @@ class AmazonSandbox:
             "outgoing": waiting,
             "notifications": self._notifications,
             "feeds": self.feeds.dump(),
+            "reports": self.reports.dump(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -201,6 +209,7 @@ class AmazonSandbox:
         self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
         self._notifications = state["notifications"]
         self.feeds.load(state["feeds"])
+        self.reports.load(state["reports"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
 
@@ -221,10 +230,15 @@ class AmazonSandbox:
             ("make_feed", "POST", r".*/feeds/2021-06-30/feeds", self.feeds.make_feed),
             ("feed", "GET", r".*/feeds/2021-06-30/feeds/([^/]+)", self.feeds.feed),
             ("document", "GET", r".*/feeds/2021-06-30/documents/([^/]+)", self.feeds.document),
+            ("make_report", "POST", r".*/reports/2021-06-30/reports", self.reports.make),
+            ("report", "GET", r".*/reports/2021-06-30/reports/([^/]+)", self.reports.report),
+            ("report_document", "GET", r".*/reports/2021-06-30/documents/([^/]+)", self.reports.document),
         ]
         try:
             if "/signed-documents/" in parts.path:
                 return self.feeds.signed(request)
+            if "/signed-reports/" in parts.path:
+                return self.reports.signed(request)
             for operation, method, pattern, action in routes:
                 match = re.fullmatch(pattern, parts.path)
                 if match and method == request.method:
@@ -237,7 +251,8 @@ class AmazonSandbox:
 
     def _work(self) -> None:
         self._books.work(self._clock.now())
-        self.feeds.work()
+        for feed in self.feeds.work():
+            self._send(feed_finished(feed, self._seller, *self._next_notification()))
 
     def _patch(self, request: Request, query: Mapping[str, str], seller: str, sku: str) -> tuple[int, Any]:
         self._check(seller, query)

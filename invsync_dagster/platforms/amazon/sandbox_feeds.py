@@ -59,17 +59,20 @@ class FeedDesk:
         self._seller = seller_id
         self._clock = clock
 
-    def work(self) -> None:
-        """End the feeds that are due."""
-        for feed in self.feeds.values():
-            if feed.status == "IN_QUEUE" and feed.due <= told(self._clock.now()):
-                feed.status = feed.end
-                if feed.end == "DONE":
-                    feed.report = self._new_document(json.dumps(self._worked(feed))).number
-                elif feed.end == "FATAL":
-                    # Some of its messages were done.
-                    for message in self._messages(feed)[::2]:
-                        self._do(message)
+    def work(self) -> list[Feed]:
+        """End the feeds that are due, and return them."""
+        due = [
+            each for each in self.feeds.values() if each.status == "IN_QUEUE" and each.due <= told(self._clock.now())
+        ]
+        for feed in due:
+            feed.status = feed.end
+            if feed.end == "DONE":
+                feed.report = self._new_document(json.dumps(self._worked(feed))).number
+            elif feed.end == "FATAL":
+                # Some of its messages were done.
+                for message in self._messages(feed)[::2]:
+                    self._do(message)
+        return due
 
     def make_document(self, request: Request, query: Mapping[str, str]) -> tuple[int, Any]:
         """Answer createFeedDocument."""
@@ -185,6 +188,26 @@ class FeedDesk:
             self._books.submit(sku, message["patches"], self._clock.now(), 0.0)
             self._books.work(self._clock.now())
         return problems
+
+
+def feed_finished(feed: Feed, seller_id: str, number: int, now: datetime) -> dict[str, Any]:
+    """Return the notification FEED_PROCESSING_FINISHED, whose names are in camel case."""
+    told_of = {"sellerId": seller_id, "accountId": "amzn1.merchant.o.STANDIN", "feedId": feed.number}
+    told_of |= {"feedType": "JSON_LISTINGS_FEED", "processingStatus": feed.status}
+    told_of |= {"resultFeedDocumentId": feed.report} if feed.report else {}
+    return {
+        "notificationVersion": "2020-09-04",
+        "notificationType": "FEED_PROCESSING_FINISHED",
+        "payloadVersion": "2020-09-04",
+        "eventTime": told(now),
+        "payload": {"feedProcessingFinishedNotification": told_of},
+        "notificationMetadata": {
+            "applicationId": "amzn1.sellerapps.app.stand-in",
+            "subscriptionId": "stand-in-subscription",
+            "publishTime": told(now),
+            "notificationId": f"{number:032x}",
+        },
+    }
 
 
 def problems_of(patches: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

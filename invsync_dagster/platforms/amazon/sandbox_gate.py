@@ -24,6 +24,9 @@ _RATES = {
     "make_feed": (1 / 60, 5.0),
     "feed": (2.0, 15.0),
     "document": (0.0222, 10.0),
+    "make_report": (0.0167, 15.0),
+    "report": (2.0, 15.0),
+    "report_document": (0.0167, 15.0),
 }
 
 

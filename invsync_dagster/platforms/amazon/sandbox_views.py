@@ -135,7 +135,7 @@ def event(notification: dict[str, Any], number: int, now: datetime) -> dict[str,
     return {
         "version": "0",
         "id": f"{number:032x}",
-        "detail-type": notification["NotificationType"],
+        "detail-type": notification.get("NotificationType") or notification["notificationType"],
         "source": "aws.partner/sellingpartnerapi.amazon.com/stand-in",
         "account": "000000000000",
         "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from invsync_dagster.platforms.contract import BulkLimits, Limits
+from invsync_dagster.platforms.contract import BulkLimits, BulkReadLimits, Limits
 from invsync_dagster.platforms.settings import VendorSettings, bare_address
 from invsync_dagster.platforms.transport import is_loopback
 
@@ -38,6 +39,11 @@ LIMITS = Limits(
 # gains nothing. Amazon reports on most within minutes; one that is open after a day is not waited for.
 BULK = BulkLimits(rows=25_000, least=300, rate=1 / 60, burst=5.0, check_every=60.0, patience=86_400.0)
 
+# The merchant listings report, which often takes some minutes; one that isn't there after an hour is given up. Asking for
+# its document is allowed once a minute. 20,000 listings are 1,000 readings, or 200 s of the whole rate: with fewer the run
+# is through before the report is there.
+BULK_READ = BulkReadLimits(least=20_000, check_every=60.0, patience=3_600.0, cost=1.0)
+
 _HOSTS = {
     "na": "https://sellingpartnerapi-na.amazon.com",
     "eu": "https://sellingpartnerapi-eu.amazon.com",
@@ -56,6 +62,8 @@ MARKETPLACES = {
     "ES": ("eu", "A1RKKUPIHCS9HS"),
     "JP": ("fe", "A1VC38T7YXB528"),
 }
+# An SQS queue's URL names its region, its AWS account and the queue.
+QUEUE = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/\d{12}/[A-Za-z0-9_-]{1,80}")
 _REGION_OF = {number: region for region, number in MARKETPLACES.values()}
 
 
@@ -75,17 +83,34 @@ class AmazonSettings(VendorSettings):
     client_id_env: str = Field(description="Environment variable with the app's LWA client id amzn1.application-….")
     client_secret_env: str = Field(description="Environment variable with the app's LWA client secret.")
     refresh_token_env: str = Field(description="Environment variable with the seller's refresh token Atzr|….")
-    webhook_secret_env: str = Field(
-        description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key."
+    webhook_secret_env: str | None = Field(
+        default=None,
+        description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key.",
     )
     webhook_previous_secret_env: str | None = Field(
         default=None, description="Environment variable with the key before its change, valid beside the new one."
+    )
+    webhook_queue: str | None = Field(
+        default=None,
+        description="The SQS queue that notifications come by: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME.",
+    )
+    webhook_queue_key_id_env: str | None = Field(
+        default=None,
+        description="Environment variable with the AWS access key id for the queue; without it AWS's own ways are tried.",
+    )
+    webhook_queue_key_env: str | None = Field(
+        default=None, description="Environment variable with the AWS secret access key for the queue."
     )
     product_type: str = Field(
         default="PRODUCT",
         pattern=r"^[A-Z0-9_]{1,80}$",
         # Common practice for quantities, not in Amazon's model: hence a setting.
         description="The product type that a patch names; PRODUCT serves for all.",
+    )
+    bulk_read_from: int = Field(
+        default=BULK_READ.least,
+        ge=0,
+        description="A full run over so many levels and more asks for the merchant listings report; 0: never.",
     )
     api_url: str | None = Field(
         default=None, description="Another address than the region's: a stand-in on loopback, or Amazon's own sandbox."
@@ -119,6 +144,24 @@ class AmazonSettings(VendorSettings):
         if not (is_loopback(host) or (parts.scheme == "https" and host.endswith(".amazon.com"))):
             raise ValueError(f"must be {wanted}")
         return bare_address(value, wanted)
+
+    @field_validator("webhook_queue")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        """Refuse to fetch from anybody but AWS and this machine."""
+        if value is None or QUEUE.fullmatch(value) or is_loopback(urlsplit(value).hostname or ""):
+            return value
+        raise ValueError("must be the queue's URL, as https://sqs.eu-west-1.amazonaws.com/123456789012/invsync")
+
+    @model_validator(mode="after")
+    def _with_both_keys(self) -> AmazonSettings:
+        if (self.webhook_queue_key_id_env is None) != (self.webhook_queue_key_env is None):
+            raise ValueError("webhook_queue_key_id_env and webhook_queue_key_env must be given together")
+        if self.webhook_queue is None and self.webhook_queue_key_env is not None:
+            raise ValueError("webhook_queue_key_env is of no use without a webhook_queue")
+        if self.webhook_secret_env is None and self.webhook_previous_secret_env is not None:
+            raise ValueError("webhook_previous_secret_env is of no use without a webhook_secret_env")
+        return self
 
     @model_validator(mode="after")
     def _of_one_region(self) -> AmazonSettings:

@@ -382,7 +382,7 @@ def test_a_stand_in_on_loopback_gives_its_own_tokens_and_amazons_sandbox_does_no
         ({"api_url": "https://amazon.com.evil.example"}, "address of amazon.com"),
         ({"api_url": "http://sellingpartnerapi-eu.amazon.com"}, "address of amazon.com"),
         ({"api_url": "https://user@api.amazon.com"}, "bare address"),
-        ({"webhook_secret_env": ...}, "webhook_secret_env"),
+        ({"refresh_token_env": ...}, "refresh_token_env"),
         ({"colour": "red"}, "colour"),
     ],
 )

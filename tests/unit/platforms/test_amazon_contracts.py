@@ -130,12 +130,25 @@ def test_the_stand_ins_notifications_are_valid_by_their_schema(contracts: Path) 
         assert problems_of_notification(contracts, "OrderChangeNotification", notification) == []
 
 
+@pytest.mark.parametrize("end", ["DONE", "FATAL", "CANCELLED"])
+def test_the_stand_ins_notification_of_a_feed_is_valid_by_its_schema(contracts: Path, end: str) -> None:
+    harness = AmazonHarness()
+    harness.account.feeds.end = end
+    outcome = harness.platform.submit({1: WriteRow(harness.make_level(3), 4)})  # type: ignore[attr-defined]
+    harness.clock.advance(400)
+    (_, body), *others = harness.deliveries()
+    told = json.loads(body)["detail"]
+    assert (problems_of_notification(contracts, "FeedProcessingFinishedNotification", told), others) == ([], [])
+    assert harness.door.parse({}, body).finished == (outcome.handle,)
+
+
 @pytest.mark.parametrize("name", NOTIFICATIONS)
 def test_amazons_own_examples_are_understood(contracts: Path, name: str) -> None:
     schema = json.loads((contracts / "amazon" / "schemas" / "notifications" / f"{name}.json").read_text())
     for example in schema["examples"]:
         content = content_of(example, "A3TH9S8BH6GOGM")
         assert bool(content.documents) == (name == "OrderChangeNotification")
+        assert bool(content.finished) == (name == "FeedProcessingFinishedNotification")
 
 
 def test_amazons_example_orders_are_understood(contracts: Path) -> None:

@@ -251,10 +251,23 @@ def test_what_amazon_fulfils_and_what_tells_of_no_order_has_no_effect() -> None:
         "LISTINGS_ITEM_ISSUES_CHANGE",
         "LISTINGS_ITEM_STATUS_CHANGE",
         "LISTINGS_ITEM_STATUS_CHANGED",
-        "FEED_PROCESSING_FINISHED",
     ):
         assert parsed(harness, {}, kind) == Content()
     assert harness.door.parse({}, b'{"notificationType":"LISTINGS_ITEM_ISSUES_CHANGE"}') == Content()
+
+
+def test_a_finished_feed_is_named_and_its_result_left_to_be_asked_for() -> None:
+    def read(**changed: Any) -> Content:
+        told = {"sellerId": SELLER, "feedId": "50001", "processingStatus": "FATAL"} | changed
+        payload = {"feedProcessingFinishedNotification": told}
+        body = json.dumps({"notificationType": "FEED_PROCESSING_FINISHED", "payload": payload}).encode()
+        return AmazonHarness().door.parse({}, body)
+
+    assert read() == Content(finished=("50001",))
+    with pytest.raises(NotUnderstoodError, match="another seller"):
+        read(sellerId="A2ANOTHER0001")
+    with pytest.raises(NotUnderstoodError, match="feedId"):
+        read(feedId=None)
 
 
 @pytest.mark.parametrize(

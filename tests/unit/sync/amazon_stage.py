@@ -40,7 +40,9 @@ ENVIRON = {"I": CLIENT_ID, "C": CLIENT_SECRET, "R": REFRESH, "W": KEY}
 class AmazonStage:
     """`account` is the stand-in, `push` one incremental push of ours; every SKU is mapped and the first push approved."""
 
-    def __init__(self, stock: Mapping[str, int], shown: Mapping[str, int], *, processing_seconds: float = 60.0) -> None:
+    def __init__(
+        self, stock: Mapping[str, int], shown: Mapping[str, int], *, processing_seconds: float = 60.0, **settings: Any
+    ) -> None:
         self.clock = VirtualClock(START)
         self.engine = engine = databases.fresh_engine()
         self.account = AmazonSandbox(
@@ -66,7 +68,7 @@ class AmazonStage:
             registry.approve_first_push(connection, NAME, **by)
         self.faults = Faults(random.Random(1))
         self.transport = InProcessTransport(self.account.handle, self.clock, self.faults)
-        settings = VENDORS["amazon"].settings.model_validate(
+        model = VENDORS["amazon"].settings.model_validate(
             {
                 "region": "eu",
                 "seller_id": SELLER,
@@ -76,8 +78,9 @@ class AmazonStage:
                 "refresh_token_env": "R",
                 "webhook_secret_env": "W",
             }
+            | settings
         )
-        channel = Channel(name=NAME, platform="amazon", environment="sandbox", settings=settings)
+        channel = Channel(name=NAME, platform="amazon", environment="sandbox", settings=model)
         self.ws = Workspace(
             home=Home(root=Path("/"), data=Path("/nowhere"), database_url="", channels_file=Path("/nowhere")),
             configuration=Configuration(settings=Settings(claim_seconds=120), channels=(channel,)),

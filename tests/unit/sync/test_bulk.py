@@ -16,9 +16,11 @@ from invsync_dagster.platforms.amazon import client, feeds
 from invsync_dagster.platforms.contract import BulkLimits
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.levels import Doubt
+from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.world import SimulatedDeathError
-from tests.unit.sync.amazon_stage import AmazonStage
+from tests.unit.sync.amazon_stage import NAME, AmazonStage
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -122,6 +124,34 @@ def test_many_ample_changes_go_in_one_feed_and_are_acknowledged_by_its_report() 
     assert not [call for call in made if call in ("PATCH items", "GET items")]
     logged = [(log.status, log.new_quantity, log.idempotency_key) for log in stage.logged() if log.sku == "S00"]
     assert logged[-2:] == [("accepted", 40, row.handle), ("acknowledged", 40, row.handle)]
+
+
+def test_a_feed_that_amazon_says_is_through_is_asked_for_by_the_next_push() -> None:
+    stage = in_step(feed_seconds=20)
+    stage.deliver()
+    count_all(stage, 40)
+    stage.push()
+    stage.clock.advance(21)
+    made = calls(stage)
+    stage.push()
+    assert "GET feeds" not in made  # its next check is a minute after it was handed in
+    assert stage.deliver().deliveries == 1
+    stage.push()
+    assert "GET feeds" in made
+    assert (open_submissions(stage), stage.changes(), shown(stage)) == ([], [], {40})
+
+
+def test_a_notification_of_a_feed_that_nobody_knows_changes_nothing() -> None:
+    stage = in_step()
+    count_all(stage, 40)
+    stage.push()
+    before = open_submissions(stage)
+    told = {"sellerId": "A2STANDIN0001", "feedId": "99", "processingStatus": "DONE"}
+    payload = {"feedProcessingFinishedNotification": told}
+    body = json.dumps({"notificationType": "FEED_PROCESSING_FINISHED", "payload": payload}).encode()
+    delivery = Delivery(NAME, "FEED_PROCESSING_FINISHED", stage.clock.now(), {}, body, "receipt:f")
+    assert apply_deliveries(stage.ws, [delivery], IntakeReport(), run_id="run") == []
+    assert open_submissions(stage) == before
 
 
 def test_where_the_report_shows_no_items_a_reading_acknowledges() -> None:

@@ -1,0 +1,55 @@
+"""How columns are called in reports that come both as sellers' files and by an API, in each language and encoding."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+# What declares an encoding, and what reads it: Windows writes Shift-JIS with its own additions, UTF-8 with a mark.
+DECODERS = {"utf-8": "utf-8-sig", "shift_jis": "cp932"}
+
+# Amazon writes the header in the language of the account or of the report's locale, and the text in UTF-8 or in the
+# encoding of the marketplace: Windows-1252, in Japan Shift-JIS (reports API: preferredReportDocumentLocale).
+AMAZON_LISTINGS: Mapping[str, tuple[str, ...]] = {
+    "sku": (
+        "seller_sku",
+        "händler_sku",
+        "sku_vendeur",
+        "出品者sku",
+        "sku_venditore",
+        "sku_del_vendedor",
+        "sku_sprzedawcy",
+    ),
+    "quantity": ("quantity", "menge", "quantité", "数量", "quantità", "cantidad", "ilość"),
+    "fulfilment": (
+        "fulfillment_channel",
+        "fulfilment_channel",
+        "versender",
+        "canal_traitement",
+        "フルフィルメント・チャンネル",
+        "canale_di_gestione",
+        "canal_de_gestión_logística",
+        "kanał_realizacji",
+    ),
+    "title": (
+        "item_name",
+        "artikelbezeichnung",
+        "nom_produit",
+        "商品名",
+        "nome_dell'articolo",
+        "título_del_producto",
+    ),
+    "listing": ("listing_id", "angebotsnummer", "id_offre", "出品id"),
+}
+AMAZON_ENCODINGS = ("shift_jis", "windows-1252")
+
+
+def column_name(cell: str) -> str:
+    """A column's name for comparing: in small letters, one form of accents, and `_` for spaces and hyphens."""
+    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFC", cell).strip().lower())
+
+
+def kept_by_amazon(fulfilment: str) -> bool:
+    """Tell whether Amazon keeps a listing's stock (FBA) by its fulfilment channel: `AMAZON_EU`; the seller's is `DEFAULT`."""
+    return fulfilment.strip().upper().startswith("AMAZON")
