@@ -60,6 +60,9 @@ class QueuePoller:
         except OSError as error:
             self._failed(f"the inbox can't be written: {error.strerror or type(error).__name__}")
             return 0
+        except Exception as error:  # a thread's end: nobody would be told that the queue is left alone
+            self._failed(f"reading its queue broke: {type(error).__name__}", error)
+            return 0
         if self.problem:
             log.info("%s: its queue is read again", self.channel)
         self.problem, self._failures = "", 0
@@ -73,9 +76,9 @@ class QueuePoller:
         while not self._stopping.wait(self.pause()):
             self.poll()
 
-    def _failed(self, problem: str) -> None:
+    def _failed(self, problem: str, bug: Exception | None = None) -> None:
         if problem != self.problem:
-            log.error("%s: %s", self.channel, problem)
+            log.error("%s: %s", self.channel, problem, exc_info=bug)
         self.problem, self._failures = problem, self._failures + 1
 
     def _delivery(self, taken: Queued) -> Delivery:

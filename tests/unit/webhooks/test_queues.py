@@ -27,6 +27,7 @@ from invsync_dagster.platforms.transport import RequestsTransport
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
+from invsync_dagster.webhooks import queues
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
@@ -165,14 +166,14 @@ def test_what_is_not_on_disk_stays_in_the_queue(aws: Aws, tmp_path: Path, caplog
 class Scripted:
     """A queue that hands out what it is told, whether it was removed or not."""
 
-    answers: list[list[Queued] | PlatformError]
+    answers: list[list[Queued] | Exception]
     removal: PlatformError | None = None
     removed: list[Queued] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
 
     def receive(self) -> Sequence[Queued]:
         answer = self.answers.pop(0) if self.answers else []
-        if isinstance(answer, PlatformError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -261,6 +262,21 @@ def test_without_boto3_one_sentence_says_what_to_install(tmp_path: Path, monkeyp
         "its queue can't be read: no_boto3: webhook_queue needs boto3, which isn't installed: "
         "pip install 'invsync-dagster[amazon]'",
     )
+
+
+def test_what_nobody_thought_of_is_told_and_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queues, "FIRST_PAUSE", 0.001)
+    scripted = Scripted([RuntimeError("a parser broke"), [Queued("1", "r", finished("7").encode())]])
+    here = place(tmp_path, scripted)
+    here.poller.start()
+    assert scripted.done.wait(20)
+    here.poller.stop()
+    assert len(here.kept()) == 1
+    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged.getMessage() == "amazon_eu: reading its queue broke: RuntimeError"
+    assert "a parser broke" in caplog.text
 
 
 def test_failures_are_further_and_further_apart_up_to_a_minute(tmp_path: Path) -> None:
