@@ -36,7 +36,10 @@ def query_of(sent: Request) -> dict[str, str]:
 
 @given(
     st.dictionaries(
-        st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")), max_size=4
+        # WooCommerce decodes names once more before it signs: no name with an escape in it can be signed for.
+        st.text(st.characters(codec="utf-8", exclude_characters="%"), min_size=1),
+        st.text(st.characters(codec="utf-8")),
+        max_size=4,
     )
 )
 def test_any_query_survives_the_signature(query: dict[str, str]) -> None:
