@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
-from invsync_dagster.platforms.settings import VendorSettings
+from invsync_dagster.platforms.settings import DATA_FOLDER, VendorSettings
 from invsync_dagster.settings import Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
@@ -96,12 +96,12 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Configuration:
     name = home.channels_file.name
     try:
         content = home.channels_file.read_bytes()
-        configuration = _Loader(name, environ).load(content)
+        configuration = _Loader(name, environ, home.data).load(content)
     except (OSError, UnreadableError) as error:
         problem = _unreadable(name, error)
         copy = home.last_good_channels_file
         try:
-            last_good = _Loader(copy.name, environ).load(copy.read_bytes())
+            last_good = _Loader(copy.name, environ, home.data).load(copy.read_bytes())
         except (OSError, UnreadableError):
             return Configuration(problems=(f"{problem}; there is no earlier copy, so no channel is loaded",))
         problems = (f"{problem}; the last readable one stays in force", *last_good.problems)
@@ -151,9 +151,10 @@ class _Entry(BaseModel):
 class _Loader:
     """Turns the content of one file into a configuration, collecting problems."""
 
-    def __init__(self, file_name: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, file_name: str, environ: Mapping[str, str], data: Path) -> None:
         self._file = file_name
         self._environ = environ
+        self._data = data
         self._problems: list[str] = []
         self._document = Document()
 
@@ -242,7 +243,7 @@ class _Loader:
             self._problem((*here, "settings", key), f"{label}: unknown setting {key!r}{hint} — remove or rename it")
         known_settings = {key: value for key, value in entry.settings.items() if key in vendor.settings.model_fields}
         try:
-            settings = vendor.settings.model_validate(known_settings)
+            settings = vendor.settings.model_validate(known_settings, context={DATA_FOLDER: self._data})
         except ValidationError as error:
             for path, sentence in _sentences(error, vendor.settings):
                 self._problem((*here, "settings", *path), f"{label}: {sentence}")

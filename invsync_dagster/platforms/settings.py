@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from invsync_dagster.platforms.transport import is_loopback
 
+# In the context of a validation: the installation's data folder, from which paths count.
+DATA_FOLDER = "data_folder"
+
 # What webhooks are verified with or fetched with: it opens nothing at the platform.
 _LISTENED_WITH = frozenset(
     {

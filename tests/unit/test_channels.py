@@ -80,6 +80,26 @@ def test_secrets_come_from_the_environment_by_the_fields_that_name_them(home: Ho
     assert "secret of" not in repr(shop)
 
 
+@pytest.mark.parametrize("written", ["secrets/a.json", "/var/lib/a.json"])
+def test_a_file_of_tokens_is_the_same_one_whatever_folder_a_process_works_in(home: Home, written: str) -> None:
+    text = f"""\
+channels:
+  - name: ali
+    platform: alibaba
+    environment: production
+    settings:
+      app_key_env: SHOP_TOKEN
+      app_secret_env: SHOP_SECRET
+      refresh_token_env: DESK_KEY
+      token_file: {written}
+"""
+    configuration = loaded(home, text)
+    assert configuration.problems == ()
+    (channel,) = configuration.channels
+    assert channel.settings.model_dump()["token_file"] == str(home.data / written)
+    assert loaded(home, text.replace(written, "''")).problems[0].startswith("channels.yaml line 5: channel 'ali': ")
+
+
 def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> None:
     root = Path(__file__).parents[2]
     text = (root / "channels.yaml").read_text(encoding="utf-8")

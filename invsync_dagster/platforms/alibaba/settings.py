@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.settings import VendorSettings, bare_address
+from invsync_dagster.platforms.settings import DATA_FOLDER, VendorSettings, bare_address
 
 # Where the two gateways are: GOP for apps of openapi.alibaba.com, TOP for older ones of open.taobao.com. The keys of
 # one are refused by the other.
@@ -59,7 +59,8 @@ class AlibabaSettings(VendorSettings):
     )
     token_file: str | None = Field(
         default=None,
-        description="The file that keeps the tokens which replace that grant's (gop); outside of version control.",
+        description="The file that keeps the tokens which replace that grant's (gop); outside of version control. A relative"
+        " path counts from the data folder.",
     )
     session_env: str | None = Field(
         default=None, description="Environment variable with the session key of the seller's grant (top)."
@@ -78,6 +79,13 @@ class AlibabaSettings(VendorSettings):
     sku_inventory: Literal["list", "map"] = Field(
         default="list", description="The form in which edit-inventory takes its SKUs (UNCERTAIN: the documents differ)."
     )
+
+    @field_validator("token_file")
+    @classmethod
+    def _lies_in_the_data(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Take a relative path from the data folder: two working directories would be two files, and renew one grant."""
+        folder = (info.context or {}).get(DATA_FOLDER)
+        return str(folder / value) if value and folder is not None else value
 
     @field_validator("gateway_url")
     @classmethod
