@@ -159,7 +159,8 @@ def measure(name: str, listings: int) -> None:
         seconds = (clock.now() - began[0]).total_seconds()
         meter.worked(seconds, limits)
         _tell(name, "full_run", meter, limits, time.process_time() - began[1], listings)
-        if isinstance(ws.platform(channel), BulkReader):
+        platform = ws.platform(channel)
+        if isinstance(platform, BulkReader) and 0 < platform.bulk_read.least <= listings:
             _measure_bulk_reading(ws, channel, shop, meter, listings, seconds)
         ws.close()
 
@@ -168,7 +169,8 @@ def _measure_bulk_reading(
     ws: Workspace, channel: Channel, shop: Any, meter: Meter, listings: int, one_by_one: float
 ) -> None:
     """Run all batches again, with all levels asked for at once; `one_by_one` is what it took without, in seconds."""
-    (shop.reports if channel.name == AMAZON else shop.bulk).seconds = OPERATION_SECONDS
+    desk = shop.reports if channel.name == AMAZON else shop.bulk
+    desk.seconds = OPERATION_SECONDS
     began, cpu = _begin(ws, meter)
     calls = calls_of(ws, channel, began + LONGEST, background=True)
     ask_for_all(ws, channel.name, range(ws.configuration.settings.sku_batches), calls, run_id="in bulk")

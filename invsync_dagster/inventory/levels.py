@@ -47,8 +47,9 @@ def waits_for_nothing(now: Any) -> ColumnElement[bool]:
     return and_(level.failures == 0, or_(level.linger_until.is_(None), level.linger_until <= now))
 
 
-def recompute(connection: Connection, skus: Collection[str], now: datetime) -> None:
-    """Bring the levels of `skus` up to date with stock, rules, status and mapping, in the caller's write transaction.
+def recompute(connection: Connection, skus: Collection[str], now: datetime, *, channel: str | None = None) -> None:
+    """Bring the levels of `skus` up to date with stock, rules, status and mapping, in the caller's write transaction;
+    those of `channel` alone where nothing else has changed, as a transaction of that channel must.
 
     - desired: the least of the rules' results over the level's listings; a held level shows the number that it had when
       held, less what was sold since, and never more than is available, until what its rules want neither raises nor
@@ -60,16 +61,20 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime) -> N
     """
     for part in chunks(skus, SKUS_AT_ONCE):
         parameters = {"now": now, "skus": as_parameter(part)}
-        for statement in _RECOMPUTE:
+        if channel is not None:
+            parameters["of_channel"] = channel
+        for statement in _RECOMPUTE[channel is not None]:
             connection.execute(statement, parameters)
 
 
-def _recompute(*, shared: bool) -> Update:
+def _recompute(*, shared: bool, of_channel: bool) -> Update:
     """Build the statement for levels with several listings (`shared`), or for those with one: no sorting, a third faster."""
     level, listing, channel = inventory_levels.c, platform_mapping.c, channels.c
     central, entry = central_inventory.c, stock_ledger.c
     now = bindparam("now", type_=level.due_at.type)
     skus = texts("skus")
+    # Not the column itself: SQLite would walk through all of the channel's levels by its index.
+    chosen = (level.channel.concat("") == bindparam("of_channel"),) if of_channel else ()
 
     # One row a listing: what its rules make of the stock. Made once, as the targets below: SQLite would work each
     # expression out wherever it is used.
@@ -98,7 +103,7 @@ def _recompute(*, shared: bool) -> Update:
         .join(central_inventory, central.sku == level.central_sku)
         .join(channels, channel.name == level.channel)
         .join(platform_mapping, listing.level_id == level.id)
-        .where(level.shared.is_(shared))
+        .where(level.shared.is_(shared), *chosen)
         .cte("offers")
         .prefix_with("MATERIALIZED")
     )
@@ -177,4 +182,6 @@ def _recompute(*, shared: bool) -> Update:
     )
 
 
-_RECOMPUTE = (_recompute(shared=False), _recompute(shared=True))
+_RECOMPUTE = {
+    one: (_recompute(shared=False, of_channel=one), _recompute(shared=True, of_channel=one)) for one in (False, True)
+}

@@ -230,7 +230,7 @@ def _set(
     shares.part(connection, channel, {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes})
     skus, review = _join(connection, touched, revision, now)
     result.review += review
-    levels.recompute(connection, skus, now)
+    levels.recompute(connection, skus, now, channel=channel)
 
 
 def _values(one: Listing, status: str) -> dict[str, Any]:
@@ -362,9 +362,12 @@ def _change_status(
         ),
         [{"key": row["id"]} for row in rows],
     )
-    for channel in {row["platform_name"] for row in rows}:
-        items = {row["platform_item_id"] for row in rows if row["platform_name"] == channel}
-        shares.part(connection, channel, items)
-    skus, _ = _join(connection, {row["level_id"] for row in rows}, revision, now)
-    levels.recompute(connection, skus, now)
+    by_channel: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_channel[row["platform_name"]].append(row)
+    for channel, of_channel in by_channel.items():
+        shares.part(connection, channel, {row["platform_item_id"] for row in of_channel})
+        skus, _ = _join(connection, {row["level_id"] for row in of_channel}, revision, now)
+        # Not the SKUs' levels elsewhere: other channels' transactions may be at work on them (`write_transaction`).
+        levels.recompute(connection, skus, now, channel=channel)
     return revision

@@ -94,6 +94,8 @@ class Reading:
     to hold it.
 
     `variant_id` and `platform_sku` are what the platform calls the level's article, where the read tells it.
+    `absent`: the platform said that the level isn't there, and a write of it as `absent` makes it. Never of an answer that is
+    only unclear: what follows is a write without a compare-and-set.
     """
 
     level: LevelReference
@@ -101,11 +103,7 @@ class Reading:
     problem: Outcome | None = None
     variant_id: str = ""
     platform_sku: str = ""
-
-    @property
-    def absent(self) -> bool:
-        """Whether the level isn't there yet and a write would make it: its problem says RETRY."""
-        return self.quantity is None and self.problem is not None and self.problem.recovery is Recovery.RETRY
+    absent: bool = False
 
     def __post_init__(self) -> None:
         if self.quantity is not None and abs(self.quantity) > MAX_QUANTITY:

@@ -227,11 +227,14 @@ def later(state: LevelState, when: datetime, now: datetime) -> LevelState:
 def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = timedelta(0)) -> LevelState:
     """Our last write may or may not have landed, and may land until `now + linger`.
 
-    What the platform should show is then the higher of before and sent, so that a decrease goes on at once.
+    What the platform should show is then the higher of before and sent, so that a decrease goes on at once. Before a level is
+    there it shows nothing.
     """
     expected = state.expected
     if expected is not None and state.sent_quantity is not None:
         expected = max(expected, state.sent_quantity)
+    elif state.effective_quantity == NOT_THERE and state.uncertain is None:
+        expected = state.sent_quantity
     until = now + linger
     return state._replace(
         expected=expected,

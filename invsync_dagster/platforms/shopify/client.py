@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,16 +108,15 @@ class ShopifyPlatform:
         variant, sku = node.get("variant"), node.get("sku")
         variant_id = text(variant, "id") if isinstance(variant, Mapping) else ""
         platform_sku = sku if isinstance(sku, str) else ""
-        quantity, problem = None, None
+        quantity, problem, absent = None, None, False
         if node.get("tracked") is False:
             problem = review("untracked", "Shopify doesn't track this item's stock")
         elif node.get("inventoryLevel") is None:
             problem = review("not_stocked", "the item is not stocked at this location")
-            if self._activates:
-                problem = replace(problem, recovery=Recovery.RETRY)
+            absent = self._activates
         else:
             quantity = _available(mapping(node, "inventoryLevel"))
-        return Reading(level, quantity, problem, variant_id, platform_sku)
+        return Reading(level, quantity, problem, variant_id, platform_sku, absent)
 
     @property
     def bulk_read(self) -> BulkReadLimits:

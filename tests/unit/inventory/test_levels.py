@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 
 from invsync_dagster.inventory import channels, holds, levels, listings
 from invsync_dagster.inventory.catch_up import catch_up
@@ -91,6 +91,22 @@ def test_review_stops_a_level_with_the_reason_and_what_is_paused_stays_so():
     assert rows[OTHER].status == "paused"
     assert (stock.level().pushable, stock.level().stopped_reason) == (False, "needs_review")
     assert stock.rows(operator_actions)[-1].actor == "channel shop"
+
+
+@pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
+def test_on_postgresql_two_channels_send_a_sku_to_review_side_by_side(each_database):
+    stock = Stock({"A": 5}, skus=["A"])
+    level = inventory_levels.c
+    with write_transaction(stock.engine, SHOP) as one, write_transaction(stock.engine, OTHER) as other:
+        both = ((one, SHOP), (other, OTHER))
+        for connection, channel in both:
+            connection.execute(text("SET LOCAL lock_timeout = '200ms'"))
+            connection.execute(update(inventory_levels).where(level.channel == channel).values(failures=1))
+        for connection, channel in both:
+            level_id = stock.level(channel, "A").id
+            listings.send_to_review(connection, level_id, reason="gone", actor="channel", now=START)
+    stopped = {row.channel: (row.pushable, row.stopped_reason) for row in stock.rows(inventory_levels)}
+    assert stopped == {SHOP: (False, "needs_review"), OTHER: (False, "needs_review"), ERP: (True, "")}
 
 
 def test_an_unknown_listing_is_refused():

@@ -172,6 +172,7 @@ def test_a_level_that_the_answer_leaves_out_is_no_reading_and_no_missing_article
         assert reading.quantity is None
         assert reading.problem is not None
         assert reading.problem.recovery is Recovery.RETRY
+        assert not reading.absent  # else the next push would write it without a compare-and-set
 
 
 def test_a_count_pulled_is_the_count_of_the_webhook(harness: ErpHarness) -> None:

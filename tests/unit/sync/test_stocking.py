@@ -127,6 +127,39 @@ def test_an_activation_whose_answer_was_lost_is_settled_by_a_reading(
     assert world.tally.violations == []
 
 
+def test_what_is_sold_after_a_lost_activation_is_taken_off_at_once(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(world, "activate")
+    right = unstock(world)
+    sell_elsewhere(world)
+    lose_activation(world, monkeypatch, Kind.CUT_AFTER)
+    world.push(SHOP)
+    assert (world.shown(SHOP, SKU), world.level(SHOP, SKU).uncertain) == (right - 1, "answer_lost")
+    sell_elsewhere(world)
+    world.push(SHOP)
+    assert world.shown(SHOP, SKU) == right - 2
+    assert world.level(SHOP, SKU).acknowledged_quantity == right - 2
+
+
+def test_what_is_sold_after_an_activation_that_never_came_waits_for_a_reading(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(world, "activate")
+    right = unstock(world)
+    sell_elsewhere(world)
+    lose_activation(world, monkeypatch, Kind.CUT_BEFORE)
+    world.push(SHOP)
+    sell_elsewhere(world)
+    world.push(SHOP)
+    assert SKU not in world.shops[SHOP].shows()
+    for _ in range(6):
+        world.clock.advance(30)
+        world.push(SHOP)
+    assert (world.shown(SHOP, SKU), world.changes(SHOP), reviewed(world)) == (right - 2, 0, "active")
+    assert world.tally.violations == []
+
+
 def lose_activation(world: LittleWorld, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     """Let the first activation's answer be lost."""
     transport = world.transports[SHOP]
