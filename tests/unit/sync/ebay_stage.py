@@ -31,7 +31,8 @@ from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests import databases
 from tests.contract.ebay_harness import CLIENT_ID, CLIENT_SECRET, REFRESH, SECRETS, SETTINGS
-from tests.simulation.world import START, SimulatedWorker
+from tests.simulation.built import START
+from tests.simulation.processes import SimulatedWorker
 
 NAME = "ebay_main"
 ENVIRON = {SETTINGS[field]: secret for field, secret in SECRETS.items()}
