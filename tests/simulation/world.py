@@ -22,7 +22,7 @@ from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
-from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.ebay.sandbox_books import AccountError as EbayError
 from invsync_dagster.platforms.shopify.sandbox_books import ShopError
 from invsync_dagster.platforms.transport import Request, TransportError

@@ -18,7 +18,7 @@ from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, sync_logs, unclear_orders
-from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.ebay.sandbox import EbaySandbox
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.sandbox.clock import VirtualClock
