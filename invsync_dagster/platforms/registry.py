@@ -13,7 +13,8 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms import alibaba, amazon, ebay, erp, shopify, woocommerce
 from invsync_dagster.platforms.alibaba.settings import limits_with as alibaba_limits
 from invsync_dagster.platforms.amazon.settings import limits_with as amazon_limits
-from invsync_dagster.platforms.contract import Limits, Platform, WebhookDoor
+from invsync_dagster.platforms.contract import Limits, Platform
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.ebay.settings import limits_with as ebay_limits
 from invsync_dagster.platforms.erp.settings import limits_with as erp_limits
 from invsync_dagster.platforms.settings import VendorSettings

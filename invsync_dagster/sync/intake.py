@@ -13,7 +13,7 @@ from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import deliveries as receipts
-from invsync_dagster.platforms.contract import WebhookDoor
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.sync.bulk import ask_now
 from invsync_dagster.sync.workspace import Workspace

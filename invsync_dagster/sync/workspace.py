@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 from invsync_dagster.channels import Channel, Configuration, load
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.inventory.database import open_database
-from invsync_dagster.platforms.contract import Platform, WebhookDoor
+from invsync_dagster.platforms.contract import Platform
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
 from invsync_dagster.settings import Home

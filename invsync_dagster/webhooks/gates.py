@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from invsync_dagster.channels import Configuration
 from invsync_dagster.inventory.database import DatabaseUrlError, open_database
 from invsync_dagster.inventory.tables import channels as channels_table
-from invsync_dagster.platforms.contract import WebhookDoor
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.registry import VENDORS
 
 log = logging.getLogger("invsync.receiver")

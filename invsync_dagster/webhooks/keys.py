@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.platforms.transport import Transport
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms.contract import Queue, Queued, QueuedDoor, WebhookDoor
+from invsync_dagster.platforms.doors import Queue, Queued, QueuedDoor, WebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError
 from invsync_dagster.webhooks.group import Writer
 from invsync_dagster.webhooks.segments import Delivery

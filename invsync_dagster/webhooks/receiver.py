@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from invsync_dagster.channels import load
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.environment import load_env_file
-from invsync_dagster.platforms.contract import ChallengedDoor, GreetedDoor, KeyedDoor
+from invsync_dagster.platforms.doors import ChallengedDoor, GreetedDoor, KeyedDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
 from invsync_dagster.settings import Home

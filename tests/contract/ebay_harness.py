@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.contract import KeyedDoor, LevelReference, WebhookDoor
+from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.doors import KeyedDoor, WebhookDoor
 from invsync_dagster.platforms.ebay.sandbox import EbaySandbox
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE
 from invsync_dagster.platforms.registry import VENDORS

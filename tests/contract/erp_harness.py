@@ -13,7 +13,8 @@ from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms import erp
-from invsync_dagster.platforms.contract import LevelReference, Platform, WebhookDoor
+from invsync_dagster.platforms.contract import LevelReference, Platform
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.erp.sandbox import ErpSandbox
 from tests.contract.wire import ManualClock, Wire
 

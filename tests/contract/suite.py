@@ -17,15 +17,8 @@ from typing import Protocol
 import pytest
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.contract import (
-    ChannelListing,
-    LevelReference,
-    Outcome,
-    Platform,
-    Result,
-    WebhookDoor,
-    WriteRow,
-)
+from invsync_dagster.platforms.contract import ChannelListing, LevelReference, Outcome, Platform, Result, WriteRow
+from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
 from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire

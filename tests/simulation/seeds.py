@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.world import MARKETPLACES, SHOPS, Tally, World
+from tests.simulation.built import MARKETPLACES, SHOPS
+from tests.simulation.tally import Tally
+from tests.simulation.world import World
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A small world on a virtual clock: shops, marketplaces, an ERP, buyers, a bad network, and our real code between them.
 
-One seed drives everything. Stand-ins keep their own books; `checks` watches every request of ours while it is made.
+One seed drives everything. Stand-ins keep their own books; `watch` looks at every write of ours while it is made.
 """
 
 from __future__ import annotations
@@ -11,142 +11,58 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Engine, bindparam, func, select
+from sqlalchemy import Engine, select
 
-from invsync_dagster.channels import Channel, Configuration, Rules
 from invsync_dagster.inventory.audit import audit
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels, is_change, order_lines
-from invsync_dagster.platforms.alibaba import AlibabaSettings
+from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
-from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
-from invsync_dagster.platforms.contract import KeyedDoor
-from invsync_dagster.platforms.ebay import EbaySettings
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.ebay.sandbox_books import AccountError as EbayError
-from invsync_dagster.platforms.erp import ErpSettings
-from invsync_dagster.platforms.erp.sandbox import ErpSandbox
-from invsync_dagster.platforms.settings import VendorSettings
-from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox_books import ShopError
 from invsync_dagster.platforms.transport import Request, TransportError
-from invsync_dagster.platforms.woocommerce import WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.sandbox.faults import Faults, Kind
+from invsync_dagster.sandbox.faults import Faults
 from invsync_dagster.sandbox.transport import InProcessTransport
-from invsync_dagster.settings import Home, Settings
-from invsync_dagster.sync.claims import READ
+from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests.simulation.books import ShopRules
-from tests.simulation.markets import AlibabaShop, AmazonShop, EbayShop
-from tests.simulation.shops import Shop, ShopifyShop, WooCommerceShop
-from tests.simulation.stock import ALIBABA, AMAZON, EBAY, PLATFORMS, WOO, fresh_stock, is_listed, opening_stock
-from tests.simulation.written import written_compare, written_key, written_rows
+from tests.simulation.built import (
+    BAD_NETWORK,
+    DEADLINE,
+    ERP,
+    LINGER,
+    SECRETS,
+    SHOPS,
+    START,
+    configuration_of,
+    erp_of,
+    shop_of,
+)
+from tests.simulation.processes import SimulatedDeathError, SimulatedWorker, mortal_connections
+from tests.simulation.shops import Shop
+from tests.simulation.stock import ALIBABA, fresh_stock, is_listed, opening_stock
+from tests.simulation.tally import Tally
+from tests.simulation.watch import Watch
+from tests.simulation.written import written_key
 
 SOLD_OUT = (ShopError, StoreError, EbayError, AlibabaError, AmazonError)
-START = datetime(2026, 3, 2, tzinfo=UTC)
-SHOPS = {
-    "shop_main": ShopRules(),
-    "shop_eu": ShopRules(percent=80, minimum=2),
-    WOO: ShopRules(),
-}
-MARKETPLACES = {EBAY: ShopRules(), ALIBABA: ShopRules(buffer=1), AMAZON: ShopRules()}
-ERP = "erp_main"
-DEADLINE = 30.0
-LINGER = 60.0
-SECRETS = {"TOKEN": "a-token-of-the-simulation", "SIGN": "a-signing-secret", "HOOK": "a-webhook-secret"}
-SECRETS |= {"VERIFY": "a-verification-token-of-the-simulation"}
-
-# Built once: they are asked at every write.
-_LEVEL, _LINE = inventory_levels.c, order_lines.c
-_ANY = (
-    select(
-        _LEVEL.id,
-        _LEVEL.item_id,
-        _LEVEL.attempt,
-        _LEVEL.central_sku,
-        central_inventory.c.quantity,
-        central_inventory.c.reserved_quantity,
-    )
-    .join(central_inventory, central_inventory.c.sku == _LEVEL.central_sku)
-    .where(_LEVEL.channel == bindparam("of"))
-)
-_CLAIMED_BY = _ANY.where(_LEVEL.claim == bindparam("by"))
-# Most have no idempotency key that would tell the claim: there the items do.
-_CLAIMED = _ANY.where(_LEVEL.claim.is_not(None), _LEVEL.claim.not_like(f"{READ}%"))
-_HEARD = select(func.coalesce(func.sum(_LINE.ordered - _LINE.cancelled - _LINE.restocked), 0)).where(
-    _LINE.channel == bindparam("of"), _LINE.sku == bindparam("sold")
-)
-
-BAD_NETWORK = {
-    Kind.REFUSE: 0.02,
-    Kind.TIMEOUT_BEFORE: 0.01,
-    Kind.TIMEOUT_AFTER: 0.02,
-    Kind.LATE: 0.02,
-    Kind.CUT_BEFORE: 0.01,
-    Kind.CUT_AFTER: 0.02,
-    Kind.THROTTLE: 0.02,
-    Kind.THROTTLE_SILENT: 0.01,
-    Kind.ERROR_500: 0.01,
-    Kind.ERROR_502: 0.01,
-    Kind.ERROR_503: 0.01,
-    Kind.ERROR_504: 0.01,
-    Kind.MALFORMED: 0.01,
-}
-
-
-class SimulatedDeathError(BaseException):
-    """`kill -9` of one process; not an Exception, so that no handler of ours can survive it."""
-
-
-class SimulatedWorker:
-    """A process identity whose life the world decides."""
-
-    def __init__(self, name: str, alive: set[str]) -> None:
-        self._name, self._alive = name, alive
-        alive.add(name)
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def is_alive(self, name: str) -> bool:
-        return name in self._alive
-
-
-@dataclass
-class Tally:
-    """What happened, so that a test can assert that enough did."""
-
-    orders: int = 0
-    refused_orders: int = 0
-    cancels: int = 0
-    shipments: int = 0
-    refunds: int = 0
-    edits: int = 0
-    erp_events: int = 0
-    webhooks_lost: int = 0
-    webhooks_doubled: int = 0
-    webhooks_late: int = 0
-    deaths: int = 0
-    side_by_side: int = 0
-    writes: int = 0
-    cycles: int = 0
-    violations: list[str] = field(default_factory=list)
 
 
 class World:
     """The whole: build it with a seed, `run` it, `settle` it, and ask for `differences`."""
+
+    watches: type[Watch] = Watch
 
     def __init__(
         self,
@@ -176,16 +92,15 @@ class World:
         self.receipts = 0
         self.cycle_planned = False
         self.edited: set[tuple[str, str]] = set()
-        self.in_flight: dict[int, str] = {}
-        self.last_attempt: dict[int, int] = {}
         self.current = ""
         self.skus = [f"SKU-{n:04d}" for n in range(skus)]
         self.engine: Engine = fresh_stock(skus, self.rules, ERP, START)
-        self.engine._connection_cls = self._mortal_connections()
-        self.configuration = self._configuration()
+        self.engine._connection_cls = mortal_connections(lambda: self._maybe_die(0.002))
+        self.configuration = configuration_of(self.rules, self.token_folder)
         self.opening = opening_stock(skus)
         self.shops = {name: self._shop(name) for name in self.rules}
-        self.erp = self._erp()
+        self.erp = erp_of(self.opening, self.clock, self.rng)
+        self.watch = self.watches(self.engine, self.clock, self.tally, self.rules, self.shops)
         self.faults = {
             name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in self.channels
         }
@@ -203,111 +118,9 @@ class World:
 
     # --- building ---------------------------------------------------------------------------------------------------
 
-    def _mortal_connections(self) -> type[Connection]:
-        """Return the class of connections in whose commits the process may die.
-
-        Not an event of the engine: with one, every statement of the world looks for all events: 9.5 s a seed, not 7.2.
-        """
-        world = self
-
-        class Mortal(Connection):
-            def _commit_impl(self) -> None:
-                world._maybe_die(0.002)
-                super()._commit_impl()
-
-        return Mortal
-
-    def _configuration(self) -> Configuration:
-        settings = Settings(claim_seconds=120, push_deadline_seconds=240)
-        limits = {"write_linger": LINGER, "request_deadline": DEADLINE}
-        channels = [
-            Channel(
-                name=name,
-                platform=PLATFORMS[name],
-                environment="sandbox",
-                settings=self._settings_of(name),
-                rules=Rules(**vars(rules)),
-                # Amazon works on a patch after it has landed: its own, longer time covers both.
-                limits={"request_deadline": DEADLINE} if name == AMAZON else limits,
-            )
-            for name, rules in self.rules.items()
-        ]
-        erp = Channel(
-            name=ERP,
-            platform="erp",
-            environment="sandbox",
-            settings=ErpSettings(
-                base_url="https://erp.example.com",
-                api_key_env="TOKEN",
-                signing_secret_env="SIGN",
-                webhook_secret_env="HOOK",
-            ),
-            limits=limits,
-            contains_orders_of=tuple(self.channels),
-        )
-        return Configuration(settings=settings, channels=(*channels, erp))
-
-    def _settings_of(self, name: str) -> VendorSettings:
-        oauth: Any = {"client_id_env": "TOKEN", "client_secret_env": "SIGN"}
-        if name == EBAY:
-            return EbaySettings(
-                **oauth,
-                refresh_token_env="HOOK",
-                verification_token_env="VERIFY",
-                webhook_url="https://sync.example.com/webhooks/ebay_main",
-            )
-        if name == ALIBABA:
-            return AlibabaSettings(
-                app_key_env="TOKEN",
-                app_secret_env="SIGN",
-                refresh_token_env="HOOK",
-                token_file=f"{self.token_folder}/tokens.json",
-            )
-        if name == AMAZON:
-            return AmazonSettings(
-                **oauth,
-                region="eu",
-                seller_id="A2SELLER0WORLD",
-                marketplaces=("DE",),
-                refresh_token_env="TOKEN",
-                webhook_secret_env="HOOK",
-            )
-        if name == WOO:
-            return WooCommerceSettings(
-                store_url="https://woo.example.com",
-                consumer_key_env="TOKEN",
-                consumer_secret_env="SIGN",
-                webhook_secret_env="HOOK",
-            )
-        return ShopifySettings(
-            shop_url=f"https://{name.replace('_', '-')}.myshopify.com",
-            access_token_env="TOKEN",
-            webhook_secret_env="HOOK",
-        )
-
     def _shop(self, name: str) -> Shop:
         shown = {sku: self.rules[name].shows(quantity) for sku, quantity in self.opening.items()}
-        if name == WOO:
-            return WooCommerceShop(SECRETS, shown, self.clock)
-        if name == EBAY:
-            return EbayShop(SECRETS, shown, self.clock, random.Random(self.rng.random()))
-        if name == ALIBABA:
-            return AlibabaShop(SECRETS, shown, self.clock)
-        if name == AMAZON:
-            return AmazonShop(SECRETS, shown, self.clock)
-        return ShopifyShop(name, SECRETS, shown, self.clock, random.Random(self.rng.random()))
-
-    def _erp(self) -> ErpSandbox:
-        erp = ErpSandbox(
-            self.clock,
-            random.Random(self.rng.random()),
-            api_key=SECRETS["TOKEN"],
-            signing_secret=SECRETS["SIGN"],
-            webhook_secret=SECRETS["HOOK"],
-        )
-        for sku, quantity in self.opening.items():
-            erp.add(sku, quantity)
-        return erp
+        return shop_of(name, shown, self.clock, self.rng)
 
     def _process(self) -> Workspace:
         self.process_number += 1
@@ -474,7 +287,7 @@ class World:
         except SimulatedDeathError:
             self.tally.deaths += 1
             self.alive.discard(ws.worker.name)
-            self.in_flight = {level: owner for level, owner in self.in_flight.items() if owner != ws.worker.name}
+            self.watch.over(ws.worker.name)
             self.processes[number] = self._process()
         finally:
             self.depth -= 1
@@ -496,7 +309,10 @@ class World:
     def _on_send(self, channel: str, when: Literal["before", "after"], request: Request) -> None:
         key = written_key(request)
         if key is not None:
-            (self._check_write if when == "before" else self._write_over)(channel, key, request)
+            if when == "before":
+                self.watch.sent(channel, key, request, self.current, self.alive)
+            else:
+                self.watch.over(self.current)
         if when == "before" and self.mortal and self.depth == 1 and self.rng.random() < 0.01:
             # Another process works while this request is on its way.
             self.tally.side_by_side += 1
@@ -504,73 +320,9 @@ class World:
             self.run_process(1)
             if self.clock.now() - found > timedelta(seconds=DEADLINE + LINGER):
                 # The other may have taken its claims over, and waited for as long as the platform says that it can land.
-                self._write_over(channel, "", request)
+                self.watch.over(self.current)
                 raise TransportError("the process stood still until its request was dead", sent=True)
         self._maybe_die(0.004)
-
-    # --- what is watched while it happens ---------------------------------------------------------------------------
-
-    def _check_write(self, channel: str, key: str, request: Request) -> None:
-        query = _CLAIMED_BY if key else _CLAIMED
-        with self.engine.connect() as connection:
-            claimed = {row.item_id: row for row in connection.execute(query, {"of": channel, "by": key})}
-        sent = written_rows(request)
-        self.tally.writes += len(sent)
-        if set(sent) - set(claimed):
-            self._violation(channel, f"writes without a claim: {sorted(set(sent) - set(claimed))}")
-        rules = self.rules.get(channel, ShopRules())
-        for item, quantity in sent.items():
-            if item not in claimed:
-                continue
-            row = claimed[item]
-            available = row.quantity - row.reserved_quantity
-            if quantity != rules.shows(available):
-                self._violation(
-                    channel, f"stale: {row.central_sku} sent {quantity}, the ledger says {available} available"
-                )
-            if quantity > max(0, available):
-                self._violation(channel, f"more than available: {row.central_sku} sent {quantity} of {available}")
-            if row.attempt <= self.last_attempt.get(row.id, 0):
-                self._violation(channel, f"attempt {row.attempt} of {row.central_sku} sent after a later one")
-            self.last_attempt[row.id] = row.attempt
-            if PLATFORMS.get(channel) == "shopify":
-                self._check_rise(channel, row, quantity, written_compare(request, item))
-            owner = self.in_flight.get(row.id)
-            if owner is not None and owner in self.alive and owner != self.current:
-                self._two_in_flight(channel, row)
-            self.in_flight[row.id] = self.current
-
-    def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
-        """A rise that will be taken must not put back units that the shop sold and we haven't heard of.
-
-        Asked of Shopify alone: the others have no compare-and-set, so a rise can meet a sale of the same moment, and is
-        taken back when that sale is heard.
-        """
-        shown = self.shops[channel].show(row.central_sku)
-        if quantity <= shown or compare != shown:
-            return
-        with self.engine.connect() as connection:
-            heard = connection.execute(_HEARD, {"of": channel, "sold": row.central_sku}).scalar_one()
-        shop = self.shops[channel]
-        orders = map(shop.lines_of, shop.order_ids())
-        sold = sum(line.gone for lines in orders for line in lines if line.sku == row.central_sku)
-        if sold > heard:
-            self._violation(channel, f"raised {row.central_sku} to {quantity} over {sold - heard} unheard sold units")
-
-    def _two_in_flight(self, channel: str, row: Any) -> None:
-        # Allowed only if the first one's claim ran out: then it counts as paused.
-        with self.engine.connect() as connection:
-            taken = connection.execute(
-                select(inventory_levels.c.linger_until).where(inventory_levels.c.id == row.id)
-            ).scalar_one()
-        if taken is None:
-            self._violation(channel, f"two writes of {row.central_sku} in flight")
-
-    def _write_over(self, channel: str, key: str, request: Request) -> None:
-        self.in_flight = {level: owner for level, owner in self.in_flight.items() if owner != self.current}
-
-    def _violation(self, channel: str, text: str) -> None:
-        self.tally.violations.append(f"{self.clock.now():%d %H:%M:%S} {channel}: {text}")
 
     # --- running ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.amazon.orders import document_of_change, identity
-from invsync_dagster.platforms.contract import Queue
+from invsync_dagster.platforms.doors import Queue
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.fields import mapping, object_in
 

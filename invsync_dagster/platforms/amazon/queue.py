@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.platforms.amazon.settings import QUEUE
-from invsync_dagster.platforms.contract import Queued
+from invsync_dagster.platforms.doors import Queued
 from invsync_dagster.platforms.errors import PlatformError, Recovery, told
 
 # The longest that SQS waits for a message, and the most that it hands out at once (SQS, ReceiveMessage).

@@ -6,7 +6,6 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,21 +17,14 @@ from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, feed_finish
 from invsync_dagster.platforms.amazon.sandbox_gate import Gate, RefusedError, answer_of
 from invsync_dagster.platforms.amazon.sandbox_reports import ReportDesk
 from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
 
-__all__ = ["AccountError", "AmazonSandbox", "Delivery"]
+__all__ = ["AccountError", "AmazonSandbox"]
 
 _MARKETPLACE = "A1PA6795UKMFR9"
 _MOST_SKUS = 20
 _MOST_PAGED = 1000
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A notification on its way out, as EventBridge sends it to an API destination."""
-
-    headers: dict[str, str]
-    body: bytes
 
 
 class AmazonSandbox:
@@ -194,10 +186,9 @@ class AmazonSandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the account's state as JSON values, notifications on their way included."""
-        waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
         return {
             "books": self._books.dump(),
-            "outgoing": waiting,
+            "outgoing": dump_deliveries(self.outgoing),
             "notifications": self._notifications,
             "feeds": self.feeds.dump(),
             "reports": self.reports.dump(),
@@ -206,7 +197,7 @@ class AmazonSandbox:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
-        self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
+        self.outgoing = load_deliveries(state["outgoing"])
         self._notifications = state["notifications"]
         self.feeds.load(state["feeds"])
         self.reports.load(state["reports"])

@@ -6,7 +6,6 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,9 +15,10 @@ from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.ebay import sandbox_views as views
 from invsync_dagster.platforms.ebay.sandbox_access import Access, Quota, Signer, answer
 from invsync_dagster.platforms.ebay.sandbox_books import AccountError, Books, Item, Order, told
+from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
 
-__all__ = ["AccountError", "Delivery", "EbaySandbox"]
+__all__ = ["AccountError", "EbaySandbox"]
 
 _MOST_ROWS = 25
 _MOST_ORDERS = 200
@@ -27,14 +27,6 @@ _REVISIONS_A_DAY = 250
 _MOST_UNITS = 1_000_000_000
 _WINDOW = r"\[([^\].]+\.\d+Z)\.\.([^\]]*)\]"
 _ADDRESS = re.compile(r"(.*?)(/identity/v1|/sell/[a-z]+/v1|/commerce/notification/v1)(/.*)")
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A notification on its way out; header names as eBay writes them."""
-
-    headers: dict[str, str]
-    body: bytes
 
 
 class _RefusedError(Exception):
@@ -177,14 +169,13 @@ class EbaySandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the account's state as JSON values, undelivered notifications included."""
-        waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
-        return {"books": self._books.dump(), "outgoing": waiting, "signer": self._signer.dump()}
+        return {"books": self._books.dump(), "outgoing": dump_deliveries(self.outgoing), "signer": self._signer.dump()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
         self._signer.load(state["signer"])
-        self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
+        self.outgoing = load_deliveries(state["outgoing"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
 

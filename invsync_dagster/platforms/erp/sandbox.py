@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
 
 _MOST_ROWS = 100
@@ -37,14 +38,6 @@ class Article:
     on_hand: int
     available_quantity: int
     version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A signed webhook on its way out; header names as the contract writes them."""
-
-    headers: dict[str, str]
-    body: bytes
 
 
 class _RefusedError(Exception):
@@ -148,7 +141,7 @@ class ErpSandbox:
             "changes": [[at.isoformat(), event] for at, event in self._changes],
             "changes_dropped": self._changes_dropped,
             "keys": {key: [at.isoformat(), digest, answer] for key, (at, digest, answer) in self._keys.items()},
-            "outgoing": [[delivery.headers, delivery.body.decode()] for delivery in self.outgoing],
+            "outgoing": dump_deliveries(self.outgoing),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -159,7 +152,7 @@ class ErpSandbox:
         self._keys = {
             key: (datetime.fromisoformat(at), digest, answer) for key, (at, digest, answer) in state["keys"].items()
         }
-        self.outgoing = [Delivery(headers, body.encode()) for headers, body in state["outgoing"]]
+        self.outgoing = load_deliveries(state["outgoing"])
 
     def _change(self, sku: str, change_type: str, delta: int) -> str:
         article = self._articles[sku]

@@ -8,13 +8,13 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.shopify import sandbox_views as views
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopError
 from invsync_dagster.platforms.shopify.sandbox_bulk import BulkOperations
@@ -23,18 +23,10 @@ from invsync_dagster.platforms.shopify.sandbox_operations import MUTATIONS, Oper
 from invsync_dagster.platforms.shopify.sandbox_writes import Writes
 from invsync_dagster.platforms.transport import Request, Response
 
-__all__ = ["Delivery", "ShopError", "ShopifySandbox"]
+__all__ = ["ShopError", "ShopifySandbox"]
 
 _OPERATION = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
 _MAX_QUERY_COST = 1000
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A signed webhook on its way out; header names as Shopify writes them."""
-
-    headers: dict[str, str]
-    body: bytes
 
 
 class ShopifySandbox:
@@ -192,12 +184,11 @@ class ShopifySandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the shop's state as JSON values, undelivered webhooks included."""
-        waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
         return {
             "books": self._books.dump(),
             "writes": self._writes.dump(),
             "bulk": self.bulk.dump(),
-            "outgoing": waiting,
+            "outgoing": dump_deliveries(self.outgoing),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -205,7 +196,7 @@ class ShopifySandbox:
         self._books.load(state["books"])
         self._writes.load(state["writes"])
         self.bulk.load(state["bulk"])
-        self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
+        self.outgoing = load_deliveries(state["outgoing"])
 
     # --- the API ---------------------------------------------------------------------------------------------------
 

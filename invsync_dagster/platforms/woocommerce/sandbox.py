@@ -9,32 +9,24 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.contract import LevelReference
+from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.platforms.woocommerce import sandbox_views as views
 from invsync_dagster.platforms.woocommerce.sandbox_answers import MOST_ROWS, RefusedError, answer, numbers, page
 from invsync_dagster.platforms.woocommerce.sandbox_auth import KeyCheck
 from invsync_dagster.platforms.woocommerce.sandbox_books import Article, Books, Order, StoreError
 
-__all__ = ["Delivery", "StoreError", "WooCommerceSandbox"]
+__all__ = ["StoreError", "WooCommerceSandbox"]
 
 _ROOT = "/wp-json/wc/v3"
 # A delivery that fails while so many before it have failed disables its webhook (class-wc-webhook.php).
 _FAILURES_BEARABLE = 5
 _WEBHOOK = 7
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A webhook on its way out; header names as WooCommerce writes them."""
-
-    headers: dict[str, str]
-    body: bytes
 
 
 class WooCommerceSandbox:
@@ -230,14 +222,13 @@ class WooCommerceSandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the store's state as JSON values, undelivered webhooks included."""
-        waiting = [{"headers": each.headers, "body": each.body.decode()} for each in self.outgoing]
         webhook = {"status": self.webhook_status, "failures": self._failures}
-        return {"books": self._books.dump(), "outgoing": waiting, "webhook": webhook}
+        return {"books": self._books.dump(), "outgoing": dump_deliveries(self.outgoing), "webhook": webhook}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
-        self.outgoing = [Delivery(each["headers"], each["body"].encode()) for each in state["outgoing"]]
+        self.outgoing = load_deliveries(state["outgoing"])
         self.webhook_status, self._failures = state["webhook"]["status"], state["webhook"]["failures"]
 
     # --- the API ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.contract import GreetedDoor
+from invsync_dagster.platforms.doors import GreetedDoor
 from invsync_dagster.platforms.erp.webhooks import ErpWebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.transport import Request

@@ -28,7 +28,8 @@ from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
 from tests import databases
 from tests.contract.wire import Wire
-from tests.simulation.world import START, SimulatedWorker
+from tests.simulation.built import START
+from tests.simulation.processes import SimulatedWorker
 from tests.unit.platforms.alibaba_stage import GOP, KEY, REFRESH, SECRET
 
 NAME = "alibaba_main"

@@ -31,7 +31,8 @@ from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests import databases
 from tests.contract.amazon_harness import CLIENT_ID, CLIENT_SECRET, FIRST, KEY, REFRESH, SELLER
-from tests.simulation.world import START, SimulatedWorker
+from tests.simulation.built import START
+from tests.simulation.processes import SimulatedWorker
 
 NAME = "amazon_eu"
 ENVIRON = {"I": CLIENT_ID, "C": CLIENT_SECRET, "R": REFRESH, "W": KEY}

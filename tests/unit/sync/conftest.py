@@ -13,12 +13,22 @@ from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import PushReport
 from tests.simulation.stock import level_of
+from tests.simulation.watch import Watch
 from tests.simulation.world import World
+
+
+class WatchOfTheStocked(Watch):
+    """`Watch` for shops in which an article may be taken off its location: there it sells nothing."""
+
+    def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
+        if row.central_sku in self._shops[channel].shows():
+            super()._check_rise(channel, row, quantity, compare)
 
 
 class LittleWorld(World):
     """`World` without an agenda, with the handles that tests want."""
 
+    watches = WatchOfTheStocked
     shops: dict[str, Any]  # the stand-ins themselves, with all that one platform's people can do
 
     def push(
@@ -26,10 +36,6 @@ class LittleWorld(World):
     ) -> PushReport:
         deadline = self.clock.now() + timedelta(seconds=seconds)
         return push_channel(self.processes[process], channel, run_id="run", deadline=deadline, skus=skus)
-
-    def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
-        if row.central_sku in self.shops[channel].shows():  # else it was taken off the location, and sells nothing
-            super()._check_rise(channel, row, quantity, compare)
 
     def level(self, channel: str, sku: str) -> Any:
         item = sku if channel == "erp_main" else level_of(channel, sku).item_id

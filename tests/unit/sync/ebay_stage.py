@@ -18,7 +18,7 @@ from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, sync_logs, unclear_orders
-from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.ebay.sandbox import EbaySandbox
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.sandbox.clock import VirtualClock
@@ -31,7 +31,8 @@ from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.segments import Delivery
 from tests import databases
 from tests.contract.ebay_harness import CLIENT_ID, CLIENT_SECRET, REFRESH, SECRETS, SETTINGS
-from tests.simulation.world import START, SimulatedWorker
+from tests.simulation.built import START
+from tests.simulation.processes import SimulatedWorker
 
 NAME = "ebay_main"
 ENVIRON = {SETTINGS[field]: secret for field, secret in SECRETS.items()}

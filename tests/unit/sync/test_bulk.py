@@ -19,7 +19,7 @@ from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.levels import Doubt
 from invsync_dagster.webhooks.segments import Delivery
-from tests.simulation.world import SimulatedDeathError
+from tests.simulation.processes import SimulatedDeathError
 from tests.unit.sync.amazon_stage import NAME, AmazonStage
 
 pytestmark = pytest.mark.usefixtures("each_database")

@@ -31,8 +31,9 @@ from invsync_dagster.platforms.contract import OrdersPage
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries, apply_inbox
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from tests.simulation.built import SECRETS
+from tests.simulation.processes import SimulatedDeathError
 from tests.simulation.stock import is_listed
-from tests.simulation.world import SECRETS, SimulatedDeathError
 from tests.unit.sync.conftest import LittleWorld
 
 SKU = "SKU-0001"

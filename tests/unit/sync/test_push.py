@@ -19,8 +19,8 @@ from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.reconcile import full_sync
+from tests.simulation.processes import SimulatedDeathError, SimulatedWorker
 from tests.simulation.stock import item_of
-from tests.simulation.world import SimulatedDeathError, SimulatedWorker
 from tests.simulation.written import written_rows
 from tests.unit.sync.conftest import LittleWorld
 

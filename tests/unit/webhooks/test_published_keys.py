@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from invsync_dagster.platforms.contract import KeyedDoor
+from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from invsync_dagster.platforms.amazon import AmazonDoor, AmazonSettings, queue
 from invsync_dagster.platforms.amazon.queue import SqsQueue
-from invsync_dagster.platforms.contract import Queued
+from invsync_dagster.platforms.doors import Queued
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.transport import RequestsTransport
