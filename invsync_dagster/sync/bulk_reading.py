@@ -21,7 +21,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
 from invsync_dagster.platforms.contract import BulkReader, BulkState, LevelReference, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.workspace import Workspace
 
 # Levels that one transaction marks: no other writer waits longer for it than for a comparison.
@@ -67,6 +67,8 @@ _CLEARED = select(_LEVEL.id).where(
     among(_LEVEL.id, "ids"),
     _LEVEL.observed_at >= _ASKED_AT,
     _LEVEL.observed_quantity == _LEVEL.acknowledged_quantity,
+    # Not one that was marked, and written to and fro since.
+    or_(_LEVEL.sent_at.is_(None), _LEVEL.sent_at <= _LEVEL.observed_at),
     *_UNDISTURBED,
 )
 
@@ -159,6 +161,8 @@ class BulkLook:
                 _log.warning("%s: the bulk reading broke off: %s", self.name, told.message)
             cursor = ""
             while told.state is BulkState.DONE and told.address:
+                if self.ws.clock.now() >= self.calls.deadline:
+                    raise OutOfTimeError
                 piece = reader.numbers_read(told.address, cursor)
                 self._mark(piece.numbers, asked_at)
                 if not piece.cursor:

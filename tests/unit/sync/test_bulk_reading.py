@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
+from invsync_dagster.platforms.contract import BulkNumbers
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.bulk_reading import ask_for_all
 from invsync_dagster.sync.differences import Cause, Difference
@@ -146,6 +147,37 @@ def test_one_written_and_written_back_meanwhile_is_not_judged_by_it_though_the_n
     total = run_all(shop)
     assert (total.levels - total.in_bulk, total.differences) == (1, [])
     assert shop.level(SHOP, SKU).observed_at > asked_at
+
+
+def test_nor_is_one_that_was_cleared_first_and_written_to_and_fro_then(shop: LittleWorld) -> None:
+    ask(shop)
+    shop.clock.advance(10)
+    other = next(batch for batch in BATCHES if batch != shop.level(SHOP, SKU).id % 16)
+    full_sync(shop.processes[0], SHOP, other, run_id="full")  # takes the numbers of all
+    pushed_by_a_sale_elsewhere(shop)
+    shop.erp.restock(SKU, 1)
+    take_in(shop, "erp_main")
+    assert shop.push(SHOP).acknowledged == 1
+    shop.clock.advance(1)
+    batch = full_sync(shop.processes[0], SHOP, shop.level(SHOP, SKU).id % 16, run_id="full")
+    assert batch.levels - batch.in_bulk == 1
+    assert shop.level(SHOP, SKU).observed_at == shop.clock.now()
+
+
+def test_a_file_that_is_slow_does_not_outlast_the_batch(shop: LittleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(shop)
+    shop.clock.advance(10)
+    platform = shop.processes[0].platform(shop.processes[0].channel(SHOP))
+    fetched: list[str] = []
+
+    def slow(address: str, cursor: str = "") -> BulkNumbers:
+        fetched.append(cursor)
+        shop.clock.advance(1_000)
+        return BulkNumbers({}, str(len(fetched)))
+
+    monkeypatch.setattr(platform, "numbers_read", slow)
+    report = full_sync(shop.processes[0], SHOP, 1, run_id="full")
+    assert ("did not finish" in report.problem, fetched) == (True, ["", "1"])
 
 
 def test_a_foreign_edit_is_found_by_the_reading_that_follows_and_repaired(shop_on_each: LittleWorld) -> None:
