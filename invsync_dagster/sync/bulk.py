@@ -82,6 +82,7 @@ class Bulk:
     run_id: str
     report: PushReport
     token: Callable[[], str]
+    failed: bool = False  # in this push: what was to go in bulk goes singly
 
     @cached_property
     def lane(self) -> BulkLane | None:
@@ -199,20 +200,23 @@ class Bulk:
 
     # --- handing in -------------------------------------------------------------------------------------------------
 
-    def hand_in(self) -> None:
-        """Hand in what is due in bulk, as long as there is enough of it and the lane's own rate allows.
+    def hand_in(self) -> bool:
+        """Hand in what is due in bulk, as long as there is enough of it and the lane's own rate allows; return whether any
+        was handed in.
 
         Raises `OutOfTimeError`, and `PlatformError` where the credentials are dead.
         """
-        while self.lane is not None and self._submit(self.lane):
+        before = self.report.accepted
+        while self.lane is not None and not self.failed and self._submit(self.lane):
             pass
+        return self.report.accepted > before
 
     def _submit(self, lane: BulkLane) -> bool:
         """Hand in one submission; return whether another one may be worth trying."""
         ws, limits = self.ws, self.calls.platform.limits
         low_stock = ws.configuration.settings.low_stock
         with ws.engine.connect() as connection:
-            if not any_bulk_due(connection, Due(self.name, ws.clock.now()), low_stock, lane.bulk.least):
+            if not any_bulk_due(connection, Due(self.name, ws.clock.now(), low_stock=low_stock), lane.bulk.least):
                 return False
         pace = Limiter(ws.engine, f"{self.name}:bulk", replace(limits, rate=lane.bulk.rate, burst=lane.bulk.burst))
         now = ws.clock.now().timestamp()
@@ -223,8 +227,8 @@ class Bulk:
         seconds = max(ws.configuration.settings.claim_seconds, CALLS_A_SUBMISSION * limits.request_deadline)
         until = began + timedelta(seconds=seconds)
         with write_transaction(ws.engine) as connection:
-            due = Due(self.name, began)
-            claims = claim_bulk(connection, ws.worker, token, due, low_stock, lane.bulk.rows, until)
+            due = Due(self.name, began, low_stock=low_stock)
+            claims = claim_bulk(connection, ws.worker, token, due, lane.bulk.rows, until)
         if not claims:
             return False
         outcome = lane.submit({claim.level_id: WriteRow(claim.reference, claim.quantity) for claim in claims})
@@ -232,7 +236,8 @@ class Bulk:
         self._record(attempted, claims, outcome)
         if outcome.recovery is Recovery.REAUTHENTICATE:
             raise PlatformError(outcome.recovery, outcome.code, outcome.message)
-        return outcome.result is Result.ACCEPTED
+        self.failed = outcome.result is not Result.ACCEPTED
+        return not self.failed
 
     def _record(self, attempted: Attempted, claims: list[Claim], outcome: Outcome) -> None:
         limits = self.calls.platform.limits

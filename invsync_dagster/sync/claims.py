@@ -69,8 +69,15 @@ def _due() -> ColumnElement[bool]:
     )
 
 
+def _goes_in_bulk() -> ColumnElement[bool]:
+    """The condition of a level that a bulk submission may carry: certain, above the low stock, and in none that is open."""
+    level = inventory_levels.c
+    return and_(level.uncertain.is_(None), level.bulk_handle.is_(None), level.desired > bindparam("low"))
+
+
 # Built once: putting these expressions together anew costs more than running them (0.25 ms of 0.4 ms).
 _WRITES = {first: and_(_due(), _goes_at_once(first)) for first in (False, True)}
+_SINGLE_WRITES = and_(_WRITES[False], not_(_goes_in_bulk()))
 _READS = {first: and_(_due(), not_(_goes_at_once(first))) for first in (False, True)}
 _SOME_SKUS = among(inventory_levels.c.central_sku, "skus")
 
@@ -101,6 +108,10 @@ _NEXT = {
     for some in (False, True)
     for first in (False, True)
 }
+# What may go in bulk comes after the readings, which make more of it certain.
+_NEXT_BESIDE_BULK = select(
+    func.coalesce(_first("write", _SINGLE_WRITES), _first("read", _READS[False]), _first("bulk", _WRITES[False]))
+)
 _COUNT = select(
     func.count().filter(and_(inventory_levels.c.due_at <= bindparam("now"), inventory_levels.c.claim.is_(None))),
     func.count(),
@@ -111,13 +122,15 @@ _COUNT = select(
 class Due:
     """Which due changes are meant: a channel's, at a moment, of all SKUs or (`skus`) of some.
 
-    `settles_first`: the channel's limit of this name, which leaves no uncertain level to the writes.
+    `settles_first`: the channel's limit of this name, which leaves no uncertain level to the writes. `low_stock`: it has a
+    bulk lane, for levels above that.
     """
 
     channel: str
     now: datetime
     skus: tuple[str, ...] | None = None
     settles_first: bool = False
+    low_stock: int | None = None
 
     @property
     def kind(self) -> tuple[bool, bool]:
@@ -126,12 +139,17 @@ class Due:
 
     def parameters(self) -> dict[str, Any]:
         chosen = {} if self.skus is None else {"skus": as_parameter(self.skus)}
-        return {"of_channel": self.channel, "now": self.now, **chosen}
+        above = {} if self.low_stock is None else {"low": self.low_stock}
+        return {"of_channel": self.channel, "now": self.now, **chosen, **above}
 
 
 def next_due(connection: Connection, due: Due) -> str | None:
-    """Return what to do next: "write" what goes at once, then "read" what is uncertain; None where nothing is due."""
-    return connection.execute(_NEXT[due.kind], due.parameters()).scalar_one()
+    """Return what to do next: "write" what goes at once, then "read" what is uncertain; None where nothing is due.
+
+    Beside a bulk lane, what may go by it comes last, as "bulk".
+    """
+    statement = _NEXT[due.kind] if due.low_stock is None else _NEXT_BESIDE_BULK
+    return connection.execute(statement, due.parameters()).scalar_one()
 
 
 def count_changes(connection: Connection, channel: str, now: datetime) -> tuple[int, int]:
@@ -145,23 +163,23 @@ def claim_writes(
 ) -> list[Claim]:
     """Claim up to a batch of levels for a write, lowest desired first (zeros and low stock), each with a new attempt number.
 
-    Where one call writes levels of one location only (`limits`), those of the first level's location.
+    Where one call writes levels of one location only (`limits`), those of the first level's location. Beside a bulk lane,
+    none that may go by it.
     """
-    statement = _CLAIM_WRITES[*due.kind, limits.one_location_a_write]
+    beside_bulk = due.low_stock is not None
+    statement = _CLAIM_SINGLE_WRITES if beside_bulk else _CLAIM_WRITES[*due.kind, limits.one_location_a_write]
     return _claim(connection, statement, worker, token, due, limits.write_batch, until)
 
 
-def any_bulk_due(connection: Connection, due: Due, low_stock: int, least: int) -> bool:
+def any_bulk_due(connection: Connection, due: Due, least: int) -> bool:
     """Return whether at least `least` levels are due that a bulk submission may carry."""
-    found = connection.execute(_COUNT_BULK, due.parameters() | {"low": low_stock, "least": least}).scalar_one()
+    found = connection.execute(_COUNT_BULK, due.parameters() | {"least": least}).scalar_one()
     return found >= least
 
 
-def claim_bulk(
-    connection: Connection, worker: Worker, token: str, due: Due, low_stock: int, most: int, until: datetime
-) -> list[Claim]:
+def claim_bulk(connection: Connection, worker: Worker, token: str, due: Due, most: int, until: datetime) -> list[Claim]:
     """Claim up to `most` levels for a bulk submission: certain, above the low stock, and in no open submission."""
-    return _claim(connection, _CLAIM_BULK, worker, token, due, most, until, low=low_stock)
+    return _claim(connection, _CLAIM_BULK, worker, token, due, most, until)
 
 
 def claim_reads(
@@ -224,17 +242,13 @@ _CLAIM_WRITES = {
     for first in (False, True)
     for one in (False, True)
 }
+_CLAIM_SINGLE_WRITES = _claim_statement(_SINGLE_WRITES, False, _ATTEMPT)
 _CLAIM_READS = {
     (some, first): _claim_statement(_READS[first], some, {}) for some in (False, True) for first in (False, True)
 }
 
 
-_BULK = and_(
-    _due(),
-    inventory_levels.c.uncertain.is_(None),
-    inventory_levels.c.bulk_handle.is_(None),
-    inventory_levels.c.desired > bindparam("low"),
-)
+_BULK = and_(_due(), _goes_in_bulk())
 _CLAIM_BULK = _claim_statement(_BULK, False, _ATTEMPT)
 _COUNT_BULK = select(func.count()).select_from(
     select(inventory_levels.c.id).where(_BULK).limit(bindparam("least")).subquery()
@@ -249,9 +263,8 @@ def _claim(
     due: Due,
     limit: int,
     until: datetime,
-    **others: int,
 ) -> list[Claim]:
-    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit} | others
+    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit}
     claims = []
     # Unpacked, not by name: a name's look-up costs as much as what is done with it, and there are thirteen a level.
     for (

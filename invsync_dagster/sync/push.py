@@ -54,8 +54,9 @@ class _Push:
     def token(self) -> str:
         return f"{self.ws.rng.getrandbits(128):032x}"
 
-    def due(self) -> Due:
-        return Due(self.channel.name, self.ws.clock.now(), self.skus, self.calls.platform.limits.settles_first)
+    def due(self, low_stock: int | None = None) -> Due:
+        settles_first = self.calls.platform.limits.settles_first
+        return Due(self.channel.name, self.ws.clock.now(), self.skus, settles_first, low_stock)
 
     def claim_until(self) -> datetime:
         # A request must end well before its claim does, whatever the channel's deadline for requests is.
@@ -100,7 +101,7 @@ def push_channel(
             if row.status == "active" and not report.approval_missing:
                 if skus is None:
                     bulk.hand_in()
-                _bring_in_step(push)
+                _bring_in_step(push, bulk)
     except OutOfTimeError:
         pass
     except PlatformError as error:
@@ -208,22 +209,29 @@ def _poll(push: _Push) -> None:
     push.orders_known_until = polled.known_until
 
 
-def _bring_in_step(push: _Push) -> None:
+def _bring_in_step(push: _Push, bulk: Bulk) -> None:
+    has_bulk = push.skus is None and bulk.lane is not None
+    low_stock = push.ws.configuration.settings.low_stock if has_bulk else None
     while True:
-        due = push.due()
         with push.ws.engine.connect() as connection:
-            upcoming = next_due(connection, due)
+            upcoming = next_due(connection, push.due(low_stock))
         if upcoming is None:
             return
-        push.calls.retrying(partial(_write_batch if upcoming == "write" else _read_batch, push))
+        if upcoming == "read":
+            push.calls.retrying(partial(_read_batch, push))
+        elif upcoming == "write":
+            push.calls.retrying(partial(_write_batch, push, low_stock))
+        elif not bulk.hand_in():
+            push.calls.retrying(partial(_write_batch, push, None))
 
 
-def _write_batch(push: _Push) -> None:
+def _write_batch(push: _Push, low_stock: int | None) -> None:
     ws, calls = push.ws, push.calls
     calls.wait(calls.platform.limits.write_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine, push.channel.name) as connection:
-        claims = claim_writes(connection, ws.worker, token, push.due(), calls.platform.limits, push.claim_until())
+        due = push.due(low_stock)
+        claims = claim_writes(connection, ws.worker, token, due, calls.platform.limits, push.claim_until())
         held = day_limit.waiting(connection, claims, calls.platform.limits, began)
     if not claims:
         return  # another worker was faster

@@ -421,6 +421,19 @@ def test_a_listing_that_is_paused_while_its_feed_is_open_is_reported_on_and_left
     assert stage.shown("S03") == 40
 
 
+def test_a_first_push_reads_first_and_hands_in_what_it_made_certain() -> None:
+    many = [f"S{number:02d}" for number in range(24)]
+    stage = AmazonStage(dict.fromkeys(many, 40) | {"S23": 1}, dict.fromkeys(many, 50))
+    made = calls(stage)
+    report = stage.push()
+    assert (report.read, report.accepted, report.problem) == (24, 24, "")
+    # The low one goes as soon as it is read; of those that a feed may carry none before all are.
+    of_stock = [call for call in made if "orders" not in call and call != "POST signed"]  # and the token
+    assert of_stock == ["GET items", "PATCH items", "GET items", "POST documents", "PUT signed", "POST feeds"]
+    (row,) = open_submissions(stage)
+    assert row.rows == 23
+
+
 def test_a_push_of_some_skus_hands_nothing_in() -> None:
     stage = in_step()
     count_all(stage, 40)
