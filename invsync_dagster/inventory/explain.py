@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, func, select
 from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, ListingExplanation, in_utc
 from invsync_dagster.inventory.rules import Rules, desired
 from invsync_dagster.inventory.tables import (
+    NOT_THERE,
     central_inventory,
     channels,
     deliveries,
@@ -191,6 +192,8 @@ def _verdict(listing: _Part, level: _Part, channel: _Part) -> str:
         return f"{held}uncertain ({level.uncertain}): should show {level.desired}, will be read or written when due"
     if level.desired == level.effective_quantity:
         return f"{held}in step: shows {shown}, as it should"
+    if level.effective_quantity == NOT_THERE:
+        return f"{held}not there at the channel: the next push makes it, with {level.desired}"
     before = "nothing yet" if shown is None else str(shown)
     return f"{held}out of step: last shown {before}, should show {level.desired}"
 

@@ -8,8 +8,10 @@ from typing import Literal
 import pytest
 from sqlalchemy import select, update
 
+from invsync_dagster.inventory.changes import oldest_changes
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.inventory.explain import explain
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.differences import Cause, Policy
@@ -213,3 +215,16 @@ def test_a_shop_that_stocks_nothing_there_is_not_taken_for_another_shop(world: L
     report = world.push(SHOP)
     assert report.problem == ""
     assert report.review >= 10
+
+
+def test_the_explanation_says_that_the_next_push_makes_it(world: LittleWorld) -> None:
+    values = {"effective_quantity": NOT_THERE, "acknowledged_quantity": None, "expected": None}
+    level = world.level(SHOP, SKU)
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).where(inventory_levels.c.id == level.id).values(values))
+    with world.engine.connect() as connection:
+        explained = explain(connection, SKU)
+        (change,) = oldest_changes(connection, channel=SHOP)
+    (verdict,) = [one.verdict for one in explained.listings if one.channel == SHOP]
+    assert verdict == f"not there at the channel: the next push makes it, with {level.desired}"
+    assert (change.shown, change.desired) == (None, level.desired)
