@@ -103,11 +103,11 @@ def push(levels: int) -> None:
             + "SELECT i, 'erp_main', printf('SKU-%07d', i), '', printf('SKU-%07d', i), 1, 0, '', 100, 0, 0, :now, 90, 90, 0, 0,"
             " :now, 0, '', '' FROM n",
             "INSERT INTO platform_mapping (id, central_sku, platform_name, platform_sku, platform_item_id,"
-            " platform_location_id, platform_variant_id, status, status_reason, rules_revision, level_id, created_at,"
-            " updated_at) "
+            " platform_location_id, platform_variant_id, status, status_reason, rules_revision, percent_before, level_id,"
+            " created_at, updated_at) "
             + numbers
             + "SELECT i, printf('SKU-%07d', i), 'erp_main', printf('SKU-%07d', i), printf('SKU-%07d', i), '', '', 'active',"
-            " '', 0, i, :now, :now FROM n",
+            " '', 0, 0, i, :now, :now FROM n",
         ):
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
