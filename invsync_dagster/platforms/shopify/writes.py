@@ -31,6 +31,12 @@ NOT_STOCKED = "item_not_stocked_at_location"
 _NOT_YET = Outcome(
     Result.NOT_SENT, Recovery.RETRY, "not_stocked_yet", "more items are to be stocked than one call takes"
 )
+_NOT_MADE = Outcome(
+    Result.REJECTED,
+    Recovery.SETTLE,
+    "not_stocked_then",
+    "the item was not stocked at this location when it was read; it isn't to be stocked by us now, so it is read again",
+)
 _SAYS_NOTHING = Outcome(Result.UNKNOWN, Recovery.SETTLE, "malformed_answer", "the answer says nothing about the write")
 
 
@@ -107,7 +113,8 @@ class Writing:
 def writing(rows: Sequence[WriteRow], key: str, *, activates: bool) -> Writing:
     """Sort the rows of a write: those that Shopify would refuse with all others are answered unsent.
 
-    `activates`: rows that are `absent` stock their item at the location; else they are set like the others.
+    `activates`: rows that are `absent` stock their item at the location; else they are answered unsent too, since whoever
+    stocked it meanwhile may have sold of it, and there is nothing to compare with.
     """
     times = Counter(row.level for row in rows)
     decided: dict[int, Outcome] = {}
@@ -117,8 +124,10 @@ def writing(rows: Sequence[WriteRow], key: str, *, activates: bool) -> Writing:
         refusal = _refused_unsent(row, times[row.level])
         if refusal is not None:
             decided[index] = refusal
-        elif not (activates and row.absent):
+        elif not row.absent:
             quantities.append(index)
+        elif not activates:
+            decided[index] = _NOT_MADE
         elif len(activations) < ACTIVATIONS_A_CALL:
             activations.append(index)
         else:

@@ -55,7 +55,7 @@ def test_by_default_an_item_that_is_not_stocked_there_is_for_review() -> None:
     assert reading.problem is not None
     assert (reading.problem.recovery, reading.problem.code) == (Recovery.REVIEW, "not_stocked")
     (outcome,) = shop.write(WriteRow(shop.there, 3, absent=True))
-    assert (outcome.result, outcome.recovery) == (Result.REJECTED, Recovery.REVIEW)
+    assert (outcome.result, outcome.recovery) == (Result.REJECTED, Recovery.SETTLE)
     assert shop.there not in shop.sandbox.books()
 
 

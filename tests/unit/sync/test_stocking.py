@@ -186,6 +186,27 @@ def test_a_mapped_item_that_was_never_stocked_there_is_read_first_and_then_stock
     assert world.shown(SHOP, SKU) == right
 
 
+def test_what_somebody_stocked_meanwhile_is_compared_with_though_it_is_not_to_be_activated_any_more(
+    world: LittleWorld,
+) -> None:
+    choose(world, "activate")
+    right = unstock(world)
+    begin_anew(world, SKU)
+    level_id = world.level(SHOP, SKU).id
+    with write_transaction(world.engine) as connection:  # as a reading leaves it
+        values = {"uncertain": None, "effective_quantity": -2}
+        connection.execute(update(inventory_levels).where(inventory_levels.c.id == level_id).values(values))
+    choose(world, "review")
+    world.shops[SHOP].stock(world.reference(SHOP, SKU), right + 2)
+    world.push(SHOP)
+    assert logged(world)[-3:] == [
+        ("push", "rejected", "not_stocked_then"),
+        ("read", "observed", "compare_and_set_refused"),
+        ("push", "acknowledged", ""),
+    ]
+    assert (world.shown(SHOP, SKU), world.changes(SHOP), reviewed(world)) == (right, 0, "active")
+
+
 def test_the_full_run_repairs_what_somebody_took_off_the_location(world_on_each: LittleWorld) -> None:
     world = world_on_each
     choose(world, "activate")
