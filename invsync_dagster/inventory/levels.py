@@ -94,6 +94,7 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             channel.status.label("channel_status"),
             case((listing.status != "retired", result_sql(shelf, rules, central.status == "active"))).label("result"),
             rules.dead_band.label("dead_band"),
+            rules.percent_before.is_(None).label("only_location"),
             channel.low_stock,
             case(_RANKS, value=listing.status, else_=0).label("rank"),
             greatest(listing.rules_revision, channel.rules_revision).label("revision"),
@@ -109,7 +110,8 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
     )
     offer: Any = offers.c
     source: Any = offers
-    banded = dead_band_sql(offer.result, offer.shelf, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
+    most = case((offer.only_location, offer.shelf), else_=offer.result)
+    banded = dead_band_sql(offer.result, most, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
     if shared:
         merging = [func.min(banded).label("result")]
         kept = ("desired", "desired_sequence", "held_quantity", "held_sequence", "sku", "version", "shelf")

@@ -69,15 +69,17 @@ def desired(
     active: bool = True,
     acknowledged: int | None = None,
     low_stock: int = LOW_STOCK,
-    percent_before: int = 0,
+    percent_before: int | None = None,
 ) -> tuple[int, Trace]:
     """Apply the rules of one listing to `available` units (may be negative).
 
     Order: below 0 shows 0, buffer, percent (rounded down), maximum, minimum (below it 0), inactive SKU, dead band. The
     dead band keeps `acknowledged` if the result is at most `dead_band` away from it, neither is low or 0, and it is not
-    more than available. `percent_before`: what the item's locations before this one have (`inventory/shares.py`).
+    more than available. `percent_before`: what the item's locations before this one have, None where it has only one
+    (`inventory/shares.py`). Of several the band keeps nothing above the result: the shop adds them up.
     """
     steps = []
+    before = percent_before or 0
     shelf = max(0, available)
     result = shelf
     if available < 0:
@@ -86,7 +88,7 @@ def desired(
         result = max(0, result - rules.buffer)
         steps.append(Step(f"buffer {rules.buffer}", result))
     if rules.percent != 100:
-        result = result * (percent_before + rules.percent) // 100 - result * percent_before // 100
+        result = result * (before + rules.percent) // 100 - result * before // 100
         steps.append(Step(f"percent {rules.percent}", result))
     if rules.maximum is not None and result > rules.maximum:
         result = rules.maximum
@@ -102,7 +104,7 @@ def desired(
         and result != acknowledged
         and abs(result - acknowledged) <= rules.dead_band
         and min(result, acknowledged) > low_stock
-        and acknowledged <= shelf
+        and acknowledged <= (shelf if percent_before is None else result)
     ):
         result = acknowledged
         steps.append(Step(f"dead band {rules.dead_band}", result))
@@ -154,7 +156,7 @@ class RuleColumns:
     minimum: ColumnElement[int]
     maximum: ColumnElement[int]
     dead_band: ColumnElement[int]
-    percent_before: ColumnElement[int]
+    percent_before: ColumnElement[int | None]
 
     @classmethod
     def of(cls, listing: Any, channel: Any) -> RuleColumns:
@@ -172,7 +174,7 @@ class RuleColumns:
 def result_sql(available: ColumnElement[int], rules: RuleColumns, active: ColumnElement[bool]) -> ColumnElement[int]:
     """Return `desired` without its dead band as one SQL expression."""
     after_buffer = greatest(greatest(available, 0) - rules.buffer, 0)
-    before = rules.percent_before
+    before = func.coalesce(rules.percent_before, 0)
     share = after_buffer * (before + rules.percent) // 100 - after_buffer * before // 100
     capped = least(share, rules.maximum)
     return case((and_(active, capped >= rules.minimum), capped), else_=0)
@@ -180,17 +182,17 @@ def result_sql(available: ColumnElement[int], rules: RuleColumns, active: Column
 
 def dead_band_sql(
     result: ColumnElement[int],
-    available: ColumnElement[int],
+    most: ColumnElement[int],
     dead_band: ColumnElement[int],
     acknowledged: ColumnElement[int | None],
     low_stock: ColumnElement[int],
 ) -> ColumnElement[int]:
-    """Return the dead band of `desired` over `result` as an SQL expression."""
+    """Return the dead band of `desired` over `result` as an SQL expression; it keeps nothing above `most`."""
     keeps = and_(
         dead_band > 0,
         acknowledged.is_not(None),
         func.abs(result - acknowledged) <= dead_band,
         least(result, acknowledged) > low_stock,
-        acknowledged <= available,
+        acknowledged <= most,
     )
     return case((func.coalesce(keeps, false()), acknowledged), else_=result)

@@ -3,7 +3,7 @@
 Each location has a percent of its own. Rounded down one by one they would lose pieces: of one piece, parted in halves, none
 would be shown. So each gets what all up to it get, less what all before it get (`percent_before`): in sum that is all of
 the stock that the percents name, and each is within a piece of its own share. The largest share comes last, which gets
-the only piece.
+the only piece. Where the shares don't fit together it is 0 for each; an item at one location has none.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class _Share(NamedTuple):
     status: str
     buffer: int | None
     percent: int | None
-    percent_before: int
+    percent_before: int | None
 
 
 _SEVERAL = (
     select(_M.platform_item_id)
     .where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"))
     .group_by(_M.platform_item_id)
-    .having(or_(func.count(distinct(_M.level_id)) > 1, func.max(_M.percent_before) > 0))
+    .having(or_(func.count(distinct(_M.level_id)) > 1, func.count(_M.percent_before) > 0))
 )
 _LISTINGS = select(*(_M[name] for name in _Share._fields)).where(
     _M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items")
@@ -59,15 +59,18 @@ def part(connection: Connection, channel: str, item_ids: Collection[str]) -> Non
             shares[row.platform_item_id, row.central_sku].append(row)
     before: dict[int, int] = {}
     for rows in shares.values():
+        if len({row.level_id for row in rows}) == 1:
+            continue
+        before |= dict.fromkeys((row.id for row in rows), 0)
         percents = _percents(rows)
         sum_before = 0
         for row in sorted(rows if percents else [], key=lambda one: (percents[one.id], -one.level_id)):
             before[row.id] = sum_before
             sum_before += percents[row.id]
     changed = [
-        {"key": row.id, "before": before.get(row.id, 0)}
+        {"key": row.id, "before": before.get(row.id)}
         for row in listings
-        if row.percent_before != before.get(row.id, 0)
+        if row.percent_before != before.get(row.id)
     ]
     if changed:
         connection.execute(_SET, changed)

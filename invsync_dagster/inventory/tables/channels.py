@@ -72,7 +72,7 @@ platform_mapping = Table(
     Column("status_reason", Text, nullable=False, default=""),
     Column("buffer", BigInteger),  # NULL: the channel's rule holds
     Column("percent", BigInteger),
-    Column("percent_before", BigInteger, nullable=False, default=0),  # see inventory/shares.py
+    Column("percent_before", BigInteger),  # NULL: the item's only location; see inventory/shares.py
     Column("minimum", BigInteger),
     Column("maximum", BigInteger),
     Column("dead_band", BigInteger),

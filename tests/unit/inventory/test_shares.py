@@ -74,6 +74,7 @@ def test_a_location_that_goes_leaves_the_others_to_plain_percents() -> None:
     with write_transaction(stock.engine) as connection:
         set_status(connection, [ids["place-1"]], "retired", **BY)  # type: ignore[arg-type]
     assert shown(stock)[0] == 3
+    assert {row.percent_before for row in stock.rows(platform_mapping)} == {None}
     with write_transaction(stock.engine) as connection:
         set_status(connection, [ids["place-1"]], "active", **BY)  # type: ignore[arg-type]
     assert shown(stock) == [4, 3]
@@ -87,6 +88,22 @@ def test_what_does_not_fit_together_is_rounded_down_one_by_one(changed: dict[str
     stock.map(replace(second, **changed))  # type: ignore[arg-type]
     assert shown(stock)[0] == 3
     assert [row.percent_before for row in stock.rows(platform_mapping) if row.platform_item_id == "item"] == [0, 0]
+
+
+@pytest.mark.usefixtures("each_database")
+@pytest.mark.parametrize("buffer", [None, 1])
+def test_a_dead_band_holds_no_fall_back_since_the_shop_adds_its_locations_up(buffer: int | None) -> None:
+    stock = Stock({"A": 40})
+    first, second = (replace(one, dead_band=3) for one in at_locations(50, 50))
+    stock.map(first, replace(second, buffer=buffer))
+    stock.change_levels(inventory_levels.c.item_id == "item", acknowledged_quantity=inventory_levels.c.desired)
+    acknowledged = shown(stock)
+    stock.count({"A": 36}, as_of=-20)
+    assert sum(shown(stock)) <= 36
+    stock.change_levels(inventory_levels.c.item_id == "item", acknowledged_quantity=inventory_levels.c.desired)
+    less = shown(stock)
+    stock.count({"A": 40}, as_of=-10)
+    assert shown(stock) == less != acknowledged  # small rises wait as ever
 
 
 def test_the_reason_of_a_number_shows_the_same_number() -> None:

@@ -364,7 +364,7 @@ def upgrade() -> None:
         sa.Column("status_reason", TEXT, nullable=False),
         sa.Column("buffer", sa.BigInteger(), nullable=True),
         sa.Column("percent", sa.BigInteger(), nullable=True),
-        sa.Column("percent_before", sa.BigInteger(), nullable=False),
+        sa.Column("percent_before", sa.BigInteger(), nullable=True),
         sa.Column("minimum", sa.BigInteger(), nullable=True),
         sa.Column("maximum", sa.BigInteger(), nullable=True),
         sa.Column("dead_band", sa.BigInteger(), nullable=True),
