@@ -227,9 +227,10 @@ def _set(
             .values(changed | {"rules_revision": revision, "updated_at": now})
         )
     touched = set(level_ids.values()) | {row["level_id"] for row, _ in changes}
-    shares.part(connection, channel, {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes})
     skus, review = _join(connection, touched, revision, now)
     result.review += review
+    # After it: what goes to review has a share, though it was excluded.
+    shares.part(connection, channel, {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes})
     levels.recompute(connection, skus, now, channel=channel)
 
 
@@ -366,8 +367,8 @@ def _change_status(
     for row in rows:
         by_channel[row["platform_name"]].append(row)
     for channel, of_channel in by_channel.items():
-        shares.part(connection, channel, {row["platform_item_id"] for row in of_channel})
         skus, _ = _join(connection, {row["level_id"] for row in of_channel}, revision, now)
+        shares.part(connection, channel, {row["platform_item_id"] for row in of_channel})
         # Not the SKUs' levels elsewhere: other channels' transactions may be at work on them (`write_transaction`).
         levels.recompute(connection, skus, now, channel=channel)
     return revision

@@ -106,6 +106,17 @@ def test_a_dead_band_holds_no_fall_back_since_the_shop_adds_its_locations_up(buf
     assert shown(stock) == less != acknowledged  # small rises wait as ever
 
 
+def test_an_excluded_location_that_goes_to_review_has_its_share_at_once() -> None:
+    stock = Stock({"A": 7})
+    first, second = at_locations(50, 50)
+    stock.map(first, replace(second, status="excluded"))
+    assert shown(stock)[0] == 3
+    stock.map(replace(second, sku="B", platform_sku="another"))
+    statuses = {row.status for row in stock.rows(platform_mapping) if row.platform_location_id == "place-1"}
+    assert statuses == {"needs_review"}
+    assert shown(stock)[0] == 4
+
+
 def test_the_reason_of_a_number_shows_the_same_number() -> None:
     stock = Stock({"A": 7})
     stock.map(*at_locations(50, 50))
