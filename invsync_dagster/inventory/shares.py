@@ -68,9 +68,7 @@ def part(connection: Connection, channel: str, item_ids: Collection[str]) -> Non
             before[row.id] = sum_before
             sum_before += percents[row.id]
     changed = [
-        {"key": row.id, "before": before.get(row.id)}
-        for row in listings
-        if row.percent_before != before.get(row.id)
+        {"key": row.id, "before": before.get(row.id)} for row in listings if row.percent_before != before.get(row.id)
     ]
     if changed:
         connection.execute(_SET, changed)
