@@ -166,7 +166,8 @@ class Limits:
     `write_linger`: how long after a lost answer a write may still land. `read_lag`: how late a reading may be.
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
     `location_id`. `settles_first`: the platform takes differences only, so an uncertain level is never written, whatever
-    is expected of it, before a valid reading. Both are not a channel's to change. `orders_every`: changed orders are
+    is expected of it, before a valid reading. `absent_a_write`: how many levels that aren't there one write makes, 0 where
+    there are none. These three are not a channel's to change. `orders_every`: changed orders are
     listed once so many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in
     any 24 hours, 0 where nobody counts.
     """
@@ -186,6 +187,7 @@ class Limits:
     orders_every: float = 0.0
     writes_a_day: int = 0
     settles_first: bool = False
+    absent_a_write: int = 0
 
     def changed(self, overrides: Mapping[str, float], *, most_rows: int, fixed: Collection[str] = ()) -> Limits:
         """Return these limits as a channel changes them: batches up to `most_rows`, none of `fixed`.
@@ -212,7 +214,7 @@ _BATCHES = frozenset({"write_batch", "read_batch"})
 _WHOLE = _BATCHES | {"writes_a_day"}
 _MORE_THAN_0 = frozenset({"rate", "burst", "request_deadline"})
 # How a platform works, not how much it bears.
-_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first"})
+_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first", "absent_a_write"})
 
 
 @dataclass(frozen=True, slots=True)

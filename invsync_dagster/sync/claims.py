@@ -164,11 +164,14 @@ def claim_writes(
     """Claim up to a batch of levels for a write, lowest desired first (zeros and low stock), each with a new attempt number.
 
     Where one call writes levels of one location only (`limits`), those of the first level's location. Beside a bulk lane,
-    none that may go by it.
+    none that may go by it. Where it makes few levels that aren't there, no more of them: thousands of them at a new location
+    would fill each batch.
     """
-    beside_bulk = due.low_stock is not None
-    statement = _CLAIM_SINGLE_WRITES if beside_bulk else _CLAIM_WRITES[*due.kind, limits.one_location_a_write]
-    return _claim(connection, statement, worker, token, due, limits.write_batch, until)
+    if due.low_stock is not None:
+        return _claim(connection, _CLAIM_SINGLE_WRITES, worker, token, due, limits.write_batch, until)
+    some_absent = {"absent": limits.absent_a_write} if limits.absent_a_write else {}
+    statement = _CLAIM_WRITES[*due.kind, limits.one_location_a_write, bool(some_absent)]
+    return _claim(connection, statement, worker, token, due, limits.write_batch, until, **some_absent)
 
 
 def any_bulk_due(connection: Connection, due: Due, least: int) -> bool:
@@ -190,7 +193,12 @@ def claim_reads(
 
 
 def _claim_statement(
-    condition: ColumnElement[bool], some_skus: bool, values: dict[str, Any], *, one_location: bool = False
+    condition: ColumnElement[bool],
+    some_skus: bool,
+    values: dict[str, Any],
+    *,
+    one_location: bool = False,
+    some_absent: bool = False,
 ) -> Any:
     level = inventory_levels.c
     if some_skus:
@@ -199,6 +207,10 @@ def _claim_statement(
     if one_location:
         first = select(level.location_id).where(condition).order_by(*urgency).limit(1).scalar_subquery()
         condition = and_(condition, level.location_id == first)
+    if some_absent:
+        not_there = level.effective_quantity == NOT_THERE
+        few = select(level.id).where(condition, not_there).order_by(*urgency).limit(bindparam("absent"))
+        condition = and_(condition, or_(not_(not_there), level.id.in_(few.scalar_subquery())))
     chosen = select(level.id).where(condition).order_by(*urgency).limit(bindparam("most")).scalar_subquery()
     return (
         update(inventory_levels)
@@ -237,10 +249,11 @@ _ATTEMPT = {
     "sent_sequence": inventory_levels.c.desired_sequence,
 }
 _CLAIM_WRITES = {
-    (some, first, one): _claim_statement(_WRITES[first], some, _ATTEMPT, one_location=one)
+    (some, first, one, absent): _claim_statement(_WRITES[first], some, _ATTEMPT, one_location=one, some_absent=absent)
     for some in (False, True)
     for first in (False, True)
     for one in (False, True)
+    for absent in (False, True)
 }
 _CLAIM_SINGLE_WRITES = _claim_statement(_SINGLE_WRITES, False, _ATTEMPT)
 _CLAIM_READS = {
@@ -263,8 +276,9 @@ def _claim(
     due: Due,
     limit: int,
     until: datetime,
+    **others: int,
 ) -> list[Claim]:
-    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit}
+    parameters = due.parameters() | {"by_token": token, "until": until, "worker": worker.name, "most": limit} | others
     claims = []
     # Unpacked, not by name: a name's look-up costs as much as what is done with it, and there are thirteen a level.
     for (

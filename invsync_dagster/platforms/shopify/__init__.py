@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.oauth import StaticToken, Tokens
@@ -10,6 +11,7 @@ from invsync_dagster.platforms.shopify.client import ShopifyPlatform
 from invsync_dagster.platforms.shopify.settings import ShopifySettings, limits_with
 from invsync_dagster.platforms.shopify.tokens import ClientCredentials
 from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor
+from invsync_dagster.platforms.shopify.writes import ACTIVATIONS_A_CALL
 from invsync_dagster.platforms.transport import Transport
 
 __all__ = ["ShopifyDoor", "ShopifyPlatform", "ShopifySettings", "connect", "door"]
@@ -29,7 +31,9 @@ def connect(
     else:
         client_id, client_secret = secrets["client_id_env"], secrets["webhook_secret_env"]
         tokens = ClientCredentials(settings.shop_url, client_id, client_secret, transport, clock)
-    return ShopifyPlatform(settings, tokens, limits_with(limit_overrides), transport)
+    absent = ACTIVATIONS_A_CALL if settings.unstocked == "activate" else 0
+    limits = replace(limits_with(limit_overrides), absent_a_write=absent)
+    return ShopifyPlatform(settings, tokens, limits, transport)
 
 
 def door(settings: ShopifySettings, secrets: Mapping[str, str]) -> ShopifyDoor:

@@ -12,6 +12,7 @@ from invsync_dagster.inventory.changes import oldest_changes
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, platform_mapping, sync_logs
+from invsync_dagster.platforms import shopify
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.differences import Cause, Policy
@@ -205,6 +206,26 @@ def test_what_somebody_stocked_meanwhile_is_compared_with_though_it_is_not_to_be
         ("push", "acknowledged", ""),
     ]
     assert (world.shown(SHOP, SKU), world.changes(SHOP), reviewed(world)) == (right, 0, "active")
+
+
+def test_many_that_are_not_there_leave_room_for_the_others_and_are_claimed_as_they_can_be_sent(
+    each_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shopify, "ACTIVATIONS_A_CALL", 2)
+    monkeypatch.setattr(shopify.writes, "ACTIVATIONS_A_CALL", 2)
+    world = quiet_world()
+    choose(world, "activate")
+    listed = sorted(world.shops[SHOP].shows())
+    for sku in listed:
+        if sku != SKU:
+            world.shops[SHOP].unstock(world.reference(SHOP, sku))
+            begin_anew(world, sku)
+    sell_elsewhere(world)
+    assert world.push(SHOP).problem == ""
+    assert (sorted(world.shops[SHOP].shows()), world.changes(SHOP)) == (listed, 0)
+    with world.engine.connect() as connection:
+        of_shop = select(sync_logs.c.status).where(sync_logs.c.platform == SHOP, sync_logs.c.action == "push")
+        assert set(connection.execute(of_shop).scalars()) == {"acknowledged"}
 
 
 def test_the_full_run_repairs_what_somebody_took_off_the_location(world_on_each: LittleWorld) -> None:
