@@ -353,10 +353,14 @@ def absent(state: LevelState, basis: ReadingBasis, limits: Limits) -> LevelState
     """The platform shows no such level yet, and a write makes it: that is done as any rise, once the reading is valid and
     the channel's orders are known past it. Until the write's answer nothing is acknowledged."""
     now = basis.ended
-    state = state._replace(observed_quantity=None, observed_at=now, expected=None)
-    lingering = state.linger_until is not None and state.linger_until > basis.began
-    if state.touched != basis.touched or lingering:
-        return state._replace(due_at=state.linger_until if lingering and state.linger_until else now)
+    state = state._replace(observed_quantity=None, observed_at=now)
+    if state.touched != basis.touched:
+        return state._replace(due_at=now)
+    visible_at = None if state.sent_at is None else state.sent_at + timedelta(seconds=limits.read_lag)
+    for until in (state.linger_until, visible_at):
+        if until is not None and until > basis.began:
+            return later(state, until, now)  # a write of ours may have made it, or may yet
+    state = state._replace(expected=None)
     if state.desired and not _rise_allowed(state, basis):
         return state._replace(due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
     return state._replace(

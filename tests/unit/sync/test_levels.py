@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invsync_dagster.inventory.tables import NOT_THERE
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
@@ -270,3 +271,26 @@ def test_an_older_lost_answer_outlives_an_accepted_write() -> None:
     state = asynchronous.accepted(before, 5, "handle", 10.0, NOW)
     assert state.uncertain == Doubt.ANSWER_LOST
     assert levels.settle(state, 5, a_basis(), LIMITS).uncertain == Doubt.ANSWER_LOST
+
+
+def test_a_level_that_is_not_there_is_made_by_the_next_write_once_the_orders_are_known() -> None:
+    state = levels.absent(a_level(), a_basis(), LIMITS)
+    assert (state.effective_quantity, state.acknowledged_quantity, state.expected) == (NOT_THERE, None, None)
+    assert (state.uncertain, state.due_at) == (None, NOW + timedelta(seconds=1))
+    waits = levels.absent(a_level(), a_basis(orders_known_until=None), LIMITS)
+    assert (waits.uncertain, waits.effective_quantity) == ("own_sale", 8)
+    assert levels.absent(a_level(desired=0), a_basis(orders_known_until=None), LIMITS).uncertain is None
+
+
+def test_a_level_that_a_write_of_ours_may_have_made_is_not_taken_for_one_that_is_not_there() -> None:
+    for changes, due_at in (
+        ({"touched": 4}, NOW + timedelta(seconds=1)),
+        ({"linger_until": NOW + timedelta(seconds=50)}, NOW + timedelta(seconds=50)),
+        ({"sent_at": NOW - timedelta(seconds=1)}, NOW + timedelta(seconds=1)),  # within the read lag
+    ):
+        state = levels.absent(a_level(desired=8, **changes), a_basis(), LIMITS)
+        assert (state.uncertain, state.effective_quantity, state.expected) == ("own_sale", 8, 8)
+        assert state.due_at == due_at
+    falls = levels.absent(a_level(linger_until=NOW + timedelta(seconds=50)), a_basis(), LIMITS)
+    assert goes_at_once(falls)
+    assert falls.due_at == NOW + timedelta(seconds=1)
