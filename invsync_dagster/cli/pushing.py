@@ -99,7 +99,9 @@ def show_preview(preview: Preview, title: str, largest: int = LARGEST) -> None:
     totals = preview.totals()
     click.echo(
         "{title}: {levels} listings, {equal} as they should be, {raised} raised, {lowered} lowered, of these {zeroed} to 0, "
-        "{unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(title=title, **totals)
+        "{made} made that are not there yet, {unreadable} can't be read; units on show {units_shown} -> {units_desired}".format(
+            title=title, **totals
+        )
     )
 
 

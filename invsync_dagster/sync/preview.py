@@ -19,7 +19,8 @@ LONGEST_PREVIEW = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class PreviewRow:
-    """One level: what the channel shows now (None: nothing, see `problem`) and what a push would write."""
+    """One level: what the channel shows now (None: nothing, see `problem`) and what a push would write; `absent`: it isn't
+    there, and the push would make it."""
 
     sku: str
     product_name: str
@@ -28,11 +29,17 @@ class PreviewRow:
     shown: int | None
     desired: int
     problem: str = ""
+    absent: bool = False
 
     @property
     def move(self) -> int:
         """Units that the push would add (or take, below 0); 0 where nothing can be read."""
-        return 0 if self.shown is None else self.desired - self.shown
+        return self.desired - (self.shown or 0) if self.written else 0
+
+    @property
+    def written(self) -> bool:
+        """Whether the push would write it where that changes something."""
+        return self.shown is not None or self.absent
 
 
 @dataclass
@@ -48,16 +55,17 @@ class Preview:
         return sorted((row for row in self.rows if row.move), key=lambda row: (-abs(row.move), row.sku))
 
     def totals(self) -> dict[str, int]:
-        """Return counts of levels and units: levels, equal, raised, lowered, zeroed, unreadable, shown and desired."""
+        """Return counts of levels (equal, raised, of them made, lowered, zeroed, unreadable) and of units (shown, desired)."""
         return {
             "levels": len(self.rows),
             "equal": sum(row.shown == row.desired for row in self.rows),
             "raised": sum(row.move > 0 for row in self.rows),
+            "made": sum(row.absent for row in self.rows),
             "lowered": sum(row.move < 0 for row in self.rows),
             "zeroed": sum(row.desired == 0 and row.move < 0 for row in self.rows),
-            "unreadable": sum(row.shown is None for row in self.rows),
+            "unreadable": sum(not row.written for row in self.rows),
             "units_shown": sum(row.shown or 0 for row in self.rows),
-            "units_desired": sum(row.desired for row in self.rows if row.shown is not None),
+            "units_desired": sum(row.desired for row in self.rows if row.written),
         }
 
 
@@ -100,6 +108,7 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
                     reading.quantity,
                     row.desired,
                     problem,
+                    reading.absent,
                 )
             )
         now = ws.clock.now()

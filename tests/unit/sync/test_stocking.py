@@ -17,6 +17,7 @@ from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.differences import Cause, Policy
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
+from invsync_dagster.sync.preview import preview_channel
 from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
 from tests.unit.sync.conftest import LittleWorld, quiet_world
 
@@ -226,6 +227,18 @@ def test_many_that_are_not_there_leave_room_for_the_others_and_are_claimed_as_th
     with world.engine.connect() as connection:
         of_shop = select(sync_logs.c.status).where(sync_logs.c.platform == SHOP, sync_logs.c.action == "push")
         assert set(connection.execute(of_shop).scalars()) == {"acknowledged"}
+
+
+def test_a_preview_counts_what_a_push_would_stock_there(world: LittleWorld) -> None:
+    right = unstock(world)
+    (row,) = [one for one in preview_channel(world.processes[0], SHOP).rows if one.sku == SKU]
+    assert (row.move, row.absent) == (0, False)
+    choose(world, "activate")
+    preview = preview_channel(world.processes[0], SHOP)
+    assert [(one.sku, one.shown, one.move) for one in preview.changes] == [(SKU, None, right)]
+    totals = preview.totals()
+    assert (totals["made"], totals["raised"], totals["unreadable"]) == (1, 1, 0)
+    assert totals["units_desired"] - totals["units_shown"] == right
 
 
 def test_the_full_run_repairs_what_somebody_took_off_the_location(world_on_each: LittleWorld) -> None:
