@@ -48,6 +48,15 @@ NOT_DONE = "not done: the batch did not come to its end"
 LONGEST_BATCH = timedelta(minutes=30)
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A level that was missing, with the platform's words, its `touched` before the request, and the report's row of it."""
+
+    reason: str
+    touched: int
+    difference: Difference
+
+
 @dataclass
 class FullSyncReport:
     """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed."""
@@ -68,7 +77,7 @@ class FullSyncReport:
     problem: str = ""
     differences: list[Difference] = field(default_factory=list)
     to_repair: set[str] = field(default_factory=set)
-    gone: dict[int, str] = field(default_factory=dict)  # missing levels by id, with the platform's words
+    gone: dict[int, Gone] = field(default_factory=dict)  # missing levels by id
     to_adopt: list[Adoptable] = field(default_factory=list)
 
     def causes(self) -> Counter[str]:
@@ -166,11 +175,14 @@ def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: dateti
 def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
     now, actor = ws.clock.now(), f"channel {report.channel}"
     with write_transaction(ws.engine, report.channel) as connection:
-        for level_id, reason in report.gone.items():
-            send_to_review(connection, level_id, reason=reason, actor=actor, now=now)
-    for one in report.differences:
-        if one.cause is Cause.GONE:
-            one.done = "in review"
+        states = levels.load(connection, list(report.gone))
+        for level_id, gone in report.gone.items():
+            # A write since the reading, or under way, says itself what is there.
+            if states[level_id].touched == gone.touched:
+                send_to_review(connection, level_id, reason=gone.reason, actor=actor, now=now)
+                gone.difference.done = "in review"
+            else:
+                gone.difference.done = "looked at again by the next full run: it was written meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +270,10 @@ def _record(
             report.missing += 1
             report.unknown += is_unknown(reading.problem)
             reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
-            report.differences.append(difference(state, None, Cause.GONE, reason, NOT_DONE))
+            found = difference(state, None, Cause.GONE, reason, NOT_DONE)
+            report.differences.append(found)
             logs.append(reading_log(attempted, state, None, reason))
-            report.gone[state.id] = reason
+            report.gone[state.id] = Gone(reason, touched[state.id], found)
             continue
         if state.claim is not None:
             continue  # a push is at it: it will record what it learns

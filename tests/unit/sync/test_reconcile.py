@@ -14,9 +14,11 @@ from invsync_dagster.inventory.tables import channels, inventory_levels, platfor
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync import reconcile
 from invsync_dagster.sync.differences import Cause, Difference, Policy
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.workspace import Workspace
 from tests.simulation.stock import is_listed, item_of
 from tests.unit.sync.conftest import LittleWorld
 
@@ -79,6 +81,27 @@ def test_an_item_that_is_gone_goes_to_review_with_the_platforms_words(world: Lit
         ).one()
     assert row.status == "needs_review"
     assert row.status_reason == found.words
+
+
+def test_one_that_was_missing_and_has_been_written_since_is_not_sent_to_review(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    article = world.erp._articles.pop(SKU)
+    review_missing = reconcile._review_missing
+
+    def later(ws: Workspace, report: FullSyncReport) -> None:
+        if report.gone:
+            world.erp._articles[SKU] = article
+            world.sell("shop_main", SKU)
+            world.deliver("shop_main")
+            apply_deliveries(ws, world.inbox, IntakeReport(), run_id="in")
+            assert world.push("erp_main", process=1).acknowledged == 1
+        review_missing(ws, report)
+
+    monkeypatch.setattr(reconcile, "_review_missing", later)
+    (found,) = differences(run_all(world, "erp_main"))
+    assert found.done.startswith("looked at again by the next full run")
+    assert world.level("erp_main", SKU).pushable
 
 
 def test_a_full_run_at_another_shop_stops_the_channel_and_reviews_nothing(world: LittleWorld) -> None:
