@@ -88,7 +88,7 @@ def _fill(connection: Connection, skus: int) -> None:
                 " platform_location_id, platform_variant_id, status, status_reason, rules_revision, percent_before, level_id,"
                 " created_at, updated_at) " + numbers + f"SELECT :first + i, {SKU}, :channel, {SKU},"
                 " :item || CAST(:first + i AS TEXT), '', '',"
-                " 'active', '', 0, 0, :first + i, :now, :now FROM n"
+                " 'active', '', 0, NULL, :first + i, :now, :now FROM n"
             ).bindparams(*typed, *own)
         )
 

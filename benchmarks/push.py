@@ -107,7 +107,7 @@ def push(levels: int) -> None:
             " created_at, updated_at) "
             + numbers
             + "SELECT i, printf('SKU-%07d', i), 'erp_main', printf('SKU-%07d', i), printf('SKU-%07d', i), '', '', 'active',"
-            " '', 0, 0, i, :now, :now FROM n",
+            " '', 0, NULL, i, :now, :now FROM n",
         ):
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
