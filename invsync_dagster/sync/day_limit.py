@@ -1,14 +1,14 @@
-"""How often a level may be written in 24 hours, where its platform counts: what is left, and which writes wait for it."""
+"""How often a listing may be written in 24 hours, where its platform counts: what is left, and which writes wait for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, bindparam, func, select
+from sqlalchemy import Connection, and_, bindparam, distinct, func, select, union
 
 from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import sync_logs
+from invsync_dagster.inventory.tables import inventory_levels, listing_walks, sync_logs, walked_listings
 from invsync_dagster.platforms.contract import Limits, Outcome, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sync.claims import Claim
@@ -21,21 +21,46 @@ _FOLDED_FROM, _RISES, _FALLS = 0.5, 0.8, 0.96
 
 # Only what reached the listing counts, or may have.
 _WRITTEN = (str(Result.ACKNOWLEDGED), str(Result.ACCEPTED), str(Result.UNKNOWN))
-_COUNT = (
-    select(sync_logs.c.level_id, func.count(), func.max(sync_logs.c.timestamp), func.min(sync_logs.c.timestamp))
-    .where(
-        among(sync_logs.c.level_id, "ids"),
+_CLAIMED, _OTHER = inventory_levels.alias("claimed"), inventory_levels.alias("other")
+_SEEN, _BESIDE = walked_listings.alias("seen"), walked_listings.alias("beside")
+_LATEST_WALK = (
+    select(func.max(listing_walks.c.id))
+    .where(listing_walks.c.channel == bindparam("of_channel"), listing_walks.c.ended_at.is_not(None))
+    .scalar_subquery()
+)
+# A claimed level, and those of its listing's other variations, as the latest walk through the channel's listings saw them.
+_OF_LISTING = union(
+    select(_CLAIMED.c.id.label("claimed_id"), _CLAIMED.c.id.label("level_id")).where(among(_CLAIMED.c.id, "ids")),
+    select(_CLAIMED.c.id, _OTHER.c.id)
+    .join(_SEEN, and_(_SEEN.c.item_id == _CLAIMED.c.item_id, _SEEN.c.location_id == _CLAIMED.c.location_id))
+    .join(_BESIDE, and_(_BESIDE.c.walk_id == _SEEN.c.walk_id, _BESIDE.c.listing_id == _SEEN.c.listing_id))
+    .join(
+        _OTHER,
         and_(
-            sync_logs.c.timestamp > bindparam("since"),
-            sync_logs.c.action == "push",
-            sync_logs.c.status.in_(_WRITTEN),
+            _OTHER.c.channel == _CLAIMED.c.channel,
+            _OTHER.c.item_id == _BESIDE.c.item_id,
+            _OTHER.c.location_id == _BESIDE.c.location_id,
         ),
     )
-    .group_by(sync_logs.c.level_id)
+    .where(among(_CLAIMED.c.id, "ids"), _SEEN.c.walk_id == _LATEST_WALK),
+).subquery("of_listing")
+# A call revises a listing once, however many of its variations are in it.
+_COUNT = (
+    select(
+        _OF_LISTING.c.claimed_id,
+        func.count(distinct(sync_logs.c.idempotency_key)),
+        func.max(sync_logs.c.timestamp),
+        func.min(sync_logs.c.timestamp),
+    )
+    .join(sync_logs, sync_logs.c.level_id == _OF_LISTING.c.level_id)
+    .where(sync_logs.c.timestamp > bindparam("since"), sync_logs.c.action == "push", sync_logs.c.status.in_(_WRITTEN))
+    .group_by(_OF_LISTING.c.claimed_id)
 )
 
 
-def waiting(connection: Connection, claims: Sequence[Claim], limits: Limits, now: datetime) -> dict[int, Outcome]:
+def waiting(
+    connection: Connection, channel: str, claims: Sequence[Claim], limits: Limits, now: datetime
+) -> dict[int, Outcome]:
     """Return, by level id, the outcome of the claims that are not to be sent now; {} where the platform doesn't count.
 
     Between half and four fifths of the limit, rises are spread over the day: each waits its share of it after the write
@@ -43,12 +68,12 @@ def waiting(connection: Connection, claims: Sequence[Claim], limits: Limits, now
     """
     if not limits.writes_a_day:
         return {}
-    ids = as_parameter([claim.level_id for claim in claims])
+    values = {"of_channel": channel, "ids": as_parameter([claim.level_id for claim in claims]), "since": now - _DAY}
     most = limits.writes_a_day
     apart = _DAY / max(1.0, most * (_RISES - _FOLDED_FROM))
     held: dict[int, Outcome] = {}
     by_level = {claim.level_id: claim for claim in claims}
-    for level_id, used, last, first in connection.execute(_COUNT, {"ids": ids, "since": now - _DAY}):
+    for level_id, used, last, first in connection.execute(_COUNT, values):
         kind, allowed = _allowed(by_level[level_id], most)
         until = now
         if used >= allowed:

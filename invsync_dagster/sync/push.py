@@ -232,7 +232,7 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
     with write_transaction(ws.engine, push.channel.name) as connection:
         due = push.due(low_stock)
         claims = claim_writes(connection, ws.worker, token, due, calls.platform.limits, push.claim_until())
-        held = day_limit.waiting(connection, claims, calls.platform.limits, began)
+        held = day_limit.waiting(connection, push.channel.name, claims, calls.platform.limits, began)
     if not claims:
         return  # another worker was faster
     rows = [_row(claim) for claim in claims if claim.level_id not in held]

@@ -276,5 +276,6 @@ walked_listings = Table(
     PrimaryKeyConstraint("walk_id", "item_id", "location_id", "position"),
     Index("ix_walked_listings_position", "walk_id", "position"),
     Index("ix_walked_listings_platform_sku", "walk_id", "platform_sku"),
+    Index("ix_walked_listings_listing", "walk_id", "listing_id"),
     sqlite_with_rowid=False,
 )

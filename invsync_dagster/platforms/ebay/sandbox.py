@@ -69,10 +69,12 @@ class EbaySandbox:
     # --- the account's people ---------------------------------------------------------------------------------------
 
     def add_item(
-        self, sku: str, quantity: int, *, own: bool = False, published: bool = True, offer: str = ""
+        self, sku: str, quantity: int, *, own: bool = False, published: bool = True, offer: str = "", listing: str = ""
     ) -> LevelReference:
-        """Add a SKU with an offer, that keeps a quantity of its `own` or shows the item's. Raises `AccountError`."""
-        return _level(self._books.add(sku, quantity, own=own, published=published, offer=offer))
+        """Add a SKU with an offer, that keeps a quantity of its `own` or shows the item's; variations are given their
+        `listing`. Raises `AccountError`."""
+        item = self._books.add(sku, quantity, own=own, published=published, offer=offer, listing=listing)
+        return _level(item)
 
     def buy(self, lines: Mapping[LevelReference, int]) -> str:
         """Sell units in one order and return its id. Raises `AccountError` if there aren't enough."""
@@ -215,12 +217,16 @@ class EbaySandbox:
         raise _RefusedError(404, 2002, "Resource not found", domain="ACCESS")
 
     def _update(self, rows: Sequence[Mapping[str, Any]]) -> Response:
-        responses = [response for row in rows for response in self._update_row(row)]
+        revised: dict[str, bool] = {}
+        responses = [response for row in rows for response in self._update_row(row, revised)]
         failed = any(response["statusCode"] != 200 for response in responses)
         return answer(207 if failed else 200, {"responses": responses})
 
-    def _update_row(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Change one SKU and its offer, each by itself: one may be done where the other fails."""
+    def _update_row(self, row: Mapping[str, Any], revised: dict[str, bool]) -> list[dict[str, Any]]:
+        """Change one SKU and its offer, each by itself: one may be done where the other fails.
+
+        `revised` are the listings that this call has revised, or may not: it counts once for all of a listing's variations.
+        """
         sku = str(row.get("sku", ""))
         item = self._books.items.get(sku)
         if item is None:
@@ -228,7 +234,9 @@ class EbaySandbox:
             return [{"statusCode": 400, "sku": sku, "errors": [views.error(25702, words)]}]
         if self._failing.get(sku):
             return [self._failing[sku].popleft()]
-        if not self._books.revise(item, self._clock.now(), self._revisions_a_day):
+        if item.listing not in revised:
+            revised[item.listing] = self._books.revise(item.listing, self._clock.now(), self._revisions_a_day)
+        if not revised[item.listing]:
             words = f"The listing {item.listing} exceeded the maximum of revisions for today."
             return [{"statusCode": 400, "sku": sku, "errors": [views.error(25002, words)]}]
         responses = []

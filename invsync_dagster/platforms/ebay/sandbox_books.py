@@ -23,7 +23,7 @@ class AccountError(ValueError):
 @dataclass
 class Item:
     """A SKU of the Inventory API with its fixed-price offer. `own`: the offer keeps a quantity of its own, which is what
-    buyers see; `published`: buyers see the offer at all. `revisions` are the times of the last day's."""
+    buyers see; `published`: buyers see the offer at all. Variations share a `listing`."""
 
     sku: str
     quantity: int
@@ -31,7 +31,6 @@ class Item:
     listing: str
     own: int | None = None
     published: bool = True
-    revisions: list[str] = field(default_factory=list)
 
     @property
     def shown(self) -> int:
@@ -82,10 +81,11 @@ class Books:
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
         self.orders: dict[str, Order] = {}
+        self._revisions: dict[str, list[str]] = {}  # the times of a listing's last day
         self._made = 0
 
-    def add(self, sku: str, quantity: int, *, own: bool, published: bool, offer: str) -> Item:
-        """Add an item with an offer. Raises `AccountError`."""
+    def add(self, sku: str, quantity: int, *, own: bool, published: bool, offer: str, listing: str) -> Item:
+        """Add an item with an offer, to a listing or with one of its own. Raises `AccountError`."""
         if sku in self.items or not 1 <= len(sku) <= 50:
             raise AccountError(f"{sku!r} is there already, or is no SKU")
         self._made += 1
@@ -93,7 +93,7 @@ class Books:
             sku,
             quantity,
             offer or str(_FIRST_OFFER + self._made),
-            str(_FIRST_LISTING + self._made),
+            listing or str(_FIRST_LISTING + self._made),
             quantity if own else None,
             published,
         )
@@ -106,13 +106,13 @@ class Books:
             raise AccountError(f"there is no SKU {sku!r}")
         return self.items[sku]
 
-    def revise(self, item: Item, now: datetime, most: int) -> bool:
-        """Count a revision of an item's listing; return False where the last 24 hours had `most` already."""
+    def revise(self, listing: str, now: datetime, most: int) -> bool:
+        """Count a revision of a listing; return False where the last 24 hours had `most` already."""
         since = told(now - timedelta(days=1))
-        item.revisions = [at for at in item.revisions if at > since]
-        if len(item.revisions) >= most:
+        times = self._revisions[listing] = [at for at in self._revisions.get(listing, ()) if at > since]
+        if len(times) >= most:
             return False
-        item.revisions.append(told(now))
+        times.append(told(now))
         return True
 
     def sell(self, units: Mapping[str, int], now: datetime) -> Order:
@@ -178,6 +178,7 @@ class Books:
         return {
             "items": [asdict(item) for item in self.items.values()],
             "orders": [asdict(order) for order in self.orders.values()],
+            "revisions": self._revisions,
             "made": self._made,
         }
 
@@ -192,6 +193,7 @@ class Books:
                 for number, line in entry["lines"].items()
             }
             self.orders[order.number] = order
+        self._revisions = {listing: list(times) for listing, times in state["revisions"].items()}
         self._made = state["made"]
 
 

@@ -42,7 +42,13 @@ class EbayStage:
     """`account` is the stand-in, `push` one incremental push of ours; every SKU is mapped and the first push approved."""
 
     def __init__(
-        self, stock: Mapping[str, int], *, limits: Mapping[str, float] | None = None, own: bool = False, **sandbox: Any
+        self,
+        stock: Mapping[str, int],
+        *,
+        limits: Mapping[str, float] | None = None,
+        own: bool = False,
+        listing: str = "",
+        **sandbox: Any,
     ) -> None:
         self.clock = VirtualClock(START)
         self.engine = engine = databases.fresh_engine()
@@ -54,7 +60,9 @@ class EbayStage:
             random=random.Random(3),
             **sandbox,
         )
-        self.levels = {sku: self.account.add_item(sku, quantity, own=own) for sku, quantity in stock.items()}
+        self.levels = {
+            sku: self.account.add_item(sku, quantity, own=own, listing=listing) for sku, quantity in stock.items()
+        }
         now = self.clock.now()
         by: dict[str, Any] = {"actor": "test", "reason": "opening stock", "now": now}
         with write_transaction(engine) as connection:
@@ -91,10 +99,15 @@ class EbayStage:
 
     def count(self, sku: str, quantity: int) -> PushReport:
         """Count the stock anew, a second later, and push."""
+        return self.count_all({sku: quantity})
+
+    def count_all(self, quantities: Mapping[str, int]) -> PushReport:
+        """Count several SKUs anew, a second later, and push."""
         self.clock.advance(1)
         now = self.clock.now()
         with write_transaction(self.engine) as connection:
-            apply_counts(connection, [Count(sku, quantity, now)], CountSource("count", ()), now=now, run_id="")
+            counts = [Count(sku, quantity, now) for sku, quantity in quantities.items()]
+            apply_counts(connection, counts, CountSource("count", ()), now=now, run_id="")
         return self.push()
 
     def deliver(self) -> IntakeReport:

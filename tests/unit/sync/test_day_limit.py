@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from invsync_dagster.platforms.contract import Result
-from tests.unit.sync.ebay_stage import EbayStage
+from invsync_dagster.sync.discover import discover
+from tests.unit.sync.ebay_stage import NAME, EbayStage
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -48,6 +49,31 @@ def test_falls_go_at_once_when_rises_wait_and_zeros_when_falls_do() -> None:
     stage.count("A", 50)
     stage.count("A", 0)
     assert (spent(stage), stage.shown("A")) == (10, 0)
+
+
+def test_the_variations_of_a_listing_share_its_writes_once_its_channel_was_walked_through() -> None:
+    stage = EbayStage({"A": 10, "B": 10}, limits={"writes_a_day": 10}, revisions_a_day=10, listing="110000000777")
+    assert discover(stage.ws, NAME, run_id="walk").problem == ""
+    for quantity in (11, 12, 13):
+        stage.count("A", quantity)
+    stage.count("B", 11)
+    stage.count("B", 12)
+    assert (spent(stage), stage.shown("A"), stage.shown("B")) == (5, 13, 12)
+    stage.count("B", 13)
+    assert (spent(stage), stage.shown("B")) == (5, 12)
+    assert "5 of 10 writes in 24 hours are used" in stage.level("B").last_error
+    stage.count("B", 9)
+    assert stage.shown("B") == 9
+
+
+def test_a_call_with_several_variations_writes_their_listing_once() -> None:
+    stage = EbayStage({"A": 100, "B": 100}, limits={"writes_a_day": 10}, revisions_a_day=10, listing="110000000777")
+    discover(stage.ws, NAME, run_id="walk")
+    for quantity in range(99, 90, -1):
+        stage.count_all({"A": quantity, "B": quantity})
+    assert (spent(stage), stage.shown("A"), stage.shown("B")) == (18, 91, 91)
+    stage.count_all({"A": 90, "B": 0})
+    assert (spent(stage), stage.shown("A"), stage.shown("B")) == (19, 91, 0)
 
 
 def test_what_waited_is_written_once_the_day_is_over() -> None:

@@ -45,4 +45,5 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_walked_listings_position", "walked_listings", ["walk_id", "position"], unique=False)
+    op.create_index("ix_walked_listings_listing", "walked_listings", ["walk_id", "listing_id"], unique=False)
     op.create_index("ix_walked_listings_platform_sku", "walked_listings", ["walk_id", "platform_sku"], unique=False)
