@@ -1,13 +1,12 @@
 """The number of batches that full runs are cut into: the first one used stays in force until it is changed on purpose.
 
-A batch is the levels whose id leaves it as remainder. With another number the same batch means other levels, and what Dagster
-shows as done would not be.
+With another number the same batch means other levels, and what Dagster shows as done would not be.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
@@ -15,6 +14,17 @@ from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.tables import operator_actions
 
 _ACTION: Final = "batches set"
+
+
+# Levels with neighbouring ids are read, and noted, together: as many as a page of the database holds. They were mapped together
+# too, so a product's SKUs are mostly in one batch. Dealt out one by one each batch touched every page: a comparison of
+# 1,000,000 readings took PostgreSQL twice as long.
+NEIGHBOURS = 16
+
+
+def batch_of(level_id: Any, batches: int) -> Any:
+    """Return the batch of a level, of `batches`, by its id: a number, or the expression of a column."""
+    return level_id // NEIGHBOURS % batches
 
 
 def batches_in_force(connection: Connection) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
+from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
@@ -82,7 +83,7 @@ def ask_for_all(ws: Workspace, name: str, batches: Sequence[int], calls: Calls, 
     reader: Any = calls.platform
     if not isinstance(reader, BulkReader) or not reader.bulk_read.least:
         return
-    in_batches = (_LEVEL.id % ws.configuration.settings.sku_batches).in_(list(batches))
+    in_batches = batch_of(_LEVEL.id, ws.configuration.settings.sku_batches).in_(list(batches))
     counted = select(func.count()).where(_LEVEL.channel == name, _LEVEL.pushable.is_(True), in_batches)
     with ws.engine.connect() as connection:
         if connection.execute(counted).scalar_one() < reader.bulk_read.least:

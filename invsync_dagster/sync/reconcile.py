@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from invsync_dagster.inventory.batches import batches_in_force, set_batches, wrong_batches
+from invsync_dagster.inventory.batches import batch_of, batches_in_force, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
@@ -88,7 +88,7 @@ class FullSyncReport:
 
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
-    """Read back, compare and repair the levels of batch `batch` (level id modulo `sku_batches`) of channel `name`.
+    """Read back, compare and repair the levels of batch `batch` of channel `name`.
 
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
     the push that follows; missing ones go to review, unless most are
@@ -107,7 +107,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     deadline = began + LONGEST_BATCH
     calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
-    in_batch = (level.channel == name) & (level.id % ws.configuration.settings.sku_batches == batch)
+    in_batch = (level.channel == name) & (batch_of(level.id, ws.configuration.settings.sku_batches) == batch)
     with ws.engine.connect() as connection:
         # Read longest ago first: a batch that did not finish goes on where it was.
         oldest = (level.observed_at.asc().nulls_first(), level.id)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
+from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
 from invsync_dagster.platforms.contract import BulkNumbers
@@ -152,14 +153,14 @@ def test_one_written_and_written_back_meanwhile_is_not_judged_by_it_though_the_n
 def test_nor_is_one_that_was_cleared_first_and_written_to_and_fro_then(shop: LittleWorld) -> None:
     ask(shop)
     shop.clock.advance(10)
-    other = next(batch for batch in BATCHES if batch != shop.level(SHOP, SKU).id % 16)
+    other = next(batch for batch in BATCHES if batch != batch_of(shop.level(SHOP, SKU).id, 16))
     full_sync(shop.processes[0], SHOP, other, run_id="full")  # takes the numbers of all
     pushed_by_a_sale_elsewhere(shop)
     shop.erp.restock(SKU, 1)
     take_in(shop, "erp_main")
     assert shop.push(SHOP).acknowledged == 1
     shop.clock.advance(1)
-    batch = full_sync(shop.processes[0], SHOP, shop.level(SHOP, SKU).id % 16, run_id="full")
+    batch = full_sync(shop.processes[0], SHOP, batch_of(shop.level(SHOP, SKU).id, 16), run_id="full")
     assert batch.levels - batch.in_bulk == 1
     assert shop.level(SHOP, SKU).observed_at == shop.clock.now()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 
-from invsync_dagster.inventory.batches import batches_in_force, set_batches
+from invsync_dagster.inventory.batches import batch_of, batches_in_force, set_batches
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, sync_logs
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
@@ -202,7 +202,7 @@ def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> No
 
     level = world.level("shop_main", SKU)
     world.transports["shop_main"]._on_send = sell_meanwhile
-    batch = level.id % world.configuration.settings.sku_batches
+    batch = batch_of(level.id, world.configuration.settings.sku_batches)
     report = full_sync(world.processes[0], "shop_main", batch, run_id="full")
     assert (report.drift, report.uncertain) == (0, 1)
     assert world.level("shop_main", SKU).uncertain is None  # the push that follows has settled it
@@ -210,7 +210,7 @@ def test_a_sale_while_a_level_is_read_back_is_no_drift(world: LittleWorld) -> No
 
 def test_a_batch_that_fails_says_so_alone_and_can_be_run_again(world: LittleWorld) -> None:
     level = world.level("shop_main", SKU)
-    batch = level.id % world.configuration.settings.sku_batches
+    batch = batch_of(level.id, world.configuration.settings.sku_batches)
     world.faults["shop_main"].script([Fault(Kind.ERROR_500)] * 4)
     failed = full_sync(world.processes[0], "shop_main", batch, run_id="full")
     assert failed.problem

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from sqlalchemy import select, update
 
+from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.changes import oldest_changes
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
@@ -85,7 +86,7 @@ def logged(world: LittleWorld) -> list[tuple[str, str, str]]:
 
 
 def full(world: LittleWorld) -> FullSyncReport:
-    batch = world.level(SHOP, SKU).id % world.configuration.settings.sku_batches
+    batch = batch_of(world.level(SHOP, SKU).id, world.configuration.settings.sku_batches)
     return full_sync(world.processes[0], SHOP, batch, run_id="full")
 
 
