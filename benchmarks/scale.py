@@ -99,6 +99,9 @@ class Shelf:
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())
 
+    def make_ready(self) -> None:
+        pass
+
     def check_credentials(self) -> None:
         """They work."""
 

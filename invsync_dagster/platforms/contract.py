@@ -344,6 +344,11 @@ class Platform(Protocol):
         """Return a page of all that the channel lists. Raises `PlatformError`."""
         ...
 
+    def make_ready(self) -> None:
+        """Renew what calls need and what runs out (an access token): done before a claim, so that no number waits for it
+        between its claim and its write. Raises `PlatformError`; nothing else was sent then."""
+        ...
+
     def check_credentials(self) -> None:
         """Return if the credentials work for what we need, else raise `PlatformError`."""
         ...

@@ -59,12 +59,22 @@ class Calls:
     waited: float = 0.0
 
     def wait(self, cost: float) -> None:
-        """Wait until the channel's budget allows a call of `cost`. Raises `OutOfTimeError`."""
-        if self.background:
-            self._wait_behind(cost)
-        else:
-            self._wait_in_turn(cost)
-        self.made += 1
+        """Wait until the channel's budget allows a call of `cost`, and make ready for it. Raises `OutOfTimeError`,
+        `PlatformError`."""
+        while True:
+            if self.background:
+                self._wait_behind(cost)
+            else:
+                self._wait_in_turn(cost)
+            try:
+                self.platform.make_ready()
+            except PlatformError as error:
+                if error.recovery is not Recovery.WAIT:
+                    raise
+                self.throttled(error.retry_after)
+            else:
+                self.made += 1
+                return
 
     def _wait_in_turn(self, cost: float) -> None:
         now = self.clock.now()

@@ -110,6 +110,9 @@ class FakePlatform:
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
         return OrdersPage(Content())
 
+    def make_ready(self) -> None:
+        pass
+
     def check_credentials(self) -> None:
         self._called()
 

@@ -84,6 +84,9 @@ class Shop:
     def listings(self, cursor: str = "") -> ListingsPage:
         return ListingsPage(())
 
+    def make_ready(self) -> None:
+        pass
+
     def check_credentials(self) -> None:
         return
 

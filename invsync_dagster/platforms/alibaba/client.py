@@ -304,6 +304,10 @@ class AlibabaPlatform:
         following = str(page + 1) if len(products) >= PRODUCTS_A_PAGE else ""
         return ListingsPage(found, following, self._spent(1))
 
+    def make_ready(self) -> None:
+        """Renew the access token where that is due. Raises `PlatformError`."""
+        self._tokens.token()
+
     def check_credentials(self) -> None:
         """Ask for orders and, where such calls are used, for products. Raises `PlatformError`."""
         self._list_orders({}, "")

@@ -266,6 +266,10 @@ class AmazonPlatform:
             raise PlatformError(Recovery.REJECT, "too_many_items", words)
         return ListingsPage(found, f"{last}|0|")
 
+    def make_ready(self) -> None:
+        """Renew the access token where that is due. Raises `PlatformError`."""
+        self._tokens.token(self._transport, self._clock.now())
+
     def check_credentials(self) -> None:
         """Return if the token is given and may read listings and orders. Raises `PlatformError`."""
         self._get(self._items, {"pageSize": "1", "includedData": "summaries"}, _is_items)

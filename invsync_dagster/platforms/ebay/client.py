@@ -252,6 +252,10 @@ class EbayPlatform:
         more = bool(answer.get("next")) and bool(items)
         return ListingsPage(found, str(number + 1) if more else "", self._spent(1 + len(items)))
 
+    def make_ready(self) -> None:
+        """Renew the access token where that is due. Raises `PlatformError`."""
+        self._tokens.token(self._transport, self._clock.now())
+
     def check_credentials(self) -> None:
         """Return if the consent is for inventory and for orders. Raises `PlatformError`."""
         self._get(f"{_INVENTORY}/inventory_item", {"limit": "1", "offset": "0"}, _has("inventoryItems"))

@@ -208,6 +208,10 @@ class ShopifyPlatform:
             more = text(page, "endCursor") if page.get("hasNextPage") else ""
         return ListingsPage(tuple(found), more, budget)
 
+    def make_ready(self) -> None:
+        """Renew the access token where that is due. Raises `PlatformError`."""
+        self._tokens.token()
+
     def check_credentials(self) -> None:
         """Return if the token has the scopes that we need. Raises `PlatformError`."""
         data, _ = self._call(documents.CHECK_ACCESS, {}, writing=False)

@@ -304,6 +304,9 @@ class WooCommercePlatform:
             return ListingsPage(found, f"{kind}:{int(number) + 1}")
         return ListingsPage(found, "variations:1" if kind == "products" else "")
 
+    def make_ready(self) -> None:
+        """Return at once: the key doesn't run out."""
+
     def check_credentials(self) -> None:
         """Return if the key may read orders and write products, and the store keeps stock. Raises `PlatformError`."""
         self._api.listed("/orders", {"per_page": "1", "_fields": "id"}, self._orders_pace, 0)
