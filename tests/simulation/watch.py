@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, bindparam, func, select
@@ -49,13 +50,16 @@ class Watch:
         tally: Tally,
         rules: Mapping[str, ShopRules],
         shops: Mapping[str, Shop],
+        dead_after: Mapping[str, timedelta],
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._tally = tally
         self._rules = rules
         self._shops = shops
-        self._in_flight: dict[int, str] = {}
+        # How long after its claim a write can land: until that ran out, and the platform's lingering after it.
+        self._dead_after = dead_after
+        self._in_flight: dict[int, tuple[str, datetime]] = {}
         self._last_attempt: dict[int, int] = {}
 
     def sent(self, channel: str, key: str, request: Request, worker: str, alive: Collection[str]) -> None:
@@ -84,10 +88,11 @@ class Watch:
             self._last_attempt[row.id] = row.attempt
             if PLATFORMS.get(channel) == "shopify":
                 self._check_rise(channel, row, quantity, written_compare(request, item))
-            owner = self._in_flight.get(row.id)
-            if owner is not None and owner in alive and owner != worker:
+            owner, sent_at = self._in_flight.get(row.id, (worker, self._clock.now()))
+            dead = self._clock.now() - sent_at > self._dead_after[channel]
+            if owner in alive and owner != worker and not dead:
                 self._two_in_flight(channel, row)
-            self._in_flight[row.id] = worker
+            self._in_flight[row.id] = (worker, self._clock.now())
 
     def _check_rise(self, channel: str, row: Any, quantity: int, compare: int | None) -> None:
         """A rise that will be taken must not put back units that the shop sold and we haven't heard of.
@@ -117,7 +122,7 @@ class Watch:
 
     def over(self, worker: str) -> None:
         """Take note that no write of a worker is under way any more: it was answered, or its process died."""
-        self._in_flight = {level: owner for level, owner in self._in_flight.items() if owner != worker}
+        self._in_flight = {level: one for level, one in self._in_flight.items() if one[0] != worker}
 
     def _violation(self, channel: str, text: str) -> None:
         self._tally.violations.append(f"{self._clock.now():%d %H:%M:%S} {channel}: {text}")

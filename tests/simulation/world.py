@@ -100,7 +100,6 @@ class World:
         self.opening = opening_stock(skus)
         self.shops = {name: self._shop(name) for name in self.rules}
         self.erp = erp_of(self.opening, self.clock, self.rng)
-        self.watch = self.watches(self.engine, self.clock, self.tally, self.rules, self.shops)
         self.faults = {
             name: Faults(random.Random(self.rng.random()), late_seconds=(0.0, LINGER - 1)) for name in self.channels
         }
@@ -114,6 +113,14 @@ class World:
             for name in self.channels
         }
         self.processes = [self._process(), self._process()]
+        self.watch = self.watches(
+            self.engine,
+            self.clock,
+            self.tally,
+            self.rules,
+            self.shops,
+            {name: self._dead_after(name) for name in self.channels},
+        )
         self._plan(orders, timedelta(days=days))
 
     # --- building ---------------------------------------------------------------------------------------------------
@@ -121,6 +128,12 @@ class World:
     def _shop(self, name: str) -> Shop:
         shown = {sku: self.rules[name].shows(quantity) for sku, quantity in self.opening.items()}
         return shop_of(name, shown, self.clock, self.rng)
+
+    def _dead_after(self, name: str) -> timedelta:
+        ws = self.processes[0]
+        limits = ws.platform(ws.channel(name)).limits
+        claimed = max(ws.configuration.settings.claim_seconds, 2 * limits.request_deadline)
+        return timedelta(seconds=claimed + limits.request_deadline + limits.write_linger)
 
     def _process(self) -> Workspace:
         self.process_number += 1
