@@ -28,3 +28,14 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         if seconds > 0:
             time.sleep(seconds)
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the moment that a person wrote, in UTC. Raises ValueError for no time, and for one without its zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; write it as 2026-07-01T06:00:00+00:00") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write it as {text}+00:00 if it is UTC")
+    return moment.astimezone(UTC)

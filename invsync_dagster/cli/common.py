@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Channel
+from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import load_env_file
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
@@ -94,6 +96,14 @@ def decided(command: _Command) -> _Command:
     """Add who decides and why; both are kept with the decision."""
     by = click.option("--actor", default=user, show_default="your user name", help="Who decides.")
     return by(click.option("--reason", required=True, help="Why, for whoever asks later.")(command))
+
+
+def moment_of(option: str, text: str | None) -> datetime | None:
+    """Return the moment that an option names. Raises `RefusedError`."""
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise RefusedError(f"{option} {error}") from None
 
 
 def user() -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from invsync_dagster.cli.common import as_json_option, print_json, print_table, workspace
-from invsync_dagster.inventory.explain import explain
+from invsync_dagster.cli.common import as_json_option, moment_of, print_json, print_table, workspace
+from invsync_dagster.inventory.past import explain_at
 from invsync_dagster.inventory.status import COLUMNS, status
 
 
@@ -32,11 +32,13 @@ def status_command(as_json: bool) -> None:
 @click.command("explain")
 @click.argument("sku")
 @click.option("--channel", help="One channel alone.")
+@click.option("--at", help="A past moment, with the time zone: 2026-07-01T06:00:00+00:00 (else: now).")
 @as_json_option
-def explain_command(sku: str, channel: str | None, as_json: bool) -> None:
-    """Why each channel shows what it shows for SKU: reading, answer, attempt, rules, ledger, delivery."""
+def explain_command(sku: str, channel: str | None, at: str | None, as_json: bool) -> None:
+    """Why each channel shows what it shows for SKU, or showed it: reading, answer, attempt, rules, ledger, delivery."""
+    moment = moment_of("--at", at)
     with workspace() as ws, ws.engine.connect() as connection:
-        explanation = explain(connection, sku, channel)
+        explanation = explain_at(connection, sku, moment, channel)
     if as_json:
         print_json(explanation.to_dict())
     else:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
+from invsync_dagster.defs.explaining import explain_job
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
 from invsync_dagster.defs.resources import Invsync
@@ -184,4 +185,4 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="Push given SKUs now, to all channels or to the selected ones: name them under `skus`.",
             ),
         ]
-    return [*jobs, preview_job, approve_job, retry_job]
+    return [*jobs, preview_job, approve_job, retry_job, explain_job]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, true
 
 from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, ListingExplanation, in_utc
 from invsync_dagster.inventory.rules import Rules, desired
@@ -37,11 +38,8 @@ def explain(connection: Connection, sku: str, channel: str | None = None) -> Exp
     """Explain a SKU on all channels, or on one. Raises `UnknownError` if the SKU or the channel isn't known."""
     stock = connection.execute(select(central_inventory).where(central_inventory.c.sku == sku)).one_or_none()
     if stock is None:
-        raise UnknownError(_unknown_sku(connection, sku))
-    if channel is not None:
-        names = connection.execute(select(channels.c.name).order_by(channels.c.name)).scalars().all()
-        if channel not in names:
-            raise UnknownError(f"there is no channel '{channel}'; known: {', '.join(names) or 'none'}")
+        raise UnknownError(unknown_sku(connection, sku))
+    refuse_unknown_channel(connection, channel)
     return Explanation(
         sku=sku,
         product_name=stock.product_name,
@@ -54,11 +52,19 @@ def explain(connection: Connection, sku: str, channel: str | None = None) -> Exp
         count=_count(connection, stock.count_id),
         open_orders=_open_orders(connection, sku),
         listings=tuple(_listings(connection, stock, channel)),
-        entries=tuple(_entries(connection, sku)),
+        entries=tuple(last_entries(connection, sku)),
     )
 
 
-def _unknown_sku(connection: Connection, sku: str) -> str:
+def refuse_unknown_channel(connection: Connection, channel: str | None) -> None:
+    """Raise `UnknownError` for a channel that isn't there; None stands for all."""
+    if channel is not None:
+        names = connection.execute(select(channels.c.name).order_by(channels.c.name)).scalars().all()
+        if channel not in names:
+            raise UnknownError(f"there is no channel '{channel}'; known: {', '.join(names) or 'none'}")
+
+
+def unknown_sku(connection: Connection, sku: str) -> str:
     """Name what differs only in case or spaces, else what begins alike: SKUs compare exactly, and people don't."""
     column = central_inventory.c.sku
     same = select(column).where(func.lower(func.trim(column)) == sku.strip().lower()).order_by(column).limit(5)
@@ -93,13 +99,14 @@ def _open_orders(connection: Connection, sku: str) -> tuple[str, ...]:
     )
 
 
-def _entries(connection: Connection, sku: str) -> Iterable[Entry]:
+def last_entries(connection: Connection, sku: str, at: datetime | None = None) -> Iterable[Entry]:
+    """Yield the last entries of a SKU, newest first; with `at` those applied by then."""
     ledger = stock_ledger.c
     query = (
         select(stock_ledger, deliveries.c.topic, deliveries.c.state, imports.c.file_name, imports.c.decided_by)
         .outerjoin(deliveries, deliveries.c.receipt_id == ledger.reference)
         .outerjoin(imports, imports.c.id == ledger.reference)
-        .where(ledger.sku == sku)
+        .where(ledger.sku == sku, true() if at is None else ledger.applied_at <= at)
         .order_by(ledger.sequence.desc())
         .limit(ENTRIES)
     )
@@ -130,7 +137,7 @@ def _listings(connection: Connection, stock: Row[Any], channel: str | None) -> I
         query = query.where(platform_mapping.c.platform_name == channel)
     for row in connection.execute(query):
         listing, level, its_channel = _Part(row, platform_mapping), _Part(row, inventory_levels), _Part(row, channels)
-        attempts = tuple(_attempts(connection, stock.sku, level.id))
+        attempts = tuple(last_attempts(connection, stock.sku, level.id))
         yield ListingExplanation(
             channel=its_channel.name,
             environment=its_channel.environment,
@@ -143,7 +150,7 @@ def _listings(connection: Connection, stock: Row[Any], channel: str | None) -> I
             desired=level.desired,
             desired_sequence=level.desired_sequence,
             rule_steps=_rule_steps(stock, listing, level, its_channel),
-            rules_set=_who_set_the_rules(connection, level.rules_revision),
+            rules_set=who_set_the_rules(connection, level.rules_revision),
             expected=level.expected,
             observed=level.observed_quantity,
             observed_at=level.observed_at,
@@ -222,14 +229,16 @@ def _rule_steps(stock: Row[Any], listing: _Part, level: _Part, channel: _Part) -
     return tuple(steps)
 
 
-def _who_set_the_rules(connection: Connection, revision: int) -> str:
+def who_set_the_rules(connection: Connection, revision: int) -> str:
+    """Say in words which action made a rules revision; "" for one that isn't recorded."""
     row = connection.execute(select(operator_actions).where(operator_actions.c.id == revision)).one_or_none()
     if row is None:
         return ""
     return f"{row.action} by {row.actor} at {in_utc(row.at)}" + (f": {row.reason}" if row.reason else "")
 
 
-def _attempts(connection: Connection, sku: str, level_id: int) -> Iterable[Attempt]:
+def last_attempts(connection: Connection, sku: str, level_id: int, at: datetime | None = None) -> Iterable[Attempt]:
+    """Yield the last attempts and readings of a level, newest first; with `at` those made by then."""
     log = sync_logs.c
     # The balance then: the SKU's last entry up to the sequence that the attempt was computed from.
     earlier = stock_ledger.alias()
@@ -242,7 +251,7 @@ def _attempts(connection: Connection, sku: str, level_id: int) -> Iterable[Attem
         select(sync_logs, stock_ledger.c.quantity_after, stock_ledger.c.reserved_after)
         .select_from(sync_logs)
         .outerjoin(stock_ledger, stock_ledger.c.sequence == basis)
-        .where(log.level_id == level_id)
+        .where(log.level_id == level_id, true() if at is None else log.timestamp <= at)
         .order_by(log.id.desc())
         .limit(ATTEMPTS)
     )

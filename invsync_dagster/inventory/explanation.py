@@ -160,8 +160,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys; times as ISO text."""
-        plain: dict[str, Any] = _plain(asdict(self) | {"available": self.available})
-        return plain
+        return plain(asdict(self) | {"available": self.available})
 
     def render(self) -> str:
         """The walk in words: the balance, each channel from reading to rules, the last ledger entries."""
@@ -195,9 +194,14 @@ def _number(quantity: int | None) -> str:
     return "?" if quantity is None else str(quantity)
 
 
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a dataclass's values as JSON takes them: tuples as lists, times as ISO text."""
+    return {key: _plain(value) for key, value in values.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return plain(value)
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value.isoformat() if isinstance(value, datetime) else value

@@ -144,6 +144,14 @@ def test_explain_walks_the_rules_in_words_and_as_json(stocked: Home, invoke: Inv
     assert [listing["desired"] for listing in document["listings"]] == [8]
 
 
+def test_explain_tells_of_a_past_moment(stocked: Home, invoke: Invoke) -> None:
+    assert "it had no listing then" in invoke("explain", "0071", "--at", "2020-01-01T00:00:00Z").stdout
+    assert json.loads(invoke("explain", "0071", "--at", "2999-01-01T00:00:00Z", "--json").stdout)["quantity"] == 10
+    result = invoke("explain", "0071", "--at", "2026-07-01T06:00:00")
+    assert result.exit_code == 2
+    assert "--at '2026-07-01T06:00:00' has no time zone; write it as 2026-07-01T06:00:00+00:00" in result.stderr
+
+
 def test_an_unknown_sku_is_refused_with_near_ones(stocked: Home, invoke: Invoke) -> None:
     result = invoke("explain", "a-1")
     assert result.exit_code == 2
