@@ -27,6 +27,7 @@ from invsync_dagster.inventory import counts
 from invsync_dagster.inventory.imports import importing, results
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import ENCODINGS, MARKS, Declaration
+from invsync_dagster.inventory.imports.undoing import preview_undo, undo
 from invsync_dagster.inventory.tables import imports
 from invsync_dagster.sync.workspace import Workspace
 
@@ -141,6 +142,23 @@ def imports_drop(import_id: str, actor: str, reason: str, as_json: bool) -> None
     """Decide against a held import: nothing of it goes in."""
     with workspace() as ws:
         _show_import(importing.drop(_basis(ws, actor), import_id, reason), as_json)
+
+
+@imports_group.command("undo")
+@click.argument("import_id")
+@click.option("--reason", help="Why, for whoever asks later. Without it nothing is done: it is a preview.")
+@click.option("--actor", default=user, show_default="your user name", help="Who decides.")
+@as_json_option
+def imports_undo(import_id: str, reason: str | None, actor: str, as_json: bool) -> None:
+    """Take back what an import did, sales since then kept. Shows it first; with --reason it is done."""
+    with workspace() as ws:
+        basis = _basis(ws, actor)
+        found = undo(basis, import_id, reason) if reason else preview_undo(basis, import_id)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    click.echo(found.render())
+    click.echo("undone; the next push brings the channels in step" if reason else "do it: the same with --reason …")
 
 
 def _basis(ws: Workspace, actor: str) -> Basis:

@@ -167,8 +167,8 @@ class Book:
             )
         )
 
-    def set_count(self, sku: str, count_id: int, count: CountInForce, external: int) -> None:
-        """Put a count into force for a SKU, with the reserved units that its source states beside it."""
+    def set_count(self, sku: str, count_id: int | None, count: CountInForce | None, external: int) -> None:
+        """Put a count into force for a SKU, or none, with the reserved units that its source states beside it."""
         balance = self._balances[sku]
         balance.count, balance.count_id, balance.external = count, count_id, external
         self._unwritten.add(sku)

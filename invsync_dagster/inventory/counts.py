@@ -24,7 +24,7 @@ Basis = Literal["on_hand", "available"]
 
 DEFAULT_LIMITS = ImportLimits()
 
-_COUNT = tuple(
+COUNT_COLUMNS = tuple(
     stock_counts.c[name]
     for name in (
         "id",
@@ -204,7 +204,7 @@ def _apply(
     in_forces = {
         sku: CountInForce(count.as_of, count.version, count.basis, contains, lag) for sku, count in newest.items()
     }
-    wanted = _wanted(book, newest, in_forces)
+    wanted = balances_after(book, newest, in_forces)
     if limits is not None:
         reason = _beyond(book, wanted, limits)
         if reason:
@@ -213,7 +213,7 @@ def _apply(
             result.held_id = _hold(book, list(newest.values()), source, kind, reason)
             return result
 
-    next_id = (book.connection.execute(_LAST_COUNT).scalar() or 0) + 1
+    next_id = next_count_id(book.connection)
     rows = []
     contained = sorted(contains)
     for count_id, (sku, count) in enumerate(newest.items(), start=next_id):
@@ -249,9 +249,14 @@ def _apply(
                 book.sequence,
             )
         )
-    insert_rows(book.connection, stock_counts, _COUNT, rows)
+    insert_rows(book.connection, stock_counts, COUNT_COLUMNS, rows)
     result.applied = len(rows)
     return result
+
+
+def next_count_id(connection: Connection) -> int:
+    """Return the id of the next count, in the caller's `write_transaction`."""
+    return int(connection.execute(_LAST_COUNT).scalar() or 0) + 1
 
 
 _LAST_COUNT = select(func.max(stock_counts.c.id))
@@ -269,10 +274,10 @@ _MOVED = select(
 )
 
 
-def _wanted(
+def balances_after(
     book: Book, counts: Mapping[str, Count], in_forces: Mapping[str, CountInForce]
 ) -> dict[str, tuple[int, int]]:
-    """Return on hand and the source's own reserved units that each count leads to."""
+    """Return on hand and the source's own reserved units that each count leads to; all contain the same channels' orders."""
     earliest = min(count.as_of - count.lag for count in in_forces.values())
     contained = in_forces[next(iter(in_forces))].contains
     moved: dict[str, int] = defaultdict(int)

@@ -14,6 +14,8 @@ from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows, update_rows
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 
+Status = Literal["active", "inactive"]
+
 
 @dataclass(frozen=True, slots=True)
 class Sku:
@@ -21,7 +23,7 @@ class Sku:
 
     sku: str
     product_name: str | None = None
-    status: Literal["active", "inactive"] | None = None
+    status: Status | None = None
 
 
 @dataclass(slots=True)

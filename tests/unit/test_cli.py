@@ -144,6 +144,19 @@ def test_explain_walks_the_rules_in_words_and_as_json(stocked: Home, invoke: Inv
     assert [listing["desired"] for listing in document["listings"]] == [8]
 
 
+def test_an_import_is_undone_after_it_was_shown(stocked: Home, invoke: Invoke) -> None:
+    newest = next(one for one in json.loads(invoke("imports", "list", "--json").stdout) if one["kind"] == "inventory")
+    shown = invoke("imports", "undo", newest["id"]).stdout
+    assert shown.endswith("do it: the same with --reason …\n")
+    assert json.loads(invoke("explain", "0071", "--json").stdout)["quantity"] == 10
+    done = invoke("imports", "undo", newest["id"], "--reason", "the wrong file").stdout
+    assert done.splitlines()[:-1] == shown.splitlines()[:-1]
+    assert json.loads(invoke("explain", "0071", "--json").stdout)["quantity"] == 0
+    again = invoke("imports", "undo", newest["id"], "--reason", "the wrong file")
+    assert again.exit_code == 2
+    assert "is undone, not applied" in again.stderr
+
+
 def test_explain_tells_of_a_past_moment(stocked: Home, invoke: Invoke) -> None:
     assert "it had no listing then" in invoke("explain", "0071", "--at", "2020-01-01T00:00:00Z").stdout
     assert json.loads(invoke("explain", "0071", "--at", "2999-01-01T00:00:00Z", "--json").stdout)["quantity"] == 10

@@ -59,7 +59,7 @@ class Parsed:
         return self.inventory.count if self.inventory else len(self.listings)
 
 
-class _NotKeptError(Exception):
+class NotKeptError(Exception):
     """Rolls back what was tried: a preview, or what is beyond the limits."""
 
 
@@ -69,9 +69,9 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
     It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
     """
     with _parsed(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now)) as parsed:
-        with suppress(_NotKeptError), write_transaction(basis.engine) as connection:
+        with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             found = _apply(connection, basis, parsed, "preview")
-            raise _NotKeptError
+            raise NotKeptError
         return found
 
 
@@ -110,14 +110,14 @@ def import_file(
 
 
 def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult:
-    with suppress(_NotKeptError), write_transaction(basis.engine) as connection:
+    with suppress(NotKeptError), write_transaction(basis.engine) as connection:
         same = _same_again(connection, parsed, sha256, given)
         if same is not None:
             return same
         import_id = _new_id(connection, basis.now, sha256)
         found = _apply(connection, basis, parsed, import_id)
         if found.beyond:
-            raise _NotKeptError
+            raise NotKeptError
         kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, "", parsed, found)
         return ImportResult(import_id, results.APPLIED, "", found, kept_file=kept)
     # Beyond the limits: all of it is rolled back, and only then is the file entered as held.

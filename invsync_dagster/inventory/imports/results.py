@@ -21,6 +21,7 @@ HELD = "held"
 REJECTED = "rejected"
 DROPPED = "dropped"
 ALREADY = "already_imported"
+UNDONE = "undone"
 
 
 @dataclass(frozen=True, slots=True)

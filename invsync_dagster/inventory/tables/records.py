@@ -66,7 +66,7 @@ imports = Table(
     Column("file_name", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("path", Text, nullable=False),  # the kept copy that an approval applies, from the imports folder
-    Column("state", Text, nullable=False),  # applied | held | dropped | rejected
+    Column("state", Text, nullable=False),  # applied | held | dropped | rejected | undone
     Column("rows", Integer, nullable=False, default=0),
     Column("applied_rows", Integer, nullable=False, default=0),
     Column("rejected_rows", Integer, nullable=False, default=0),

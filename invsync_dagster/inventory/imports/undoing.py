@@ -1,0 +1,302 @@
+"""Undoes an import that was applied: by compensating ledger entries, and with the statuses, mappings and rules of before."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, ScalarSelect, func, select, update
+
+from invsync_dagster.inventory.actions import record_action
+from invsync_dagster.inventory.book import Book, CountInForce, event_id
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
+from invsync_dagster.inventory.counts import COUNT_COLUMNS, Count, balances_after, next_count_id
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.imports import results
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.importing import DecisionError, NotKeptError
+from invsync_dagster.inventory.imports.reading import INVENTORY, MAPPING
+from invsync_dagster.inventory.imports.results import SHOWN
+from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.skus import Sku, Status, set_skus
+from invsync_dagster.inventory.tables import (
+    central_inventory,
+    imports,
+    operator_actions,
+    platform_mapping,
+    stock_counts,
+    stock_ledger,
+)
+
+# Before the first count of a SKU all that ever moved made its balance: as if nothing had been counted at the beginning.
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the undoing does to one SKU, in units on hand."""
+
+    sku: str
+    before: int
+    after: int
+
+
+@dataclass(slots=True)
+class Undone:
+    """What the undoing of an import changes.
+
+    `restored` SKUs have the count before in force again, or listings are as they were; `retired` listings came with the
+    import; `kept` ones were counted or changed again since, and stay as they are. `held_levels` moved too far at once.
+    """
+
+    import_id: str
+    kind: str
+    file: str
+    restored: int = 0
+    retired: int = 0
+    kept: int = 0
+    statuses: int = 0
+    units_before: int = 0
+    units_after: int = 0
+    held_levels: int = 0
+    largest: list[Taken] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values with stable keys."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """Say it in words, several lines."""
+        lines = [f"import {self.import_id} of {self.file}:"]
+        if self.kind == INVENTORY:
+            lines.append(
+                f"  {self.restored} SKUs get the count before it: {self.units_before} -> {self.units_after} units on hand;"
+                f" {self.statuses} get the status before it"
+            )
+            lines.append(f"  {self.kept} SKUs were counted again since, and stay as they are")
+        else:
+            lines.append(
+                f"  {self.restored} listings get what they had before it, {self.retired} that it added are retired"
+            )
+            lines.append(f"  {self.kept} listings were changed again since, and stay as they are")
+        if self.held_levels:
+            lines.append(
+                f"  {self.held_levels} listings move too far at once and are held: look at `invsync held list`"
+            )
+        lines += [f"  {one.sku}: {one.before} -> {one.after}" for one in self.largest]
+        return "\n".join(lines)
+
+
+def preview_undo(basis: Basis, import_id: str) -> Undone:
+    """Say what undoing an import would change; nothing stays changed. Raises `DecisionError`."""
+    with suppress(NotKeptError), write_transaction(basis.engine) as connection:
+        found = _undo(connection, basis, _applied(connection, import_id))
+        raise NotKeptError
+    return found
+
+
+def undo(basis: Basis, import_id: str, reason: str) -> Undone:
+    """Undo an import in one transaction; the next push brings the channels in step. Raises `DecisionError`.
+
+    On hand becomes the count before it, and what moved since that one: sales of the time between stay. Product names stay as
+    the import made them. The same file can go in again afterwards.
+    """
+    with write_transaction(basis.engine) as connection:
+        row = _applied(connection, import_id)
+        found = _undo(connection, basis, row)
+        connection.execute(update(imports).where(imports.c.id == import_id).values(state=results.UNDONE))
+        record_action(
+            connection,
+            at=basis.now,
+            actor=basis.actor,
+            action="import undone",
+            subject=f"import {import_id}",
+            before={"state": row.state},
+            after={"state": results.UNDONE},
+            reason=reason,
+        )
+    return found
+
+
+def _applied(connection: Connection, import_id: str) -> Row[Any]:
+    row = connection.execute(select(imports).where(imports.c.id == import_id)).one_or_none()
+    if row is None:
+        raise DecisionError(f"there is no import '{import_id}'")
+    if row.state != results.APPLIED:
+        raise DecisionError(f"import '{import_id}' is {row.state}, not applied: there is nothing to undo")
+    if row.kind not in (INVENTORY, MAPPING):
+        raise DecisionError(f"import '{import_id}' holds {row.kind}, which a newer count corrects: count again")
+    return row
+
+
+def _undo(connection: Connection, basis: Basis, row: Row[Any]) -> Undone:
+    found = Undone(row.id, row.kind, row.file_name)
+    if row.kind == INVENTORY:
+        _put_statuses_back(connection, basis, found)
+        _put_counts_back(connection, basis, found)
+    else:
+        _put_listings_back(connection, basis, found)
+    return found
+
+
+def _put_statuses_back(connection: Connection, basis: Basis, found: Undone) -> None:
+    before: dict[str, Status] = {}
+    changed_since: set[str] = set()
+    table = operator_actions.c
+    query = select(table.before, table.reason).where(table.action == "SKU status set").order_by(table.id.desc())
+    for action in connection.execute(query.where(table.id >= _first_action(found.import_id))):
+        if action.reason == _of_import(found.import_id):
+            before |= dict(action.before)
+        else:
+            changed_since |= dict(action.before).keys() - before.keys()
+    back = [Sku(sku, status=status) for sku, status in before.items() if sku not in changed_since]
+    done = set_skus(connection, back, actor=basis.actor, reason=_cause(found), now=basis.now)
+    found.statuses, found.held_levels = len(back), done.held
+
+
+def _put_counts_back(connection: Connection, basis: Basis, found: Undone) -> None:
+    count, central = stock_counts.c, central_inventory.c
+    mine = select(count.sku, central.count_id == count.id).join(central_inventory, central.sku == count.sku)
+    rows = connection.execute(mine.where(count.source == found.import_id)).all()
+    in_force = [sku for sku, still in rows if still]
+    found.kept = len({sku for sku, _ in rows}) - len(in_force)
+    found.restored = len(in_force)
+    book = Book(connection, now=basis.now, run_id=basis.run_id)
+    for part in chunks(in_force):
+        book.load(part)
+        former = _former_counts(connection, part, found.import_id)
+        stated = _stated_reserved(connection, part, found.import_id)
+        by_contents: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for sku in part:
+            by_contents[tuple(former[sku].contains) if sku in former else ()].append(sku)
+        for skus in by_contents.values():
+            _put_back(book, skus, former, stated, found)
+    book.close()
+    found.largest = heapq.nsmallest(SHOWN, found.largest, key=lambda one: (-abs(one.after - one.before), one.sku))
+
+
+def _put_back(
+    book: Book, skus: Sequence[str], former: Mapping[str, Row[Any]], stated: Mapping[str, int], found: Undone
+) -> None:
+    """Put the former counts of SKUs into force, which contain the same channels' orders."""
+    counts: dict[str, Count] = {}
+    in_forces: dict[str, CountInForce] = {}
+    for sku in skus:
+        row = former.get(sku)
+        if row is None:
+            counts[sku] = Count(sku, 0, _BEGINNING)
+            in_forces[sku] = CountInForce(_BEGINNING, 0, "on_hand", frozenset(), timedelta())
+        else:
+            counts[sku] = Count(sku, row.quantity, row.as_of, row.basis, row.version)
+            lag = timedelta(seconds=row.lag_seconds)
+            in_forces[sku] = CountInForce(row.as_of, row.version, row.basis, frozenset(row.contains), lag)
+        balance = book.balance(sku)
+        balance.external -= stated.get(sku, 0)
+    wanted = balances_after(book, counts, in_forces)
+    count_id = next_count_id(book.connection)
+    rows = []
+    for sku in skus:
+        balance, (quantity, external) = book.balance(sku), wanted[sku]
+        found.units_before += balance.quantity
+        found.units_after += quantity
+        found.largest.append(Taken(sku, balance.quantity, quantity))
+        if quantity != balance.quantity or stated.get(sku):
+            book.add(
+                sku,
+                "undo",
+                quantity - balance.quantity,
+                -stated.get(sku, 0),
+                event_id=event_id("undo", found.import_id, sku),
+                occurred_at=book.now,
+                received_at=book.now,
+                reference=found.import_id,
+            )
+        if sku not in former:
+            book.set_count(sku, None, None, external)
+            continue
+        book.set_count(sku, count_id, in_forces[sku], external)
+        again: dict[str, Any] = dict(former[sku]._mapping) | {"id": count_id, "sequence": book.sequence}
+        rows.append(tuple(again[column.name] for column in COUNT_COLUMNS))
+        count_id += 1
+    insert_rows(book.connection, stock_counts, COUNT_COLUMNS, rows)
+
+
+def _former_counts(connection: Connection, skus: Sequence[str], import_id: str) -> dict[str, Row[Any]]:
+    """Return by SKU the last count before the import's, leaving out those of imports that are undone."""
+    count = stock_counts.c
+    undone = select(imports.c.id).where(imports.c.state == results.UNDONE)
+    mine = stock_counts.alias()
+    of_import = select(func.max(mine.c.id)).where(mine.c.sku == count.sku, mine.c.source == import_id).scalar_subquery()
+    latest = (
+        select(func.max(count.id))
+        .where(among(count.sku, "skus"), count.id < of_import, count.source != import_id, count.source.not_in(undone))
+        .group_by(count.sku)
+    )
+    query = select(stock_counts).where(count.id.in_(latest))
+    return {row.sku: row for row in connection.execute(query, {"skus": as_parameter(skus)})}
+
+
+def _stated_reserved(connection: Connection, skus: Sequence[str], import_id: str) -> dict[str, int]:
+    """Return by SKU by how much the import moved the reserved units that its source stated."""
+    entry = stock_ledger.c
+    query = (
+        select(entry.sku, func.sum(entry.reserved_delta))
+        .where(among(entry.sku, "skus"), entry.kind == "import", entry.reference == import_id)
+        .group_by(entry.sku)
+    )
+    return {sku: int(units) for sku, units in connection.execute(query, {"skus": as_parameter(skus)})}
+
+
+def _put_listings_back(connection: Connection, basis: Basis, found: Undone) -> None:
+    wanted: list[Listing] = []
+    former: dict[int, dict[str, Any]] = {}
+    table, listing = operator_actions.c, platform_mapping.c
+    mine = (table.action == "listings set") & (table.reason == _of_import(found.import_id))
+    for action in connection.execute(select(operator_actions).where(mine).order_by(table.id.desc())):
+        former |= {one["id"]: one for one in action.before}
+        found.kept += len(action.after)
+    # A listing that was changed since carries the revision of that change.
+    touched = select(platform_mapping).where(listing.rules_revision.in_(select(table.id).where(mine)))
+    for row in connection.execute(touched.order_by(listing.id)).mappings():
+        wanted.append(_listing(row, former.get(row["id"], {"status": "retired"})))
+        found.restored += row["id"] in former
+        found.retired += row["id"] not in former
+    found.kept -= len(wanted)
+    done = set_listings(connection, wanted, actor=basis.actor, reason=_cause(found), now=basis.now, run_id=basis.run_id)
+    found.held_levels = done.held
+
+
+def _listing(row: Mapping[Any, Any], former: Mapping[str, Any]) -> Listing:
+    was = dict(row) | dict(former)
+    # What was in review before goes back there by itself, for the same reason.
+    status = was["status"] if was["status"] in ("active", "paused", "excluded", "retired") else None
+    return Listing(
+        channel=was["platform_name"],
+        sku=was["central_sku"],
+        item_id=was["platform_item_id"],
+        location_id=was["platform_location_id"],
+        platform_sku=was["platform_sku"],
+        variant_id=was["platform_variant_id"],
+        status=status,
+        **{name: was[name] for name in _RULES},
+    )
+
+
+def _first_action(import_id: str) -> ScalarSelect[int]:
+    table = operator_actions.alias().c
+    return select(func.min(table.id)).where(table.reason == _of_import(import_id)).scalar_subquery()
+
+
+def _of_import(import_id: str) -> str:
+    """The reason that an import gives to its actions."""
+    return f"import {import_id}"
+
+
+def _cause(found: Undone) -> str:
+    return f"undo of import {found.import_id}"
