@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError
 from invsync_dagster.sync.workspace import Workspace
+from invsync_dagster.webhooks.seals import InboxKeyError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -48,7 +50,7 @@ class Commands(click.Group):
         load_env_file(Home.from_environment().root)
         try:
             return super().invoke(ctx)
-        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError) as error:
+        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError, InboxKeyError) as error:
             raise RefusedError(str(error)) from error
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
@@ -102,6 +104,17 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # no user database, as in a bare container
         return "unknown"
+
+
+def moment(option: str, text: str) -> datetime:
+    """Read a time that an option gives, with its zone. Raises `RefusedError`."""
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise RefusedError(f"{option} {text!r} is no time; write it as 2026-07-01T06:00:00+00:00") from None
+    if given.tzinfo is None:
+        raise RefusedError(f"{option} {text!r} has no time zone; write it as {text}+00:00 if it is UTC")
+    return given.astimezone(UTC)
 
 
 def print_json(document: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from invsync_dagster.cli.common import (
     RefusedError,
     as_json_option,
     decided,
+    moment,
     print_json,
     print_table,
     run_id,
@@ -68,7 +68,7 @@ def import_command(
     """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved."""
     declaration = Declaration(
         basis=basis or "",
-        as_of=_moment(as_of),
+        as_of=None if as_of is None else moment("--as-of", as_of),
         contains=contains or None,
         lag_seconds=lag_seconds,
         kind=kind,
@@ -166,18 +166,6 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[str, int], None]]:
             bar.update(steps[step], completed=rows)
 
         yield told
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise RefusedError(f"--as-of {text!r} is no time; write it as 2026-07-01T06:00:00+00:00") from None
-    if moment.tzinfo is None:
-        raise RefusedError(f"--as-of {text!r} has no time zone; write it as {text}+00:00 if it is UTC")
-    return moment.astimezone(UTC)
 
 
 def _show_import(result: results.ImportResult, as_json: bool) -> None:
