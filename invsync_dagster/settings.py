@@ -167,6 +167,11 @@ class Retention(BaseModel):
         default=90, ge=1, description="Days of attempts and readings in the database; older ones go to data/archive/."
     )
     deliveries_days: int = Field(default=90, ge=1, description="Days of raw webhooks, applied already, for a replay.")
+    buyers_days: int = Field(
+        default=30,
+        ge=1,
+        description="Days after which raw webhooks lose all that isn't needed to replay them: names, addresses, notes.",
+    )
     reports_days: int = Field(default=30, ge=1, description="Days of the reports of runs under data/reports/.")
 
 

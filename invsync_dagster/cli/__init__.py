@@ -13,7 +13,7 @@ from invsync_dagster.cli.common import Commands
 from invsync_dagster.cli.discovering import discover_command
 from invsync_dagster.cli.holding import held_group
 from invsync_dagster.cli.importing import import_command, imports_group
-from invsync_dagster.cli.inbox import inbox_group
+from invsync_dagster.cli.inbox import audit_command, inbox_group
 from invsync_dagster.cli.keeping import move_database_command, upgrade_command
 from invsync_dagster.cli.listing import listings_group
 from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
@@ -38,6 +38,7 @@ for command in (
     listings_group,
     channels_group,
     inbox_group,
+    audit_command,
     upgrade_command,
     move_database_command,
 ):

@@ -25,6 +25,7 @@ from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError
 from invsync_dagster.sync.workspace import Workspace
+from invsync_dagster.webhooks.seals import InboxKeyError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -50,7 +51,7 @@ class Commands(click.Group):
         load_env_file(Home.from_environment().root)
         try:
             return super().invoke(ctx)
-        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError) as error:
+        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError, InboxKeyError) as error:
             raise RefusedError(str(error)) from error
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
@@ -98,20 +99,20 @@ def decided(command: _Command) -> _Command:
     return by(click.option("--reason", required=True, help="Why, for whoever asks later.")(command))
 
 
-def moment_of(option: str, text: str | None) -> datetime | None:
-    """Return the moment that an option names. Raises `RefusedError`."""
-    try:
-        return None if text is None else parse_moment(text)
-    except ValueError as error:
-        raise RefusedError(f"{option} {error}") from None
-
-
 def user() -> str:
     """Return who runs the command, as far as the system knows."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # no user database, as in a bare container
         return "unknown"
+
+
+def moment(option: str, text: str) -> datetime:
+    """Read a time that an option gives, with its zone. Raises `RefusedError`."""
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise RefusedError(f"{option} {error}") from None
 
 
 def print_json(document: Any) -> None:

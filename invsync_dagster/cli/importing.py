@@ -16,7 +16,7 @@ from invsync_dagster.cli.common import (
     RefusedError,
     as_json_option,
     decided,
-    moment_of,
+    moment,
     print_json,
     print_table,
     run_id,
@@ -69,7 +69,7 @@ def import_command(
     """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved."""
     declaration = Declaration(
         basis=basis or "",
-        as_of=moment_of("--as-of", as_of),
+        as_of=None if as_of is None else moment("--as-of", as_of),
         contains=contains or None,
         lag_seconds=lag_seconds,
         kind=kind,

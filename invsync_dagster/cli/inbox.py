@@ -1,35 +1,162 @@
-"""`invsync inbox`: deliveries that could not be understood, put back."""
+"""`invsync inbox` and `invsync audit`: what waits and what is kept of the deliveries, put back, applied again, proven."""
 
 from __future__ import annotations
 
+import os
 import random
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from invsync_dagster.cli.common import RefusedError
+from invsync_dagster.cli.common import (
+    NOT_AS_HOPED,
+    RefusedError,
+    as_json_option,
+    configured,
+    moment,
+    print_json,
+    print_table,
+    run_id,
+    workspace,
+)
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.audit import audit
 from invsync_dagster.settings import Home
+from invsync_dagster.sync.intake import IntakeReport
+from invsync_dagster.sync.prove import prove_orders
+from invsync_dagster.sync.replay import replay
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.kept import Kept
+from invsync_dagster.webhooks.seals import Seals
+from invsync_dagster.webhooks.segments import written_at
+
+# Rows and differences that the terminal shows; --json has all.
+SHOWN = 20
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @click.group("inbox")
 def inbox_group() -> None:
-    """Deliveries that could not be understood."""
+    """Deliveries of webhooks: what waits, what could not be understood, what is kept."""
+
+
+@inbox_group.command("list")
+@as_json_option
+def inbox_list(as_json: bool) -> None:
+    """What waits to be applied, what is in quarantine and why, and the days of which deliveries are kept."""
+    home, now = Home.from_environment(), SystemClock().now()
+    seals = Seals.from_environment(os.environ)
+    inbox = Inbox(home.inbox, seals)
+    oldest = inbox.segments(1)
+    waiting = {
+        "segments": inbox.waiting(),
+        "oldest_seconds": round((now - written_at(oldest[0].name)).total_seconds(), 1) if oldest else 0.0,
+    }
+    quarantined = list(inbox.quarantine.entries())
+    days = Kept(home.inbox, seals).days()
+    if as_json:
+        entries = [asdict(one) | {"path": str(one.path)} for one in quarantined]
+        print_json({"waiting": waiting, "quarantined": entries, "days": [asdict(day) for day in days]})
+        return
+    age = f", the oldest for {waiting['oldest_seconds']:.0f} s" if oldest else ""
+    click.echo(f"{waiting['segments']:,} segments wait to be applied{age}; new ones are {_sealed(seals)}")
+    if quarantined:
+        rows = [(one.path.name, one.channel, one.topic, one.received_at, one.reason) for one in quarantined[-SHOWN:]]
+        columns = ("file", "channel", "topic", "received", "reason")
+        print_table(f"Quarantine: {len(quarantined)}, the latest", columns, rows)
+    if days:
+        table = [
+            (day.day, day.segments, f"{day.size_bytes / 1e6:.1f}", "erased" if day.is_erased else "") for day in days
+        ]
+        print_table("Kept for a replay", ("day (UTC)", "segments", "MB", "buyers' fields"), table)
 
 
 @inbox_group.command("replay")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
-def inbox_replay(files: tuple[Path, ...]) -> None:
-    """Put quarantined deliveries (files under data/inbox/quarantine/) back into the inbox."""
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
+@click.option("--from", "since", metavar="TIME", help="Replay what was received from this time, with its zone.")
+@click.option("--to", "until", metavar="TIME", help="To before this time (else: until now).")
+@click.option("--channel", default="", help="One channel alone.")
+def inbox_replay(files: tuple[Path, ...], since: str | None, until: str | None, channel: str) -> None:
+    """Put quarantined deliveries (FILEs of data/inbox/quarantine/) back into the inbox; or, with --from, apply all kept
+    deliveries of a time again, which books nothing twice."""
+    if bool(files) == bool(since):
+        raise RefusedError("name files of the quarantine, or a time with --from")
+    if since is None:
+        if until or channel:
+            raise RefusedError("--to and --channel go with --from")
+        _put_back(files)
+        return
+    begin = moment("--from", since)
+    with workspace() as ws:
+        if channel:
+            configured(ws, channel)
+        end = moment("--to", until) if until else ws.clock.now()
+        report = replay(ws, begin, end, channel=channel, run_id=run_id())
+    _show_replay(report)
+
+
+def _put_back(files: tuple[Path, ...]) -> None:
     home = Home.from_environment()
-    inbox, writer = Inbox(home.inbox), SegmentWriter(home.inbox, SystemClock(), random.SystemRandom())
+    seals = Seals.from_environment(os.environ)
+    inbox, writer = Inbox(home.inbox, seals), SegmentWriter(home.inbox, SystemClock(), random.SystemRandom(), seals)
     for file in files:
-        path = file if file.is_file() else home.inbox / "quarantine" / file.name
+        path = file if file.is_file() else inbox.quarantine.folder / file.name
         if not path.is_file():
             raise RefusedError(f"{file}: there is no such file, and none of that name in quarantine")
         try:
-            segment = inbox.replay(path, writer)
+            segment = inbox.put_back(path, writer)
         except (ValueError, KeyError) as error:
             raise RefusedError(f"{path.name} can't be replayed: {error}") from error
         click.echo(f"{path.name}: back in the inbox as {segment.name}")
+
+
+def _show_replay(report: IntakeReport) -> None:
+    click.echo(
+        f"{report.deliveries:,} deliveries applied again: {report.entries:,} ledger entries of {report.skus:,} SKUs came of it, "
+        f"{report.unresolved:,} lines without a listing, {report.quarantined:,} could not be read"
+    )
+    for reason in sorted(set(report.reasons))[:SHOWN]:
+        click.echo(f"! {reason}")
+
+
+@click.command("audit")
+@click.option("--from", "since", metavar="TIME", help="Deliveries received from this time (else: all that are kept).")
+@click.option("--to", "until", metavar="TIME", help="To before this time (else: until now).")
+@click.option("--channel", default="", help="Deliveries of one channel alone.")
+@as_json_option
+def audit_command(since: str | None, until: str | None, channel: str, as_json: bool) -> None:
+    """Prove the books: balances by the ledger, bookings by the orders' totals, totals by the deliveries that are kept."""
+    with workspace() as ws:
+        begin = moment("--from", since) if since else EARLIEST
+        end = moment("--to", until) if until else ws.clock.now()
+        with ws.engine.connect() as connection:
+            differences = audit(connection)
+        report = prove_orders(ws, begin, end, channel=channel)
+    proven = report.proven
+    wrong = bool(differences or proven.contradicted)
+    if as_json:
+        found = {"differences": [asdict(one) for one in differences], **asdict(proven), "unread": report.unread}
+        print_json(found)
+    else:
+        click.echo(
+            f"books: {len(differences)} differences; orders: {proven.deliveries:,} deliveries prove {proven.proven:,} lines, "
+            f"{proven.moved_on:,} have moved on by polls or later deliveries, {proven.contradicted:,} are contradicted; "
+            f"{report.unread:,} deliveries could not be read"
+        )
+        for one in differences[:SHOWN]:
+            click.echo(f"! {one.sku} {one.subject} {one.what}: {one.stored}, and {one.proven} is proven")
+        for line in proven.contradictions[:SHOWN]:
+            click.echo(
+                f"! {line.channel} order {line.order_id} line {line.line_id}: {line.what}: {line.delivery} says {line.told}, "
+                f"booked is {line.booked or 'nothing'}"
+            )
+        if proven.contradicted:
+            click.echo("`invsync inbox replay --from …` books what deliveries say and the books have lost.")
+    if wrong:
+        click.get_current_context().exit(NOT_AS_HOPED)
+
+
+def _sealed(seals: Seals) -> str:
+    return "sealed" if seals.has_key else "not sealed (no INVSYNC_INBOX_KEY)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from invsync_dagster.cli.common import as_json_option, moment_of, print_json, print_table, workspace
+from invsync_dagster.cli.common import as_json_option, moment, print_json, print_table, workspace
 from invsync_dagster.inventory.past import explain_at
 from invsync_dagster.inventory.status import COLUMNS, status
 
@@ -36,9 +36,9 @@ def status_command(as_json: bool) -> None:
 @as_json_option
 def explain_command(sku: str, channel: str | None, at: str | None, as_json: bool) -> None:
     """Why each channel shows what it shows for SKU, or showed it: reading, answer, attempt, rules, ledger, delivery."""
-    moment = moment_of("--at", at)
+    then = None if at is None else moment("--at", at)
     with workspace() as ws, ws.engine.connect() as connection:
-        explanation = explain_at(connection, sku, moment, channel)
+        explanation = explain_at(connection, sku, then, channel)
     if as_json:
         print_json(explanation.to_dict())
     else:

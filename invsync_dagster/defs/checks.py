@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
+from datetime import timedelta
+
 import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
@@ -11,12 +13,21 @@ from invsync_dagster.defs.metadata import SHOWN, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.mappings import mapping_cases
+from invsync_dagster.sync.prove import prove_orders
+
+# Deliveries so young are proven in every audit, and each of them so in many; all that are kept, by the command.
+PROVEN = timedelta(days=1)
 
 
 def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefinition]:
     """Return the checks of the audit job."""
     batches = batch_partitions(configuration.settings)
-    return [ledger_adds_up, mappings_clear, *[_batches_done(channel, batches) for channel in configuration.channels]]
+    return [
+        ledger_adds_up,
+        orders_as_delivered,
+        mappings_clear,
+        *[_batches_done(channel, batches) for channel in configuration.channels],
+    ]
 
 
 @dg.asset_check(
@@ -35,6 +46,35 @@ def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{len(found)} differences." if found else "The books add up.",
         metadata={"differences": len(found), **worst_rows(found)},
+    )
+
+
+@dg.asset_check(
+    asset=names.LEDGER,
+    name="orders_as_delivered",
+    description="The orders that webhooks of the last day brought have the totals that the raw deliveries say. Red: "
+    "`invsync audit` names the deliveries; `invsync inbox replay --from …` books what the stock has lost.",
+)
+def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
+    """Prove the orders of the last day."""
+    ws = invsync.workspace
+    now = ws.clock.now()
+    report = prove_orders(ws, now - PROVEN, now)
+    proven = report.proven
+    return dg.AssetCheckResult(
+        passed=not proven.contradicted,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{proven.contradicted} order lines are not what their deliveries say."
+        if proven.contradicted
+        else f"{proven.deliveries} deliveries say what is booked.",
+        metadata={
+            "deliveries": proven.deliveries,
+            "lines_proven": proven.proven,
+            "lines_moved_on": proven.moved_on,
+            "lines_contradicted": proven.contradicted,
+            "deliveries_unread": report.unread,
+            **worst_rows(proven.contradictions),
+        },
     )
 
 

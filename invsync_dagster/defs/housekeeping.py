@@ -19,7 +19,9 @@ from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.retention import archive_logs, forget_receipts
 from invsync_dagster.settings import Home
-from invsync_dagster.webhooks.inbox import Inbox
+from invsync_dagster.sync.erasure import Erased, erase_buyers
+from invsync_dagster.webhooks.kept import Kept
+from invsync_dagster.webhooks.seals import Seals
 
 # What is left over is done the next day; a run is deleted in about 15 ms.
 RUNS_SECONDS = 900.0
@@ -131,14 +133,23 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         group_name=UPKEEP,
         owners=OWNERS,
         kinds={"file", "table"},
-        check_specs=[dg.AssetCheckSpec("disk", asset=HOUSEKEEPING, description="At least a tenth of the disk is free.")],
+        check_specs=[
+            dg.AssetCheckSpec("disk", asset=HOUSEKEEPING, description="At least a tenth of the disk is free."),
+            dg.AssetCheckSpec(
+                "buyers_erased",
+                asset=HOUSEKEEPING,
+                description="No raw webhook older than `retention.buyers_days` holds a buyer's data.",
+            ),
+        ],
         description=(
             "Daily: removes what is older than `retention` in channels.yaml says: finished runs (never one that made the "
             "latest of an asset, a partition or a check), attempts and readings (to data/archive/, as CSV), receipts and "
-            "raw webhooks that are applied, reports. The ledger, orders and decisions stay for good. Its plots show how "
+            "raw webhooks that are applied, reports; and from raw webhooks, sooner, all that a replay doesn't need: names, "
+            "addresses, notes. The ledger, orders and decisions stay for good. Its plots show how "
             "fast the database and Dagster's own records grow.\n\n"
-            "*Red* means that the disk is nearly full: webhooks are refused (503) once it is. Make room, or shorten "
-            "`retention`."
+            "*Red* `disk` means that it is nearly full: webhooks are refused (503) once it is. Make room, or shorten "
+            "`retention`. *Red* `buyers_erased`: deliveries that would say something else without the fields that we don't "
+            "know; of those kept they go with `retention.deliveries_days` at the latest."
         ),
     )  # fmt: skip
     def housekeeping(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
@@ -147,10 +158,12 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         deliveries_before = now - timedelta(days=keep.deliveries_days)
         # What makes room comes first: a full disk takes no archive.
         reports = remove_old_folders(home.reports, now - timedelta(days=keep.reports_days))
-        segments = Inbox(home.inbox).forget(deliveries_before.date())
+        segments = Kept(home.inbox, Seals.from_environment(ws.environ)).forget(deliveries_before.date())
         runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
         receipts = forget_receipts(ws.engine, deliveries_before)
         yield _disk(home)
+        erased = erase_buyers(ws, now - timedelta(days=keep.buyers_days))
+        yield _buyers(erased)
         try:
             archived = archive_logs(ws.engine, home.data / "archive", now - timedelta(days=keep.logs_days), now)
         except OSError as error:
@@ -165,6 +178,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
                 "log_rows_archived": archived.rows,
                 "segments_removed": segments,
                 "receipts_removed": receipts,
+                "deliveries_erased": erased.deliveries + erased.quarantined,
                 "reports_removed": reports,
                 "data_mb": round(size(home.data) / 1e6, 1),
                 **({"archive": dg.MetadataValue.path(archived.path)} if archived.path else {}),
@@ -183,4 +197,17 @@ def _disk(home: Home) -> dg.AssetCheckResult:
         passed=free >= FREE_SHARE,
         description=f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.0f} GB are free.",
         metadata={"free_share": round(free, 3)},
+    )
+
+
+def _buyers(erased: Erased) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=HOUSEKEEPING,
+        check_name="buyers_erased",
+        passed=erased.left_whole == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{erased.left_whole} raw deliveries still hold what buyers wrote."
+        if erased.left_whole
+        else "No buyer's data is older than the settings say.",
+        metadata={"left_whole": erased.left_whole},
     )

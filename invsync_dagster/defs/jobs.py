@@ -3,20 +3,23 @@
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.channels import Configuration
+from invsync_dagster.clock import parse_moment
 from invsync_dagster.defs import names
 from invsync_dagster.defs.explaining import explain_job
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
-from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.metadata import SHOWN, cause_of, report_file, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.sync.preview import preview_channel
+from invsync_dagster.sync.replay import replay
 
 # Incremental work goes before full runs in the queue, and a run that hangs is ended (seconds).
 URGENT = {"dagster/priority": "10", "dagster/max_runtime": "300"}
@@ -35,6 +38,14 @@ class ApprovalConfig(dg.Config):
     channel: str = Field(description="The channel's name in channels.yaml.")
     actor: str = Field(description="Who approves; kept with the decision.")
     reason: str = Field(description="Why it may write, for whoever asks later.")
+
+
+class ReplayConfig(dg.Config):
+    """Which kept deliveries to apply again."""
+
+    since: str = Field(description="Received from this time, with its zone: 2026-07-01T06:00:00+00:00.")
+    until: str = Field(description="To before this time, with its zone.")
+    channel: str = Field(default="", description="One channel alone; empty: all.")
 
 
 @dg.op(
@@ -82,6 +93,26 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
         raise dg.Failure("\n".join(failures), allow_retries=False)
 
 
+@dg.op(
+    name="apply_kept_deliveries",
+    description="Applies the kept deliveries of a time again: books what the stock has lost, and nothing twice.",
+)
+def replay_op(context: dg.OpExecutionContext, config: ReplayConfig, invsync: Invsync) -> None:
+    """Replay kept deliveries; what still can't be read is in the log."""
+    cause_of(context)
+    ws = invsync.workspace
+    try:
+        since, until = parse_moment(config.since), parse_moment(config.until)
+    except ValueError as error:
+        raise dg.Failure(f"since and until: {error}", allow_retries=False) from error
+    report = replay(ws, since, until, channel=config.channel, run_id=context.run.run_id)
+    reasons = report.reasons
+    metadata = {name: value for name, value in asdict(report).items() if name != "reasons"}
+    context.log_event(dg.AssetObservation(names.LEDGER, metadata=metadata))
+    for reason in sorted(set(reasons))[:SHOWN]:
+        context.log.warning(reason)
+
+
 @dg.job(
     name="preview_channel",
     run_tags={"dagster/max_runtime": "7200"},
@@ -90,6 +121,16 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
 def preview_job() -> None:
     """Preview one channel."""
     preview_op()
+
+
+@dg.job(
+    name="replay_deliveries",
+    run_tags=PATIENT,
+    description="Applies the kept deliveries of a time again, after a restore or a mend; what is booked stays as it is.",
+)
+def replay_job() -> None:
+    """Replay kept deliveries."""
+    replay_op()
 
 
 @dg.job(name="approve_first_push", description="Approves the first push of a channel; nothing is written there before.")
@@ -185,4 +226,4 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="Push given SKUs now, to all channels or to the selected ones: name them under `skus`.",
             ),
         ]
-    return [*jobs, preview_job, approve_job, retry_job, explain_job]
+    return [*jobs, preview_job, approve_job, retry_job, explain_job, replay_job]

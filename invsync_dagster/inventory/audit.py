@@ -30,6 +30,7 @@ def audit(connection: Connection) -> list[Difference]:
         *_balances(connection),
         *_reservations(connection),
         *_lines(connection),
+        *_entries(connection),
         *_unknown_skus(connection),
     ]
 
@@ -115,6 +116,43 @@ def _lines(connection: Connection) -> list[Difference]:
             .limit(LISTED)
         )
         found += [_difference(*row) for row in connection.execute(query)]
+    return found
+
+
+def _entries(connection: Connection) -> list[Difference]:
+    """What the entries of a line sum up to is what is booked of it; of entries without a line it is nothing."""
+    line, entry = order_lines.c, stock_ledger.c
+    keys = ("channel", "order_id", "line_id")
+    sums = (
+        select(
+            *(entry[name] for name in keys),
+            func.max(entry.sku).label("sku"),
+            func.sum(entry.reserved_delta).label("reserved"),
+            func.sum(entry.moved_delta).label("moved"),
+        )
+        .where(entry.order_id != "")
+        .group_by(*(entry[name] for name in keys))
+        .subquery("sums")
+    )
+    summed = sums.c
+    pairs = (
+        ("booked as reserved", func.coalesce(line.booked_reserved, 0), summed.reserved),
+        ("booked on the shelf", func.coalesce(line.booked_restocked - line.booked_shipped, 0), summed.moved),
+    )
+    query = (
+        select(summed.sku, *(summed[name] for name in keys), *(column for _, *pair in pairs for column in pair))
+        .select_from(sums.outerjoin(order_lines, and_(*(line[name] == summed[name] for name in keys))))
+        .where(or_(*(stored != proven for _, stored, proven in pairs)))
+        .order_by(*(summed[name] for name in keys))
+        .limit(LISTED)
+    )
+    found = []
+    for sku, channel, order_id, line_id, *numbers in connection.execute(query):
+        subject = f"{channel} order {order_id} line {line_id}"
+        for index, (what, *_) in enumerate(pairs):
+            stored, proven = int(numbers[2 * index]), int(numbers[2 * index + 1])
+            if stored != proven:
+                found.append(Difference(sku, f"{what}, by its entries", subject, stored, proven))
     return found
 
 

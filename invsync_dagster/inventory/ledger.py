@@ -67,21 +67,24 @@ def apply(
     now: datetime,
     run_id: str,
     limits: ImportLimits = DEFAULT_LIMITS,
+    again: bool = False,
 ) -> Applied:
     """Apply a batch in the caller's `write_transaction`: ledger, balances, order totals, desired quantities, receipts.
 
     A delivery whose receipt was applied or held before is skipped; a quarantined one is applied now. Documents are
     applied before counts, whatever their order. Counts of one channel beyond `limits` are held, and the rest goes on.
+    `again`: what was applied before isn't skipped, for it may book what a mended parser or mapping sees only now; totals,
+    revisions and counts' times keep it from booking anything twice, and its receipt stays as it is.
     """
     with collector_paused():
-        return _apply(connection, batch, now, run_id, limits)
+        return _apply(connection, batch, now, run_id, limits, again)
 
 
 def _apply(
-    connection: Connection, batch: Sequence[Inbound], now: datetime, run_id: str, limits: ImportLimits
+    connection: Connection, batch: Sequence[Inbound], now: datetime, run_id: str, limits: ImportLimits, again: bool
 ) -> Applied:
     applied = Applied()
-    fresh = _fresh(connection, batch)
+    fresh, entered = _fresh(connection, batch, again)
     applied.duplicates = len(batch) - len(fresh)
     facts = lines.channel_facts(connection, {inbound.channel for inbound in fresh})
     book = Book(connection, now=now, run_id=run_id)
@@ -121,20 +124,25 @@ def _apply(
     applied.quarantined = {receipt: reason for receipt, (state, reason) in troubles.items() if state == "quarantined"}
     _enter_unclear(connection, unclear, fresh, now)
     applied.unclear = len(unclear)
-    _enter_receipts(connection, fresh, troubles, now, run_id)
+    _enter_receipts(connection, [one for one in fresh if one.receipt_id not in entered], troubles, now, run_id)
     applied.entries, applied.skus = book.entries, len(book.touched)
     return applied
 
 
-_DONE_RECEIPTS = select(deliveries.c.receipt_id).where(
+_DONE_RECEIPTS = select(deliveries.c.receipt_id, deliveries.c.state).where(
     among(deliveries.c.receipt_id, "receipts"), deliveries.c.state != "quarantined"
 )
 
 
-def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
-    """Return what is to be applied: each receipt once, and none that was applied or held before."""
+def _fresh(connection: Connection, batch: Sequence[Inbound], again: bool) -> tuple[list[Inbound], set[str]]:
+    """Return what is to be applied, each receipt once, and which of it was applied before.
+
+    What was applied before is left out unless it is applied `again`; what is held waits for a person either way.
+    """
     receipts = {inbound.receipt_id for inbound in batch if inbound.receipt_id}
-    done = set(connection.execute(_DONE_RECEIPTS, {"receipts": as_parameter(receipts)}).scalars())
+    known = connection.execute(_DONE_RECEIPTS, {"receipts": as_parameter(receipts)}).all()
+    entered = {receipt for receipt, state in known if again and state == "applied"}
+    done = {receipt for receipt, _ in known} - entered
     fresh = []
     for inbound in batch:
         if inbound.receipt_id:
@@ -142,7 +150,7 @@ def _fresh(connection: Connection, batch: Sequence[Inbound]) -> list[Inbound]:
                 continue
             done.add(inbound.receipt_id)
         fresh.append(inbound)
-    return fresh
+    return fresh, entered
 
 
 def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Applied) -> dict[lines.Key, Document]:

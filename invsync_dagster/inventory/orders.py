@@ -107,19 +107,19 @@ def judge(
 
     A higher revision is newer, whatever its totals. At an equal one the totals only ever grow, so the one that is at
     least as high everywhere is the newer; where neither is, or where an edit may leave the revision (`may_stay`), only a
-    document that was asked for decides.
+    document that was asked for decides: more may be newer, or be from before an edit and come late.
     """
     if revision != known_revision:
         return Verdict.NEWER if revision > known_revision else Verdict.OLDER
     if totals == known:
         return Verdict.SAME
-    if all(map(int.__ge__, totals, known)):
-        return Verdict.NEWER
     if asked:
         return Verdict.NEWER
-    if all(map(int.__le__, totals, known)) and not may_stay:
-        return Verdict.OLDER
-    return Verdict.UNCLEAR
+    if may_stay:
+        return Verdict.UNCLEAR
+    if all(map(int.__ge__, totals, known)):
+        return Verdict.NEWER
+    return Verdict.OLDER if all(map(int.__le__, totals, known)) else Verdict.UNCLEAR
 
 
 def bookings(line: Line, promised_before: int) -> list[Booking]:

@@ -10,6 +10,27 @@ from typing import Any
 
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 
+# Names of fields, each with the fields below it; None for a plain value.
+Tree = Mapping[str, "Tree | None"]
+
+
+def only(value: Any, tree: Tree | None) -> Any:
+    """Return of a JSON value the fields that `tree` names and nothing else; a list's entries one by one.
+
+    What isn't of the tree's form becomes None: a text in the place of an object may be anything.
+    """
+    if tree is None:
+        return value if isinstance(value, str | int | float) else None
+    if isinstance(value, list):
+        return [_only_of(each, tree) for each in value]
+    return _only_of(value, tree)
+
+
+def _only_of(value: Any, tree: Tree) -> dict[str, Any] | None:
+    if not isinstance(value, Mapping):
+        return None
+    return {name: only(value[name], below) for name, below in tree.items() if name in value}
+
 
 def json_in(body: bytes) -> Any:
     """Return what a body holds, None if it isn't JSON."""

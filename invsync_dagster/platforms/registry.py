@@ -1,6 +1,6 @@
 """Which platforms there are: one `Vendor` a platform, the only place that names the vendors' folders.
 
-Every vendor's folder offers the same three names: its settings model, `connect` and `door`.
+Every vendor's folder offers the same four names: its settings model, `connect`, `door` and `needed`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Vendor:
     environment variables. `connect(settings, secrets, limit_overrides, transport, clock)` and `door(settings, secrets)`
     take that model, and the secrets by the name of their `_env` field (`access_token_env` -> the token itself).
     `limits(limit_overrides)` gives the limits in force. Raises `ValueError` for an override that can't be.
+    `needed` takes the JSON of a webhook and returns what the door's `parse` reads of it, which says the same: nothing of
+    the buyer is in it.
     `moves_own_number`: the platform takes a sold unit off its own number by itself.
     """
 
@@ -41,20 +43,38 @@ class Vendor:
     connect: Connect
     door: Door
     limits: Callable[[Mapping[str, float]], Limits]
+    needed: Callable[[Any], Any]
     moves_own_number: bool
 
 
 VENDORS: dict[str, Vendor] = {
-    "alibaba": Vendor(alibaba.AlibabaSettings, alibaba.connect, alibaba.door, alibaba_limits, moves_own_number=True),
-    "amazon": Vendor(amazon.AmazonSettings, amazon.connect, amazon.door, amazon_limits, moves_own_number=True),
-    "shopify": Vendor(shopify.ShopifySettings, shopify.connect, shopify.door, shopify_limits, moves_own_number=True),
+    "alibaba": Vendor(
+        alibaba.AlibabaSettings,
+        alibaba.connect,
+        alibaba.door,
+        alibaba_limits,
+        alibaba.needed,
+        moves_own_number=True,
+    ),
+    "amazon": Vendor(
+        amazon.AmazonSettings, amazon.connect, amazon.door, amazon_limits, amazon.needed, moves_own_number=True
+    ),
+    "shopify": Vendor(
+        shopify.ShopifySettings,
+        shopify.connect,
+        shopify.door,
+        shopify_limits,
+        shopify.needed,
+        moves_own_number=True,
+    ),
     "woocommerce": Vendor(
         woocommerce.WooCommerceSettings,
         woocommerce.connect,
         woocommerce.door,
         woocommerce_limits,
+        woocommerce.needed,
         moves_own_number=True,
     ),
-    "ebay": Vendor(ebay.EbaySettings, ebay.connect, ebay.door, ebay_limits, moves_own_number=True),
-    "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, erp_limits, moves_own_number=False),
+    "ebay": Vendor(ebay.EbaySettings, ebay.connect, ebay.door, ebay_limits, ebay.needed, moves_own_number=True),
+    "erp": Vendor(erp.ErpSettings, erp.connect, erp.door, erp_limits, erp.needed, moves_own_number=False),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,22 +10,25 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 
 from invsync_dagster.inventory import ledger
+from invsync_dagster.inventory.bulk import collector_paused
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import deliveries as receipts
-from invsync_dagster.platforms.doors import WebhookDoor
-from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.sync.bulk import ask_now
+from invsync_dagster.sync.understanding import Doors
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox
+from invsync_dagster.webhooks.seals import Seals
 from invsync_dagster.webhooks.segments import Delivery
 
-# Segments read at once; a folder of many is listed in slices (MEASURED 5: a listing is O(n)).
-SEGMENTS_AT_ONCE = 200
+# Segments of one listing, which costs as much as the folder is long: 100,000 waiting ones are listed five times.
+SEGMENTS_LISTED = 20_000
 
 # One transaction applies at most so many deliveries: 20,000 order events take about a second, in which no push can
 # claim; a burst beyond it becomes several transactions of one run.
 DELIVERIES_AT_ONCE = 5_000
+# And at most so much of their bodies: a thousand of the largest would be a gigabyte.
+BYTES_AT_ONCE = 64 * 1024 * 1024
 
 
 @dataclass
@@ -46,71 +49,62 @@ class IntakeReport:
     reasons: list[str] = field(default_factory=list)
 
 
+class Batch(list[Delivery]):
+    """What one transaction applies."""
+
+    size_bytes = 0
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.append(delivery)
+            self.size_bytes += len(delivery.body)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) >= DELIVERIES_AT_ONCE or self.size_bytes >= BYTES_AT_ONCE
+
+
 def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
     """Apply every waiting delivery exactly once, in the order received, and move its segment to done.
 
     A crash between the transaction and the move costs nothing: the receipts in the database make the second run a no-op.
-    What can't be understood is copied to quarantine with the reason, and the rest goes on.
+    What can't be understood is copied to quarantine with the reason, and the rest goes on. Raises `InboxKeyError`.
     """
     report = IntakeReport()
     began = ws.clock.now()
-    inbox = Inbox(ws.home.inbox)
-    while True:
-        batch: list[Delivery] = []
-        read: list[Path] = []
-        for path in inbox.segments(SEGMENTS_AT_ONCE):
-            batch.extend(inbox.read(path))
-            read.append(path)
-            if len(batch) >= DELIVERIES_AT_ONCE:
-                break
-        if not read:
-            break
-        for delivery, reason in apply_deliveries(ws, batch, report, run_id=run_id):
-            inbox.quarantine(delivery, reason)
-        for path in read:
-            inbox.finish(path)
-        report.segments += len(read)
+    inbox = Inbox(ws.home.inbox, Seals.from_environment(ws.environ))
+    while listed := inbox.segments(SEGMENTS_LISTED):
+        batch, read = Batch(), list[Path]()
+        with collector_paused():
+            for path in listed:
+                batch.take(inbox.read(path))
+                read.append(path)
+                if batch.is_full:
+                    _apply_segments(ws, inbox, batch, read, report, run_id)
+                    batch, read = Batch(), []
+            _apply_segments(ws, inbox, batch, read, report, run_id)
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 
 
+def _apply_segments(
+    ws: Workspace, inbox: Inbox, batch: Sequence[Delivery], read: Iterable[Path], report: IntakeReport, run_id: str
+) -> None:
+    inbox.quarantine.keep_all(apply_deliveries(ws, batch, report, run_id=run_id))
+    for path in read:
+        inbox.finish(path)
+        report.segments += 1
+
+
 def apply_deliveries(
-    ws: Workspace, batch: Sequence[Delivery], report: IntakeReport, *, run_id: str
+    ws: Workspace, batch: Sequence[Delivery], report: IntakeReport, *, run_id: str, again: bool = False
 ) -> list[tuple[Delivery, str]]:
     """Apply deliveries in one transaction, receipts included; return those for quarantine with their reasons.
 
-    Where one of them can't be stored, the others are applied in several transactions.
+    Where one of them can't be stored, the others are applied in several transactions. `again`: see `ledger.apply`.
     """
-    doors: dict[str, WebhookDoor] = {}
-    understood: list[tuple[Delivery, Inbound]] = []
-    refused: list[tuple[Delivery, str]] = []
-    for delivery in batch:
-        try:
-            if delivery.channel not in doors:
-                channel = ws.channel(delivery.channel)
-                if channel.disabled_reason:
-                    refused.append(
-                        (delivery, f"the channel is disabled; replay once mended: {channel.disabled_reason}")
-                    )
-                    continue
-                doors[delivery.channel] = ws.door(channel)
-            content = doors[delivery.channel].parse(delivery.headers, delivery.body)
-        except NotUnderstoodError as error:
-            refused.append((delivery, str(error)))
-            continue
-        except KeyError as error:  # the channel, or a secret of it, is gone since the delivery was taken
-            refused.append((delivery, f"channel {delivery.channel!r} can't be read: {error.args[0]}"))
-            continue
-        inbound = Inbound(
-            channel=delivery.channel,
-            content=content,
-            received_at=delivery.received_at,
-            receipt_id=delivery.receipt_id,
-            topic=delivery.topic,
-            source="webhook",
-        )
-        understood.append((delivery, inbound))
-    refused += _apply(ws, understood, report, run_id)
+    understood, refused = Doors(ws).understand(batch)
+    refused += _apply(ws, understood, report, run_id, again)
     now = ws.clock.now()
     if refused:
         with write_transaction(ws.engine) as connection:
@@ -125,7 +119,7 @@ def apply_deliveries(
 
 
 def _apply(
-    ws: Workspace, understood: Sequence[tuple[Delivery, Inbound]], report: IntakeReport, run_id: str
+    ws: Workspace, understood: Sequence[tuple[Delivery, Inbound]], report: IntakeReport, run_id: str, again: bool
 ) -> list[tuple[Delivery, str]]:
     """Apply deliveries together; where a value of one can't be stored, each half alone, so that it stops no other."""
     if not understood:
@@ -133,7 +127,7 @@ def _apply(
     try:
         with write_transaction(ws.engine) as connection:
             batch = [inbound for _, inbound in understood]
-            applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id)
+            applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id, again=again)
             for inbound in batch:
                 ask_now(connection, inbound.channel, inbound.content.finished, ws.clock.now())
     except NOT_STORABLE as error:
@@ -141,7 +135,8 @@ def _apply(
             # The error's own text may hold the whole delivery.
             return [(understood[0][0], f"it holds a value that can't be stored ({type(error).__name__})")]
         half = len(understood) // 2
-        return _apply(ws, understood[:half], report, run_id) + _apply(ws, understood[half:], report, run_id)
+        halves = (understood[:half], understood[half:])
+        return [one for part in halves for one in _apply(ws, part, report, run_id, again)]
     report.entries += applied.entries
     report.duplicates += applied.duplicates
     report.unresolved += applied.unresolved

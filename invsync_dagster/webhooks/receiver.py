@@ -35,6 +35,7 @@ from invsync_dagster.webhooks.group import GroupCommit, NotWrittenError, Writer
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.keys import Keys
 from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
+from invsync_dagster.webhooks.seals import InboxKeyError, Seals
 from invsync_dagster.webhooks.segments import Delivery
 
 log = logging.getLogger("invsync.receiver")
@@ -222,6 +223,11 @@ def main() -> int:
         print(f"INVSYNC_RECEIVER_PORT is {port!r}: give a port from 0 to 65535", file=sys.stderr)
         return 2
     try:
+        seals = Seals.from_environment(os.environ)
+    except InboxKeyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
         listener = socket.create_server((host, int(port)), backlog=2048)
     except OSError as error:
         print(f"the receiver can't listen on {host}:{port}: {os.strerror(error.errno or 0)}", file=sys.stderr)
@@ -238,12 +244,12 @@ def main() -> int:
     rng = random.Random()  # noqa: S311 - unique file names, nothing secret
     app = create_app(
         gates,
-        SegmentWriter(home.inbox, clock, rng),
+        SegmentWriter(home.inbox, clock, rng, seals),
         home.inbox,
         clock,
         configuration.settings.max_webhook_bytes,
         RequestsTransport(),
-        pollers_of(gates.doors, lambda: SegmentWriter(home.inbox, clock, rng), clock),
+        pollers_of(gates.doors, lambda: SegmentWriter(home.inbox, clock, rng, seals), clock),
     )
     server = uvicorn.Server(
         uvicorn.Config(

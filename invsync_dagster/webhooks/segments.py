@@ -10,11 +10,12 @@ from __future__ import annotations
 import binascii
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 FIRST_LINE = b"invsync-segment 1"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,28 @@ class Damaged:
 
 def encode(deliveries: Sequence[Delivery]) -> bytes:
     """Return the content of a segment with these deliveries."""
-    lines = [FIRST_LINE, *map(encode_line, deliveries), b"end %d" % len(deliveries), b""]
-    return b"\n".join(lines)
+    return _framed(map(encode_line, deliveries))
+
+
+def rewritten(name: str, content: bytes, change: Callable[[Delivery], Delivery]) -> bytes:
+    """Return a segment with each delivery as `change` makes it, at its old place, and nothing of damaged lines."""
+    lines = []
+    for item in decode(name, content):
+        if isinstance(item, Delivery):
+            lines.append(encode_line(change(item)))
+        elif item.receipt_id.rpartition(":")[2].isdecimal():
+            lines.append(b"")
+    return _framed(lines)
+
+
+def _framed(lines: Iterable[bytes]) -> bytes:
+    lines = list(lines)
+    return b"\n".join([FIRST_LINE, *lines, b"end %d" % len(lines), b""])
+
+
+def written_at(name: str) -> datetime:
+    """Return when a segment was written, from its name or from a receipt in it."""
+    return EPOCH + timedelta(microseconds=int(name.partition("-")[0]))
 
 
 def encode_line(delivery: Delivery) -> bytes:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.alibaba.client import AlibabaPlatform
-from invsync_dagster.platforms.alibaba.door import ShutDoor
+from invsync_dagster.platforms.alibaba.door import ShutDoor, needed
 from invsync_dagster.platforms.alibaba.gateway import Gop, Top
 from invsync_dagster.platforms.alibaba.settings import AlibabaSettings, limits_of
 from invsync_dagster.platforms.alibaba.tokens import KeptTokens
 from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.transport import Transport
 
-__all__ = ["AlibabaPlatform", "AlibabaSettings", "connect", "door"]
+__all__ = ["AlibabaPlatform", "AlibabaSettings", "connect", "door", "needed"]
 
 
 def connect(

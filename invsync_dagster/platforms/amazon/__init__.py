@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.amazon.client import AmazonPlatform
-from invsync_dagster.platforms.amazon.notifications import AmazonDoor
+from invsync_dagster.platforms.amazon.notifications import AmazonDoor, needed
 from invsync_dagster.platforms.amazon.queue import SqsQueue
 from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
 from invsync_dagster.platforms.amazon.tokens import seller_tokens
 from invsync_dagster.platforms.transport import Transport
 
-__all__ = ["AmazonDoor", "AmazonPlatform", "AmazonSettings", "connect", "door"]
+__all__ = ["AmazonDoor", "AmazonPlatform", "AmazonSettings", "connect", "door", "needed"]
 
 
 def connect(

@@ -11,7 +11,7 @@ from invsync_dagster.events import Content
 from invsync_dagster.platforms.amazon.orders import document_of_change, identity
 from invsync_dagster.platforms.doors import Queue
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.fields import mapping, object_in
+from invsync_dagster.platforms.fields import Tree, mapping, object_in, only
 
 _KEY = "x-invsync-key"
 # They tell of our own writes too, or that a job is done: nothing of them is a number to book. Amazon's own schema and
@@ -26,6 +26,30 @@ _WITHOUT_CONTENT = frozenset(
         "REPORT_PROCESSING_FINISHED",
     }
 )
+
+_NOTIFICATION: Tree = {
+    "NotificationType": None,
+    "notificationType": None,
+    "Payload": {
+        "OrderChangeNotification": {
+            "SellerId": None,
+            "AmazonOrderId": None,
+            "OrderChangeTrigger": {"TimeOfOrderChange": None},
+            "Summary": {
+                "FulfillmentType": None,
+                "OrderStatus": None,
+                "PurchaseDate": None,
+                "OrderItems": {"OrderItemId": None, "SellerSKU": None, "Quantity": None, "QuantityShipped": None},
+            },
+        }
+    },
+    "payload": {"feedProcessingFinishedNotification": {"sellerId": None, "feedId": None}},
+}
+
+
+def needed(payload: Any) -> Any:
+    """Return what `AmazonDoor.parse` reads of a body, without the buyer."""
+    return only(payload, {**_NOTIFICATION, "detail": _NOTIFICATION})
 
 
 class AmazonDoor:

@@ -8,10 +8,10 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.ebay.client import EbayPlatform
 from invsync_dagster.platforms.ebay.settings import EbaySettings, limits_with
 from invsync_dagster.platforms.ebay.tokens import APPLICATION, seller_grant, tokens_of
-from invsync_dagster.platforms.ebay.webhooks import EbayDoor
+from invsync_dagster.platforms.ebay.webhooks import EbayDoor, needed
 from invsync_dagster.platforms.transport import Transport
 
-__all__ = ["EbayDoor", "EbayPlatform", "EbaySettings", "connect", "door"]
+__all__ = ["EbayDoor", "EbayPlatform", "EbaySettings", "connect", "door", "needed"]
 
 
 def connect(

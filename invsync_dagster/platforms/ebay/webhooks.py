@@ -17,7 +17,7 @@ from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery, SignatureError
-from invsync_dagster.platforms.fields import mapping, object_in, text
+from invsync_dagster.platforms.fields import Tree, mapping, object_in, only, text
 from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.transport import Request, Transport
 
@@ -41,6 +41,16 @@ _ORDER = frozenset({"ORDER_CONFIRMATION", "ITEM_MARKED_SHIPPED"})
 # The first two say nothing of stock (no personal data is kept here; a revoked consent shows at the next call), and a
 # platform's word on its number is a reading, never a count.
 _WITHOUT_EFFECT = frozenset({"MARKETPLACE_ACCOUNT_DELETION", "AUTHORIZATION_REVOCATION", "ITEM_AVAILABILITY"})
+
+_NEEDED: Tree = {
+    "metadata": {"topic": None},
+    "notification": {"data": {"orderId": None, "order": {"orderId": None}}},
+}
+
+
+def needed(payload: Any) -> Any:
+    """Return what `EbayDoor.parse` reads of a body, without the buyer."""
+    return only(payload, _NEEDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.erp.client import ErpPlatform
 from invsync_dagster.platforms.erp.settings import ErpSettings, limits_with
-from invsync_dagster.platforms.erp.webhooks import ErpWebhookDoor
+from invsync_dagster.platforms.erp.webhooks import ErpWebhookDoor, needed
 from invsync_dagster.platforms.transport import Transport
 
-__all__ = ["ErpPlatform", "ErpSettings", "ErpWebhookDoor", "connect", "door"]
+__all__ = ["ErpPlatform", "ErpSettings", "ErpWebhookDoor", "connect", "door", "needed"]
 
 
 def connect(

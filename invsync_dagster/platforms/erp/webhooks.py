@@ -5,12 +5,28 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.erp import wire
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
+from invsync_dagster.platforms.fields import Tree, only
 
 TOPIC = "stock/changed"
+
+_EVENT: Tree = {
+    "event_id": None,
+    "sku": None,
+    "change_type": None,
+    "quantity": None,
+    "occurred_at": None,
+    "version": None,
+}
+
+
+def needed(payload: Any) -> Any:
+    """Return what `ErpWebhookDoor.parse` reads of a body."""
+    return only(payload, {**_EVENT, "events": _EVENT})
 
 
 class ErpWebhookDoor:

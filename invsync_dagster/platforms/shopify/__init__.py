@@ -10,11 +10,11 @@ from invsync_dagster.platforms.oauth import StaticToken, Tokens
 from invsync_dagster.platforms.shopify.client import ShopifyPlatform
 from invsync_dagster.platforms.shopify.settings import ShopifySettings, limits_with
 from invsync_dagster.platforms.shopify.tokens import ClientCredentials
-from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor
+from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor, needed
 from invsync_dagster.platforms.shopify.writes import ACTIVATIONS_A_CALL
 from invsync_dagster.platforms.transport import Transport
 
-__all__ = ["ShopifyDoor", "ShopifyPlatform", "ShopifySettings", "connect", "door"]
+__all__ = ["ShopifyDoor", "ShopifyPlatform", "ShopifySettings", "connect", "door", "needed"]
 
 
 def connect(

@@ -7,11 +7,12 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.fields import identity, mapping, object_in
+from invsync_dagster.platforms.fields import Tree, identity, mapping, object_in, only
 from invsync_dagster.platforms.shopify.orders import document_of_webhook
 
 _WHOLE_ORDER = frozenset(
@@ -26,6 +27,35 @@ _WHOLE_ORDER = frozenset(
 )
 # These name an order and state a part of it: the whole order is asked for.
 _PART_OF_ORDER = frozenset({"refunds/create", "fulfillments/create", "fulfillments/update"})
+
+_NEEDED: Tree = {
+    "id": None,
+    "created_at": None,
+    "updated_at": None,
+    "cancelled_at": None,
+    "line_items": {
+        "id": None,
+        "variant_id": None,
+        "sku": None,
+        "variant_inventory_management": None,
+        "quantity": None,
+        "current_quantity": None,
+        "fulfillable_quantity": None,
+    },
+    "fulfillments": {"status": None, "created_at": None, "line_items": {"id": None, "quantity": None}},
+    "refunds": {
+        "created_at": None,
+        "refund_line_items": {"line_item_id": None, "quantity": None, "restock_type": None},
+    },
+    "order_id": None,
+    "order_edit": {"order_id": None},
+    "inventory_item_id": None,
+}
+
+
+def needed(payload: Any) -> Any:
+    """Return what `ShopifyDoor.parse` reads of a body, without the buyer."""
+    return only(payload, _NEEDED)
 
 
 class ShopifyDoor:

@@ -9,9 +9,9 @@ from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce.client import WooCommercePlatform
 from invsync_dagster.platforms.woocommerce.settings import WooCommerceSettings, limits_with
 from invsync_dagster.platforms.woocommerce.signing import Signer
-from invsync_dagster.platforms.woocommerce.webhooks import WooCommerceDoor
+from invsync_dagster.platforms.woocommerce.webhooks import WooCommerceDoor, needed
 
-__all__ = ["WooCommerceDoor", "WooCommercePlatform", "WooCommerceSettings", "connect", "door"]
+__all__ = ["WooCommerceDoor", "WooCommercePlatform", "WooCommerceSettings", "connect", "door", "needed"]
 
 
 def connect(

@@ -17,6 +17,9 @@ from invsync_dagster.events import LineReference, Movement, OrderDocument, Order
 from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.platforms.fields import identity, moment, objects, text
 
+# The line's meta that says how many units the store has taken off its own number for it.
+TAKEN = "_reduced_stock"
+
 MOST_UNITS = 1_000_000_000
 BEYOND_ANY_SHELF = 10**15
 
@@ -144,10 +147,10 @@ def _movements(named: Sequence[tuple[datetime, int]], units: int, otherwise: dat
 
 def _held(item: Mapping[str, Any]) -> int | None:
     """Return the units that the store has taken off its number for a line, None where it doesn't say."""
-    value = _meta(item, "_reduced_stock")
+    value = _meta(item, TAKEN)
     if value is None or value == "":
         return None
-    held = math.ceil(_number(value, "_reduced_stock"))
+    held = math.ceil(_number(value, TAKEN))
     return held if held > 0 else None
 
 

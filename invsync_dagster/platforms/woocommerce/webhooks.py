@@ -8,11 +8,12 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from invsync_dagster.events import Content
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.fields import identity, object_in
-from invsync_dagster.platforms.woocommerce.orders import document_of, has_refunds
+from invsync_dagster.platforms.fields import Tree, identity, object_in, only
+from invsync_dagster.platforms.woocommerce.orders import TAKEN, document_of, has_refunds
 
 _ORDER = frozenset({"order.created", "order.updated", "order.restored"})
 _PRODUCT = frozenset({"product.created", "product.updated", "product.deleted", "product.restored"})
@@ -33,6 +34,35 @@ _ENTITIES = {
     "&#x27;": "'",
 }
 _ENTITY = re.compile("|".join(map(re.escape, _ENTITIES)))
+
+_NEEDED: Tree = {
+    "id": None,
+    "status": None,
+    "date_created_gmt": None,
+    "date_modified_gmt": None,
+    "date_completed_gmt": None,
+    "date_paid_gmt": None,
+    "line_items": {
+        "id": None,
+        "quantity": None,
+        "product_id": None,
+        "variation_id": None,
+        "sku": None,
+        "meta_data": {"key": None, "value": None},
+    },
+    "refunds": {"id": None},
+}
+
+
+def needed(payload: Any) -> Any:
+    """Return what `WooCommerceDoor.parse` reads of a body, without the buyer; the meta of a line holds what the buyer had
+    engraved, too, so that of it only the store's own count stays."""
+    kept = only(payload, _NEEDED)
+    lines = kept.get("line_items") if isinstance(kept, dict) else None
+    for line in lines if isinstance(lines, list) else ():
+        if isinstance(line, dict) and isinstance(line.get("meta_data"), list):
+            line["meta_data"] = [entry for entry in line["meta_data"] if entry and entry.get("key") == TAKEN]
+    return kept
 
 
 class WooCommerceDoor:

@@ -339,6 +339,18 @@ def test_less_at_a_revision_that_may_stay_is_asked_for_and_then_counts():
     stock.prove()
 
 
+def test_a_late_double_from_before_an_edit_that_left_the_revision_is_asked_about_and_books_nothing():
+    stock = Stock({"A": 10, "B": 10})
+    before, edited = (replace(whole(1, A=units), revision_may_stay=True) for units in (5, 2))
+    stock.apply(before)
+    stock.apply_batch([Inbound(SHOP, Content((edited,)), at(2), source="order")])
+    assert stock.balance("A") == (10, 2)
+    assert stock.apply(before).unclear == 1
+    assert stock.balance("A") == (10, 2)
+    stock.apply_batch([Inbound(SHOP, Content((edited,)), at(2), source="order")])
+    assert stock.balance("A") == (10, 2)
+
+
 def test_less_at_an_equal_revision_is_older_where_revisions_never_stay():
     stock = Stock({"A": 10, "B": 10})
     stock.apply(whole(1, A=5, B=3))

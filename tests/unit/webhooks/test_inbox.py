@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter, segment_time
-from invsync_dagster.webhooks.segments import Delivery
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.segments import Delivery, written_at
 
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ def test_a_written_group_is_read_back_with_receipts(inbox: Inbox, writer: Segmen
     assert [item.body for item in read] == [b"one", b"two"]
     assert [item.receipt_id for item in read] == [f"{path.stem}:0", f"{path.stem}:1"]
     assert read[0].received_at == NOW
-    assert segment_time(path) == NOW
+    assert written_at(path.name) == NOW
 
 
 def test_a_segment_is_for_the_owner_only(writer: SegmentWriter) -> None:
@@ -153,14 +153,14 @@ def test_what_is_not_understood_is_kept_with_its_reason_and_can_be_replayed(
 ) -> None:
     path = writer.write([delivery('{"id": 1}')])
     (read,) = inbox.read(path)
-    kept = inbox.quarantine(read, "line_items is missing")
-    assert inbox.quarantine(read, "line_items is missing") == kept
+    kept = inbox.quarantine.keep(read, "line_items is missing")
+    assert inbox.quarantine.keep(read, "line_items is missing") == kept
     inbox.finish(path)
     fields = json.loads(kept.read_text(encoding="utf-8"))
     assert (fields["channel"], fields["topic"], fields["reason"]) == ("shop", "orders/create", "line_items is missing")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
-    segment = inbox.replay(kept, writer)
+    segment = inbox.put_back(kept, writer)
     (again,) = inbox.read(segment)
     assert (again.body, again.received_at, again.headers) == (read.body, read.received_at, read.headers)
     assert again.receipt_id != read.receipt_id
@@ -173,7 +173,7 @@ def test_a_damaged_line_cannot_be_replayed(inbox: Inbox, writer: SegmentWriter) 
     inbox.read(path)
     kept = next((inbox.folder / "quarantine").iterdir())
     with pytest.raises(ValueError, match="holds no whole delivery"):
-        inbox.replay(kept, writer)
+        inbox.put_back(kept, writer)
     assert kept.exists()
 
 

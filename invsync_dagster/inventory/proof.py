@@ -1,0 +1,186 @@
+"""Proves what order lines say against the documents that brought it, as they were kept: an audit from the outside.
+
+The ledger's own audit (`audit.py`) proves balances and bookings from the totals of order lines. This one proves the totals
+from the deliveries: no document that was kept may say more or newer than what is stored, and what a kept document booked must
+be what it says.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, bindparam, select
+
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks
+from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.orders import Totals, Verdict, judge
+from invsync_dagster.inventory.tables import order_lines, stock_ledger
+
+Key = tuple[str, str, str]  # channel, order, line
+
+# Contradictions that one audit lists: more of them are no more useful to a person.
+LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A line of which a kept delivery says something else than the books; totals are in the order of `Totals`."""
+
+    channel: str
+    order_id: str
+    line_id: str
+    delivery: str
+    what: str
+    told: str
+    booked: str
+
+
+@dataclass
+class Proven:
+    """Of the lines that deliveries name, `proven` have the totals that a kept delivery says, and `moved_on` were changed
+    since by what isn't kept: polls, whole orders that were asked for, deliveries outside the time looked at. `contradictions`
+    are the first of the `contradicted`."""
+
+    deliveries: int = 0
+    proven: int = 0
+    moved_on: int = 0
+    contradicted: int = 0
+    contradictions: list[Contradiction] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    revision: int
+    totals: Totals
+    may_stay: bool
+    delivery: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    revision: int
+    totals: Totals
+    sku: str
+
+
+class Proof:
+    """Takes deliveries in the order of arrival, in batches, and holds them against the books."""
+
+    def __init__(self) -> None:
+        self._result = Proven()
+        # Hashes of keys: a tenth of the keys' memory.
+        self._proven: set[int] = set()
+        self._contradicted: set[int] = set()
+        self._open: dict[Key, _Told] = {}
+        self._wholes: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
+        self._segments: set[str] = set()
+
+    def take(self, connection: Connection, batch: Sequence[Inbound]) -> None:
+        """Hold a batch of deliveries, each applied before, against what is stored now."""
+        self._result.deliveries += len(batch)
+        self._segments.update(inbound.receipt_id.rpartition(":")[0] for inbound in batch)
+        said: list[tuple[Key, _Told]] = []
+        for inbound in batch:
+            for order in inbound.content.documents:
+                if order.whole:
+                    known = self._wholes.get((inbound.channel, order.order_id))
+                    if known is None or order.revision >= known[0]:
+                        named = frozenset(line.line_id for line in order.lines)
+                        self._wholes[inbound.channel, order.order_id] = (order.revision, named)
+                for line in order.lines:
+                    totals = Totals(*(getattr(line, name) for name in Totals._fields))
+                    told = _Told(order.revision, totals, order.revision_may_stay, inbound.receipt_id)
+                    said.append(((inbound.channel, order.order_id, line.line_id), told))
+        stored = _stored(connection, {key for key, _ in said})
+        for key, told in said:
+            self._hold(key, told, stored.get(key))
+
+    def result(self, connection: Connection) -> Proven:
+        """Return what was found, once all batches were taken."""
+        result = self._result
+        stored = _stored(connection, self._open)
+        references = _last_references(connection, stored)
+        for key, told in self._open.items():
+            if hash(key) in self._contradicted:
+                continue
+            known, whole = stored[key], self._wholes.get(key[:2])
+            left_out = whole is not None and known.revision == whole[0] and key[2] not in whole[1]
+            if left_out and known.totals.ordered - known.totals.cancelled <= known.totals.shipped:
+                self._proven.add(hash(key))
+                continue
+            reference = references.get(key, "")
+            # A newer document may have changed totals without a booking: one more, and one cancelled.
+            if reference.rpartition(":")[0] in self._segments and known.revision <= told.revision:
+                self._contradict(key, told, reference, "what this delivery has booked no delivery says", known)
+            else:
+                result.moved_on += 1
+        result.contradicted = len(self._contradicted)
+        result.proven = len(self._proven - self._contradicted)
+        return result
+
+    def _hold(self, key: Key, told: _Told, stored: _Stored | None) -> None:
+        if stored is None:
+            self._contradict(key, told, told.delivery, "the line is not in the books", None)
+            return
+        if stored.totals == told.totals and stored.revision >= told.revision:
+            self._proven.add(hash(key))
+            self._open.pop(key, None)
+            return
+        verdict = judge(told.revision, told.totals, False, stored.revision, stored.totals, may_stay=told.may_stay)
+        if verdict is Verdict.NEWER:
+            self._contradict(key, told, told.delivery, "what the delivery says is not booked", stored)
+        elif hash(key) not in self._proven and (key not in self._open or told.revision >= self._open[key].revision):
+            self._open[key] = told
+
+    def _contradict(self, key: Key, told: _Told, delivery: str, what: str, stored: _Stored | None) -> None:
+        if hash(key) not in self._contradicted and len(self._contradicted) < LISTED:
+            booked = "" if stored is None else _text(stored.revision, stored.totals)
+            self._result.contradictions.append(
+                Contradiction(*key, delivery, what, _text(told.revision, told.totals), booked)
+            )
+        self._contradicted.add(hash(key))
+
+
+def _text(revision: int, totals: Totals) -> str:
+    return f"{'/'.join(map(str, totals))} at revision {revision}"
+
+
+_LINES = select(
+    order_lines.c.order_id,
+    order_lines.c.line_id,
+    order_lines.c.revision,
+    order_lines.c.sku,
+    *(order_lines.c[name] for name in Totals._fields),
+).where(order_lines.c.channel == bindparam("of_channel"), among(order_lines.c.order_id, "orders"))
+
+
+def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, _Stored]:
+    orders: dict[str, set[str]] = defaultdict(set)
+    for channel, order_id, _ in keys:
+        orders[channel].add(order_id)
+    found = {}
+    for channel, order_ids in orders.items():
+        for part in chunks(order_ids):
+            for row in connection.execute(_LINES, {"of_channel": channel, "orders": as_parameter(part)}):
+                order_id, line_id, revision, sku, *totals = row
+                found[channel, order_id, line_id] = _Stored(revision, Totals(*totals), sku or "")
+    return found
+
+
+_ENTRIES = (
+    select(stock_ledger.c.channel, stock_ledger.c.order_id, stock_ledger.c.line_id, stock_ledger.c.reference)
+    .where(among(stock_ledger.c.sku, "skus"), among(stock_ledger.c.order_id, "orders"))
+    .order_by(stock_ledger.c.sequence)
+)
+
+
+def _last_references(connection: Connection, stored: Mapping[Key, _Stored]) -> dict[Key, str]:
+    """Return the reference of the last ledger entry of each line; those without one are left out."""
+    last = {}
+    for part in chunks(key for key, known in stored.items() if known.sku):
+        skus, orders = {stored[key].sku for key in part}, {order_id for _, order_id, _ in part}
+        for row in connection.execute(_ENTRIES, {"skus": as_parameter(skus), "orders": as_parameter(orders)}):
+            last[row.channel, row.order_id, row.line_id] = row.reference
+    return last

@@ -1,0 +1,125 @@
+"""The audit from the outside: totals are what the raw deliveries say, and whatever differs is named with its delivery."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import order_lines
+from invsync_dagster.sync.prove import ProofReport, prove_orders
+from tests.unit.sync.conftest import LittleWorld
+from tests.unit.sync.kept_stage import EVER, SKU, Kept
+
+
+@pytest.fixture
+def kept(world: LittleWorld, tmp_path: Path) -> Kept:
+    """Three sales at three shops, heard and applied."""
+    kept = Kept(world, tmp_path)
+    for channel in ("shop_main", "shop_eu", "woo_main"):
+        world.sell(channel, SKU, 2)
+        kept.receive(channel)
+    kept.apply()
+    world.clock.advance(60)
+    return kept
+
+
+def prove(kept: Kept, **options: str) -> ProofReport:
+    return prove_orders(kept.ws, EVER, kept.world.clock.now() + timedelta(days=1), **options)
+
+
+def change(kept: Kept, statement: object) -> None:
+    with write_transaction(kept.world.engine) as connection:
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
+def test_what_deliveries_say_proves_the_books(kept: Kept) -> None:
+    proven = prove(kept).proven
+    assert (proven.proven, proven.moved_on, proven.contradicted) == (3, 0, 0)
+    assert proven.deliveries >= 3
+    assert prove(kept, channel="woo_main").proven.proven == 1
+
+
+def test_later_deliveries_take_the_place_of_older_ones(kept: Kept) -> None:
+    shop = kept.world.shops["shop_main"]
+    order = kept.world.sell("shop_main", SKU, 3)
+    kept.world.clock.advance(60)
+    shop.fulfil(order)
+    waiting = shop.take_outgoing()
+    for one in reversed(waiting):
+        kept.world._deliver("shop_main", dict(one.headers), one.body)
+        kept.receive("shop_main")
+    kept.apply()
+    proven = prove(kept).proven
+    assert (proven.proven, proven.moved_on, proven.contradicted) == (4, 0, 0)
+
+
+def test_a_line_that_is_not_in_the_books_is_named_with_its_delivery(kept: Kept) -> None:
+    change(kept, delete(order_lines).where(order_lines.c.channel == "shop_eu"))
+    proven = prove(kept).proven
+    assert (proven.contradicted, proven.proven) == (1, 2)
+    (found,) = proven.contradictions
+    assert (found.channel, found.what, found.booked) == ("shop_eu", "the line is not in the books", "")
+    assert found.told.startswith("2/0/0/0 at revision")
+    assert found.delivery.rpartition(":")[0] in {path.stem for path in kept.folder.rglob("*.segment")}
+
+
+def test_totals_that_are_less_or_older_than_a_delivery_says_are_named(kept: Kept) -> None:
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_eu").values(ordered=1))
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_main").values(revision=1))
+    proven = prove(kept).proven
+    assert proven.contradicted == 2
+    assert {(found.channel, found.what) for found in proven.contradictions} == {
+        ("shop_eu", "what the delivery says is not booked"),
+        ("shop_main", "what the delivery says is not booked"),
+    }
+    assert {found.booked.partition(" ")[0] for found in proven.contradictions} == {"1/0/0/0", "2/0/0/0"}
+
+
+def test_totals_that_a_delivery_has_booked_and_does_not_say_are_named(kept: Kept) -> None:
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_eu").values(ordered=9))
+    (found,) = prove(kept).proven.contradictions
+    assert (found.channel, found.what) == ("shop_eu", "what this delivery has booked no delivery says")
+
+
+def test_what_a_poll_brought_since_is_no_contradiction_and_says_so(kept: Kept) -> None:
+    shop = kept.world.shops["shop_main"]
+    (row,) = [row for row in kept.rows(order_lines) if row.channel == "shop_main"]
+    kept.world.clock.advance(600)
+    shop.fulfil(row.order_id)
+    shop.take_outgoing()  # lost
+    assert kept.world.push("shop_main").orders == 1
+    proven = prove(kept).proven
+    assert (proven.proven, proven.moved_on, proven.contradicted) == (2, 1, 0)
+
+
+def test_a_line_that_was_taken_out_of_its_order_is_proven_by_the_delivery_that_leaves_it_out(kept: Kept) -> None:
+    store = kept.world.shops["woo_main"]
+    order = store.sell({SKU: 1, "SKU-0002": 2})
+    store.set_status(order, "on-hold")
+    kept.receive("woo_main")
+    kept.apply()
+    kept.world.clock.advance(60)
+    lines = [row for row in kept.rows(order_lines) if row.order_id == order and row.sku == "SKU-0002"]
+    store.edit_line(order, lines[0].line_id, 0)
+    kept.receive("woo_main")
+    kept.apply()
+    proven = prove(kept).proven
+    assert (proven.contradicted, proven.moved_on, proven.proven) == (0, 0, 5)
+
+
+def test_the_entries_of_a_line_are_what_is_booked_of_it(kept: Kept) -> None:
+    with kept.world.engine.connect() as connection:
+        assert audit(connection) == []
+    one = order_lines.c.channel == "shop_eu"
+    change(kept, update(order_lines).where(one).values(shipped=1, booked_shipped=1, booked_reserved=1))
+    with kept.world.engine.connect() as connection:
+        found = {(each.what, each.stored, each.proven) for each in audit(connection) if each.subject}
+    assert found == {
+        ("booked as reserved, by its entries", 1, 2),
+        ("booked on the shelf, by its entries", -1, 0),
+    }
