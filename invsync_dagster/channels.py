@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
-from invsync_dagster.platforms.settings import DATA_FOLDER, VendorSettings
+from invsync_dagster.platforms.settings import DATA_FOLDER, PREVIOUS_SECRET, VendorSettings
 from invsync_dagster.settings import Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
@@ -71,10 +71,17 @@ class Channel:
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the secrets by the field that names their variable: `webhook_secret_env: X` gives
-        `{"webhook_secret_env": environ["X"]}`. A field that is None gives none. Raises KeyError with the
-        variable's name."""
-        values = self.settings.model_dump()
-        return {key: environ[name] for key, name in values.items() if key.endswith("_env") and name is not None}
+        `{"webhook_secret_env": environ["X"]}`. A field that is None gives none, nor does a previous secret that isn't
+        set. Raises KeyError with the variable's name."""
+        return _values(self.settings.variables(), environ)
+
+    def door_secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the secrets that the webhook door needs, as `secrets` does. Raises KeyError with the variable's name."""
+        return _values(self.settings.listened_with(), environ)
+
+
+def _values(variables: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    return {key: environ[name] for key, name in variables.items() if key != PREVIOUS_SECRET or environ.get(name)}
 
 
 @dataclass(frozen=True)
@@ -93,25 +100,43 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Configuration:
     the last one in force that could (its copy is in the data folder), with a problem; without a copy there are no
     channels.
     """
-    name = home.channels_file.name
-    try:
-        content = home.channels_file.read_bytes()
-        configuration = _Loader(name, environ, home.data).load(content)
-    except (OSError, UnreadableError) as error:
-        problem = _unreadable(name, error)
-        copy = home.last_good_channels_file
-        try:
-            last_good = _Loader(copy.name, environ, home.data).load(copy.read_bytes())
-        except (OSError, UnreadableError):
-            return Configuration(problems=(f"{problem}; there is no earlier copy, so no channel is loaded",))
-        problems = (f"{problem}; the last readable one stays in force", *last_good.problems)
-        return Configuration(last_good.settings, last_good.channels, problems)
+    configuration, content = _read(home, environ, VendorSettings.variables)
+    if content is None:
+        return configuration
     try:
         _keep_copy(home.last_good_channels_file, content)
     except OSError as error:
+        name = home.channels_file.name
         problem = f"{name}: no copy of it can be kept ({error.strerror}) — make the data folder writable"
         return Configuration(configuration.settings, configuration.channels, (*configuration.problems, problem))
     return configuration
+
+
+def load_for_webhooks(home: Home, environ: Mapping[str, str]) -> Configuration:
+    """Load channels.yaml as `load` does, for a process that only takes webhooks: a channel needs its door's secrets and no
+    others, and no copy of the file is kept, so that such a process needs no right to write there."""
+    return _read(home, environ, VendorSettings.listened_with)[0]
+
+
+# Which of the variables that a channel's settings name must be set.
+_Needed = Callable[[VendorSettings], Mapping[str, str]]
+
+
+def _read(home: Home, environ: Mapping[str, str], needed: _Needed) -> tuple[Configuration, bytes | None]:
+    """Return the configuration, and the content of the file that it is from; None if that could not be read."""
+    name = home.channels_file.name
+    try:
+        content = home.channels_file.read_bytes()
+        return _Loader(name, environ, home.data, needed).load(content), content
+    except (OSError, UnreadableError) as error:
+        problem = _unreadable(name, error)
+    copy = home.last_good_channels_file
+    try:
+        last_good = _Loader(copy.name, environ, home.data, needed).load(copy.read_bytes())
+    except (OSError, UnreadableError):
+        return Configuration(problems=(f"{problem}; there is no earlier copy, so no channel is loaded",)), None
+    problems = (f"{problem}; the last readable one stays in force", *last_good.problems)
+    return Configuration(last_good.settings, last_good.channels, problems), None
 
 
 def _unreadable(name: str, error: OSError | UnreadableError) -> str:
@@ -151,7 +176,8 @@ class _Entry(BaseModel):
 class _Loader:
     """Turns the content of one file into a configuration, collecting problems."""
 
-    def __init__(self, file_name: str, environ: Mapping[str, str], data: Path) -> None:
+    def __init__(self, file_name: str, environ: Mapping[str, str], data: Path, needed: _Needed) -> None:
+        self._needed = needed
         self._file = file_name
         self._environ = environ
         self._data = data
@@ -288,17 +314,16 @@ class _Loader:
 
     def _check_variables(self, settings: VendorSettings, here: Place, label: str) -> None:
         """Check that what the settings name as variables are names, and are set."""
-        for key, value in settings.model_dump().items():
+        needed = self._needed(settings)
+        for key, value in settings.variables().items():
             place = (*here, "settings", key)
-            if not key.endswith("_env") or value is None:
-                continue
             if not VARIABLE.fullmatch(value):
                 self._problem(
                     place,
                     f"{label}: {key} must be the name of an environment variable (capitals, digits, _), "
                     "never the secret itself — name the variable, and set it in .env",
                 )
-            elif not self._environ.get(value):
+            elif key in needed and key != PREVIOUS_SECRET and not self._environ.get(value):
                 self._problem(place, f"{label}: the environment variable {value} is not set — set it in .env")
 
     def _across(self, channels: dict[str, Channel], places: dict[str, int]) -> dict[str, Channel]:

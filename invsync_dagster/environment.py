@@ -15,9 +15,15 @@ FILE_NAME = ".env"
 def read_env_file(root: Path) -> dict[str, str]:
     """Return the variables of `<root>/.env`, none if there is no such file."""
     file = root / FILE_NAME
-    if not file.is_file():
-        return {}
-    return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
+    return _variables_of(file) if file.is_file() else {}
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the variables of the file that INVSYNC_ENV_FILE names, else of `.env` in the root, where it has
+    none itself. Raises OSError if the named file can't be read."""
+    if named := environ.get("INVSYNC_ENV_FILE"):
+        return {**_variables_of(Path(named)), **environ}
+    return {**read_env_file(Path(environ.get("INVSYNC_ROOT") or ".").absolute()), **environ}
 
 
 def load_env_file(root: Path, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -44,6 +50,12 @@ def write_env_file(root: Path, variables: Mapping[str, str]) -> bool:
         stream.write("\n".join(kept) + "\n")
     Path(temporary).replace(file)
     return True
+
+
+def _variables_of(file: Path) -> dict[str, str]:
+    with file.open(encoding="utf-8") as stream:
+        values = dotenv_values(stream=stream, interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _name_of(line: str) -> str:

@@ -65,6 +65,14 @@ def text(item: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def topic(value: Any, where: str) -> str:
+    """Return what a platform calls an event. Raises `NotUnderstoodError` for what isn't such a name: it is written into the
+    inbox, the database and the log before anything else of a webhook is read."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 100 or not value.isprintable():
+        raise NotUnderstoodError(f"{where} is missing or not the name of an event")
+    return value
+
+
 def moment(item: Mapping[str, Any], name: str) -> datetime:
     """Return a time in UTC, which one without a zone is in. Raises `NotUnderstoodError`."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -11,11 +12,14 @@ from invsync_dagster.platforms.transport import is_loopback
 # In the context of a validation: the installation's data folder, from which paths count.
 DATA_FOLDER = "data_folder"
 
+# Only while a secret is being changed does its variable hold one; unset or empty, there is none.
+PREVIOUS_SECRET = "webhook_previous_secret_env"  # noqa: S105 - the name of a field
+
 # What webhooks are verified with or fetched with: it opens nothing at the platform.
 _LISTENED_WITH = frozenset(
     {
         "webhook_secret_env",
-        "webhook_previous_secret_env",
+        PREVIOUS_SECRET,
         "webhook_queue_key_id_env",
         "webhook_queue_key_env",
         "verification_token_env",
@@ -28,9 +32,23 @@ class VendorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def variables(self) -> dict[str, str]:
+        """Return all environment variables that are named, by their fields."""
+        return {name: value for name, value in self if name.endswith("_env") and value is not None}
+
     def credentials(self) -> dict[str, str]:
         """Return the environment variables whose values the platform checks when we call it, by their fields."""
-        return {name: value for name, value in self if name.endswith("_env") and value and name not in _LISTENED_WITH}
+        return {name: value for name, value in self.variables().items() if name not in _LISTENED_WITH}
+
+    def listened_with(self) -> dict[str, str]:
+        """Return the environment variables that the webhook door needs, by their fields: the receiver gets no others."""
+        return {name: value for name, value in self.variables().items() if name in _LISTENED_WITH}
+
+
+def valid_secrets(secrets: Mapping[str, str]) -> list[str]:
+    """Return the webhook secrets that are valid now, the newest first: while one is changed, the previous one is as good.
+    Raises `KeyError` without the first."""
+    return [secrets["webhook_secret_env"], *([secrets[PREVIOUS_SECRET]] if PREVIOUS_SECRET in secrets else [])]
 
 
 def bare_address(value: str, wanted: str) -> str:

@@ -26,7 +26,10 @@ class Doors:
                 if channel.disabled_reason:
                     raise NotUnderstoodError(f"the channel is disabled; replay once mended: {channel.disabled_reason}")
                 self._doors[name] = self._ws.door(channel)
-            except KeyError as error:  # the channel, or a secret of it, is gone since the delivery was taken
+            except (
+                KeyError,
+                ValueError,
+            ) as error:  # the channel, or a secret of it, is gone or none since it was taken
                 raise NotUnderstoodError(f"channel {name!r} can't be read: {error.args[0]}") from error
         return self._doors[name]
 

@@ -86,7 +86,7 @@ class Workspace:
 
     def door(self, channel: Channel) -> WebhookDoor:
         """Return what reads a channel's webhooks."""
-        return VENDORS[channel.platform].door(channel.settings, channel.secrets(self.environ))
+        return VENDORS[channel.platform].door(channel.settings, channel.door_secrets(self.environ))
 
     def limiter(self, channel: Channel) -> Limiter:
         """Return the shared rate limit of a channel."""

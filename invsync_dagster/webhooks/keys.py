@@ -38,7 +38,6 @@ class Keys:
         if task is None:
             # A key that was good is asked for again whatever strangers have used up.
             if (channel, key) not in self._known and not self._may_ask(channel):
-                log.warning("%s: too many unknown keys are named; they are not asked for now", channel)
                 return False
             task = asyncio.create_task(self._fetch(channel, door, key))
             self._under_way[channel] = key, task

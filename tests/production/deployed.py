@@ -40,9 +40,9 @@ def compose() -> dict[str, Any]:
     return dict(yaml.safe_load((DEPLOY / "compose.yaml").read_text()))
 
 
-def example_environment() -> dict[str, str]:
-    """Return the variables of the example environment file."""
-    lines = (DEPLOY / "invsync.env.example").read_text().splitlines()
+def example_environment(name: str) -> dict[str, str]:
+    """Return the variables of an example environment file: `receiver` or `invsync`."""
+    lines = (DEPLOY / f"{name}.env.example").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -53,9 +53,12 @@ def free_port() -> str:
 
 
 class Deployed:
-    """The services of the units in `folder`, as systemd would start them; `stop` ends them as it would."""
+    """The services of the units in `folder`, as systemd would start them; `stop` ends them as it would.
 
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+    `variables` are what people fill into invsync.env, `webhooks` what they fill into receiver.env.
+    """
+
+    def __init__(self, folder: Path, variables: dict[str, str], webhooks: dict[str, str]) -> None:
         self.folder = folder
         self.ports = {port: free_port() for port in PORTS}
         (folder / "deploy").mkdir()
@@ -63,10 +66,16 @@ class Deployed:
         (folder / "deploy" / "workspace.yaml").write_text(
             (DEPLOY / "workspace.yaml").read_text().replace("port: 4000", f"port: {self.ports['4000']}")
         )
-        given = {name: value.replace(HOME, str(folder)) for name, value in example_environment().items()}
-        given["INVSYNC_RECEIVER_PORT"] = self.ports["8791"]
+        given = {
+            file: {name: value.replace(HOME, str(folder)) for name, value in example_environment(file).items()}
+            for file in ("receiver", "invsync")
+        }
+        received = {**given["receiver"], "INVSYNC_RECEIVER_PORT": self.ports["8791"], **webhooks}
+        (folder / "receiver.env").write_text("".join(f"{name}={value}\n" for name, value in received.items()))
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        self.environment = {**kept, **given, "PYTHONPATH": str(ROOT), **variables}
+        kept["PYTHONPATH"] = str(ROOT)
+        self.environment = {**kept, **received, **given["invsync"], **variables, "PYTHONPATH": str(ROOT)}
+        self._receivers = {**kept, "INVSYNC_ENV_FILE": str(folder / "receiver.env")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, line: str) -> list[str]:
@@ -85,7 +94,7 @@ class Deployed:
                 self.processes[name] = subprocess.Popen(
                     self.command(unit["Service"]["ExecStart"]),
                     cwd=self.folder,
-                    env=self.environment,
+                    env=self.environment if "EnvironmentFile" in unit["Service"] else self._receivers,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,

@@ -14,6 +14,7 @@ from invsync_dagster.defs.names import LOCATION
 from tests.production.deployed import BIN, DEPLOY, HOME, PORTS, ROOT, compose, example_environment, units
 
 UNITS = units()
+RECEIVER = "invsync-receiver"
 SERVICES = compose()["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "invsync"}
 
@@ -31,7 +32,7 @@ def test_a_unit_runs_one_of_our_programs_unprivileged_and_comes_back(name: str) 
     assert program.startswith(f"{HOME}/.venv/bin/")
     assert (BIN / Path(program).name).exists()
     assert (service["User"], service["Restart"], service["NoNewPrivileges"]) == ("invsync", "always", "yes")
-    assert service["EnvironmentFile"] == "/etc/invsync/invsync.env"
+    assert service.get("EnvironmentFile", "receiver") == ("receiver" if name == RECEIVER else "/etc/invsync/*.env")
     assert "0.0.0.0" not in service["ExecStart"]  # noqa: S104 - what must not be there
 
 
@@ -44,6 +45,35 @@ def test_a_service_of_compose_runs_one_of_our_programs_unprivileged_and_comes_ba
     assert name == "upgrade" or service["healthcheck"]["test"][0] == "CMD"
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert "USER invsync" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_receiver_gets_its_inbox_and_what_verifies_webhooks_and_nothing_else() -> None:
+    unit = UNITS[RECEIVER]["Service"]
+    assert unit["Environment"] == "INVSYNC_ENV_FILE=/etc/invsync/receiver.env"
+    assert (unit["ProtectSystem"], "ReadWritePaths" in unit) == ("strict", False)
+    assert unit["TemporaryFileSystem"] == f"{HOME}/data:ro"
+    assert unit["BindPaths"] == f"{HOME}/data/inbox"
+    assert unit["InaccessiblePaths"] == "-/etc/invsync/invsync.env"
+    # The services share a user: without a namespace of its own it could read their environment in /proc.
+    assert (unit["PrivateUsers"], unit["CapabilityBoundingSet"]) == ("yes", "")
+    service = SERVICES["receiver"]
+    assert service["env_file"] == ["receiver.env"]
+    assert service["environment"].keys() == {"INVSYNC_RECEIVER_HOST", "INVSYNC_RECEIVER_PORT"}
+    assert service["volumes"] == ["inbox:/srv/invsync/data/inbox", "../channels.yaml:/srv/invsync/channels.yaml:ro"]
+    assert (service["read_only"], "depends_on" in service) == (True, False)
+
+
+def test_the_two_example_files_share_no_name_and_the_receivers_has_no_credentials() -> None:
+    ours, others = example_environment("receiver"), example_environment("invsync")
+    assert ours.keys().isdisjoint(others.keys())
+    assert {name.removeprefix("SHOPIFY_MAIN_") for name in ours} == {
+        "INVSYNC_ROOT",
+        "INVSYNC_RECEIVER_HOST",
+        "INVSYNC_RECEIVER_PORT",
+        "WEBHOOK_SECRET",
+        "PREVIOUS_SECRET",
+    }
+    assert not [name for name in others if "WEBHOOK" in name or "RECEIVER" in name]
 
 
 def test_what_waits_waits_for_something_that_is_there() -> None:
@@ -68,12 +98,12 @@ def test_both_set_ups_start_the_same_commands() -> None:
 
 
 def test_no_secret_is_in_a_file_that_is_kept_with_the_code() -> None:
-    example = example_environment()
+    example = example_environment("invsync") | example_environment("receiver")
     assert example["PGPASSWORD"] == ""
     assert {name: value for name, value in example.items() if name.endswith(("_TOKEN", "_SECRET"))} != {}
     assert all(not value for name, value in example.items() if name.endswith(("_TOKEN", "_SECRET", "_KEY")))
     assert "password" not in str(SERVICES).lower()
-    for name in ("deploy/invsync.env", "deploy/postgres.env"):
+    for name in ("deploy/invsync.env", "deploy/receiver.env", "deploy/postgres.env"):
         ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT)  # noqa: S607
         assert ignored.returncode in (0, 128)  # 128: no git repository, as in an unpacked archive
 

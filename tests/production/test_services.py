@@ -43,8 +43,8 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
             "PATH": f"{BIN}:{server.bin}:/usr/bin:/bin",
             "ERP_KEY": "key",
             "ERP_SIGNING": "signing",
-            "ERP_WEBHOOK": "webhook",
         },
+        {"ERP_WEBHOOK": "webhook"},
     )
     (tmp_path / "channels.yaml").write_text(CHANNELS)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invsync_dagster.channels import Channel, Configuration, Rules, load
+from invsync_dagster.channels import Channel, Configuration, Rules, load, load_for_webhooks
 from invsync_dagster.platforms.ebay import EbaySettings
 from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.settings import Home, Settings
@@ -266,3 +266,50 @@ def test_the_credentials_are_what_the_platform_checks_when_it_is_called() -> Non
     for variables, each in settings.items():
         channel = Channel(name="shop", platform="any", environment="sandbox", settings=each)
         assert channel.credential_variables() == list(variables)
+
+
+HOOKS = {name: ENVIRON[name] for name in ("SHOP_SECRET", "DESK_SECRET")}
+
+
+def test_who_only_takes_webhooks_needs_their_secrets_alone_and_writes_nothing(home: Home) -> None:
+    home.channels_file.write_text(GOOD, encoding="utf-8")
+    configuration = load_for_webhooks(home, HOOKS)
+    assert configuration.problems == ()
+    assert {name: channel.door_secrets(HOOKS) for name, channel in by_name(configuration).items()} == {
+        "shop": {"webhook_secret_env": "secret of SHOP_SECRET"},
+        "desk": {"webhook_secret_env": "secret of DESK_SECRET"},
+    }
+    assert not home.data.exists()
+    (problem,) = load_for_webhooks(home, {"SHOP_SECRET": "x"}).problems
+    assert "DESK_SECRET is not set" in problem
+
+
+def test_a_file_that_cant_be_read_leaves_the_last_good_one_in_force_for_webhooks_too(home: Home) -> None:
+    loaded(home, GOOD)
+    home.channels_file.write_text("channels: [", encoding="utf-8")
+    assert set(by_name(load_for_webhooks(home, HOOKS))) == {"shop", "desk"}
+    home.last_good_channels_file.unlink()
+    assert load_for_webhooks(home, HOOKS).channels == ()
+
+
+def test_a_door_is_made_with_what_the_receiver_is_given_and_nothing_else() -> None:
+    ebay = {
+        f"{name}_env": name.upper() for name in ("client_id", "client_secret", "refresh_token", "verification_token")
+    }
+    settings = EbaySettings(**ebay, webhook_url="https://sync.example.com/ebay")
+    assert sorted(settings.listened_with().values()) == ["CLIENT_ID", "CLIENT_SECRET", "VERIFICATION_TOKEN"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_previous_secret_may_stay_named_while_there_is_none(home: Home, value: str | None) -> None:
+    text = GOOD.replace("      webhook_secret_env: SHOP_SECRET\n", TWO_SECRETS)
+    environ = ENVIRON if value is None else ENVIRON | {"SHOP_PREVIOUS": value}
+    configuration = loaded(home, text, environ)
+    assert configuration.problems == ()
+    shop = by_name(configuration)["shop"]
+    assert "webhook_previous_secret_env" not in shop.secrets(environ)
+    changing = environ | {"SHOP_PREVIOUS": "old"}
+    assert shop.door_secrets(changing)["webhook_previous_secret_env"] == "old"
+
+
+TWO_SECRETS = "      webhook_secret_env: SHOP_SECRET\n      webhook_previous_secret_env: SHOP_PREVIOUS\n"

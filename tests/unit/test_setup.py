@@ -10,7 +10,7 @@ from sqlalchemy import inspect
 
 from invsync_dagster import setup
 from invsync_dagster.channels import load
-from invsync_dagster.environment import load_env_file, read_env_file, write_env_file
+from invsync_dagster.environment import load_env_file, read_env_file, read_environment, write_env_file
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.settings import Home
 
@@ -150,3 +150,15 @@ def test_a_value_that_would_break_the_file_is_refused(tmp_path: Path, value: str
     with pytest.raises(ValueError, match="single quote"):
         write_env_file(tmp_path, {"A": value})
     assert not (tmp_path / ".env").exists()
+
+
+def test_a_named_file_stands_in_the_place_of_the_roots_and_what_is_set_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=root\n")
+    named = tmp_path / "receiver.env"
+    named.write_text("A='a file'\nB=2\n")
+    root = {"INVSYNC_ROOT": str(tmp_path)}
+    assert read_environment(root) == root | {"A": "root"}
+    both = root | {"INVSYNC_ENV_FILE": str(named), "B": "set"}
+    assert read_environment(both) == both | {"A": "a file"}
+    with pytest.raises(FileNotFoundError):
+        read_environment({"INVSYNC_ENV_FILE": str(tmp_path / "none")})

@@ -10,6 +10,7 @@ from invsync_dagster.platforms.amazon.notifications import AmazonDoor, needed
 from invsync_dagster.platforms.amazon.queue import SqsQueue
 from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
 from invsync_dagster.platforms.amazon.tokens import seller_tokens
+from invsync_dagster.platforms.settings import valid_secrets
 from invsync_dagster.platforms.transport import Transport
 
 __all__ = ["AmazonDoor", "AmazonPlatform", "AmazonSettings", "connect", "door", "needed"]
@@ -30,11 +31,7 @@ def connect(
 
 def door(settings: AmazonSettings, secrets: Mapping[str, str]) -> AmazonDoor:
     """Return the channel's door for notifications. Raises `KeyError`, `ValueError` if a key is missing or empty."""
-    named = {
-        "webhook_secret_env": settings.webhook_secret_env,
-        "webhook_previous_secret_env": settings.webhook_previous_secret_env,
-    }
-    valid = [secrets[field] for field, variable in named.items() if variable is not None]
+    valid = valid_secrets(secrets) if settings.webhook_secret_env is not None else []
     queue = None
     if settings.webhook_queue is not None:
         own = settings.webhook_queue_key_env is not None

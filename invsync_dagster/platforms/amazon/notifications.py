@@ -11,7 +11,7 @@ from invsync_dagster.events import Content
 from invsync_dagster.platforms.amazon.orders import document_of_change, identity
 from invsync_dagster.platforms.doors import Queue
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
-from invsync_dagster.platforms.fields import Tree, mapping, object_in, only
+from invsync_dagster.platforms.fields import Tree, mapping, object_in, only, topic
 
 _KEY = "x-invsync-key"
 # They tell of our own writes too, or that a job is done: nothing of them is a number to book. Amazon's own schema and
@@ -127,7 +127,4 @@ def _finished_feed(notification: Mapping[str, Any], seller_id: str) -> Content:
 
 def _type_of(notification: Mapping[str, Any]) -> str:
     # Some notifications are written in camel case.
-    kind = notification.get("NotificationType", notification.get("notificationType"))
-    if not isinstance(kind, str) or not kind:
-        raise NotUnderstoodError("NotificationType is missing")
-    return kind
+    return topic(notification.get("NotificationType", notification.get("notificationType")), "NotificationType")

@@ -88,7 +88,8 @@ class AmazonSettings(VendorSettings):
         description="Environment variable with the API key that EventBridge sends in the header X-Invsync-Key.",
     )
     webhook_previous_secret_env: str | None = Field(
-        default=None, description="Environment variable with the key before its change, valid beside the new one."
+        default=None,
+        description="Environment variable with the key before its change, valid beside the new one while it is set.",
     )
     webhook_queue: str | None = Field(
         default=None,

@@ -56,6 +56,12 @@ class EbaySettings(VendorSettings):
         description="The address that eBay notifies, as it was given to eBay: https://…/webhooks/<channel>."
     )
 
+    def listened_with(self) -> dict[str, str]:
+        """Return what the door needs: eBay's public keys are asked for with the application's own token, which opens no
+        seller's account."""
+        application = {"client_id_env": self.client_id_env, "client_secret_env": self.client_secret_env}
+        return {**super().listened_with(), **application}
+
     @field_validator("api_url")
     @classmethod
     def _is_an_api(cls, value: str) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from invsync_dagster.events import Content
+from invsync_dagster.platforms import fields
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.settings import EbaySettings
@@ -152,7 +153,7 @@ class EbayDoor:
 
     def topic(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return `metadata.topic`, which eBay tells in the body. Raises `NotUnderstoodError`."""
-        return text(mapping(object_in(body), "metadata"), "topic")
+        return _topic(object_in(body))
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the id of the order to ask for. Raises `NotUnderstoodError`.
@@ -161,7 +162,7 @@ class EbayDoor:
         the whole order tells what was sold.
         """
         payload = object_in(body)
-        topic = text(mapping(payload, "metadata"), "topic")
+        topic = _topic(payload)
         if topic in _WITHOUT_EFFECT:
             return Content()
         if topic not in _ORDER:
@@ -169,6 +170,10 @@ class EbayDoor:
         data = mapping(mapping(payload, "notification"), "data")
         order = data["order"] if isinstance(data.get("order"), dict) else data
         return Content(unclear_orders=(text(order, "orderId"),))
+
+
+def _topic(payload: Mapping[str, Any]) -> str:
+    return fields.topic(mapping(payload, "metadata").get("topic"), "metadata.topic")
 
 
 def _signature(headers: Mapping[str, str]) -> tuple[str, bytes]:

@@ -8,6 +8,7 @@ from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.erp.client import ErpPlatform
 from invsync_dagster.platforms.erp.settings import ErpSettings, limits_with
 from invsync_dagster.platforms.erp.webhooks import ErpWebhookDoor, needed
+from invsync_dagster.platforms.settings import valid_secrets
 from invsync_dagster.platforms.transport import Transport
 
 __all__ = ["ErpPlatform", "ErpSettings", "ErpWebhookDoor", "connect", "door", "needed"]
@@ -32,7 +33,4 @@ def connect(
 
 def door(settings: ErpSettings, secrets: Mapping[str, str]) -> ErpWebhookDoor:
     """Return what reads one ERP channel's webhooks. Raises `KeyError` for a missing secret."""
-    current = secrets["webhook_secret_env"]
-    if settings.webhook_previous_secret_env is None:
-        return ErpWebhookDoor((current,))
-    return ErpWebhookDoor((current, secrets["webhook_previous_secret_env"]))
+    return ErpWebhookDoor(valid_secrets(secrets))

@@ -31,7 +31,7 @@ class ErpSettings(VendorSettings):
     webhook_secret_env: str = Field(description="Environment variable with the secret that signs the ERP's webhooks.")
     webhook_previous_secret_env: str | None = Field(
         default=None,
-        description="Environment variable with the webhook secret before its rotation, valid beside the new one.",
+        description="Environment variable with the webhook secret before its change, valid beside the new one while it is set.",
     )
 
     @field_validator("base_url")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,11 +32,11 @@ def needed(payload: Any) -> Any:
 class ErpWebhookDoor:
     """A `WebhookDoor` of one ERP channel; a second secret is valid while the first is being rotated."""
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
+    def __init__(self, secrets: Sequence[str]) -> None:
         """Take one or two secrets. Raises `ValueError` if one is empty or there is none."""
         if not secrets or not all(secrets):
             raise ValueError("an ERP channel needs its webhook secret")
-        self._secrets = secrets
+        self._secrets = tuple(secrets)
 
     def verify(self, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
         """Check the signature of timestamp and raw body, in constant time, and that it is at most 300 s old or early.

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.oauth import StaticToken, Tokens
+from invsync_dagster.platforms.settings import valid_secrets
 from invsync_dagster.platforms.shopify.client import ShopifyPlatform
 from invsync_dagster.platforms.shopify.settings import ShopifySettings, limits_with
 from invsync_dagster.platforms.shopify.tokens import ClientCredentials
@@ -38,7 +39,4 @@ def connect(
 
 def door(settings: ShopifySettings, secrets: Mapping[str, str]) -> ShopifyDoor:
     """Return the channel's webhook door. Raises `KeyError`, `ValueError` if a secret is missing or empty."""
-    valid = [secrets["webhook_secret_env"]]
-    if settings.webhook_previous_secret_env is not None:
-        valid.append(secrets["webhook_previous_secret_env"])
-    return ShopifyDoor(settings.shop_url, valid)
+    return ShopifyDoor(settings.shop_url, valid_secrets(secrets))

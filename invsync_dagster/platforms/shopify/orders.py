@@ -116,7 +116,8 @@ def document_of_webhook(order: Mapping[str, Any]) -> OrderDocument:
         if line is not None:
             lines[line.line_id] = line
     for fulfilment in objects(order, "fulfillments", optional=True):
-        if str(fulfilment.get("status") or "success").lower() in _NOT_SHIPPED:
+        # One without a state counts as one that went out.
+        if _optional_text(fulfilment, "status").lower() in _NOT_SHIPPED:
             continue
         at = moment(fulfilment, "created_at")
         for item in objects(fulfilment, "line_items"):

@@ -55,7 +55,7 @@ class ShopifySettings(VendorSettings):
     )
     webhook_previous_secret_env: str | None = Field(
         default=None,
-        description="Environment variable with the client secret before its rotation, valid beside the new one.",
+        description="Environment variable with the client secret before its change, valid beside the new one while it is set.",
     )
     unstocked: Literal["review", "activate"] = Field(
         default="review",

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from invsync_dagster.events import Content
+from invsync_dagster.platforms import fields
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.fields import Tree, identity, mapping, object_in, only
 from invsync_dagster.platforms.shopify.orders import document_of_webhook
@@ -91,10 +92,7 @@ class ShopifyDoor:
 
     def topic(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return `X-Shopify-Topic`. Raises `NotUnderstoodError` if it is missing."""
-        topic = headers.get("x-shopify-topic", "")
-        if not topic:
-            raise NotUnderstoodError("the header X-Shopify-Topic is missing")
-        return topic
+        return fields.topic(headers.get("x-shopify-topic"), "the header X-Shopify-Topic")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.settings import valid_secrets
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce.client import WooCommercePlatform
 from invsync_dagster.platforms.woocommerce.settings import WooCommerceSettings, limits_with
@@ -28,7 +29,4 @@ def connect(
 
 def door(settings: WooCommerceSettings, secrets: Mapping[str, str]) -> WooCommerceDoor:
     """Return the channel's webhook door. Raises `KeyError`, `ValueError` if a secret is missing or empty."""
-    valid = [secrets["webhook_secret_env"]]
-    if settings.webhook_previous_secret_env is not None:
-        valid.append(secrets["webhook_previous_secret_env"])
-    return WooCommerceDoor(settings.store_url, valid)
+    return WooCommerceDoor(settings.store_url, valid_secrets(secrets))

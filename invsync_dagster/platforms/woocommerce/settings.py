@@ -49,7 +49,7 @@ class WooCommerceSettings(VendorSettings):
     )
     webhook_previous_secret_env: str | None = Field(
         default=None,
-        description="Environment variable with the webhooks' secret before its change, valid beside the new one.",
+        description="Environment variable with the webhooks' secret before its change, valid beside the new one while it is set.",
     )
 
     @field_validator("store_url")

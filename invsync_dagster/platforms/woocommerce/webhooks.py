@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from invsync_dagster.events import Content
+from invsync_dagster.platforms import fields
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.fields import Tree, identity, object_in, only
 from invsync_dagster.platforms.woocommerce.orders import TAKEN, document_of, has_refunds
@@ -100,10 +101,7 @@ class WooCommerceDoor:
 
     def topic(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return `X-WC-Webhook-Topic`. Raises `NotUnderstoodError` if it is missing."""
-        topic = headers.get("x-wc-webhook-topic", "")
-        if not topic:
-            raise NotUnderstoodError("the header X-WC-Webhook-Topic is missing")
-        return topic
+        return fields.topic(headers.get("x-wc-webhook-topic"), "the header X-WC-Webhook-Topic")
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`.

@@ -5,20 +5,49 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
-import uvicorn
 from starlette.types import ASGIApp
+
+from invsync_dagster.clock import Clock
+from invsync_dagster.platforms.transport import RequestsTransport, Transport
+from invsync_dagster.webhooks.gates import Gates
+from invsync_dagster.webhooks.group import Writer
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.queues import QueuePoller
+from invsync_dagster.webhooks.receiver import Receiver
+from invsync_dagster.webhooks.segments import Delivery
+from invsync_dagster.webhooks.server import server_of
+
+NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
+LIMIT = 2_000
+BODY = b'{"id": 820982911946154508, "line_items": []}'
+
+
+def opened(
+    gates: Gates,
+    writer: Writer,
+    inbox: Path,
+    clock: Clock,
+    max_bytes: int,
+    transport: Transport | None = None,
+    pollers: Sequence[QueuePoller] = (),
+) -> Receiver:
+    """Return a receiver that is open."""
+    receiver = Receiver(writer, inbox, clock, transport or RequestsTransport())
+    receiver.open(gates, max_bytes, pollers)
+    return receiver
 
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[int]:
     """Serve `app` as the receiver does, and yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(app, loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False)
-    )
+    server = server_of(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -41,3 +70,35 @@ def ask(
         return answer.status, answer.read(), answer.headers
     finally:
         connection.close()
+
+
+@dataclass
+class WatchedWriter:
+    """The true writer, which the test can hold up and let fail."""
+
+    inner: SegmentWriter
+    gate: threading.Event = field(default_factory=threading.Event)
+    began: threading.Event = field(default_factory=threading.Event)
+    problem: OSError | None = None
+
+    def write(self, deliveries: Sequence[Delivery]) -> Path:
+        self.began.set()
+        assert self.gate.wait(timeout=20)
+        if self.problem is not None:
+            raise self.problem
+        return self.inner.write(deliveries)
+
+
+@dataclass
+class Stage:
+    """A receiver on a socket, with its inbox and the writer that a test can hold up."""
+
+    port: int
+    inbox: Inbox
+    writer: WatchedWriter
+
+    def post(self, body: bytes, headers: dict[str, str], path: str = "/webhooks/shop") -> int:
+        return ask(self.port, "POST", path, body, headers)[0]
+
+    def kept(self) -> list[Delivery]:
+        return [delivery for path in self.inbox.segments(1000) for delivery in self.inbox.read(path)]

@@ -18,9 +18,8 @@ from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.keys import BURST, SECONDS_A_FETCH, Keys
-from invsync_dagster.webhooks.receiver import create_app
 from tests.contract.ebay_harness import EbayHarness
-from tests.unit.webhooks.serving import ask, served
+from tests.unit.webhooks.serving import ask, opened, served
 
 
 class Held:
@@ -67,7 +66,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     writer = SegmentWriter(inbox.folder, harness.clock, random.Random(1))
     transport = Held(harness)
     gates = Gates({"ebay_main": harness.door})
-    with served(create_app(gates, writer, inbox.folder, harness.clock, 10_000, transport)) as port:
+    with served(opened(gates, writer, inbox.folder, harness.clock, 10_000, transport)) as port:
         yield Stage(harness, transport, port, inbox)
         transport.gate.set()
 

@@ -23,7 +23,6 @@ from invsync_dagster.platforms.amazon.queue import SqsQueue
 from invsync_dagster.platforms.doors import Queued
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.registry import VENDORS
-from invsync_dagster.platforms.transport import RequestsTransport
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
@@ -31,11 +30,10 @@ from invsync_dagster.webhooks import queues
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
-from invsync_dagster.webhooks.receiver import create_app
 from invsync_dagster.webhooks.segments import Delivery
 from tests.contract.amazon_harness import KEY, SECRETS, SELLER, settings_with
 from tests.unit.sync.amazon_stage import NAME, AmazonStage
-from tests.unit.webhooks.serving import ask, served
+from tests.unit.webhooks.serving import ask, opened, served
 
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 KEYS = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI-key")
@@ -215,7 +213,7 @@ def test_what_can_not_be_understood_goes_to_quarantine_and_hinders_nothing(aws: 
     assert (report.deliveries, report.entries, report.quarantined) == (5, 1, 4)
     reasons = [json.loads(path.read_bytes())["reason"] for path in (here.inbox.folder / "quarantine").iterdir()]
     assert sorted(reasons) == [
-        "NotificationType is missing",
+        "NotificationType is missing or not the name of an event",
         "the body is not a JSON object",
         "the body is not a JSON object",
         "the notification 'PRICING_HEALTH' is not one that we read",
@@ -307,7 +305,9 @@ def test_a_channel_with_a_queue_has_a_poller_and_takes_nothing_over_http_without
     assert repr(door.queue()) == f"SqsQueue({aws.url})"  # type: ignore[attr-defined]
 
 
-def test_the_receiver_empties_its_queues_and_tells_of_one_that_fails(tmp_path: Path) -> None:
+def test_the_receiver_empties_its_queues_and_tells_of_one_that_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     works = Scripted([[Queued("1", "r", finished("7").encode())]])
     fails = Scripted([PlatformError(Recovery.RETRY, "AccessDenied", "not allowed")] * 2)
     good, bad = place(tmp_path, works), place(tmp_path, fails)
@@ -317,12 +317,12 @@ def test_the_receiver_empties_its_queues_and_tells_of_one_that_fails(tmp_path: P
     clock = VirtualClock(NOW)
     writer = SegmentWriter(good.inbox.folder, clock, random.Random(2))
     pollers = (good.poller, bad.poller)
-    app = create_app(Gates({NAME: door}), writer, good.inbox.folder, clock, 1000, RequestsTransport(), pollers)
+    app = opened(Gates({NAME: door}), writer, good.inbox.folder, clock, 1000, pollers=pollers)
     with served(app) as port:
         assert works.done.wait(20)
         status, body, _ = ask(port, "GET", "/healthz")
-        problem = "its queue can't be read: AccessDenied: not allowed"
-        assert (status, json.loads(body)) == (200, {"status": "ok", "queues": {"other": problem}})
+        assert (status, json.loads(body)) == (200, {"status": "degraded"})
+    assert "other: its queue can't be read: AccessDenied: not allowed" in caplog.text
     assert [kept.topic for kept in good.kept()] == ["FEED_PROCESSING_FINISHED"]
 
 

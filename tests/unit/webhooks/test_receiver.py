@@ -6,90 +6,32 @@ import errno
 import http.client
 import json
 import logging
-import random
 import socket
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.erp.settings import ErpSettings
-from invsync_dagster.platforms.transport import RequestsTransport
-from invsync_dagster.platforms.woocommerce import WooCommerceDoor
-from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import receiver as receiver_module
-from invsync_dagster.webhooks.gates import Gates, gates_of, stocked_channels
-from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
-from invsync_dagster.webhooks.receiver import create_app
-from invsync_dagster.webhooks.segments import Delivery
-from tests.unit.webhooks.doors import Door, signed
-from tests.unit.webhooks.serving import ask, served
-
-NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-LIMIT = 2_000
-BODY = b'{"id": 820982911946154508, "line_items": []}'
+from invsync_dagster.webhooks.gates import gates_of
+from tests.unit.webhooks.doors import signed
+from tests.unit.webhooks.serving import BODY, LIMIT, NOW, Stage, ask
 
 
-@dataclass
-class WatchedWriter:
-    """The true writer, which the test can hold up and let fail."""
-
-    inner: SegmentWriter
-    gate: threading.Event = field(default_factory=threading.Event)
-    began: threading.Event = field(default_factory=threading.Event)
-    problem: OSError | None = None
-
-    def write(self, deliveries: Sequence[Delivery]) -> Path:
-        self.began.set()
-        assert self.gate.wait(timeout=20)
-        if self.problem is not None:
-            raise self.problem
-        return self.inner.write(deliveries)
-
-
-@dataclass
-class Receiver:
-    port: int
-    inbox: Inbox
-    writer: WatchedWriter
-
-    def post(self, body: bytes, headers: dict[str, str], path: str = "/webhooks/shop") -> int:
-        return ask(self.port, "POST", path, body, headers)[0]
-
-    def kept(self) -> list[Delivery]:
-        return [delivery for path in self.inbox.segments(1000) for delivery in self.inbox.read(path)]
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    clock = VirtualClock(NOW)
-    inbox = Inbox(tmp_path / "inbox")
-    inbox.prepare(NOW)
-    writer = WatchedWriter(SegmentWriter(inbox.folder, clock, random.Random(1)))
-    writer.gate.set()
-    woo = WooCommerceDoor("https://shop.example.com", ["secret"])
-    gates = Gates({"shop": Door(), "desk": Door(), "woo": woo}, {"broken": "its secret is not set"}, plain="desk")
-    with served(create_app(gates, writer, inbox.folder, clock, LIMIT, RequestsTransport())) as port:
-        yield Receiver(port, inbox, writer)
-
-
-def test_a_signed_webhook_is_kept_byte_for_byte_and_answered_202(receiver: Receiver) -> None:
+def test_a_signed_webhook_is_kept_byte_for_byte_and_answered_202(receiver: Stage) -> None:
     body = b'\xef\xbb\xbf{"id":  1,\r\n "name": "\xc3\xa9"}\n'
     assert receiver.post(body, signed(body)) == 202
     (kept,) = receiver.kept()
     assert (kept.channel, kept.topic, kept.received_at, kept.body) == ("shop", "orders/create", NOW, body)
 
 
-def test_doubled_deliveries_are_both_kept_since_the_ledger_tells_them_apart(receiver: Receiver) -> None:
+def test_doubled_deliveries_are_both_kept_since_the_ledger_tells_them_apart(receiver: Stage) -> None:
     assert [receiver.post(BODY, signed(BODY)) for _ in range(2)] == [202, 202]
     assert [kept.body for kept in receiver.kept()] == [BODY, BODY]
 
 
-def test_the_platforms_headers_are_kept_and_secrets_and_addresses_are_not(receiver: Receiver) -> None:
+def test_the_platforms_headers_are_kept_and_secrets_and_addresses_are_not(receiver: Stage) -> None:
     extra = {
         "X-Shopify-Event-Id": "98880550",
         "Authorization": "Bearer hidden",
@@ -105,7 +47,7 @@ def test_the_platforms_headers_are_kept_and_secrets_and_addresses_are_not(receiv
     assert b"hidden" not in receiver.inbox.segments(1)[0].read_bytes()
 
 
-def test_no_answer_comes_before_the_delivery_is_on_disk(receiver: Receiver) -> None:
+def test_no_answer_comes_before_the_delivery_is_on_disk(receiver: Stage) -> None:
     receiver.writer.gate.clear()
     connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=20)
     connection.request("POST", "/webhooks/shop", BODY, signed(BODY))
@@ -121,7 +63,7 @@ def test_no_answer_comes_before_the_delivery_is_on_disk(receiver: Receiver) -> N
     assert len(receiver.kept()) == 1
 
 
-def test_a_disk_that_fails_is_answered_503_and_nothing_is_kept_until_it_works_again(receiver: Receiver) -> None:
+def test_a_disk_that_fails_is_answered_503_and_nothing_is_kept_until_it_works_again(receiver: Stage) -> None:
     receiver.writer.problem = OSError(errno.ENOSPC, "No space left on device")
     status, _, headers = ask(receiver.port, "POST", "/webhooks/shop", BODY, signed(BODY))
     assert (status, headers["retry-after"]) == (503, "30")
@@ -131,7 +73,7 @@ def test_a_disk_that_fails_is_answered_503_and_nothing_is_kept_until_it_works_ag
     assert len(receiver.kept()) == 1
 
 
-def test_an_inbox_that_is_gone_is_answered_503(receiver: Receiver) -> None:
+def test_an_inbox_that_is_gone_is_answered_503(receiver: Stage) -> None:
     receiver.inbox.folder.rename(receiver.inbox.folder.with_name("elsewhere"))
     assert receiver.post(BODY, signed(BODY)) == 503
     assert ask(receiver.port, "GET", "/healthz")[0] == 503
@@ -140,25 +82,26 @@ def test_an_inbox_that_is_gone_is_answered_503(receiver: Receiver) -> None:
     assert receiver.post(BODY, signed(BODY)) == 202
 
 
-def test_a_wrong_signature_is_answered_401(receiver: Receiver) -> None:
+def test_a_wrong_signature_is_answered_401(receiver: Stage) -> None:
     assert receiver.post(BODY, signed(b"another body")) == 401
     assert receiver.post(BODY + b" ", signed(BODY)) == 401
     assert receiver.post(BODY, {"Content-Type": "application/json", "X-Test-Topic": "orders/create"}) == 401
     assert receiver.kept() == []
 
 
-def test_an_unknown_channel_is_answered_404_without_a_word(receiver: Receiver) -> None:
-    status, body, _ = ask(receiver.port, "POST", "/webhooks/nobody", BODY, signed(BODY))
-    assert (status, body) == (404, b"")
+def test_an_unknown_channel_is_answered_as_a_closed_one_is(receiver: Stage) -> None:
+    answers = [ask(receiver.port, "POST", f"/webhooks/{name}", BODY, signed(BODY)) for name in ("nobody", "broken")]
+    told = [(status, body, {k: v for k, v in headers.items() if k != "date"}) for status, body, headers in answers]
+    assert told[0] == told[1] == (503, b"", {"retry-after": "30", "content-length": "0"})
 
 
-def test_a_closed_channel_is_answered_503_without_its_reason(receiver: Receiver) -> None:
+def test_a_closed_channel_is_answered_503_without_its_reason(receiver: Stage) -> None:
     status, body, headers = ask(receiver.port, "POST", "/webhooks/broken", BODY, signed(BODY))
     assert (status, body, headers["retry-after"]) == (503, b"", "30")
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
-def test_anything_but_json_is_answered_415(receiver: Receiver, content_type: str) -> None:
+def test_anything_but_json_is_answered_415(receiver: Stage, content_type: str) -> None:
     headers = signed(BODY) | {"Content-Type": content_type}
     assert receiver.post(BODY, headers) == 415
     assert receiver.kept() == []
@@ -174,22 +117,22 @@ def test_anything_but_json_is_answered_415(receiver: Receiver, content_type: str
     ],
 )
 def test_the_greeting_of_a_new_webhook_is_answered_200_and_has_no_effect(
-    receiver: Receiver, channel: str, body: bytes, status: int
+    receiver: Stage, channel: str, body: bytes, status: int
 ) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert receiver.post(body, headers, f"/webhooks/{channel}") == status
     assert receiver.kept() == []
 
 
-def test_a_compressed_body_is_answered_415(receiver: Receiver) -> None:
+def test_a_compressed_body_is_answered_415(receiver: Stage) -> None:
     assert receiver.post(BODY, signed(BODY) | {"Content-Encoding": "gzip"}) == 415
 
 
-def test_json_with_a_character_set_is_taken(receiver: Receiver) -> None:
+def test_json_with_a_character_set_is_taken(receiver: Stage) -> None:
     assert receiver.post(BODY, signed(BODY) | {"Content-Type": "Application/JSON; charset=utf-8"}) == 202
 
 
-def test_an_empty_body_and_one_whose_topic_is_missing_are_answered_400(receiver: Receiver) -> None:
+def test_an_empty_body_and_one_whose_topic_is_missing_are_answered_400(receiver: Stage) -> None:
     headers = signed(BODY)
     del headers["X-Test-Topic"]
     assert receiver.post(b"", signed(b"")) == 400
@@ -197,14 +140,14 @@ def test_an_empty_body_and_one_whose_topic_is_missing_are_answered_400(receiver:
     assert receiver.kept() == []
 
 
-def test_a_body_at_the_limit_is_taken_and_one_above_is_answered_413(receiver: Receiver) -> None:
+def test_a_body_at_the_limit_is_taken_and_one_above_is_answered_413(receiver: Stage) -> None:
     at, above = b"a" * LIMIT, b"a" * (LIMIT + 1)
     assert receiver.post(at, signed(at)) == 202
     assert receiver.post(above, signed(above)) == 413
     assert [len(kept.body) for kept in receiver.kept()] == [LIMIT]
 
 
-def test_a_length_over_the_limit_is_answered_413_before_the_body_is_sent(receiver: Receiver) -> None:
+def test_a_length_over_the_limit_is_answered_413_before_the_body_is_sent(receiver: Stage) -> None:
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as connection:
         connection.sendall(
             b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -213,7 +156,7 @@ def test_a_length_over_the_limit_is_answered_413_before_the_body_is_sent(receive
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_stream_without_a_length_is_cut_at_the_limit_with_413(receiver: Receiver) -> None:
+def test_a_stream_without_a_length_is_cut_at_the_limit_with_413(receiver: Stage) -> None:
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as connection:
         connection.sendall(
             b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -225,7 +168,7 @@ def test_a_stream_without_a_length_is_cut_at_the_limit_with_413(receiver: Receiv
     assert receiver.kept() == []
 
 
-def test_a_stream_without_a_length_below_the_limit_is_taken(receiver: Receiver) -> None:
+def test_a_stream_without_a_length_below_the_limit_is_taken(receiver: Stage) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=20)
     connection.request("POST", "/webhooks/shop", iter([BODY[:10], BODY[10:]]), signed(BODY), encode_chunked=True)
     assert connection.getresponse().status == 202
@@ -233,7 +176,7 @@ def test_a_stream_without_a_length_below_the_limit_is_taken(receiver: Receiver) 
     assert [kept.body for kept in receiver.kept()] == [BODY]
 
 
-def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind(receiver: Receiver) -> None:
+def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind(receiver: Stage) -> None:
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as connection:
         connection.sendall(
             b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
@@ -242,7 +185,7 @@ def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind(receiver: Rece
     assert len(receiver.kept()) == 1
 
 
-def test_a_body_that_does_not_come_is_answered_408(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_come_is_answered_408(receiver: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "BODY_SECONDS", 0.05)
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as connection:
         connection.sendall(
@@ -252,19 +195,35 @@ def test_a_body_that_does_not_come_is_answered_408(receiver: Receiver, monkeypat
     assert receiver.kept() == []
 
 
-def test_the_plain_address_belongs_to_the_channel_that_has_it(receiver: Receiver) -> None:
+def test_the_plain_address_belongs_to_the_channel_that_has_it(receiver: Stage) -> None:
     assert receiver.post(BODY, signed(BODY), path="/inventory-webhook") == 202
     assert [kept.channel for kept in receiver.kept()] == ["desk"]
 
 
-def test_health_and_wrong_methods(receiver: Receiver) -> None:
+def test_health_and_wrong_methods(receiver: Stage) -> None:
     status, body, _ = ask(receiver.port, "GET", "/healthz")
     assert (status, json.loads(body)) == (200, {"status": "ok"})
-    assert ask(receiver.port, "GET", "/webhooks/shop")[0] == 405
-    assert ask(receiver.port, "GET", "/other")[0] == 404
+    for path, right in (("/webhooks/shop", "POST"), ("/webhooks/nobody", "POST"), ("/inventory-webhook", "POST")):
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"):
+            status, body, headers = ask(receiver.port, method, path)
+            assert (status, body, headers["allow"]) == (405, b"", right)
+    assert ask(receiver.port, "POST", "/healthz", b"{}")[0] == 405
+    for path in (
+        "/",
+        "/other",
+        "/healthz/",
+        "/webhooks",
+        "/docs",
+        "/openapi.json",
+        "//webhooks/shop",
+        "/webhooks/../shop",
+    ):
+        status, body, headers = ask(receiver.port, "GET", path)
+        assert (status, body) == (405 if path == "/webhooks/../shop" else 404, b"")
+        assert set(headers) == {"date", "content-length"} | ({"allow"} if status == 405 else set())
 
 
-def test_logs_hold_neither_bodies_nor_signatures(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_hold_neither_bodies_nor_signatures(receiver: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     body = b'{"email": "buyer@example.com"}'
     headers = signed(b"another body")
@@ -287,20 +246,27 @@ def erp(name: str, **more: object) -> Channel:
     return Channel(name, "erp", "production", settings, **more)  # type: ignore[arg-type]
 
 
-def test_gates_open_usable_channels_and_close_disabled_ones_and_those_that_left_the_file() -> None:
-    environ = {"DESK_KEY": "a", "DESK_SIGNING": "b", "DESK_SECRET": "c"}
+def test_gates_open_usable_channels_with_their_doors_secrets_alone_and_close_disabled_ones() -> None:
+    environ = {"DESK_SECRET": "c"}
     configuration = Configuration(
         channels=(erp("desk", inventory_webhook=True), erp("off", disabled_reason="line 9: no secret"))
     )
-    gates = gates_of(configuration, frozenset({"desk", "off", "gone"}), environ)
+    gates = gates_of(configuration, environ)
     assert set(gates.doors) == {"desk"}
     assert gates.plain == "desk"
-    assert gates.closed["off"] == "line 9: no secret"
-    assert "hasn't been retired" in gates.closed["gone"]
+    assert gates.closed == {"off": "line 9: no secret"}
 
 
-def test_a_database_that_cannot_be_asked_leaves_the_channels_file_alone_to_count(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert stocked_channels(f"sqlite:///{tmp_path}/empty.db") == frozenset()
-    assert "only the channels file counts" in caplog.text
+def test_a_secret_that_can_be_none_closes_its_channel_and_no_other() -> None:
+    settings = EbaySettings(
+        client_id_env="I",
+        client_secret_env="S",
+        refresh_token_env="R",
+        verification_token_env="V",
+        webhook_url="https://sync.example.com/webhooks/ebay",
+    )
+    environ = {"DESK_SECRET": "c", "I": "i", "S": "s", "V": "too short"}
+    configuration = Configuration(channels=(Channel("ebay", "ebay", "production", settings), erp("desk")))
+    gates = gates_of(configuration, environ)
+    assert set(gates.doors) == {"desk"}
+    assert gates.closed == {"ebay": "a verification token has 32 to 80 letters, digits, _ or -"}

@@ -32,28 +32,27 @@ channels:
       api_key_env: DESK_KEY
       signing_secret_env: DESK_SIGNING
       webhook_secret_env: DESK_SECRET
+      webhook_previous_secret_env: DESK_PREVIOUS
 """
 
 
-def start(root: Path, port: int) -> subprocess.Popen[str]:
+def start(root: Path, port: int, **variables: str) -> subprocess.Popen[str]:
     environ = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "INVSYNC_ROOT": str(root),
         "INVSYNC_RECEIVER_PORT": str(port),
-        "DESK_KEY": "key",
-        "DESK_SIGNING": "signing",
-        "DESK_SECRET": SECRET,
+        **(variables or {"DESK_SECRET": SECRET}),
     }
     command = [sys.executable, "-m", "invsync_dagster.webhooks.receiver"]
     return subprocess.Popen(command, env=environ, cwd=root, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager
-def running(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running(root: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start the receiver and yield it with its port; it is dead afterwards whatever happens."""
     (root / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
-    process = start(root, 0)
+    process = start(root, 0, **variables)
     assert process.stderr is not None
     try:
         for line in process.stderr:
@@ -68,12 +67,12 @@ def running(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.stderr.close()
 
 
-def post(connection: http.client.HTTPConnection, body: bytes) -> int:
+def post(connection: http.client.HTTPConnection, body: bytes, secret: str = SECRET) -> int:
     timestamp = str(int(time.time()))
     headers = {
         "Content-Type": "application/json",
         wire.TIMESTAMP_HEADER: timestamp,
-        wire.SIGNATURE_HEADER: wire.sign(SECRET, timestamp, body),
+        wire.SIGNATURE_HEADER: wire.sign(secret, timestamp, body),
     }
     connection.request("POST", "/webhooks/desk", body, headers)
     answer = connection.getresponse()
@@ -82,10 +81,12 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> int:
 
 
 class Senders:
-    """Send without pause on several connections, and note every body that was answered 202."""
+    """Send without pause on several connections, and note every body that was answered 202, until one isn't."""
 
     def __init__(self, port: int, number: int) -> None:
         self.answered: list[bytes] = []
+        self.failures: list[object] = []
+        self.stop = threading.Event()
         self.enough = threading.Semaphore(0)
         self._port = port
         self._threads = [threading.Thread(target=self._send, args=(index,)) for index in range(number)]
@@ -97,12 +98,15 @@ class Senders:
         try:
             for count in range(100_000):
                 body = b'{"sender": %d, "count": %d}' % (index, count)
-                if post(connection, body) != 202:
+                if self.stop.is_set():
+                    return
+                if (status := post(connection, body)) != 202:
+                    self.failures.append(status)
                     return
                 self.answered.append(body)
                 self.enough.release()
-        except (OSError, http.client.HTTPException):
-            return
+        except (OSError, http.client.HTTPException) as error:
+            self.failures.append(error)
         finally:
             connection.close()
 
@@ -165,3 +169,70 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
     assert errors == f"the receiver can't listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def read_anew(process: subprocess.Popen[str]) -> None:
+    """Send SIGHUP, and return once everything is read."""
+    assert process.stderr is not None
+    process.send_signal(signal.SIGHUP)
+    for line in process.stderr:
+        if "open for" in line or "stay so" in line:
+            return
+    pytest.fail("the receiver ended")
+
+
+def test_a_secret_is_changed_without_a_restart_and_without_a_delivery_refused(tmp_path: Path) -> None:
+    variables = tmp_path / "receiver.env"
+    variables.write_text(f"DESK_SECRET='{SECRET}'\n")
+    with running(tmp_path, INVSYNC_ENV_FILE=str(variables)) as (process, port):
+        senders = Senders(port, 4)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        senders.wait_for(20)
+        assert post(connection, b"{}", "another") == 401
+
+        variables.write_text(f"DESK_SECRET=another\nDESK_PREVIOUS='{SECRET}'\n")
+        read_anew(process)
+        senders.wait_for(20)
+        assert [post(connection, b"{}", secret) for secret in ("another", SECRET)] == [202, 202]
+        senders.stop.set()
+        senders.join()
+        assert senders.failures == []
+
+        variables.write_text("DESK_SECRET=another\nDESK_PREVIOUS=\n")
+        read_anew(process)
+        assert [post(connection, b"{}", secret) for secret in ("another", SECRET)] == [202, 401]
+
+        # What opens nothing at all changes nothing.
+        variables.write_text("")
+        read_anew(process)
+        assert post(connection, b"{}", "another") == 202
+        connection.close()
+    assert set(senders.answered) <= set(kept_bodies(tmp_path))
+
+
+def test_an_environment_file_that_cant_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+    process = start(tmp_path, 0, INVSYNC_ENV_FILE=str(tmp_path / "none"))
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (
+        2,
+        f"INVSYNC_ENV_FILE {tmp_path}/none can't be read: No such file or directory\n",
+    )
+
+
+def test_a_delivery_that_is_sent_again_when_its_time_is_over_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as (_, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        statuses = []
+        for age in (0, 290, 310, -310):
+            timestamp = str(int(time.time()) - age)
+            headers = {
+                "Content-Type": "application/json",
+                wire.TIMESTAMP_HEADER: timestamp,
+                wire.SIGNATURE_HEADER: wire.sign(SECRET, timestamp, b"{}"),
+            }
+            connection.request("POST", "/webhooks/desk", b"{}", headers)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+    assert statuses == [202, 202, 401, 401]
