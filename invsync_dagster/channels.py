@@ -9,20 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
 from invsync_dagster.platforms.settings import DATA_FOLDER, PREVIOUS_SECRET, VendorSettings
-from invsync_dagster.settings import Home, Settings
+from invsync_dagster.settings import VARIABLE, Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
 # A channel's name is a URL segment, an asset key and a file name: lower case, as some file systems fold two into one.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-# What an environment variable is called. A pasted secret nearly never looks like this, so messages repeat only these.
-VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class Rules(BaseModel):
@@ -208,13 +206,20 @@ class _Loader:
             self._problem(("settings",), "settings must be `name: value` lines — the defaults hold until it is mended")
             return Settings()
         try:
-            return Settings.model_validate(values)
+            settings = Settings.model_validate(values)
         except ValidationError as error:
             bad = set()
             for path, sentence in _sentences(error, Settings):
                 self._problem(("settings", *path), f"settings: {sentence}; its default holds until then")
                 bad.add(path[0])
-            return Settings.model_validate({key: value for key, value in values.items() if key not in bad})
+            settings = Settings.model_validate({key: value for key, value in values.items() if key not in bad})
+        for number, target in enumerate(settings.alerts):
+            if not self._environ.get(target.url_env):
+                sentence = f"settings: the environment variable {target.url_env} is not set — set it in .env"
+                self._problem(
+                    ("settings", "alerts", number, "url_env"), f"{sentence}; nobody is alerted there until then"
+                )
+        return settings
 
     def _channels(self, entries: list[Any]) -> tuple[Channel, ...]:
         channels: dict[str, Channel] = {}
@@ -388,7 +393,10 @@ def _sentences(error: ValidationError, model: type[BaseModel]) -> list[tuple[Pla
 def _model_at(model: type[BaseModel], path: Place) -> type[BaseModel]:
     """Return the model of the block at `path` within `model`."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        known = model.model_fields.get(str(part))
+        if known is None:
+            continue  # a place in a list, or a name that people chose
+        for inner in (known.annotation, *get_args(known.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,6 +12,9 @@ from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+# What an environment variable is called. A pasted secret nearly never looks like this, so messages repeat only these.
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,23 @@ def _time_zone(value: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError("must be a name of the time zone database, such as Europe/Berlin") from None
     return value
+
+
+def _variable(value: str) -> str:
+    if not VARIABLE.fullmatch(value):
+        raise ValueError(
+            "must be the name of an environment variable (capitals, digits, _), never the address itself, which holds"
+            " a secret: name the variable, and set it in .env"
+        )
+    return value
+
+
+def _page_root(value: str) -> str:
+    if not re.fullmatch(r"(https?://[^\s/@?#]+(/[^\s@?#]*)?)?", value):
+        raise ValueError(
+            "must be an address such as https://stock.example.com, without user, password and question mark"
+        )
+    return value.rstrip("/")
 
 
 Cron = Annotated[str, AfterValidator(_cron)]
@@ -175,6 +196,19 @@ class Retention(BaseModel):
     reports_days: int = Field(default=30, ge=1, description="Days of the reports of runs under data/reports/.")
 
 
+class AlertTarget(BaseModel):
+    """A messenger that is told what goes wrong: mail, Slack, SMS, DingTalk, WeCom, Feishu … (docs/alerts.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url_env: Annotated[str, AfterValidator(_variable)] = Field(
+        description="The environment variable with its Apprise URL, as mailtos://user:password@example.com."
+    )
+    severity: Literal["warning", "error"] = Field(
+        default="warning", description="The least that it is told: warnings and errors, or errors alone."
+    )
+
+
 class Settings(BaseModel):
     """The settings of an installation, each with the default that sellers expect."""
 
@@ -235,6 +269,11 @@ class Settings(BaseModel):
         default=ChangeLimits(), description="What a change of rules, mapping or status may move without approval."
     )
     retention: Retention = Field(default=Retention(), description="How long records are kept.")
+    alerts: tuple[AlertTarget, ...] = Field(default=(), description="Who is told what goes wrong, and that it is over.")
+    ui_url: Annotated[str, AfterValidator(_page_root)] = Field(
+        default="",
+        description="Where people reach Dagster's UI: alerts link into it. Empty: they name the place in words.",
+    )
     max_webhook_bytes: int = Field(
         default=1_048_576,
         ge=1024,

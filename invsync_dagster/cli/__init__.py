@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from invsync_dagster.cli.alerting import alerts_group
 from invsync_dagster.cli.channels import channels_group
 from invsync_dagster.cli.common import Commands
 from invsync_dagster.cli.discovering import discover_command
@@ -39,6 +40,7 @@ for command in (
     channels_group,
     inbox_group,
     audit_command,
+    alerts_group,
     upgrade_command,
     move_database_command,
 ):

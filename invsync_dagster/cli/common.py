@@ -54,7 +54,7 @@ class Commands(click.Group):
         except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError, InboxKeyError) as error:
             raise RefusedError(str(error)) from error
         except PlatformError as error:
-            raise RefusedError(f"the channel answered {error.code}: {error.message}") from error
+            raise RefusedError(f"the channel answered {error}") from error
         except DatabaseGoneError as error:
             raise RefusedError(str(error)) from error
         except DBAPIError as error:

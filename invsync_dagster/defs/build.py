@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from invsync_dagster.channels import Configuration
+from invsync_dagster.defs.alerting import build_alerts_sensor
 from invsync_dagster.defs.checks import build_audit_checks
 from invsync_dagster.defs.daily import build_daily
 from invsync_dagster.defs.full_sync import build_full_sync
@@ -44,7 +45,7 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         asset_checks=audit_checks,
         jobs=build_jobs(configuration, audit_checks),
         schedules=build_schedules(configuration),
-        sensors=build_sensors(home),
+        sensors=[*build_sensors(home), build_alerts_sensor(home, configuration, checks)],
         resources={"invsync": invsync},
         executor=dg.in_process_executor,
     )

@@ -13,6 +13,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from invsync_dagster.alerts import book
+from invsync_dagster.alerts.conditions import FREE_SHARE
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
 from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
@@ -28,9 +30,6 @@ RUNS_SECONDS = 900.0
 
 # Dagster hands records out in pages.
 PAGE = 1000
-
-# Below this the disk is about to be full, and nothing can be taken any more.
-FREE_SHARE = 0.1
 
 
 @dataclass(slots=True)
@@ -161,6 +160,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         segments = Kept(home.inbox, Seals.from_environment(ws.environ)).forget(deliveries_before.date())
         runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
         receipts = forget_receipts(ws.engine, deliveries_before)
+        book.forget(ws.engine, now - timedelta(days=keep.logs_days))
         yield _disk(home)
         erased = erase_buyers(ws, now - timedelta(days=keep.buyers_days))
         yield _buyers(erased)

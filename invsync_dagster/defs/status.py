@@ -4,9 +4,11 @@ from typing import Any
 
 import dagster as dg
 
+from invsync_dagster.alerts.book import Alert, book
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs.names import CHANGES, OWNERS, STOCK, SYNC_STATUS, push_key
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.status import COLUMNS, status
 from invsync_dagster.sync.workspace import Workspace
 
@@ -37,6 +39,7 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
     """Return the status as metadata: figures that plot, the table of channels, and what needs attention."""
     with ws.engine.connect() as connection:
         now = status(connection, ws.clock.now())
+        alerts = book(connection, None)
     channels = now.channels
     ages = [one.oldest_change_seconds for one in channels if one.oldest_change_seconds is not None]
     done = sum(one.syncs_last_hour for one in channels)
@@ -46,6 +49,7 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
     return {
         # First, since the UI shows the keys in this order and what needs a person must not be scrolled for.
         **({"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))} if notes else {}),
+        **({"alerts": dg.MetadataValue.table([_alert(alert) for alert in alerts])} if alerts else {}),
         **({"channels": dg.MetadataValue.table(records)} if records else {}),
         "skus": now.skus,
         "units": now.units,
@@ -58,7 +62,18 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
         "listings_held": sum(one.held for one in channels),
         "listings_in_review": sum(one.review for one in channels),
         "open_cases": now.open_cases,
+        "open_alerts": len(alerts),
         "oldest_change_s": round(max(ages, default=0.0), 1),
         "syncs_last_hour": done,
         "failed_last_hour": failed,
     }
+
+
+def _alert(alert: Alert) -> dg.TableRecord:
+    columns = {
+        "since": in_utc(alert.since),
+        "severity": alert.severity,
+        "alert": alert.title,
+        "what to do": alert.message,
+    }
+    return dg.TableRecord(columns)

@@ -163,7 +163,7 @@ def approve_channels(ws: Workspace, stage: Stage, show: Callable[[Preview], None
             try:
                 show(preview.result())
             except PlatformError as error:
-                raise DemoError(f"{name} can't be previewed: {error.code}: {error.message}") from error
+                raise DemoError(f"{name} can't be previewed: {error}") from error
             reason = "the preview was shown in the demo's terminal"
             with write_transaction(ws.engine) as connection:
                 approve_first_push(connection, name, actor=ACTOR, reason=reason, now=ws.clock.now())

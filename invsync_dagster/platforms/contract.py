@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.errors import PlatformError, Recovery, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ class Outcome:
     retry_after: float | None = None
     handle: str = ""
     check_after: float | None = None
+
+    @property
+    def words(self) -> str:
+        """A failure as people read it: `code: message [class]`."""
+        return in_words(self.code, self.message, self.recovery)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,33 @@ class Recovery(StrEnum):
     REJECT = "reject"
 
 
+def with_class(message: str, recovery: Recovery | None) -> str:
+    """Return a message that ends with the class of its failure in brackets: people find it under docs/errors/."""
+    return message if recovery is None else f"{message} [{recovery}]".lstrip()
+
+
+def in_words(code: str, message: str, recovery: Recovery | None) -> str:
+    """Return a failure as people read it: `code: message [class]`."""
+    return with_class(f"{code}: {message}", recovery)
+
+
+def class_in(text: str) -> Recovery | None:
+    """Return the class that a message ends with, None where it has none; the full stop behind it may be there."""
+    for recovery in Recovery:
+        if text.rstrip(" .").endswith(f"[{recovery}]"):
+            return recovery
+    return None
+
+
 class PlatformError(Exception):
-    """A call that failed as a whole.
+    """A call that failed as a whole; as text it is `in_words`.
 
     `code` is a short stable name for tables and metadata, `message` a sentence for people without any secret,
     `retry_after` the seconds that the platform asked us to wait, if it did.
     """
 
     def __init__(self, recovery: Recovery, code: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{code}: {message}")
+        super().__init__(in_words(code, message, recovery))
         self.recovery = recovery
         self.code = code
         self.message = message

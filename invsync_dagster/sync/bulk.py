@@ -27,7 +27,7 @@ from invsync_dagster.platforms.contract import (
     Result,
     WriteRow,
 )
-from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.errors import PlatformError, Recovery, with_class
 from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.claims import Claim, Due, any_bulk_due, claim_bulk
@@ -120,7 +120,7 @@ class Bulk:
                 raise
             if error.recovery is Recovery.REVIEW:
                 return BulkReport(BulkState.LOST, message=f"the submission is unknown: {error.message}")
-            self.report.problem = self.report.problem or f"{error.code}: {error.message}"
+            self.report.problem = self.report.problem or str(error)
             return BulkReport(BulkState.OPEN)
 
     def _apply(self, handle: str, told: BulkReport) -> None:
@@ -138,7 +138,7 @@ class Bulk:
                 for state in before:
                     outcome = told.failed.get(state.id)
                     if outcome is not None and outcome.recovery is Recovery.REVIEW:
-                        reason, actor = f"{outcome.code}: {outcome.message}", f"channel {self.name}"
+                        reason, actor = outcome.words, f"channel {self.name}"
                         send_to_review(connection, state.id, reason=reason, actor=actor, now=now)
             if len(ids) < LEVELS_AT_ONCE:
                 return
@@ -157,8 +157,9 @@ class Bulk:
         self.report.rejected += 1
         self.report.review += outcome.recovery is Recovery.REVIEW
         place = (state.central_sku, state.item_id, state.location_id)
-        self.report.failures.append(RowFailure(*place, state.sent_quantity or 0, outcome.code, outcome.message))
-        return asynchronous.report_failed(state, f"{outcome.code}: {outcome.message}", now, self.ws.rng.random())
+        message = with_class(outcome.message, outcome.recovery)
+        self.report.failures.append(RowFailure(*place, state.sent_quantity or 0, outcome.code, message))
+        return asynchronous.report_failed(state, outcome.words, now, self.ws.rng.random())
 
     def _log(self, state: LevelState, after: LevelState, told: BulkReport, now: datetime) -> dict[str, Any] | None:
         """Return the log's row of what the report decided; None where a reading will."""
@@ -178,7 +179,7 @@ class Bulk:
             "old_quantity": state.acknowledged_quantity,
             "new_quantity": state.accepted_quantity,
             "status": str(outcome.result),
-            "error_message": outcome.message,
+            "error_message": with_class(outcome.message, outcome.recovery),
             "code": outcome.code,
             "level_id": state.id,
             "attempt": state.attempt,
@@ -249,7 +250,7 @@ class Bulk:
                 values |= {"submitted_at": attempted.ended, "check_after": check_after, "run_id": self.run_id}
                 connection.execute(insert(bulk_submissions).values(values))
         else:
-            self.report.problem = self.report.problem or f"in bulk: {outcome.code}: {outcome.message}"
+            self.report.problem = self.report.problem or f"in bulk: {outcome.words}"
             limits = replace(limits, write_linger=max(limits.write_linger, LOST_LINGER.total_seconds()))
             if outcome.result is Result.REJECTED:
                 # The submission was refused, not its rows: they go by the single lane.

@@ -118,7 +118,7 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     except OutOfTimeError:
         report.problem = f"the walk did not finish within {LONGEST_WALK}; nothing is concluded from a part of it"
     except PlatformError as error:
-        report.problem = f"{error.code}: {error.message}"
+        report.problem = str(error)
     finally:
         with ws.engine.connect() as connection:
             old = walks.outdated(connection, name, walk, LONGEST_WALK, ws.clock.now()) if believed else [walk]
@@ -205,7 +205,7 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
         answer = calls.ask(calls.platform.limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         for level, reading in zip(part, answer.readings, strict=True):
             if reading.problem is not None and is_unknown(reading.problem):
-                gone[level] = f"{reading.problem.code}: {reading.problem.message}"
+                gone[level] = reading.problem.words
         newly = _newly(gone)
         if (newly and _newly(seen.missing) == known) or is_another_shop(newly, known):
             what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"

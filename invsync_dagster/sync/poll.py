@@ -137,7 +137,7 @@ def _ask_some(
             for row in some:
                 _ask_some(ws, name, calls, [row], report, run_id=run_id)
         else:
-            why = f"{error.code}: {error.message}"
+            why = str(error)
             report.refused.append(f"order {some[0].order_id} can't be asked for: {why}")
             with write_transaction(ws.engine) as connection:
                 connection.execute(_REFUSED, {"named_at": name, "order": some[0].order_id, "why": why})

@@ -98,7 +98,7 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
         references = [LevelReference(row.item_id, row.location_id) for row in some]
         answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         for row, reading in zip(some, answer.readings, strict=True):
-            problem = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else ""
+            problem = reading.problem.words if reading.problem else ""
             preview.rows.append(
                 PreviewRow(
                     row.central_sku,

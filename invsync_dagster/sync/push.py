@@ -105,7 +105,7 @@ def push_channel(
     except OutOfTimeError:
         pass
     except PlatformError as error:
-        report.problem = report.problem or f"{error.code}: {error.message}"
+        report.problem = report.problem or str(error)
         if error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP:
             report.stopped = error.recovery is Recovery.REAUTHENTICATE
             stop_channel(ws, name, report.problem)
@@ -157,7 +157,7 @@ def _recovered(push: _Push) -> bool:
     try:
         push.calls.platform.check_credentials()
     except PlatformError as error:
-        push.report.problem = f"{error.code}: {error.message}"
+        push.report.problem = str(error)
         push.report.stopped = True
         return False
     with write_transaction(push.ws.engine, push.channel.name) as connection:
@@ -202,7 +202,7 @@ def _poll(push: _Push) -> None:
     except PlatformError as error:
         if error.recovery is Recovery.REAUTHENTICATE:
             raise
-        push.report.problem = f"orders could not be listed: {error.code}: {error.message}"
+        push.report.problem = f"orders could not be listed: {error}"
         return
     push.report.problem = push.report.problem or "; ".join(polled.refused[:3])
     push.report.orders += polled.documents
@@ -313,8 +313,12 @@ def _finish(push: _Push, began: datetime) -> None:
     with write_transaction(ws.engine, push.channel.name) as connection:
         report.left, report.waiting = count_changes(connection, push.channel.name, now)
         statement = _PUSHED if report.problem else _SUCCEEDED
-        connection.execute(statement, {"channel": push.channel.name, "at": now})
+        connection.execute(statement, {"channel": push.channel.name, "at": now, "problem": report.problem})
 
 
-_PUSHED = update(channels).where(channels.c.name == bindparam("channel")).values(last_push_at=bindparam("at"))
+_PUSHED = (
+    update(channels)
+    .where(channels.c.name == bindparam("channel"))
+    .values(last_push_at=bindparam("at"), last_problem=bindparam("problem"))
+)
 _SUCCEEDED = _PUSHED.values(last_success_at=bindparam("at"))

@@ -150,7 +150,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     except OutOfTimeError:
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
-        report.problem = f"{error.code}: {error.message}"
+        report.problem = str(error)
     return _finished(ws, report, calls, began)
 
 
@@ -269,7 +269,7 @@ def _record(
         if reading.quantity is None and not reading.absent:
             report.missing += 1
             report.unknown += is_unknown(reading.problem)
-            reason = f"{reading.problem.code}: {reading.problem.message}" if reading.problem else "no number shown"
+            reason = reading.problem.words if reading.problem else "no number shown"
             found = difference(state, None, Cause.GONE, reason, NOT_DONE)
             report.differences.append(found)
             logs.append(reading_log(attempted, state, None, reason))

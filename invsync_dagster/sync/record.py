@@ -15,7 +15,7 @@ from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
-from invsync_dagster.platforms.errors import Recovery
+from invsync_dagster.platforms.errors import Recovery, with_class
 from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.claims import READ, Claim
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
@@ -95,7 +95,7 @@ def _record_others(
         after.append(_after(state, claim, outcome, attempted, limits, rng.random()))
         logs.append(_log(attempted, claim, state, outcome))
         if outcome.recovery is Recovery.REVIEW:
-            reviews.append((claim.level_id, f"{outcome.code}: {outcome.message}"))
+            reviews.append((claim.level_id, outcome.words))
         _count(report, claim, outcome, now)
     levels.save(connection, after, now)
     if late:
@@ -109,7 +109,7 @@ def _after(
     state: LevelState, claim: Claim, outcome: Outcome, attempted: Attempted, limits: Limits, jitter: float
 ) -> LevelState:
     now = attempted.ended
-    message = f"{outcome.code}: {outcome.message}"
+    message = outcome.words
     moved = 0
     if state.expected is not None and claim.expected is not None:  # a pause or a new mapping meanwhile forgets it
         moved = state.expected - claim.expected
@@ -157,7 +157,12 @@ def _count(report: PushReport, claim: Claim, outcome: Outcome, now: datetime) ->
         reference = claim.reference
         report.failures.append(
             RowFailure(
-                claim.sku, reference.item_id, reference.location_id, claim.quantity, outcome.code, outcome.message
+                claim.sku,
+                reference.item_id,
+                reference.location_id,
+                claim.quantity,
+                outcome.code,
+                with_class(outcome.message, outcome.recovery),
             )
         )
 
@@ -171,7 +176,7 @@ def _log(attempted: Attempted, claim: Claim, state: LevelState, outcome: Outcome
         "old_quantity": state.acknowledged_quantity,
         "new_quantity": claim.quantity,
         "status": str(outcome.result),
-        "error_message": note + outcome.message,
+        "error_message": note + with_class(outcome.message, outcome.recovery),
         "code": outcome.code,
         "level_id": claim.level_id,
         "attempt": claim.attempt,
@@ -251,7 +256,7 @@ def record_readings(
             after.append(levels.absent(state, basis, limits))
             reason = settled_how(after[-1], basis)
         elif reading.quantity is None:
-            reason = f"{problem.code}: {problem.message}" if problem else "the platform shows no number"
+            reason = problem.words if problem else "the platform shows no number"
             after.append(levels.failed(state, reason, now, 0.0))
             reviews.append((claim.level_id, reason))
             report.review += 1

@@ -86,7 +86,7 @@ def test_a_dead_channel_does_not_keep_another_from_being_listed(install: Callabl
     ]
     checks = {check.asset_key.path[1]: check for check in result.get_asset_check_evaluations()}
     assert (checks["one"].passed, checks["two"].passed) == (False, True)
-    assert checks["one"].description == "unauthorized: the key is not right"
+    assert checks["one"].description == "unauthorized: the key is not right [re-authenticate]"
 
 
 def test_the_schedule_asks_for_a_run_a_channel(install: Callable[..., Installation]) -> None:

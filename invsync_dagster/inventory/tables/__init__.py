@@ -24,7 +24,15 @@ from invsync_dagster.inventory.tables.channels import (
     walked_listings,
 )
 from invsync_dagster.inventory.tables.columns import UtcDateTime, metadata
-from invsync_dagster.inventory.tables.records import deliveries, imports, operator_actions, sync_logs, unclear_orders
+from invsync_dagster.inventory.tables.records import (
+    alert_notices,
+    alerts,
+    deliveries,
+    imports,
+    operator_actions,
+    sync_logs,
+    unclear_orders,
+)
 from invsync_dagster.inventory.tables.stock import (
     central_inventory,
     daily_closings,
@@ -37,6 +45,8 @@ __all__ = [
     "NOTHING_KNOWN",
     "NOT_THERE",
     "UtcDateTime",
+    "alert_notices",
+    "alerts",
     "bulk_readings",
     "bulk_submissions",
     "central_inventory",

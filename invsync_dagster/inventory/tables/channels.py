@@ -55,6 +55,7 @@ channels = Table(
     Column("stopped_at", UtcDateTime),
     Column("last_push_at", UtcDateTime),
     Column("last_success_at", UtcDateTime),
+    Column("last_problem", Text, nullable=False, default=""),  # why the last push failed as a whole; "" where it didn't
 )
 
 # One row a listing (a channel's offer of one SKU); `platform_name` holds the channel's name.

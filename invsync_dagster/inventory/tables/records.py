@@ -1,4 +1,4 @@
-"""The tables of what came and what was done: attempts, deliveries, unclear orders, imports, and people's decisions."""
+"""The tables of what came and what was done: attempts, deliveries, unclear orders, imports, people's decisions, alerts."""
 
 from __future__ import annotations
 
@@ -90,4 +90,44 @@ operator_actions = Table(
     Column("before", JSON),
     Column("after", JSON),
     Column("reason", Text, nullable=False, default=""),
+)
+
+# One row a cause that was ever alerted: what is wrong, or was. It stays when it is over, so that one that comes and goes is
+# told from one that is new.
+#   gone_since    since when it hasn't been seen; it is over only after a while of that (alerts/book.py)
+#   recovered_at  when it was declared over (NULL: open)
+#   returns       how often it came back within a day
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("cause", Text, primary_key=True),  # <kind>:<subject>
+    Column("channel", Text, nullable=False, default=""),
+    Column("severity", Text, nullable=False),  # warning | error
+    Column("title", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("page", Text, nullable=False, default=""),  # of Dagster's UI, from its root
+    Column("since", UtcDateTime, nullable=False),
+    Column("gone_since", UtcDateTime),
+    Column("recovered_at", UtcDateTime),
+    Column("returns", BigInteger, nullable=False, default=0),
+)
+
+# What is to be told to each target (the environment variable that holds its address), and what became of it.
+alert_notices = Table(
+    "alert_notices",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # opened | recovered
+    Column("severity", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False, default="waiting"),  # waiting | sent | given_up
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("attempts", BigInteger, nullable=False, default=0),
+    Column("sent_at", UtcDateTime),
+    Column("last_error", Text, nullable=False, default=""),
+    Index("ix_alert_notices_target", "target", "state"),
 )

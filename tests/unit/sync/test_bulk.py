@@ -281,7 +281,7 @@ def test_a_feed_that_failed_as_a_whole_leaves_its_levels_unknown_until_they_are_
     level = stage.level("S00")
     assert (level.uncertain, level.accepted_quantity, level.bulk_handle) == (Doubt.ANSWER_LOST, None, None)
     assert (level.due_at, level.expected) == (level.linger_until, 60)
-    assert lost(stage) == [f"Amazon says that the feed is {end}"] * 12
+    assert lost(stage) == [f"Amazon says that the feed is {end} [settle]"] * 12
     stage.settle()
     assert shown(stage) == {60}
     assert stage.level("S00").acknowledged_quantity == 60
@@ -306,7 +306,7 @@ def test_a_feed_that_is_refused_as_a_whole_in_its_report_is_unknown_too() -> Non
     (feed,) = stage.account.feeds.feeds.values()
     stage.account.feeds._documents[feed.document].body = "{}"
     until_reported(stage)
-    assert lost(stage) == ["Amazon refuses the feed: The document is not valid."] * 12
+    assert lost(stage) == ["Amazon refuses the feed: The document is not valid. [settle]"] * 12
     stage.settle()
     assert shown(stage) == {40}
 

@@ -483,7 +483,7 @@ def test_a_walk_that_breaks_off_concludes_nothing_and_leaves_nothing(desk: Desk)
     stub: Any = Told(platform)
     stub.listings = broken
     report = desk.discover("erp_main", replace(ws, _platforms={"erp_main": stub}))
-    assert report.problem == "unauthorized: the key is not right"
+    assert report.problem == "unauthorized: the key is not right [re-authenticate]"
     assert desk.statuses("erp_main")["SKU-0003"] == ("active", "")
     assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
 

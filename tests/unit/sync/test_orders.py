@@ -306,7 +306,7 @@ def test_an_order_that_can_not_be_asked_for_stops_neither_the_others_nor_the_pol
     monkeypatch.setattr(platform, "orders", refuse)
     began = world.clock.now()
     report = world.push("shop_main")
-    assert unclear(world) == {"2": "order_too_large: an order has 250 or more refunds"}
+    assert unclear(world) == {"2": "order_too_large: an order has 250 or more refunds [reject]"}
     assert "order 2" in report.problem
     with world.engine.connect() as connection:
         known = select(channels.c.orders_known_until).where(channels.c.name == "shop_main")

@@ -22,6 +22,38 @@ APPEND_ONLY = ("stock_ledger", "sync_logs", "operator_actions")
 def upgrade() -> None:
     """Create the tables, their indexes and the triggers."""
     op.create_table(
+        "alert_notices",
+        sa.Column("id", IDENTITY, nullable=False),
+        sa.Column("cause", TEXT, nullable=False),
+        sa.Column("target", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("severity", TEXT, nullable=False),
+        sa.Column("title", TEXT, nullable=False),
+        sa.Column("message", TEXT, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_notices")),
+    )
+    op.create_index("ix_alert_notices_target", "alert_notices", ["target", "state"], unique=False)
+    op.create_table(
+        "alerts",
+        sa.Column("cause", TEXT, nullable=False),
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("severity", TEXT, nullable=False),
+        sa.Column("title", TEXT, nullable=False),
+        sa.Column("message", TEXT, nullable=False),
+        sa.Column("page", TEXT, nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("gone_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("recovered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("returns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("cause", name=op.f("pk_alerts")),
+    )
+    op.create_table(
         "central_inventory",
         sa.Column("sku", TEXT, nullable=False),
         sa.Column("product_name", TEXT, nullable=False),
@@ -64,6 +96,7 @@ def upgrade() -> None:
         sa.Column("stopped_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_push_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_problem", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_channels")),
     )
     op.create_table(
