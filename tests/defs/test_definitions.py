@@ -59,6 +59,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "approve_first_push",
         "retry_failed_batches",
         "explain",
+        "replay_deliveries",
     }
     assert {one.name: one.cron_schedule for one in repository.schedule_defs} == {
         "incremental_schedule": "*/5 * * * *",

@@ -70,6 +70,7 @@ def test_the_two_example_files_share_no_name_and_the_receivers_has_no_credential
         "INVSYNC_ROOT",
         "INVSYNC_RECEIVER_HOST",
         "INVSYNC_RECEIVER_PORT",
+        "INVSYNC_INBOX_KEY",
         "WEBHOOK_SECRET",
         "PREVIOUS_SECRET",
     }

@@ -190,7 +190,7 @@ def test_what_could_not_be_removed_comes_again_and_books_a_sale_once(tmp_path: P
     again = Queued("1", "r", json.dumps(json.loads(sold.body)["detail"]).encode())
     scripted = Scripted([[again], [again, again]], PlatformError(Recovery.RETRY, "InternalError", "try again"))
     here = place(tmp_path, scripted)
-    assert (here.poller.poll(), here.poller.problem) == (0, "its queue can't be read: InternalError: try again")
+    assert (here.poller.poll(), here.poller.problem) == (0, "its queue can't be read: InternalError: try again [retry]")
     scripted.removal = None
     assert (here.poller.poll(), scripted.removed) == (2, [again, again])
     home = Home(root=tmp_path, data=tmp_path, database_url="", channels_file=tmp_path / "channels.yaml")
@@ -239,7 +239,7 @@ def test_nobody_listening_and_no_credentials_are_told_without_secrets(
     nameless = place(tmp_path, SqsQueue(aws.url, None, wait_seconds=0)).poller
     assert (nameless.poll(), nameless.problem) == (
         0,
-        "its queue can't be read: NoCredentialsError: Unable to locate credentials",
+        "its queue can't be read: NoCredentialsError: Unable to locate credentials [retry]",
     )
 
 
@@ -258,7 +258,7 @@ def test_without_boto3_one_sentence_says_what_to_install(tmp_path: Path, monkeyp
     assert (here.poller.poll(), here.poller.problem) == (
         0,
         "its queue can't be read: no_boto3: webhook_queue needs boto3, which isn't installed: "
-        "pip install 'invsync-dagster[amazon]'",
+        "pip install 'invsync-dagster[amazon]' [retry]",
     )
 
 
