@@ -66,7 +66,7 @@ def test_every_answer_is_one_that_is_described(receiver: Stage, label: str, mode
         session.trust_env = False
 
         @given(data=st.data())
-        @settings(max_examples=25)
+        @settings(max_examples=20)
         def sends(data: st.DataObject) -> None:
             case = data.draw(OPERATIONS[label].as_strategy(generation_mode=mode))
             if "channel" in (case.path_parameters or {}):

@@ -34,7 +34,7 @@ from tests.contract.test_shopify import ShopifyHarness
 from tests.contract.test_woocommerce import WooCommerceHarness
 from tests.unit.webhooks.changing import ODD, broken, changed
 
-EXAMPLES = int(os.environ.get("INVSYNC_FUZZ", "60"))
+EXAMPLES = int(os.environ.get("INVSYNC_FUZZ", "40"))
 fuzzed = settings(max_examples=EXAMPLES)
 
 HARNESSES: Mapping[str, Callable[[], Harness]] = {
