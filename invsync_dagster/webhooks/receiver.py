@@ -45,6 +45,10 @@ log = logging.getLogger("invsync.receiver")
 RETRY_AFTER = {"retry-after": "30"}
 # Shopify gives a delivery 5 s in all; who needs longer for a body holds a connection for nothing.
 BODY_SECONDS = 10.0
+# Bodies are read before anything is known of their sender. Those beyond the first figure share the second among them: it bounds
+# the memory, and webhooks are small, so that strangers' large ones don't keep them out.
+SMALL_BODY = 64 * 1024
+LARGE_BODIES = 128 * 1024 * 1024
 WEBHOOKS = "/webhooks/"
 # Parts of header names that say that the value may be a secret, or somebody's address: never kept.
 NOT_KEPT = ("auth", "token", "secret", "cookie", "key", "password", "forwarded", "real-ip")
@@ -82,6 +86,7 @@ class Receiver:
         self._clock = clock
         self._transport = transport
         self._shares = Shares()
+        self._large_bytes = 0
         self._log = FoldedLog(clock)
         self._running = False
         self._lifespan = Starlette(lifespan=self._live)
@@ -172,11 +177,13 @@ class Receiver:
             return Response(status_code=413, headers={"connection": "close"})
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(request, max_bytes)
+                body = await self._body(request, max_bytes)
         except TimeoutError:
             return Response(status_code=408, headers={"connection": "close"})
         except ClientDisconnect:
             return Response(status_code=400)
+        except FullError:
+            return Response(status_code=503, headers=RETRY_AFTER | {"connection": "close"})
         if body is None:
             return Response(status_code=413, headers={"connection": "close"})
         if not body:
@@ -202,6 +209,26 @@ class Receiver:
             return Response(status_code=503, headers=RETRY_AFTER)
         return Response(status_code=202)
 
+    async def _body(self, request: Request, max_bytes: int) -> bytes | None:
+        """Return the raw body, or None as soon as it is over `max_bytes`, whatever length was announced. Raises FullError
+        where it is large, and too much of large ones is here already."""
+        chunks = []
+        size = large = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > max_bytes:
+                    return None
+                if size > SMALL_BODY:
+                    self._large_bytes += size - large
+                    large = size
+                    if self._large_bytes > max(LARGE_BODIES, large):
+                        raise FullError
+                chunks.append(chunk)
+            return b"".join(chunks)
+        finally:
+            self._large_bytes -= large
+
     def _refused(self, channel: str, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
         self._log.refused(channel, status, reason)
         return Response(status_code=status, headers=headers)
@@ -216,18 +243,6 @@ def _exchange(before: Sequence[QueuePoller], after: Sequence[QueuePoller]) -> No
 
 def _wrong_method(right: str) -> Response:
     return Response(status_code=405, headers={"allow": right})
-
-
-async def _body(request: Request, max_bytes: int) -> bytes | None:
-    """Return the raw body, or None as soon as it is over `max_bytes`, whatever length was announced."""
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 @lru_cache(maxsize=1024)

@@ -19,8 +19,7 @@ KEEP_ALIVE_SECONDS = 75
 # All of a message but its body: head, chunk sizes, trailers. The parser itself sets no limit. Platforms send about 1 KB.
 MOST_FRAME_BYTES = 64 * 1024
 MOST_HEADERS = 100
-# Each connection may hold one body of `max_webhook_bytes` before it is checked: this bounds the memory. A process has 1,024
-# files, where nobody says otherwise.
+# A process has 1,024 files, where nobody says otherwise.
 MOST_CONNECTIONS = 512
 SHUTDOWN_SECONDS = 10
 

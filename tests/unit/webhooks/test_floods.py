@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.client
 import logging
+import socket
 import threading
 
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import floods
+from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.floods import FoldedLog, FullError, Shares
 from tests.unit.webhooks.doors import signed
-from tests.unit.webhooks.serving import BODY, NOW, Stage, ask
+from tests.unit.webhooks.serving import BODY, LIMIT, NOW, Stage, ask
 
 
 def test_a_channel_has_its_share_and_gets_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +106,25 @@ def test_strangers_write_no_more_than_a_line_whatever_names_they_try(
     assert told == [
         "refused a webhook for a channel that channels.yaml doesn't have with 503: nobody has the name 'name0'"
     ]
+
+
+def test_large_bodies_that_are_on_their_way_share_a_bound_and_small_ones_pass(
+    receiver: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "SMALL_BODY", 100)
+    monkeypatch.setattr(receiver_module, "LARGE_BODIES", 1_500)
+    large, largest = b"a" * 1_000, b"a" * LIMIT
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as slow:
+        head = (
+            b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n\r\n"
+        )
+        slow.sendall(head + large)
+        # An answer to another says that this much has come in.
+        assert ask(receiver.port, "GET", "/other")[0] == 404
+        assert receiver.post(large, signed(large)) == 503
+        assert receiver.post(BODY, signed(BODY)) == 202
+    # By one of these the receiver has seen that the slow one is gone.
+    assert 202 in (receiver.post(large, signed(large)) for _ in range(100))
+    # One alone passes however large it is.
+    assert receiver.post(largest, signed(largest)) == 202
+    assert [len(kept.body) for kept in receiver.kept()] == [len(BODY), len(large), len(largest)]
