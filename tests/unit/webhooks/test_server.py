@@ -180,6 +180,21 @@ def whole_request() -> bytes:
     return POST + "".join(f"{name}: {value}\r\n" for name, value in head.items()).encode() + b"\r\n" + BODY
 
 
+def test_a_store_that_speaks_http_1_0_is_answered_and_its_connection_closed(receiver: Stage) -> None:
+    with connected(receiver) as connection:
+        connection.sendall(whole_request().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        assert said_at_the_end(connection).startswith(b"HTTP/1.1 202 ")
+
+
+def test_a_sender_that_asks_first_is_told_to_go_on(receiver: Stage) -> None:
+    head, _, body = whole_request().partition(b"\r\n\r\n")
+    with connected(receiver) as connection:
+        connection.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(12) == b"HTTP/1.1 202"
+
+
 def test_where_every_place_is_taken_who_keeps_us_waiting_longest_gives_way(
     receiver: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
