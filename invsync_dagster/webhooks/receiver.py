@@ -37,7 +37,7 @@ from invsync_dagster.webhooks.keys import Keys
 from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
 from invsync_dagster.webhooks.seals import InboxKeyError, Seals
 from invsync_dagster.webhooks.segments import Delivery
-from invsync_dagster.webhooks.server import server_of
+from invsync_dagster.webhooks.server import REFUSED, server_of
 
 log = logging.getLogger("invsync.receiver")
 
@@ -49,6 +49,9 @@ BODY_SECONDS = 10.0
 # the memory, and webhooks are small, so that strangers' large ones don't keep them out.
 SMALL_BODY = 64 * 1024
 LARGE_BODIES = 128 * 1024 * 1024
+# What isn't taken is answered so much later: a flood of it waits, where its answers would bring the next ones at once and keep
+# the loop from all others. Whoever opens connections instead gives up the old ones for them (`server.MOST_CONNECTIONS`).
+REFUSED_SECONDS = 0.5
 WEBHOOKS = "/webhooks/"
 # Parts of header names that say that the value may be a secret, or somebody's address: never kept.
 NOT_KEPT = ("auth", "token", "secret", "cookie", "key", "password", "forwarded", "real-ip")
@@ -114,8 +117,11 @@ class Receiver:
         if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
             return
-        request = Request(scope, receive, send)
-        await (await self._answer(request, scope["method"], scope["path"]))(scope, receive, send)
+        response = await self._answer(Request(scope, receive, send), scope["method"], scope["path"])
+        if response.status_code >= 400:
+            scope[REFUSED] = True
+            await asyncio.sleep(REFUSED_SECONDS)
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request, method: str, path: str) -> Response:
         if path.startswith(WEBHOOKS):

@@ -22,6 +22,8 @@ MOST_HEADERS = 100
 # A process has 1,024 files, where nobody says otherwise.
 MOST_CONNECTIONS = 512
 SHUTDOWN_SECONDS = 10
+# Set in the scope of a request that isn't taken: its connection needs its place no more than one that has nothing to say.
+REFUSED = "invsync.refused"
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -43,8 +45,8 @@ class GuardedProtocol(HttpToolsProtocol):
             slowest.transport.abort()
 
     def waits_for_sender(self) -> bool:
-        """Tell whether it is the sender's turn: no message has begun, or it isn't whole, or it is answered."""
-        return self._incomplete or not self._asked or self.cycle.response_complete
+        """Tell whether it is the sender's turn: no message has begun, or it isn't whole, or it is answered or refused."""
+        return self._incomplete or not self._asked or self.cycle.response_complete or REFUSED in self.cycle.scope
 
     def cut_off_if_slow(self, now: float) -> None:
         """Close the connection if something takes too long; `now` is the loop's time."""

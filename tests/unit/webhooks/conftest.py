@@ -11,11 +11,18 @@ import pytest
 from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.woocommerce import WooCommerceDoor
 from invsync_dagster.sandbox.clock import VirtualClock
+from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from tests.contract.ebay_harness import EbayHarness
 from tests.unit.webhooks.doors import Door
 from tests.unit.webhooks.serving import LIMIT, NOW, Stage, WatchedWriter, opened, served
+
+
+@pytest.fixture(autouse=True)
+def _refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests not wait for what they are refused."""
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 0.0)
 
 
 @pytest.fixture

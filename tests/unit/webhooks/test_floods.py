@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import socket
 import threading
+import time
 
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.webhooks import floods
+from invsync_dagster.webhooks import floods, server
 from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.floods import FoldedLog, FullError, Shares
 from tests.unit.webhooks.doors import signed
@@ -79,6 +81,32 @@ def refused_now(receiver: Stage) -> tuple[int, str] | None:
         return None
     finally:
         connection.close()
+
+
+def test_what_isnt_taken_waits_for_its_answer_and_what_is_taken_does_not(
+    receiver: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 0.4)
+    refused = [("POST", "/webhooks/shop", {}), ("POST", "/webhooks/nobody", signed(BODY)), ("GET", "/other", {})]
+    for method, path, headers in refused:
+        began = time.monotonic()
+        assert ask(receiver.port, method, path, BODY, headers)[0] >= 400
+        assert time.monotonic() - began >= 0.4
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 60.0)
+    assert receiver.post(BODY, signed(BODY)) == 202
+
+
+def test_those_that_wait_for_a_refusal_give_their_places_away(receiver: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(receiver.port, "GET", "/healthz")[0] == 200
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 60.0)
+    with contextlib.ExitStack() as stack:
+        flood = [http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=20) for _ in range(4)]
+        for connection in flood:
+            stack.callback(connection.close)
+            connection.request("POST", "/webhooks/shop", BODY, signed(b"another"))
+        assert ask(receiver.port, "GET", "/healthz")[0] == 200
+        monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
+        assert [receiver.post(BODY, signed(BODY)) for _ in range(3)] == [202] * 3
 
 
 def test_a_reason_is_told_once_a_minute_with_its_number(caplog: pytest.LogCaptureFixture) -> None:
