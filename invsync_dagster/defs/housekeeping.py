@@ -162,13 +162,14 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         receipts = forget_receipts(ws.engine, deliveries_before)
         book.forget(ws.engine, now - timedelta(days=keep.logs_days))
         yield _disk(home)
-        erased = erase_buyers(ws, now - timedelta(days=keep.buyers_days))
-        yield _buyers(erased)
         try:
+            erased = erase_buyers(ws, now - timedelta(days=keep.buyers_days))
+            yield _buyers(erased)
             archived = archive_logs(ws.engine, home.data / "archive", now - timedelta(days=keep.logs_days), now)
         except OSError as error:
             raise dg.Failure(
-                f"The old attempts could not be archived: {error}. Nothing of them was removed; make room, and run it again.",
+                f"Buyers' data could not be erased, or the old attempts not be archived: {error}. Nothing that was not is "
+                "removed; make room, and run it again.",
                 allow_retries=False,
             ) from error
         yield dg.MaterializeResult(
