@@ -27,10 +27,9 @@ from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import IntakeReport
 from invsync_dagster.sync.prove import prove_orders
 from invsync_dagster.sync.replay import replay
-from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter, segment_time
 from invsync_dagster.webhooks.kept import Kept
 from invsync_dagster.webhooks.seals import Seals
-from invsync_dagster.webhooks.segments import written_at
 
 # Rows and differences that the terminal shows; --json has all.
 SHOWN = 20
@@ -52,7 +51,7 @@ def inbox_list(as_json: bool) -> None:
     oldest = inbox.segments(1)
     waiting = {
         "segments": inbox.waiting(),
-        "oldest_seconds": round((now - written_at(oldest[0].name)).total_seconds(), 1) if oldest else 0.0,
+        "oldest_seconds": round((now - segment_time(oldest[0])).total_seconds(), 1) if oldest else 0.0,
     }
     quarantined = list(inbox.quarantine.entries())
     days = Kept(home.inbox, seals).days()

@@ -26,7 +26,7 @@ LISTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A line of which a kept delivery says something else than the books; totals are in the order of `Totals`."""
+    """A line of which a kept delivery says something else than the books."""
 
     channel: str
     order_id: str
@@ -144,7 +144,8 @@ class Proof:
 
 
 def _text(revision: int, totals: Totals) -> str:
-    return f"{'/'.join(map(str, totals))} at revision {revision}"
+    units = ", ".join(f"{name} {number}" for name, number in totals._asdict().items() if number)
+    return f"{units or 'nothing'} at revision {revision}"
 
 
 _LINES = select(

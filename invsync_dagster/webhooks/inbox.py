@@ -99,7 +99,7 @@ class Inbox:
 
     def finish(self, path: Path) -> None:
         """Move an applied segment to done/<day>/; nothing happens if another process has done so."""
-        folder = self.folder / "done" / f"{written_at(path.name):%Y-%m-%d}"
+        folder = self.folder / "done" / f"{segment_time(path):%Y-%m-%d}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.replace(folder / path.name)
@@ -112,6 +112,11 @@ class Inbox:
         segment = writer.write([self.quarantine.delivery_in(path)])
         path.unlink()
         return segment
+
+
+def segment_time(path: Path) -> datetime:
+    """Return when a segment was written, from its name."""
+    return written_at(path.name)
 
 
 def opened(path: Path, content: bytes, seals: Seals) -> list[Delivery | Damaged]:

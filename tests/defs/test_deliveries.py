@@ -76,7 +76,7 @@ def test_the_audit_holds_the_orders_against_their_deliveries(
     assert check.passed
     assert check.metadata["deliveries"].value == 1
 
-    found = Contradiction("shop", "1", "1", "5-a:0", "the line is not in the books", "1/0/0/0 at revision 1", "")
+    found = Contradiction("shop", "1", "1", "5-a:0", "the line is not in the books", "ordered 1 at revision 1", "")
     report = ProofReport(Proven(contradicted=1, contradictions=[found]))
     monkeypatch.setattr("invsync_dagster.defs.checks.prove_orders", lambda *arguments: report)
     check = checks(home.run("audit"))["orders_as_delivered"]

@@ -163,7 +163,7 @@ def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradi
     bad = invoke("audit")
     assert bad.exit_code == 1
     assert "! shop order 2 line 2: the line is not in the books: " in bad.stdout
-    assert "says 2/0/0/0 at revision" in bad.stdout
+    assert "says ordered 2 at revision" in bad.stdout
     assert "invsync inbox replay --from" in bad.stdout
     document = json.loads(invoke("audit", "--json").stdout)
     assert (document["contradicted"], document["proven"], document["differences"]) == (1, 1, [])

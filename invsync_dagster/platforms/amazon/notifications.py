@@ -39,6 +39,7 @@ _NOTIFICATION: Tree = {
                 "FulfillmentType": None,
                 "OrderStatus": None,
                 "PurchaseDate": None,
+                "NumberOfItemsUnshipped": None,
                 "OrderItems": {"OrderItemId": None, "SellerSKU": None, "Quantity": None, "QuantityShipped": None},
             },
         }

@@ -64,7 +64,7 @@ def test_a_line_that_is_not_in_the_books_is_named_with_its_delivery(kept: Kept) 
     assert (proven.contradicted, proven.proven) == (1, 2)
     (found,) = proven.contradictions
     assert (found.channel, found.what, found.booked) == ("shop_eu", "the line is not in the books", "")
-    assert found.told.startswith("2/0/0/0 at revision")
+    assert found.told.startswith("ordered 2 at revision")
     assert found.delivery.rpartition(":")[0] in {path.stem for path in kept.folder.rglob("*.segment")}
 
 
@@ -77,7 +77,7 @@ def test_totals_that_are_less_or_older_than_a_delivery_says_are_named(kept: Kept
         ("shop_eu", "what the delivery says is not booked"),
         ("shop_main", "what the delivery says is not booked"),
     }
-    assert {found.booked.partition(" ")[0] for found in proven.contradictions} == {"1/0/0/0", "2/0/0/0"}
+    assert {found.booked.partition(" at ")[0] for found in proven.contradictions} == {"ordered 1", "ordered 2"}
 
 
 def test_totals_that_a_delivery_has_booked_and_does_not_say_are_named(kept: Kept) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
-from invsync_dagster.webhooks.segments import Delivery, written_at
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter, segment_time
+from invsync_dagster.webhooks.segments import Delivery
 
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ def test_a_written_group_is_read_back_with_receipts(inbox: Inbox, writer: Segmen
     assert [item.body for item in read] == [b"one", b"two"]
     assert [item.receipt_id for item in read] == [f"{path.stem}:0", f"{path.stem}:1"]
     assert read[0].received_at == NOW
-    assert written_at(path.name) == NOW
+    assert segment_time(path) == NOW
 
 
 def test_a_segment_is_for_the_owner_only(writer: SegmentWriter) -> None:
