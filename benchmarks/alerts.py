@@ -106,7 +106,10 @@ def _one_way(house: House, way: str, mail: Sink, hook: Sink) -> None:
     mended = time.monotonic()
     _wait(lambda: "Over" in mail.told[-1][0] and "Over" in hook.told[-1][0], OVER_SECONDS, f"{way}: never over")
     figure(
-        f"mended to the word that it is over ({way})", mail.at[-1] - mended, "s", messages=len(mail.told) - before[0]
+        f"mended to the word that it is over ({way})",
+        mail.at[-1] - mended,
+        "s",
+        titles=[title for title, _ in mail.told[before[0] :]],
     )
 
 

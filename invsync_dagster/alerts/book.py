@@ -100,7 +100,7 @@ def _news(
     present = {cause.key: cause for cause in found.causes}
     for key, cause in present.items():
         row = known.get(key)
-        if row is None or row.recovered_at is not None or row.gone_since is not None or _said(row) != _says(cause):
+        if row is None or row.recovered_at is not None or row.gone_since is not None or _said(row) != _says(cause, row):
             news.append((cause, row))
     for key, row in known.items():
         if key in present or row.recovered_at is not None:
@@ -112,8 +112,14 @@ def _news(
     return news
 
 
-def _says(cause: Cause) -> tuple[str, ...]:
-    return (str(cause.severity), cause.title, cause.message, cause.page)
+def _says(cause: Cause, row: Row[Any] | None) -> tuple[str, ...]:
+    return (str(_worst(cause, row)), cause.title, cause.message, cause.page)
+
+
+def _worst(cause: Cause, row: Row[Any] | None) -> Severity:
+    """Return the worst that a cause was since it is open: whoever was told of an error hears that it is over."""
+    was_error = row is not None and row.recovered_at is None and row.severity == Severity.ERROR
+    return Severity.ERROR if was_error else cause.severity
 
 
 def _said(row: Row[Any]) -> tuple[str, ...]:
@@ -127,7 +133,7 @@ def _calm(returns: int) -> timedelta:
 def _open(connection: Connection, cause: Cause, row: Row[Any] | None, readers: Readers, now: datetime) -> None:
     values: dict[str, Any] = {
         "channel": cause.channel,
-        "severity": str(cause.severity),
+        "severity": str(_worst(cause, row)),
         "title": cause.title,
         "message": cause.message,
         "page": cause.page,

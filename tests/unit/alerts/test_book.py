@@ -93,6 +93,13 @@ def test_a_target_of_errors_hears_no_warning_until_it_is_an_error() -> None:
         ("MAIL", OPENED, "worse"),
         ("SMS", OPENED, "worse"),
     ]
+    # A warning again, and an error again: nobody is told a second time, and both hear the end.
+    for minute in range(2, 6):
+        diary.look(minute, replace(OLD, severity=Severity.ERROR if minute % 2 else Severity.WARNING))
+    diary.look(7)
+    diary.look(10)
+    over = [(target, RECOVERED, "erp: old changes") for target in ("MAIL", "SMS")]
+    assert diary.written()[3:] == over
 
 
 def test_a_channel_that_comes_and_goes_is_told_of_three_times_then_stays_open() -> None:
