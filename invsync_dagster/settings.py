@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -100,6 +101,16 @@ def _page_root(value: str) -> str:
     return value.rstrip("/")
 
 
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    bare = not (parts.query or parts.fragment or parts.username or parts.password)
+    if value and not (bare and parts.hostname and (parts.scheme == "https" or local)):
+        raise ValueError("must be a bare address that begins with https://, as https://sync.example.com")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_address)]
 Cron = Annotated[str, AfterValidator(_cron)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
@@ -222,6 +233,17 @@ class Settings(BaseModel):
         default="0 2 * * *", description="When each channel's listings are compared with the mapping."
     )
     backup_cron: Cron = Field(default="0 * * * *", description="When the database is backed up.")
+    receiver_url: Address = Field(
+        default="",
+        description="The receiver's public address, as https://sync.example.com: platforms are told to send webhooks there."
+        " Empty: they are told nothing.",
+    )
+    subscriptions_cron: Cron = Field(
+        default="20 * * * *", description="When the platforms' subscriptions are looked at, and mended."
+    )
+    order_count_cron: Cron = Field(
+        default="30 5 * * *", description="When each channel's orders of the day before are counted and compared."
+    )
     time_zone: TimeZone = Field(
         default="UTC", description="The zone of the crons above, and in which a day of stock ends."
     )

@@ -19,6 +19,7 @@ from invsync_dagster.cli.keeping import move_database_command, upgrade_command
 from invsync_dagster.cli.listing import listings_group
 from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
 from invsync_dagster.cli.seeing import explain_command, status_command
+from invsync_dagster.cli.webhooks import webhooks_group
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,6 +42,7 @@ for command in (
     inbox_group,
     audit_command,
     alerts_group,
+    webhooks_group,
     upgrade_command,
     move_database_command,
 ):

@@ -6,7 +6,8 @@ import click
 
 from invsync_dagster.cli.common import as_json_option, moment, print_json, print_table, workspace
 from invsync_dagster.inventory.past import explain_at
-from invsync_dagster.inventory.status import COLUMNS, status
+from invsync_dagster.inventory.status import COLUMNS, age_in_words, status
+from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 
 
 @click.command("status")
@@ -17,14 +18,20 @@ def status_command(as_json: bool) -> None:
         with ws.engine.connect() as connection:
             found = status(connection, ws.clock.now())
         problems = list(ws.configuration.problems)
+        waiting = oldest_waiting(ws)
+    seconds = waiting.total_seconds() if waiting is not None else None
     if as_json:
-        print_json({**found.to_dict(), "configuration_problems": problems})
+        print_json({**found.to_dict(), "configuration_problems": problems, "oldest_delivery_seconds": seconds})
         return
     print_table("Channels (listings)", COLUMNS, found.rows())
     click.echo(
         f"{found.skus} SKUs ({found.inactive} inactive), {found.units} units on hand, {found.reserved} reserved; "
         f"{found.out_of_step} listings out of step; ledger at {found.ledger_sequence}"
     )
+    if waiting is not None and waiting > LONGEST_WAIT:
+        problems.append(
+            f"a delivery has waited in the inbox for {age_in_words(seconds)}: is the daemon running, is the inbox sensor on?"
+        )
     for line in [*problems, *found.notes()]:
         click.echo(f"! {line}")
 

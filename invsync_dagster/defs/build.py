@@ -13,12 +13,14 @@ from invsync_dagster.defs.housekeeping import build_housekeeping
 from invsync_dagster.defs.imports import imports_asset
 from invsync_dagster.defs.jobs import build_jobs
 from invsync_dagster.defs.listings import build_listings
+from invsync_dagster.defs.order_counts import build_order_counts
 from invsync_dagster.defs.push import build_push
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.schedules import build_schedules
 from invsync_dagster.defs.sensors import build_sensors
 from invsync_dagster.defs.status import build_status
 from invsync_dagster.defs.stock import build_stock
+from invsync_dagster.defs.subscriptions import build_subscriptions
 from invsync_dagster.defs.upkeep import database_backup
 from invsync_dagster.settings import Home
 
@@ -37,6 +39,8 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         *build_status(configuration),
         *build_full_sync(configuration),
         *build_listings(configuration),
+        *build_subscriptions(configuration),
+        *build_order_counts(configuration),
         database_backup,
     ]
     checks = {key for one in [*assets, *audit_checks] if isinstance(one, dg.AssetsDefinition) for key in one.check_keys}

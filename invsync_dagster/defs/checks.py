@@ -13,6 +13,8 @@ from invsync_dagster.defs.metadata import SHOWN, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.mappings import mapping_cases
+from invsync_dagster.inventory.status import age_in_words
+from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 from invsync_dagster.sync.prove import prove_orders
 
 # Deliveries so young are proven in every audit, and each of them so in many; all that are kept, by the command.
@@ -26,6 +28,7 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
         ledger_adds_up,
         orders_as_delivered,
         mappings_clear,
+        deliveries_applied,
         *[_batches_done(channel, batches) for channel in configuration.channels],
     ]
 
@@ -100,6 +103,24 @@ def mappings_clear(invsync: Invsync) -> dg.AssetCheckResult:
             "unresolved_lines": cases.unresolved_lines,
             **worst_rows(cases.first),
         },
+    )
+
+
+@dg.asset_check(
+    asset=names.WEBHOOK_FILES,
+    name="applied_in_time",
+    description="No delivery waits in the inbox for long. Red: nothing is lost, but nobody applies it: is the daemon running, "
+    "is the inbox sensor on, does the job `webhooks` fail?",
+)
+def deliveries_applied(invsync: Invsync) -> dg.AssetCheckResult:
+    """Look for the oldest delivery that waits."""
+    waiting = oldest_waiting(invsync.workspace)
+    seconds = waiting.total_seconds() if waiting is not None else 0.0
+    return dg.AssetCheckResult(
+        passed=waiting is None or waiting <= LONGEST_WAIT,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"The oldest delivery has waited for {age_in_words(seconds)}." if waiting else "None waits.",
+        metadata={"oldest_delivery_s": round(seconds, 1)},
     )
 
 

@@ -15,6 +15,7 @@ from invsync_dagster.defs import names
 from invsync_dagster.defs.explaining import explain_job
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
 from invsync_dagster.defs.metadata import SHOWN, cause_of, report_file, worst_rows
+from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
@@ -153,6 +154,8 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
     """Return all jobs; those over channels exist as soon as there is one."""
     pushes = [names.push_key(channel.name) for channel in configuration.channels]
     listings = [names.listings_key(channel.name) for channel in configuration.channels]
+    subscriptions = [names.subscriptions_key(channel.name) for channel in configuration.channels]
+    counts = [names.order_count_key(channel.name) for channel in counted_channels(configuration)]
     full_syncs = [names.full_sync_key(channel.name) for channel in configuration.channels]
     # The checks that look at everything stay out of the cycle, which costs as much as there is work.
     audit = dg.AssetSelection.checks(*audit_checks)
@@ -219,6 +222,12 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="What each channel lists against the mapping, with a file of proposals to correct and import.",
             ),
             dg.define_asset_job(
+                "subscriptions",
+                selection=dg.AssetSelection.assets(*subscriptions),
+                run_tags=PATIENT,
+                description="What each platform notifies us of: what is missing is subscribed to, what is off is switched on.",
+            ),
+            dg.define_asset_job(
                 "sync_skus",
                 selection=dg.AssetSelection.assets(*pushes),
                 run_tags={**URGENT, names.CAUSE: names.GIVEN_SKUS},
@@ -226,4 +235,13 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="Push given SKUs now, to all channels or to the selected ones: name them under `skus`.",
             ),
         ]
+    if counts:
+        jobs.append(
+            dg.define_asset_job(
+                "count_orders",
+                selection=dg.AssetSelection.assets(*counts),
+                run_tags=PATIENT,
+                description="Orders and units of the day before, as each channel lists them, against our own.",
+            )
+        )
     return [*jobs, preview_job, approve_job, retry_job, explain_job, replay_job]

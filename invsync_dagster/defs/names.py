@@ -69,6 +69,16 @@ def listings_key(channel: str) -> dg.AssetKey:
     return dg.AssetKey(["listings", channel])
 
 
+def subscriptions_key(channel: str) -> dg.AssetKey:
+    """The asset of what a channel notifies us of."""
+    return dg.AssetKey(["subscriptions", channel])
+
+
+def order_count_key(channel: str) -> dg.AssetKey:
+    """The asset of a channel's daily count of orders."""
+    return dg.AssetKey(["order_count", channel])
+
+
 def failed_channel_tag(channel: str) -> str:
     """The run tag (its value is `true`) of a run in which the channel failed."""
     return f"invsync/failed_channel/{channel}"

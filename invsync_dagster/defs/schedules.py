@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from invsync_dagster.channels import Configuration
+from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions
+from invsync_dagster.defs.order_counts import counted_channels
 
 BY_SCHEDULE = {names.CAUSE: names.SCHEDULE}
 RANGE_START = "dagster/asset_partition_range_start"
@@ -67,8 +68,18 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
                 job_name="discover",
                 cron_schedule=settings.listings_cron,
                 execution_timezone=zone,
-                execution_fn=_each_channel(configuration),
+                execution_fn=_each(configuration.channels, names.listings_key),
                 description="What each channel lists against the mapping, one run a channel.",
+            )
+        )
+        schedules.append(
+            dg.ScheduleDefinition(
+                name="subscriptions_schedule",
+                job_name="subscriptions",
+                cron_schedule=settings.subscriptions_cron,
+                execution_timezone=zone,
+                tags=BY_SCHEDULE,
+                description="What each platform notifies us of, looked at and mended.",
             )
         )
         schedules.append(
@@ -79,6 +90,17 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
                 execution_timezone=zone,
                 execution_fn=_all_batches(configuration),
                 description="Every level of every channel read back and compared, one run a channel.",
+            )
+        )
+    if counted := counted_channels(configuration):
+        schedules.append(
+            dg.ScheduleDefinition(
+                name="order_count_schedule",
+                job_name="count_orders",
+                cron_schedule=settings.order_count_cron,
+                execution_timezone=zone,
+                execution_fn=_each(counted, names.order_count_key),
+                description="The orders of the day before, counted and compared, one run a channel.",
             )
         )
     schedules.append(
@@ -108,12 +130,10 @@ def _all_batches(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
     return evaluate
 
 
-def _each_channel(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
+def _each(channels: Sequence[Channel], key: Callable[[str], dg.AssetKey]) -> dg.ScheduleEvaluationFunction:
     def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        for channel in configuration.channels:
-            yield dg.RunRequest(
-                run_key=channel.name, asset_selection=[names.listings_key(channel.name)], tags=BY_SCHEDULE
-            )
+        for channel in channels:
+            yield dg.RunRequest(run_key=channel.name, asset_selection=[key(channel.name)], tags=BY_SCHEDULE)
 
     return evaluate
 

@@ -10,6 +10,7 @@ from invsync_dagster.defs.names import CHANGES, OWNERS, STOCK, SYNC_STATUS, push
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.status import COLUMNS, status
+from invsync_dagster.sync.hearing import oldest_waiting
 from invsync_dagster.sync.workspace import Workspace
 
 
@@ -40,6 +41,7 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
     with ws.engine.connect() as connection:
         now = status(connection, ws.clock.now())
         alerts = book(connection, None)
+    waiting = oldest_waiting(ws)
     channels = now.channels
     ages = [one.oldest_change_seconds for one in channels if one.oldest_change_seconds is not None]
     done = sum(one.syncs_last_hour for one in channels)
@@ -63,6 +65,7 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
         "listings_in_review": sum(one.review for one in channels),
         "open_cases": now.open_cases,
         "open_alerts": len(alerts),
+        "oldest_delivery_s": round(waiting.total_seconds(), 1) if waiting else 0.0,
         "oldest_change_s": round(max(ages, default=0.0), 1),
         "syncs_last_hour": done,
         "failed_last_hour": failed,

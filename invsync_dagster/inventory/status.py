@@ -27,7 +27,7 @@ WINDOW = timedelta(hours=1)  # of the success rate and the syncs
 
 COLUMNS = (
     "channel", "environment", "state", "active", "in step", "out of step", "held", "review", "paused",
-    "oldest change", "last push", "success, last hour", "syncs, last hour",
+    "oldest change", "last push", "last delivery", "success, last hour", "syncs, last hour",
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ class ChannelStatus:
 
     Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed:
     the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
-    whose number at the platform isn't known for sure. Rates are None where nothing was attempted.
+    whose number at the platform isn't known for sure. Rates are None where nothing was attempted. `silent_since` is when
+    the first order was placed there that no delivery told of, as far as was looked.
     """
 
     channel: str
@@ -58,6 +59,8 @@ class ChannelStatus:
     oldest_change_seconds: float | None
     last_push_at: datetime | None
     last_success_at: datetime | None
+    last_delivery_at: datetime | None
+    silent_since: datetime | None
     syncs_last_hour: int
     failed_last_hour: int
     success_rate_last_hour: float | None
@@ -125,6 +128,7 @@ class Status:
                 ),
                 age_in_words(one.oldest_change_seconds),
                 _ago(one.last_push_at, self.at),
+                _ago(one.last_delivery_at, self.at),
                 "-" if one.success_rate_last_hour is None else f"{one.success_rate_last_hour:.1%}",
                 str(one.syncs_last_hour),
             )
@@ -143,6 +147,11 @@ class Status:
                 )
             if one.unclear_orders:
                 notes.append(f"{one.channel}: {one.unclear_orders} unclear orders, asked for again with the next push")
+            if one.silent_since is not None:
+                notes.append(
+                    f"{one.channel}: an order of {_ago(one.silent_since, self.at)} and no delivery since; "
+                    f"`invsync webhooks list --channel {one.channel}` says what is subscribed to"
+                )
             if one.stopped:
                 notes.append(
                     f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why"
@@ -241,6 +250,8 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
                 oldest_change_seconds=(now - since).total_seconds() if since else None,
                 last_push_at=row.last_push_at,
                 last_success_at=row.last_success_at,
+                last_delivery_at=row.last_delivery_at,
+                silent_since=row.silent_since,
                 syncs_last_hour=done,
                 failed_last_hour=failed,
                 success_rate_last_hour=succeeded / (succeeded + failed) if succeeded + failed else None,

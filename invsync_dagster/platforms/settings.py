@@ -44,6 +44,10 @@ class VendorSettings(BaseModel):
         """Return the environment variables that the webhook door needs, by their fields: the receiver gets no others."""
         return {name: value for name, value in self.variables().items() if name in _LISTENED_WITH}
 
+    def notified_at(self, receiver_url: str, channel: str) -> str:
+        """Return where the platform is to send a channel's webhooks, "" where the receiver has no public address."""
+        return f"{receiver_url}/webhooks/{channel}" if receiver_url else ""
+
 
 def valid_secrets(secrets: Mapping[str, str]) -> list[str]:
     """Return the webhook secrets that are valid now, the newest first: while one is changed, the previous one is as good.

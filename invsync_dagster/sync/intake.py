@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select
 from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.bulk import collector_paused
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
+from invsync_dagster.inventory.hearing import note_deliveries
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.sync.bulk import ask_now
@@ -108,6 +109,7 @@ def apply_deliveries(
     now = ws.clock.now()
     if refused:
         with write_transaction(ws.engine) as connection:
+            note_deliveries(connection, ((delivery.channel, delivery.received_at) for delivery, _ in refused))
             _enter_refused(connection, refused, now, run_id)
     report.deliveries += len(batch)
     report.quarantined += len(refused)
@@ -128,6 +130,7 @@ def _apply(
         with write_transaction(ws.engine) as connection:
             batch = [inbound for _, inbound in understood]
             applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id, again=again)
+            note_deliveries(connection, ((inbound.channel, inbound.received_at) for inbound in batch))
             for inbound in batch:
                 ask_now(connection, inbound.channel, inbound.content.finished, ws.clock.now())
     except NOT_STORABLE as error:

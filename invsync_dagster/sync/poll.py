@@ -86,7 +86,7 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
             calls.platform.limits.orders_cost,
             lambda at=cursor: calls.platform.orders_changed(since, began + overlap, at),  # type: ignore[misc]
         )
-        _apply(ws, name, page, report, source="poll", run_id=run_id)
+        apply_page(ws, name, page, report, source="poll", run_id=run_id)
         known_until = min(known_until, page.known_until or began)
         cursor = page.cursor
         if not cursor:
@@ -103,12 +103,12 @@ def _take_over(ws: Workspace, name: str, calls: Calls, report: PollReport, *, ru
     cursor, cost = "", calls.platform.limits.orders_cost
     while True:
         page = calls.ask(cost, lambda at=cursor: calls.platform.open_orders(at))  # type: ignore[misc]
-        _apply(ws, name, page, report, source="cut_over", run_id=run_id)
+        apply_page(ws, name, page, report, source="cut_over", run_id=run_id)
         large = page.content.unclear_orders
         for start in range(0, len(large), UNCLEAR_PER_CALL):
             some = large[start : start + UNCLEAR_PER_CALL]
             whole = calls.ask(cost, lambda ids=some: calls.platform.orders(ids))  # type: ignore[misc]
-            _apply(ws, name, whole, report, source="cut_over", run_id=run_id)
+            apply_page(ws, name, whole, report, source="cut_over", run_id=run_id)
         cursor = page.cursor
         if not cursor:
             return
@@ -129,7 +129,7 @@ def _ask_some(
         page = calls.ask(
             calls.platform.limits.orders_cost, lambda: calls.platform.orders([row.order_id for row in some])
         )
-        _apply(ws, name, page, report, source="order", run_id=run_id)
+        apply_page(ws, name, page, report, source="order", run_id=run_id)
     except PlatformError as error:
         if error.recovery not in (Recovery.REJECT, Recovery.REVIEW):
             raise
@@ -146,7 +146,7 @@ def _ask_some(
         connection.execute(_ANSWERED, [{"channel": name, "order": row.order_id, "named": row.since} for row in some])
 
 
-def _apply(
+def apply_page(
     ws: Workspace,
     name: str,
     page: OrdersPage,
@@ -155,6 +155,7 @@ def _apply(
     source: Literal["poll", "order", "cut_over"],
     run_id: str,
 ) -> None:
+    """Apply a page of orders and counts in one transaction. Raises `PlatformError` for a value that can't be stored."""
     content = page.content
     report.documents += len(content.documents)
     report.counts += len(content.counts)

@@ -40,6 +40,8 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "full_sync/two",
         "listings/one",
         "listings/two",
+        "subscriptions/one",
+        "subscriptions/two",
         "database_backup",
         "housekeeping",
     }
@@ -54,6 +56,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "clean_up",
         "full_sync",
         "discover",
+        "subscriptions",
         "sync_skus",
         "preview_channel",
         "approve_first_push",
@@ -68,6 +71,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "clean_up_schedule": "45 4 * * *",
         "full_sync_schedule": "0 3 * * *",
         "listings_schedule": "0 2 * * *",
+        "subscriptions_schedule": "20 * * * *",
         "backup_schedule": "0 * * * *",
     }
     assert {one.name for one in repository.sensor_defs} == {"inbox_sensor", "imports_sensor", "alerts_sensor"}

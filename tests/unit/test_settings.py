@@ -73,3 +73,12 @@ def test_every_setting_is_described() -> None:
 def test_a_setting_that_cannot_be_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: value})
+
+
+def test_the_receivers_address_is_a_bare_one_that_platforms_may_call() -> None:
+    assert Settings().receiver_url == ""
+    assert Settings(receiver_url="https://sync.example.com/").receiver_url == "https://sync.example.com"
+    assert Settings(receiver_url="http://127.0.0.1:8791").receiver_url == "http://127.0.0.1:8791"
+    for wrong in ("http://sync.example.com", "sync.example.com", "https://u:p@sync.example.com", "https://x/?a=1"):
+        with pytest.raises(ValidationError, match="bare address"):
+            Settings(receiver_url=wrong)

@@ -9,7 +9,7 @@ from invsync_dagster.platforms.amazon.client import AmazonPlatform
 from invsync_dagster.platforms.amazon.notifications import AmazonDoor, needed
 from invsync_dagster.platforms.amazon.queue import SqsQueue
 from invsync_dagster.platforms.amazon.settings import AmazonSettings, limits_with
-from invsync_dagster.platforms.amazon.tokens import seller_tokens
+from invsync_dagster.platforms.amazon.tokens import app_tokens, seller_tokens
 from invsync_dagster.platforms.settings import valid_secrets
 from invsync_dagster.platforms.transport import Transport
 
@@ -25,8 +25,10 @@ def connect(
 ) -> AmazonPlatform:
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
     names = ("client_id_env", "client_secret_env", "refresh_token_env")
-    tokens = seller_tokens(settings.token_url, *(secrets[name] for name in names))
-    return AmazonPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
+    client_id, client_secret, refresh_token = (secrets[name] for name in names)
+    tokens = seller_tokens(settings.token_url, client_id, client_secret, refresh_token)
+    own = app_tokens(settings.token_url, client_id, client_secret)
+    return AmazonPlatform(settings, tokens, limits_with(limit_overrides), transport, clock, own)
 
 
 def door(settings: AmazonSettings, secrets: Mapping[str, str]) -> AmazonDoor:

@@ -7,18 +7,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.events import Content, OrderDocument
 from invsync_dagster.platforms.amazon import errors
+from invsync_dagster.platforms.amazon.answers import is_item, is_items, is_order, is_orders, is_submission, next_token
 from invsync_dagster.platforms.amazon.feeds import Feeds
 from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity
 from invsync_dagster.platforms.amazon.reports import Reports
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refusal_of
 from invsync_dagster.platforms.amazon.settings import BULK, BULK_READ, MOST_SKUS, AmazonSettings
+from invsync_dagster.platforms.amazon.subscriptions import Subscriptions
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
     Budget,
@@ -42,6 +45,7 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, objects, understanding
 from invsync_dagster.platforms.oauth import GrantTokens
+from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Request, Transport
 
 ORDERS_A_PAGE = 100
@@ -65,7 +69,13 @@ class AmazonPlatform:
     """
 
     def __init__(
-        self, settings: AmazonSettings, tokens: GrantTokens, limits: Limits, transport: Transport, clock: Clock
+        self,
+        settings: AmazonSettings,
+        tokens: GrantTokens,
+        limits: Limits,
+        transport: Transport,
+        clock: Clock,
+        app_tokens: GrantTokens,
     ) -> None:
         self._settings = settings
         self._items = f"{_LISTINGS}/{quote(settings.seller_id, safe='')}"
@@ -76,6 +86,7 @@ class AmazonPlatform:
         self._clock = clock
         self._feeds = Feeds(settings, self._call, tokens, transport, limits.request_deadline)
         self._reports = Reports(settings, self._call, transport)
+        self._subscriptions = Subscriptions(settings, self._call, partial(self._call, tokens=app_tokens))
 
     def __repr__(self) -> str:
         return f"AmazonPlatform({self._settings.region}, {self._settings.seller_id})"
@@ -103,7 +114,7 @@ class AmazonPlatform:
         path = f"{self._items}/{quote(row.level.item_id, safe='')}"
         query = {"marketplaceIds": self._settings.marketplaces[0], "includedData": "issues"}
         try:
-            answer = self._call("PATCH", path, query, _is_submission, document)
+            answer = self._call("PATCH", path, query, is_submission, document)
         except PlatformError as error:
             return outcomes_of_failure(error, 1)[0]
         if answer["status"] != "ACCEPTED":
@@ -140,7 +151,7 @@ class AmazonPlatform:
         calls = 0
         if listed:
             query = {"identifiersType": "SKU", "identifiers": ",".join(listed), "includedData": data}
-            answer = self._get(self._items, {**query, "pageSize": str(MOST_SKUS)}, _is_items)
+            answer = self._get(self._items, {**query, "pageSize": str(MOST_SKUS)}, is_items)
             items += answer["items"]
             calls += 1
         for sku in wanted:
@@ -152,12 +163,12 @@ class AmazonPlatform:
             for item in items:
                 reading = reading_of(item, self._settings.marketplaces[0])
                 found[reading.level] = reading
-        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        budget = self._spent(calls) if calls else None
         return ReadAnswer(tuple(found.get(level) or not_found(level) for level in levels), budget)
 
     def _one(self, sku: str, data: str) -> list[Mapping[str, Any]]:
         try:
-            return [self._get(f"{self._items}/{quote(sku, safe='')}", {"includedData": data}, _is_item)]
+            return [self._get(f"{self._items}/{quote(sku, safe='')}", {"includedData": data}, is_item)]
         except PlatformError as error:
             if error.code != "not_found":
                 raise
@@ -201,7 +212,7 @@ class AmazonPlatform:
     ) -> OrdersPage:
         query |= {"fulfilledBy": "MERCHANT", "includedData": "FULFILLMENT,CANCELLATION"}
         query |= {"maxResultsPerPage": str(ORDERS_A_PAGE), **({"paginationToken": cursor} if cursor else {})}
-        answer = self._get(_ORDERS, query, _is_orders)
+        answer = self._get(_ORDERS, query, is_orders)
         documents: list[OrderDocument] = []
         unclear: list[str] = []
         known_until = None
@@ -214,7 +225,7 @@ class AmazonPlatform:
                     _sort(order, documents, unclear)
         return OrdersPage(
             Content(documents=tuple(documents), unclear_orders=tuple(unclear)),
-            _next_token(answer),
+            next_token(answer),
             known_until=known_until,
         )
 
@@ -228,7 +239,7 @@ class AmazonPlatform:
             calls += 1
             query = {"includedData": "FULFILLMENT,CANCELLATION"}
             try:
-                answer = self._get(f"{_ORDERS}/{quote(order_id, safe='')}", query, _is_order, everywhere=True)
+                answer = self._get(f"{_ORDERS}/{quote(order_id, safe='')}", query, is_order, everywhere=True)
             except PlatformError as error:
                 if error.code != "not_found":
                     raise
@@ -237,7 +248,7 @@ class AmazonPlatform:
                 document = document_of(answer["order"])
             if document is not None:
                 documents.append(document)
-        budget = Budget(self._limits.burst, self._limits.rate, float(calls)) if calls else None
+        budget = self._spent(calls) if calls else None
         return OrdersPage(Content(documents=tuple(documents)), budget=budget)
 
     # --- listings and credentials -----------------------------------------------------------------------------------
@@ -253,18 +264,34 @@ class AmazonPlatform:
         query = {"marketplaceIds": home, "includedData": "summaries,fulfillmentAvailability"}
         query |= {"pageSize": str(MOST_SKUS), "sortBy": "createdDate", "sortOrder": "ASC"}
         query |= ({"createdAfter": after} if after else {}) | ({"pageToken": token} if token else {})
-        answer = self._get(self._items, query, _is_items)
+        answer = self._get(self._items, query, is_items)
         count += len(answer["items"])
-        next_token = _next_token(answer)
+        following = next_token(answer)
         with understanding():
             found = tuple(listing_of(item, home) for item in answer["items"])
             if count < MOST_PAGED:
-                return ListingsPage(found, f"{after}|{count}|{next_token}" if next_token else "")
+                return ListingsPage(found, f"{after}|{count}|{following}" if following else "")
             last = max((_created(item) for item in answer["items"]), default="")
         if last <= after:
             words = f"{MOST_PAGED} items were created in one moment: Amazon can't list those behind them"
             raise PlatformError(Recovery.REJECT, "too_many_items", words)
         return ListingsPage(found, f"{last}|0|")
+
+    def subscriptions(self, address: str) -> SubscriptionsAnswer:
+        """Tell how the notifications stand; `address` plays no part, since the settings say where they go.
+
+        Raises `PlatformError`.
+        """
+        self._subscriptions.calls = 0
+        with understanding():
+            return SubscriptionsAnswer(self._subscriptions.found(), self._spent(self._subscriptions.calls))
+
+    def subscribe(self, subscription: Subscription, address: str) -> SubscriptionsAnswer:
+        """Subscribe to a type of notifications, with the destination that it needs. Raises `PlatformError`."""
+        self._subscriptions.calls = 0
+        with understanding():
+            made = self._subscriptions.put(subscription)
+        return SubscriptionsAnswer((made,), self._spent(self._subscriptions.calls))
 
     def make_ready(self) -> None:
         """Renew the access token where that is due. Raises `PlatformError`."""
@@ -272,16 +299,19 @@ class AmazonPlatform:
 
     def check_credentials(self) -> None:
         """Return if the token is given and may read listings and orders. Raises `PlatformError`."""
-        self._get(self._items, {"pageSize": "1", "includedData": "summaries"}, _is_items)
+        self._get(self._items, {"pageSize": "1", "includedData": "summaries"}, is_items)
         query = {"createdAfter": _told(self._clock.now() - timedelta(days=1)), "maxResultsPerPage": "1"}
         try:
-            self._get(_ORDERS, query, _is_orders)
+            self._get(_ORDERS, query, is_orders)
         except PlatformError as error:
             # One call in three minutes is all that Amazon allows, and whom it throttles it knows.
             if error.recovery is not Recovery.WAIT:
                 raise
 
     # --- one call ---------------------------------------------------------------------------------------------------
+
+    def _spent(self, calls: int) -> Budget:
+        return Budget(self._limits.burst, self._limits.rate, float(calls))
 
     def _get(
         self, path: str, query: Mapping[str, str], expected: Callable[[Any], bool], *, everywhere: bool = False
@@ -296,8 +326,10 @@ class AmazonPlatform:
         query: Mapping[str, str],
         expected: Callable[[Any], bool],
         document: Mapping[str, Any] | None = None,
+        tokens: GrantTokens | None = None,
     ) -> Any:
-        token = self._tokens.token(self._transport, self._clock.now())
+        tokens = tokens or self._tokens
+        token = tokens.token(self._transport, self._clock.now())
         headers = {
             "x-amz-access-token": token,
             "x-amz-date": self._clock.now().strftime("%Y%m%dT%H%M%SZ"),
@@ -310,13 +342,13 @@ class AmazonPlatform:
         url = self._settings.base + path
         if query:
             url += f"?{urlencode(query, quote_via=quote, safe=',')}"
-        writing = method == "PATCH" or path.endswith("/feeds")
+        writing = method == "PATCH" or path.endswith("/feeds") or (method == "POST" and "/subscriptions/" in path)
         request = Request(method, url, headers, body)
         response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
-        if response.status in (401, 403) and self._tokens.refused(token, self._clock.now()):
+        if response.status in (401, 403) and tokens.refused(token, self._clock.now()):
             # A new token may be all that it needs; if a new one is refused too, the grant is dead.
             raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")
-        return errors.json_of(response, expected, writing=writing, secrets=self._tokens.secrets)
+        return errors.json_of(response, expected, writing=writing, secrets=tokens.secrets)
 
 
 def _sort(order: Mapping[str, Any], documents: list[OrderDocument], unclear: list[str]) -> None:
@@ -329,45 +361,6 @@ def _sort(order: Mapping[str, Any], documents: list[OrderDocument], unclear: lis
         return
     if document is not None:
         documents.append(document)
-
-
-def _is_submission(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and value.get("status") in ("ACCEPTED", "INVALID")
-        and isinstance(value.get("submissionId"), str)
-    )
-
-
-def _is_items(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and _are_objects(value.get("items"))
-        and type(value.get("numberOfResults")) is int
-        and all(_are_objects(item.get("summaries") or []) for item in value["items"])
-    )
-
-
-def _is_item(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("sku"), str)
-
-
-def _is_orders(value: Any) -> bool:
-    return isinstance(value, Mapping) and _are_objects(value.get("orders"))
-
-
-def _is_order(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("order"), Mapping)
-
-
-def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)
-
-
-def _next_token(answer: Mapping[str, Any]) -> str:
-    pagination = answer.get("pagination")
-    token = pagination.get("nextToken") if isinstance(pagination, Mapping) else None
-    return token if isinstance(token, str) else ""
 
 
 def _created(item: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from invsync_dagster.platforms.amazon.sandbox_books import AccountError, Books, 
 from invsync_dagster.platforms.amazon.sandbox_feeds import FeedDesk, feed_finished, problems_of
 from invsync_dagster.platforms.amazon.sandbox_gate import Gate, RefusedError, answer_of
 from invsync_dagster.platforms.amazon.sandbox_reports import ReportDesk
+from invsync_dagster.platforms.amazon.sandbox_subscriptions import SubscriptionDesk
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
@@ -25,6 +26,7 @@ __all__ = ["AccountError", "AmazonSandbox"]
 _MARKETPLACE = "A1PA6795UKMFR9"
 _MOST_SKUS = 20
 _MOST_PAGED = 1000
+_NOTIFICATIONS = ".*/notifications/v1"
 
 
 class AmazonSandbox:
@@ -63,6 +65,7 @@ class AmazonSandbox:
         self._books = Books()
         self.feeds = FeedDesk(self._books, seller_id, clock, feed_seconds)
         self.reports = ReportDesk(self._books, clock)
+        self.subscriptions = SubscriptionDesk()
 
     # --- the account's people ---------------------------------------------------------------------------------------
 
@@ -167,7 +170,7 @@ class AmazonSandbox:
         return {LevelReference(item.sku): item.quantity for item in items if item.quantity is not None}
 
     def send_notification(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Put a notification of any type and content into `outgoing`."""
+        """Put a notification of any type and content into `outgoing`, if it is subscribed to."""
         self._send(views.notification(kind, dict(payload), *self._next_notification()))
 
     def _next_notification(self) -> tuple[int, datetime]:
@@ -175,6 +178,9 @@ class AmazonSandbox:
         return self._notifications, self._clock.now()
 
     def _send(self, message: dict[str, Any]) -> None:
+        kind = message.get("NotificationType") or message["notificationType"]
+        if not self.subscriptions.sends(kind):
+            return
         body = json.dumps(views.event(message, self._notifications, self._clock.now())).encode()
         self.outgoing.append(Delivery({"Content-Type": "application/json", "X-Invsync-Key": self._key}, body))
 
@@ -192,6 +198,7 @@ class AmazonSandbox:
             "notifications": self._notifications,
             "feeds": self.feeds.dump(),
             "reports": self.reports.dump(),
+            "subscriptions": self.subscriptions.dump(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -201,6 +208,7 @@ class AmazonSandbox:
         self._notifications = state["notifications"]
         self.feeds.load(state["feeds"])
         self.reports.load(state["reports"])
+        self.subscriptions.load(state["subscriptions"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
 
@@ -224,6 +232,10 @@ class AmazonSandbox:
             ("make_report", "POST", r".*/reports/2021-06-30/reports", self.reports.make),
             ("report", "GET", r".*/reports/2021-06-30/reports/([^/]+)", self.reports.report),
             ("report_document", "GET", r".*/reports/2021-06-30/documents/([^/]+)", self.reports.document),
+            ("destinations", "GET", rf"{_NOTIFICATIONS}/destinations", self.subscriptions.destinations),
+            ("make_destination", "POST", rf"{_NOTIFICATIONS}/destinations", self.subscriptions.make_destination),
+            ("subscription", "GET", rf"{_NOTIFICATIONS}/subscriptions/([^/]+)", self.subscriptions.subscription),
+            ("subscribe", "POST", rf"{_NOTIFICATIONS}/subscriptions/([^/]+)", self.subscriptions.subscribe),
         ]
         try:
             if "/signed-documents/" in parts.path:

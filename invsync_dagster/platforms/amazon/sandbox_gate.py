@@ -27,7 +27,14 @@ _RATES = {
     "make_report": (0.0167, 15.0),
     "report": (2.0, 15.0),
     "report_document": (0.0167, 15.0),
+    "destinations": (1.0, 5.0),
+    "make_destination": (1.0, 5.0),
+    "subscription": (1.0, 5.0),
+    "subscribe": (1.0, 5.0),
 }
+# What takes a token of the app itself, and not a seller's.
+_GRANTLESS = frozenset({"destinations", "make_destination"})
+_NOTIFICATIONS = "sellingpartnerapi::notifications"
 
 
 class RefusedError(Exception):
@@ -57,6 +64,7 @@ class Gate:
         self._revoked = False
         self._given = 0
         self._tokens: dict[str, float] = {}
+        self._of_app: set[str] = set()
         self._rates = {**_RATES, "orders": (1 / orders_every, _RATES["orders"][1])}
         self._buckets = {name: (burst * rate_factor, clock.now()) for name, (_, burst) in _RATES.items()}
 
@@ -75,22 +83,32 @@ class Gate:
         given = (form.get("client_id", ""), form.get("client_secret", ""))
         if not all(hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, self._client, strict=True)):
             return _flat(401, "invalid_client", "Client authentication failed")
+        if form.get("grant_type") == "client_credentials" and form.get("scope") == _NOTIFICATIONS:
+            token = self._give()
+            self._of_app.add(token)
+            return Response(200, _JSON, json.dumps({"access_token": token, **_GIVEN}).encode())
         if form.get("grant_type") != "refresh_token":
             return _flat(400, "unsupported_grant_type", "The authorization grant type is not supported")
         same = hmac.compare_digest(form.get("refresh_token", "").encode(), self._refresh_token.encode())
         if self._revoked or not same:
             words = "The request has an invalid grant parameter : refresh_token. User may have revoked or didn't grant."
             return _flat(400, "invalid_grant", words)
+        fields = {"access_token": self._give(), "refresh_token": self._refresh_token, **_GIVEN}
+        return Response(200, _JSON, json.dumps(fields).encode())
+
+    def _give(self) -> str:
         self._given += 1
         token = f"Atza|stand-in-{self._given:08d}"
         self._tokens[token] = self._clock.now().timestamp() + _LIFETIME
-        fields = {"access_token": token, "refresh_token": self._refresh_token, "token_type": "bearer"}
-        return Response(200, _JSON, json.dumps({**fields, "expires_in": _LIFETIME}).encode())
+        return token
 
     def admit(self, request: Request, operation: str) -> str:
         """Let a call in and return the rate to tell. Raises `RefusedError`."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        ends_at = self._tokens.get(headers.get("x-amz-access-token", ""))
+        token = headers.get("x-amz-access-token", "")
+        ends_at = self._tokens.get(token)
+        if (token in self._of_app) != (operation in _GRANTLESS):
+            ends_at = None
         if ends_at is None or ends_at <= self._clock.now().timestamp():
             details = "The access token you provided is revoked, malformed or invalid."
             if ends_at is not None:
@@ -107,6 +125,7 @@ class Gate:
 
 
 _JSON: Mapping[str, str] = {"content-type": "application/json"}
+_GIVEN: Mapping[str, Any] = {"token_type": "bearer", "expires_in": _LIFETIME}
 
 
 def answer_of(status: int, value: Any, rate: str | None) -> Response:

@@ -102,6 +102,11 @@ class AmazonSettings(VendorSettings):
     webhook_queue_key_env: str | None = Field(
         default=None, description="Environment variable with the AWS secret access key for the queue."
     )
+    webhook_event_bridge: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]{4,30}:[0-9]{12}$",
+        description="Region and AWS account whose EventBridge Amazon is to notify: eu-west-1:123456789012.",
+    )
     product_type: str = Field(
         default="PRODUCT",
         pattern=r"^[A-Z0-9_]{1,80}$",
@@ -158,6 +163,8 @@ class AmazonSettings(VendorSettings):
     def _with_both_keys(self) -> AmazonSettings:
         if (self.webhook_queue_key_id_env is None) != (self.webhook_queue_key_env is None):
             raise ValueError("webhook_queue_key_id_env and webhook_queue_key_env must be given together")
+        if self.webhook_queue is not None and self.webhook_event_bridge is not None:
+            raise ValueError("webhook_queue and webhook_event_bridge are two ways for the same: name one")
         if self.webhook_queue is None and self.webhook_queue_key_env is not None:
             raise ValueError("webhook_queue_key_env is of no use without a webhook_queue")
         if self.webhook_secret_env is None and self.webhook_previous_secret_env is not None:

@@ -1,7 +1,8 @@
-"""Login with Amazon: the access tokens of one seller's grant."""
+"""Login with Amazon: the access tokens of one seller's grant, and those of the app itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -14,12 +15,19 @@ def seller_tokens(url: str, client_id: str, client_secret: str, refresh_token: s
     """Return the tokens of a seller's grant; one lives for an hour. Raises `ValueError` for an empty secret."""
     if not client_id or not client_secret or not refresh_token:
         raise ValueError("the client id, its secret or the refresh token is empty")
-    form = {
-        "grant_type": "refresh_token",
-        "refresh_token": refresh_token,
-        "client_id": client_id,
-        "client_secret": client_secret,
-    }
+    grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    return _tokens(url, client_id, client_secret, grant, (client_secret, refresh_token, client_id))
+
+
+def app_tokens(url: str, client_id: str, client_secret: str) -> GrantTokens:
+    """Return the tokens for what takes no seller's grant: the destinations of notifications."""
+    grant = {"grant_type": "client_credentials", "scope": "sellingpartnerapi::notifications"}
+    return _tokens(url, client_id, client_secret, grant, (client_secret, client_id))
+
+
+def _tokens(
+    url: str, client_id: str, client_secret: str, grant: Mapping[str, str], secrets: Sequence[str]
+) -> GrantTokens:
+    form = {**grant, "client_id": client_id, "client_secret": client_secret}
     request = Request("POST", url, FORM_HEADERS, urlencode(form).encode())
-    secrets = (client_secret, refresh_token, client_id)
     return GrantTokens(Grant(request, secrets, early=timedelta(minutes=5), refusal=errors.of_token))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.ebay.client import EbayPlatform
 from invsync_dagster.platforms.ebay.settings import EbaySettings, limits_with
+from invsync_dagster.platforms.ebay.subscriptions import Subscriptions
 from invsync_dagster.platforms.ebay.tokens import APPLICATION, seller_grant, tokens_of
 from invsync_dagster.platforms.ebay.webhooks import EbayDoor, needed
 from invsync_dagster.platforms.transport import Transport
@@ -22,9 +23,11 @@ def connect(
     clock: Clock,
 ) -> EbayPlatform:
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
-    grant = seller_grant(secrets["refresh_token_env"])
-    tokens = tokens_of(settings.api_url, secrets["client_id_env"], secrets["client_secret_env"], grant)
-    return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock)
+    url, app = settings.api_url, (secrets["client_id_env"], secrets["client_secret_env"])
+    tokens = tokens_of(url, *app, seller_grant(secrets["refresh_token_env"]))
+    verification = secrets["verification_token_env"]
+    notifications = Subscriptions(url, tokens, tokens_of(url, *app, APPLICATION), verification, transport, clock)
+    return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock, notifications)
 
 
 def door(settings: EbaySettings, secrets: Mapping[str, str]) -> EbayDoor:

@@ -33,11 +33,13 @@ from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.listings import is_published, item_quantity, listing_of, offered
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
+from invsync_dagster.platforms.ebay.subscriptions import Subscriptions
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, text, understanding
 from invsync_dagster.platforms.oauth import GrantTokens
 from invsync_dagster.platforms.rows import refused_unsent, sent_without
+from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Request, Response, Transport
 
 # getOrders takes up to 50 ids, and looks back two years at most.
@@ -61,8 +63,15 @@ class EbayPlatform:
     """
 
     def __init__(
-        self, settings: EbaySettings, tokens: GrantTokens, limits: Limits, transport: Transport, clock: Clock
+        self,
+        settings: EbaySettings,
+        tokens: GrantTokens,
+        limits: Limits,
+        transport: Transport,
+        clock: Clock,
+        notifications: Subscriptions,
     ) -> None:
+        self._notifications = notifications
         self._url = settings.api_url
         self._tokens = tokens
         self._limits = limits
@@ -251,6 +260,22 @@ class EbayPlatform:
             found = tuple(listing_of(item, self._offers(text(item, "sku"))) for item in items)
         more = bool(answer.get("next")) and bool(items)
         return ListingsPage(found, str(number + 1) if more else "", self._spent(1 + len(items)))
+
+    def subscriptions(self, address: str) -> SubscriptionsAnswer:
+        """Tell how the notifications to `address` stand that the seller subscribed to. Raises `PlatformError`."""
+        if not address:
+            return SubscriptionsAnswer(())
+        self._notifications.calls = 0
+        with understanding():
+            found = self._notifications.found(address)
+        return SubscriptionsAnswer(found, self._spent(self._notifications.calls))
+
+    def subscribe(self, subscription: Subscription, address: str) -> SubscriptionsAnswer:
+        """Subscribe to a topic, with the destination that it needs, or enable what is off. Raises `PlatformError`."""
+        self._notifications.calls = 0
+        with understanding():
+            made = self._notifications.put(subscription, address)
+        return SubscriptionsAnswer((made,), self._spent(self._notifications.calls))
 
     def make_ready(self) -> None:
         """Renew the access token where that is due. Raises `PlatformError`."""

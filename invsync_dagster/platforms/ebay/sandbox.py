@@ -6,6 +6,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +16,7 @@ from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.platforms.ebay import sandbox_views as views
 from invsync_dagster.platforms.ebay.sandbox_access import Access, Quota, Signer, answer
 from invsync_dagster.platforms.ebay.sandbox_books import AccountError, Books, Item, Order, told
+from invsync_dagster.platforms.ebay.sandbox_subscriptions import Subscriptions
 from invsync_dagster.platforms.outgoing import Delivery, dump_deliveries, load_deliveries
 from invsync_dagster.platforms.transport import Request, Response
 
@@ -64,6 +66,7 @@ class EbaySandbox:
         self._random = random
         self._revisions_a_day = revisions_a_day
         self._books = Books()
+        self.subscriptions = Subscriptions()
         self._failing: dict[str, deque[dict[str, Any]]] = {}
 
     # --- the account's people ---------------------------------------------------------------------------------------
@@ -147,7 +150,9 @@ class EbaySandbox:
         return {_level(item): item.shown for item in self._books.items.values()}
 
     def notify(self, topic: str, data: Mapping[str, Any]) -> None:
-        """Put a notification of any topic and content into `outgoing`, signed."""
+        """Put a notification of any topic and content into `outgoing`, signed, if it is subscribed to."""
+        if not self.subscriptions.sends(topic):
+            return
         now = told(self._clock.now())
         body = json.dumps(
             {
@@ -171,12 +176,18 @@ class EbaySandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the account's state as JSON values, undelivered notifications included."""
-        return {"books": self._books.dump(), "outgoing": dump_deliveries(self.outgoing), "signer": self._signer.dump()}
+        return {
+            "books": self._books.dump(),
+            "outgoing": dump_deliveries(self.outgoing),
+            "signer": self._signer.dump(),
+            "subscriptions": self.subscriptions.dump(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
         self._signer.load(state["signer"])
+        self.subscriptions.load(state["subscriptions"])
         self.outgoing = load_deliveries(state["outgoing"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
@@ -197,10 +208,12 @@ class EbaySandbox:
     def _routed(self, request: Request, api: str, path: str, query: Mapping[str, str], root: str) -> Response:
         if (request.method, api, path) == ("POST", "/identity/v1", "/oauth2/token"):
             return self.access.token(request)
-        if not self.access.allows(request, seller=api != "/commerce/notification/v1"):
+        of_application = api == "/commerce/notification/v1" and not path.startswith("/subscription")
+        if not self.access.allows(request, seller=not of_application):
             raise _RefusedError(401, 1001, "Invalid access token", domain="OAuth")
         if not self.quota.take():
             raise _RefusedError(429, 2001, "Too many requests.", domain="ACCESS")
+        told_of = self.subscriptions
         routes: list[tuple[str, str, Callable[..., Response]]] = [
             ("POST", r"/sell/inventory/v1/bulk_update_price_quantity", lambda: self._update(_rows(request))),
             ("POST", r"/sell/inventory/v1/bulk_get_inventory_item", lambda: self._get_items(_rows(request))),
@@ -209,6 +222,11 @@ class EbaySandbox:
             ("GET", r"/sell/fulfillment/v1/order", lambda: self._list_orders(query, root)),
             ("GET", r"/sell/fulfillment/v1/order/([^/]+)/shipping_fulfillment", self._list_fulfillments),
             ("GET", r"/commerce/notification/v1/public_key/([^/]+)", self._public_key),
+            ("GET", r"/commerce/notification/v1/(destination|subscription)", partial(told_of.listed, query, root)),
+            ("POST", r"/commerce/notification/v1/destination", partial(told_of.put_destination, request)),
+            ("PUT", r"/commerce/notification/v1/destination/([^/]+)", partial(told_of.put_destination, request)),
+            ("POST", r"/commerce/notification/v1/subscription", partial(told_of.put_subscription, request)),
+            ("PUT", r"/commerce/notification/v1/subscription/([^/]+)", partial(told_of.put_subscription, request)),
         ]
         for method, pattern, action in routes:
             match = re.fullmatch(pattern, api + path)

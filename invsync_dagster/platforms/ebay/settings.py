@@ -79,6 +79,10 @@ class EbaySettings(VendorSettings):
             )
         return value
 
+    def notified_at(self, receiver_url: str, channel: str) -> str:
+        """Return the address as eBay was given it: it is a part of the challenge's answer."""
+        return self.webhook_url if receiver_url else ""
+
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return eBay's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""

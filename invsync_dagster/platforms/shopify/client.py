@@ -30,11 +30,12 @@ from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, 
 from invsync_dagster.platforms.fields import mapping, objects, text, understanding
 from invsync_dagster.platforms.oauth import Tokens
 from invsync_dagster.platforms.rows import review
-from invsync_dagster.platforms.shopify import bulk_reading, documents, errors, writes
+from invsync_dagster.platforms.shopify import bulk_reading, documents, errors, subscriptions, writes
 from invsync_dagster.platforms.shopify.listings import listings_of
 from invsync_dagster.platforms.shopify.orders import OPEN, document_of_node, nodes, numeric_id
 from invsync_dagster.platforms.shopify.settings import ShopifySettings
 from invsync_dagster.platforms.shopify.writes import ill_formed, well_formed
+from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Request, Transport
 
 _SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
@@ -207,6 +208,27 @@ class ShopifyPlatform:
             found = [listing for node in nodes(data, "productVariants") for listing in listings_of(node)]
             more = text(page, "endCursor") if page.get("hasNextPage") else ""
         return ListingsPage(tuple(found), more, budget)
+
+    def subscriptions(self, address: str) -> SubscriptionsAnswer:
+        """Tell how the webhooks to `address` stand that this app subscribed to. Raises `PlatformError`."""
+        if not address:
+            return SubscriptionsAnswer(())
+        variables = {"topics": list(subscriptions.TOPICS), "address": address, "count": documents.SUBSCRIPTIONS_A_PAGE}
+        data, budget = self._call(documents.SUBSCRIPTIONS, variables, writing=False)
+        with understanding():
+            return SubscriptionsAnswer(subscriptions.subscriptions_of(data, address), budget)
+
+    def subscribe(self, subscription: Subscription, address: str) -> SubscriptionsAnswer:
+        """Subscribe to a topic, or bring what is there into the form that we read. Raises `PlatformError`."""
+        document, field = documents.SUBSCRIBE, "webhookSubscriptionCreate"
+        variables = {"topic": subscriptions.NAMES[subscription.topic], "address": address}
+        if subscription.handle:
+            document, field = documents.MEND_SUBSCRIPTION, "webhookSubscriptionUpdate"
+            variables = {"id": subscription.handle, "address": address}
+        data, budget = self._call(document, variables, writing=True)
+        with understanding():
+            made = subscriptions.subscribed(mapping(data, field), self._tokens.secrets)
+        return SubscriptionsAnswer((made,), budget)
 
     def make_ready(self) -> None:
         """Renew the access token where that is due. Raises `PlatformError`."""

@@ -91,6 +91,55 @@ query CheckAccess {
 }
 """
 
+SUBSCRIPTIONS_A_PAGE = 100
+
+_SUBSCRIPTION = """\
+fragment Sent on WebhookSubscription {
+  id
+  topic
+  uri
+  format
+  filter
+  includeFields
+}
+"""
+
+SUBSCRIPTIONS = (
+    """\
+query Subscriptions($topics: [WebhookSubscriptionTopic!]!, $address: String!, $count: Int!) {
+  webhookSubscriptions(first: $count, topics: $topics, uri: $address) { nodes { ...Sent } }
+}
+"""
+    + _SUBSCRIPTION
+)
+
+SUBSCRIBE = (
+    """\
+mutation Subscribe($topic: WebhookSubscriptionTopic!, $address: String!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: {uri: $address, format: JSON}) {
+    webhookSubscription { ...Sent }
+    userErrors { field message }
+  }
+}
+"""
+    + _SUBSCRIPTION
+)
+
+MEND_SUBSCRIPTION = (
+    """\
+mutation MendSubscription($id: ID!, $address: String!) {
+  webhookSubscriptionUpdate(
+    id: $id
+    webhookSubscription: {uri: $address, format: JSON, filter: "", includeFields: []}
+  ) {
+    webhookSubscription { ...Sent }
+    userErrors { field message }
+  }
+}
+"""
+    + _SUBSCRIPTION
+)
+
 _LINE = """\
 fragment Line on LineItem {
   id

@@ -20,6 +20,7 @@ from invsync_dagster.platforms.shopify.sandbox_books import Books, Order, ShopEr
 from invsync_dagster.platforms.shopify.sandbox_bulk import BulkOperations
 from invsync_dagster.platforms.shopify.sandbox_grants import Grants
 from invsync_dagster.platforms.shopify.sandbox_operations import MUTATIONS, Operations, Refusal, cost_of, objects_in
+from invsync_dagster.platforms.shopify.sandbox_subscriptions import Subscriptions
 from invsync_dagster.platforms.shopify.sandbox_writes import Writes
 from invsync_dagster.platforms.transport import Request, Response
 
@@ -64,7 +65,8 @@ class ShopifySandbox:
         self._books = Books()
         self._writes = Writes(self._books)
         self.bulk = BulkOperations(self._books)
-        self._operations = Operations(self._books, self._writes, self.bulk)
+        self.subscriptions = Subscriptions()
+        self._operations = Operations(self._books, self._writes, self.bulk, self.subscriptions)
 
     # --- the shop's people -----------------------------------------------------------------------------------------
 
@@ -174,7 +176,7 @@ class ShopifySandbox:
         }
 
     def send_webhook(self, topic: str, payload: Mapping[str, Any]) -> None:
-        """Put a webhook of any topic and content into `outgoing`, signed."""
+        """Put a webhook of any topic and content into `outgoing`, signed, if the app has subscribed to it."""
         self._send(topic, payload, self._uuid())
 
     def take_outgoing(self) -> list[Delivery]:
@@ -188,6 +190,7 @@ class ShopifySandbox:
             "books": self._books.dump(),
             "writes": self._writes.dump(),
             "bulk": self.bulk.dump(),
+            "subscriptions": self.subscriptions.dump(),
             "outgoing": dump_deliveries(self.outgoing),
         }
 
@@ -196,6 +199,7 @@ class ShopifySandbox:
         self._books.load(state["books"])
         self._writes.load(state["writes"])
         self.bulk.load(state["bulk"])
+        self.subscriptions.load(state["subscriptions"])
         self.outgoing = load_deliveries(state["outgoing"])
 
     # --- the API ---------------------------------------------------------------------------------------------------
@@ -269,6 +273,8 @@ class ShopifySandbox:
             self._send("refunds/create", views.refund_body(order, order.refunds[-1]), event)
 
     def _send(self, topic: str, payload: Mapping[str, Any], event: str) -> None:
+        if not self.subscriptions.sends(topic):
+            return
         body = json.dumps(payload, separators=(",", ":")).encode()
         signature = base64.b64encode(hmac.digest(self._secret, body, hashlib.sha256)).decode()
         headers = {

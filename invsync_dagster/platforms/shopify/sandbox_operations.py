@@ -12,12 +12,13 @@ from invsync_dagster.platforms.shopify import sandbox_views as views
 from invsync_dagster.platforms.shopify.orders import OPEN
 from invsync_dagster.platforms.shopify.sandbox_books import Books, Order
 from invsync_dagster.platforms.shopify.sandbox_bulk import BulkOperations
+from invsync_dagster.platforms.shopify.sandbox_subscriptions import Subscriptions
 from invsync_dagster.platforms.shopify.sandbox_writes import Writes
 
 _MOMENT = r"'(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)'"
 _WINDOW = re.compile(f"updated_at:>={_MOMENT} updated_at:<{_MOMENT}")
 _NO_KEY = "The @idempotent directive is required for this mutation but was not provided"
-MUTATIONS = frozenset({"SetQuantities", "ActivateLevels", "RunInBulk"})
+MUTATIONS = frozenset({"SetQuantities", "ActivateLevels", "RunInBulk", "Subscribe", "MendSubscription"})
 _SCOPES = ("read_products", "write_inventory", "read_locations", "read_orders")
 
 
@@ -32,10 +33,11 @@ class Refusal(Exception):
 class Operations:
     """Runs the operations on the books; `run` raises `Refusal`."""
 
-    def __init__(self, books: Books, writes: Writes, bulk: BulkOperations) -> None:
+    def __init__(self, books: Books, writes: Writes, bulk: BulkOperations, subscriptions: Subscriptions) -> None:
         self._books = books
         self._writes = writes
         self._bulk = bulk
+        self._subscriptions = subscriptions
 
     def run(self, operation: str, document: str, variables: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Return the `data` of one operation's answer."""
@@ -62,6 +64,12 @@ class Operations:
                 return {"node": views.order_head(order, variables["parts"]) if order else None}
             case "OrderLines" | "FulfillmentLines" | "RefundLines":
                 return {"node": self._page(operation, variables)}
+            case "Subscriptions":
+                return {"webhookSubscriptions": self._subscriptions.listed(variables)}
+            case "Subscribe":
+                return {"webhookSubscriptionCreate": self._subscriptions.create(variables)}
+            case "MendSubscription":
+                return {"webhookSubscriptionUpdate": self._subscriptions.update(variables)}
             case "CheckAccess":
                 return {"currentAppInstallation": {"accessScopes": [{"handle": scope} for scope in _SCOPES]}}
         raise Refusal(f"The operation {operation} is not one that this stand-in knows")
@@ -145,8 +153,10 @@ def cost_of(operation: str, variables: Mapping[str, Any]) -> int:
     lines, parts = int(variables.get("lines", 0)), int(variables.get("parts", 0))
     order = 1 + 3 * lines + 2 * parts * (1 + 2 * lines)
     match operation:
-        case "SetQuantities" | "RunInBulk":
+        case "SetQuantities" | "RunInBulk" | "Subscribe" | "MendSubscription":
             return 10
+        case "Subscriptions":
+            return int(variables["count"])
         case "ActivateLevels":
             return 10 * (("input" in variables) + sum(name.startswith("item") for name in variables))
         case "ReadLevels":

@@ -24,7 +24,8 @@ def connect(
 ) -> WooCommercePlatform:
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
     signer = Signer(secrets["consumer_key_env"], secrets["consumer_secret_env"])
-    return WooCommercePlatform(settings, signer, limits_with(limit_overrides), transport, clock)
+    limits, webhook_secret = limits_with(limit_overrides), secrets["webhook_secret_env"]
+    return WooCommercePlatform(settings, signer, limits, transport, clock, webhook_secret)
 
 
 def door(settings: WooCommerceSettings, secrets: Mapping[str, str]) -> WooCommerceDoor:

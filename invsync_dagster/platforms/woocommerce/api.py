@@ -17,10 +17,14 @@ from invsync_dagster.platforms.woocommerce.signing import Signer
 
 
 class Api:
-    """The API of one store. Every call raises `PlatformError` for all but what was asked for."""
+    """The API of one store. Every call raises `PlatformError` for all but what was asked for.
 
-    def __init__(self, store_url: str, signer: Signer, transport: Transport, clock: Clock) -> None:
+    `webhook_secret` goes out with webhooks that we make, and is never quoted.
+    """
+
+    def __init__(self, store_url: str, signer: Signer, transport: Transport, clock: Clock, webhook_secret: str) -> None:
         self._base = f"{store_url}/wp-json/wc/v3"
+        self._webhook_secret = webhook_secret
         self._signer = signer
         self._transport = transport
         self._clock = clock
@@ -28,7 +32,7 @@ class Api:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What an answer must not be quoted with."""
-        return self._signer.secrets
+        return (*self._signer.secrets, self._webhook_secret)
 
     def listed(
         self, path: str, query: Mapping[str, str], pace: Pace, rows: int

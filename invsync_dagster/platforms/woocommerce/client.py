@@ -28,6 +28,7 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import identity, moment, understanding
 from invsync_dagster.platforms.rows import refused_unsent, review, sent_without
+from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Transport
 from invsync_dagster.platforms.woocommerce import errors
 from invsync_dagster.platforms.woocommerce.api import Api
@@ -51,6 +52,7 @@ from invsync_dagster.platforms.woocommerce.orders import (
 from invsync_dagster.platforms.woocommerce.pace import Pace
 from invsync_dagster.platforms.woocommerce.settings import MOST_ROWS, WooCommerceSettings
 from invsync_dagster.platforms.woocommerce.signing import Signer
+from invsync_dagster.platforms.woocommerce.subscriptions import Webhooks
 from invsync_dagster.platforms.woocommerce.windows import Window, window_from
 
 ORDERS_A_PAGE = 50
@@ -72,14 +74,21 @@ class WooCommercePlatform:
     """
 
     def __init__(
-        self, settings: WooCommerceSettings, signer: Signer, limits: Limits, transport: Transport, clock: Clock
+        self,
+        settings: WooCommerceSettings,
+        signer: Signer,
+        limits: Limits,
+        transport: Transport,
+        clock: Clock,
+        webhook_secret: str,
     ) -> None:
         self._store = settings.store_url
-        self._api = Api(settings.store_url, signer, transport, clock)
+        self._api = Api(settings.store_url, signer, transport, clock, webhook_secret)
         self._limits = limits
         self._writes = Pace(limits.write_batch, limits.request_deadline)
         self._reads = Pace(limits.read_batch, limits.request_deadline)
         self._orders_pace = Pace(ORDERS_A_PAGE, limits.request_deadline)
+        self._webhooks = Webhooks(self._api, webhook_secret, self._orders_pace)
 
     def __repr__(self) -> str:
         return f"WooCommercePlatform({self._store})"
@@ -303,6 +312,19 @@ class WooCommercePlatform:
         if int(number) < pages if pages is not None else len(entries) >= MOST_ROWS:
             return ListingsPage(found, f"{kind}:{int(number) + 1}")
         return ListingsPage(found, "variations:1" if kind == "products" else "")
+
+    def subscriptions(self, address: str) -> SubscriptionsAnswer:
+        """Tell how the store's webhooks to `address` stand. Raises `PlatformError`."""
+        if not address:
+            return SubscriptionsAnswer(())
+        with understanding():
+            found, calls = self._webhooks.found(address)
+        return SubscriptionsAnswer(found, self._told_of(calls))
+
+    def subscribe(self, subscription: Subscription, address: str) -> SubscriptionsAnswer:
+        """Make a webhook, or switch it on again with our secret. Raises `PlatformError`."""
+        with understanding():
+            return SubscriptionsAnswer((self._webhooks.put(subscription, address),), self._told_of(1))
 
     def make_ready(self) -> None:
         """Return at once: the key doesn't run out."""

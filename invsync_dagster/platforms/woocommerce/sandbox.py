@@ -20,13 +20,11 @@ from invsync_dagster.platforms.woocommerce import sandbox_views as views
 from invsync_dagster.platforms.woocommerce.sandbox_answers import MOST_ROWS, RefusedError, answer, numbers, page
 from invsync_dagster.platforms.woocommerce.sandbox_auth import KeyCheck
 from invsync_dagster.platforms.woocommerce.sandbox_books import Article, Books, Order, StoreError
+from invsync_dagster.platforms.woocommerce.sandbox_webhooks import FIRST, Webhooks
 
 __all__ = ["StoreError", "WooCommerceSandbox"]
 
 _ROOT = "/wp-json/wc/v3"
-# A delivery that fails while so many before it have failed disables its webhook (class-wc-webhook.php).
-_FAILURES_BEARABLE = 5
-_WEBHOOK = 7
 
 
 class WooCommerceSandbox:
@@ -51,7 +49,7 @@ class WooCommerceSandbox:
     ) -> None:
         self._keys = KeyCheck(consumer_key, consumer_secret, clock)
         self.outgoing: list[Delivery] = []
-        self.webhook_status = "active"
+        self.webhooks = Webhooks()
         self._webhook_secret = webhook_secret.encode()
         self._clock = clock
         self._rate = rate
@@ -59,7 +57,6 @@ class WooCommerceSandbox:
         self._product_webhooks = product_webhooks
         self._tokens = burst
         self._refilled_at = clock.now()
-        self._failures = 0
         self._books = Books(orders_as_posts=orders_as_posts)
 
     def change_key(self, consumer_key: str, consumer_secret: str) -> None:
@@ -181,8 +178,8 @@ class WooCommerceSandbox:
         return {_level(article): article.quantity or 0 for article in self._books.articles.values() if article.managed}
 
     def send_webhook(self, topic: str, payload: Mapping[str, Any]) -> None:
-        """Put a webhook of any topic and content into `outgoing`, signed; none while the webhook is disabled."""
-        if self.webhook_status != "active":
+        """Put a webhook of any topic and content into `outgoing`, signed; none while none of its topic is active."""
+        if not self.webhooks.sends(topic):
             return
         body = json.dumps(payload).encode()
         resource, _, event = topic.partition(".")
@@ -195,25 +192,20 @@ class WooCommerceSandbox:
             "X-WC-Webhook-Resource": resource,
             "X-WC-Webhook-Event": event,
             "X-WC-Webhook-Signature": _signature(self._webhook_secret, body),
-            "X-WC-Webhook-ID": str(_WEBHOOK),
+            "X-WC-Webhook-ID": str(FIRST),
             # The same for all deliveries of one second.
-            "X-WC-Webhook-Delivery-ID": hashlib.md5(f"{_WEBHOOK}{second}".encode(), usedforsecurity=False).hexdigest(),
+            "X-WC-Webhook-Delivery-ID": hashlib.md5(f"{FIRST}{second}".encode(), usedforsecurity=False).hexdigest(),
         }
         self.outgoing.append(Delivery(headers, body))
 
     def ping(self) -> Delivery:
         """Return what a new webhook sends to its address: a form, unsigned."""
-        body = f"webhook_id={_WEBHOOK}".encode()
+        body = f"webhook_id={FIRST}".encode()
         return Delivery({"Content-Type": "application/x-www-form-urlencoded"}, body)
 
     def delivery_ended(self, *, answered_well: bool) -> None:
-        """Note how a delivery ended: 200 to 302 is well, anything else counts against the webhook."""
-        if answered_well:
-            self._failures = 0
-        elif self._failures > _FAILURES_BEARABLE:
-            self.webhook_status = "disabled"
-        else:
-            self._failures += 1
+        """Note how a delivery ended: 200 to 302 is well, anything else counts against the webhooks."""
+        self.webhooks.ended(well=answered_well)
 
     def take_outgoing(self) -> list[Delivery]:
         """Return the webhooks not yet taken, in the order they happened, and forget them."""
@@ -222,14 +214,17 @@ class WooCommerceSandbox:
 
     def dump(self) -> dict[str, Any]:
         """Return the store's state as JSON values, undelivered webhooks included."""
-        webhook = {"status": self.webhook_status, "failures": self._failures}
-        return {"books": self._books.dump(), "outgoing": dump_deliveries(self.outgoing), "webhook": webhook}
+        return {
+            "books": self._books.dump(),
+            "outgoing": dump_deliveries(self.outgoing),
+            "webhooks": self.webhooks.dump(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self._books.load(state["books"])
         self.outgoing = load_deliveries(state["outgoing"])
-        self.webhook_status, self._failures = state["webhook"]["status"], state["webhook"]["failures"]
+        self.webhooks.load(state["webhooks"])
 
     # --- the API ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +252,11 @@ class WooCommerceSandbox:
             ("POST", r"/products/batch", lambda: self._batch(request, 0)),
             ("POST", r"/products/(\d+)/variations/batch", lambda number: self._batch(request, int(number))),
             ("GET", r"/settings/products/woocommerce_manage_stock", self._stock_setting),
-            ("PUT", r"/webhooks/(\d+)", lambda number: self._set_webhook(request)),
+            ("GET", r"/webhooks", lambda: self.webhooks.listed(query)),
+            ("POST", r"/webhooks", lambda: self.webhooks.create(request)),
+            ("PUT", r"/webhooks/(\d+)", lambda number: self.webhooks.update(int(number), request)),
+            # WordPress takes a POST for a PUT.
+            ("POST", r"/webhooks/(\d+)", lambda number: self.webhooks.update(int(number), request)),
         ]
         for method, pattern, action in routes:
             match = re.fullmatch(pattern, path)
@@ -348,12 +347,6 @@ class WooCommerceSandbox:
 
     def _stock_setting(self) -> Response:
         return answer(200, {"id": "woocommerce_manage_stock", "value": "yes" if self._books.managing else "no"})
-
-    def _set_webhook(self, request: Request) -> Response:
-        self.webhook_status = str(json.loads(request.body).get("status", self.webhook_status))
-        if self.webhook_status == "active":
-            self._failures = 0
-        return answer(200, {"id": _WEBHOOK, "status": self.webhook_status})
 
     def _announce(self, order: Order, *topics: str) -> None:
         for topic in topics:

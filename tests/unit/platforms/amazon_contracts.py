@@ -14,7 +14,7 @@ from jsonschema import Draft4Validator, Draft7Validator
 
 from invsync_dagster.platforms.transport import Request, Response
 
-_MODELS = ("listingsItems_2021-08-01", "orders_2026-01-01", "feeds_2021-06-30", "reports_2021-06-30")
+_MODELS = ("listingsItems_2021-08-01", "orders_2026-01-01", "feeds_2021-06-30", "reports_2021-06-30", "notifications")
 
 
 @cache

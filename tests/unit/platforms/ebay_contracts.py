@@ -79,7 +79,7 @@ def _problems_of_answer(document: Mapping[str, Any], operation: Mapping[str, Any
     answer = operation["responses"].get(str(response.status))
     if answer is None:
         return [f"no answer {response.status}"]
-    value = json.loads(response.body)
+    value = json.loads(response.body or b"{}")
     known = answer.get("x-response-codes", {}).get("errors", {})
     found = [
         f"error {error['errorId']} with {response.status}"

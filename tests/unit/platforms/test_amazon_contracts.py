@@ -12,6 +12,7 @@ import pytest
 from invsync_dagster.platforms.amazon.notifications import content_of
 from invsync_dagster.platforms.contract import LevelReference, WriteRow
 from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.platforms.subscribing import Subscriber
 from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.amazon_harness import API, FIRST, SELLER, AmazonHarness
 from tests.unit.platforms.amazon_contracts import (
@@ -32,7 +33,7 @@ NOTIFICATIONS = [
 
 def every_call() -> AmazonHarness:
     """Drive the client through all that it can ask, and the stand-in through all that it can answer."""
-    harness = AmazonHarness(rate_factor=1.0)
+    harness = AmazonHarness(rate_factor=1.0, webhook_event_bridge="eu-west-1:123456789012")
     account, platform = harness.account, harness.platform
     levels = [harness.make_level(number) for number in range(1, 23)]
     comma = account.add_item("A,B", 4)
@@ -59,6 +60,11 @@ def every_call() -> AmazonHarness:
     platform.open_orders()
     platform.orders([*orders, "902-0000000-0000000"])
     platform.check_credentials()
+    assert isinstance(platform, Subscriber)
+    for _ in range(2):
+        for one in platform.subscriptions("").subscriptions:
+            with contextlib.suppress(PlatformError):
+                platform.subscribe(one, "")
     with contextlib.suppress(PlatformError):
         while True:
             platform.read(levels[:1])

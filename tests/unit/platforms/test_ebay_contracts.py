@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,17 +11,28 @@ from typing import Any
 
 import pytest
 
-from invsync_dagster.platforms.contract import LevelReference, Result, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, Platform, Result, WriteRow
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.ebay.tokens import tokens_of
 from invsync_dagster.platforms.ebay.webhooks import EbayDoor
 from invsync_dagster.platforms.errors import PlatformError, SignatureError
+from invsync_dagster.platforms.subscribing import Subscriber, Subscription, SubscriptionState
 from invsync_dagster.platforms.transport import Request, Response
-from tests.contract.ebay_harness import SECRETS, SETTINGS, EbayHarness
+from tests.contract.ebay_harness import ENDPOINT, SECRETS, SETTINGS, EbayHarness
 from tests.contract.wire import Wire
 from tests.unit.platforms.ebay_contracts import problems_of_exchange
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+
+
+def subscribe_all(platform: Platform, address: str = ENDPOINT) -> None:
+    """Look at what is subscribed to, and make or mend what isn't active, and once more what is."""
+    assert isinstance(platform, Subscriber)
+    for one in platform.subscriptions(address).subscriptions:
+        with contextlib.suppress(PlatformError):
+            platform.subscribe(one, address)
+        with contextlib.suppress(PlatformError):
+            platform.subscribe(Subscription(one.topic, SubscriptionState.MISSING), address)
 
 
 def every_exchange() -> list[tuple[Request, Response]]:
@@ -50,6 +62,14 @@ def every_exchange() -> list[tuple[Request, Response]]:
     platform.orders_changed(begin, harness.clock.now() + timedelta(minutes=5))
     platform.open_orders()
     platform.orders([*orders, both, "14-00000-00000"])
+    account.subscriptions.has_alert_email = False
+    subscribe_all(platform)
+    account.subscriptions.has_alert_email = True
+    subscribe_all(platform)
+    account.subscriptions.mark_down()
+    subscribe_all(platform)
+    for other in range(12):
+        subscribe_all(platform, f"https://sync.example.com/webhooks/{other}")
     harness.deliveries()
     key_id = "00000000-0000-0000-0000-000000000000"
     header = base64.b64encode(json.dumps({"kid": key_id, "signature": "AAAA"}).encode()).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from functools import cache
@@ -13,10 +14,12 @@ import pytest
 from graphql import GraphQLResolveInfo, GraphQLSchema, build_client_schema, execute_sync, parse, validate
 
 from invsync_dagster.platforms.contract import LevelReference, WriteRow
+from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings, documents
 from invsync_dagster.platforms.shopify.sandbox import ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
+from invsync_dagster.platforms.subscribing import Subscription, SubscriptionState
 from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.wire import ManualClock
 
@@ -94,6 +97,13 @@ def every_call() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     client.listings()
     client.orders([small, large, "1"])
     client.check_credentials()
+    address = "https://sync.example.com/webhooks/shopify_main"
+    for one in client.subscriptions(address).subscriptions:
+        client.subscribe(one, address)
+    with contextlib.suppress(PlatformError):
+        client.subscribe(Subscription("orders/create", SubscriptionState.MISSING), address)
+    for one in client.subscriptions(address).subscriptions:
+        client.subscribe(one, address)
     shop.bulk.end_next("FAILED", "TIMEOUT", share=0.5)
     for _ in range(2):
         handle = client.read_all().handle
@@ -145,6 +155,9 @@ def test_the_stand_in_answers_with_the_fields_and_types_of_the_schema(contracts:
         "CheckAccess",
         "RunInBulk",
         "BulkOperationState",
+        "Subscriptions",
+        "Subscribe",
+        "MendSubscription",
     }
 
 

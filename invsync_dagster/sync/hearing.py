@@ -1,0 +1,29 @@
+"""Whether what channels send still comes in: the oldest delivery that waits in the inbox, and channels that fell silent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.hearing import Unheard, look_for_silence
+from invsync_dagster.sync.workspace import Workspace
+from invsync_dagster.webhooks.inbox import Inbox, segment_time
+
+# A delivery is applied within seconds; one that waits longer has nobody who applies it.
+LONGEST_WAIT = timedelta(minutes=5)
+
+# A store's cron may hold a webhook back until somebody visits, and who places an order does.
+HEARD_WITHIN = timedelta(hours=1)
+
+
+def oldest_waiting(ws: Workspace) -> timedelta | None:
+    """Return how long the oldest delivery has been waiting in the inbox, None where none waits."""
+    oldest = Inbox(ws.home.inbox).segments(1)
+    return max(ws.clock.now() - segment_time(oldest[0]), timedelta()) if oldest else None
+
+
+def hear(ws: Workspace, name: str) -> Unheard:
+    """Return the orders of channel `name` that a delivery should have told of by now, and hasn't."""
+    delay = timedelta(seconds=ws.platform(ws.channel(name)).limits.webhook_delay)
+    with write_transaction(ws.engine, name) as connection:
+        return look_for_silence(connection, name, ws.clock.now() - max(HEARD_WITHIN, delay))

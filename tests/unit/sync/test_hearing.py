@@ -1,0 +1,122 @@
+"""Whether what channels send still comes in: the last delivery, orders that none told of, and the oldest that waits."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+
+from invsync_dagster.inventory.tables import channels
+from invsync_dagster.settings import Home
+from invsync_dagster.sync.hearing import hear, oldest_waiting
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.segments import Delivery
+from tests.unit.sync.conftest import LittleWorld
+
+SKU = "SKU-0001"
+
+
+def take(world: LittleWorld) -> None:
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    world.inbox.clear()
+
+
+def row(world: LittleWorld, name: str = "shop_main"):
+    with world.engine.connect() as connection:
+        return connection.execute(select(channels).where(channels.c.name == name)).one()
+
+
+def test_the_last_delivery_of_each_channel_is_noted_whatever_became_of_it(world: LittleWorld) -> None:
+    assert row(world).last_delivery_at is None
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    first = row(world).last_delivery_at
+    assert first == world.clock.now()
+    world.clock.advance(60)
+    unread = Delivery("shop_main", "orders/create", world.clock.now(), {}, b"not JSON", "unread:1")
+    apply_deliveries(world.processes[0], [unread], IntakeReport(), run_id="intake")
+    assert row(world).last_delivery_at == first + timedelta(seconds=60)
+    assert row(world, "shop_eu").last_delivery_at is None
+
+
+def test_a_replayed_delivery_is_no_news(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    kept = list(world.inbox)
+    world.clock.advance(60)
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    last = row(world).last_delivery_at
+    again = [replace(each, receipt_id=f"again:{number}") for number, each in enumerate(kept)]
+    apply_deliveries(world.processes[0], again, IntakeReport(), run_id="intake")
+    assert row(world).last_delivery_at == last
+
+
+def test_an_order_that_no_delivery_told_of_for_an_hour_is_silence_until_the_next_delivery(world: LittleWorld) -> None:
+    ws = world.processes[0]
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    world.clock.advance(3600)
+    world.sell("shop_main", SKU)
+    placed = world.clock.now().replace(microsecond=0)  # shops tell whole seconds
+    world.shops["shop_main"].take_outgoing()
+    world.clock.advance(300)
+    world.push("shop_main")
+    assert hear(ws, "shop_main").since is None
+    world.clock.advance(3600)
+    unheard = hear(ws, "shop_main")
+    assert (unheard.orders, unheard.since) == (1, placed)
+    assert row(world).silent_since == placed
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    assert row(world).silent_since is None
+    assert hear(ws, "shop_main").orders == 0
+
+
+def test_a_quiet_shop_is_not_silent(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    world.clock.advance(30 * 86_400)
+    world.push("shop_main")
+    assert hear(world.processes[0], "shop_main").since is None
+
+
+def test_where_no_delivery_ever_came_none_is_expected(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.shops["shop_main"].take_outgoing()
+    world.clock.advance(300)
+    world.push("shop_main")
+    world.clock.advance(86_400)
+    unheard = hear(world.processes[0], "shop_main")
+    assert (unheard.last_delivery_at, unheard.orders, unheard.since) == (None, 0, None)
+
+
+def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    world.inbox[:] = [replace(each, received_at=each.received_at - timedelta(minutes=4)) for each in world.inbox]
+    take(world)
+    world.clock.advance(7200)
+    assert hear(world.processes[0], "shop_main").since is None
+
+
+def test_the_oldest_waiting_delivery_is_found_in_the_inbox(world: LittleWorld, tmp_path: Path) -> None:
+    home = Home(root=tmp_path, data=tmp_path, database_url="", channels_file=tmp_path / "channels.yaml")
+    ws = replace(world.processes[0], home=home)
+    assert oldest_waiting(ws) is None
+    Inbox(home.inbox).prepare(world.clock.now())
+    assert oldest_waiting(ws) is None
+    writer = SegmentWriter(home.inbox, world.clock, random.Random(1))
+    for _ in range(3):
+        writer.write([Delivery("shop_main", "orders/create", world.clock.now(), {}, b"{}")])
+        world.clock.advance(100)
+    assert oldest_waiting(ws) == timedelta(seconds=300)
