@@ -114,7 +114,7 @@ def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> No
     names = [channel.name for channel in configuration.channels]
     assert names[:4] == ["shopify_main", "shopify_outlet", "shopify_eu", "woo_main"]
     assert names[4:] == ["amazon_eu", "ebay_main", "alibaba_main", "erp_main"]
-    assert configuration.settings == Settings()
+    assert configuration.settings == Settings(receiver_url="http://127.0.0.1:8791")
     assert len({channel.rules for channel in configuration.channels}) == 8
 
 
