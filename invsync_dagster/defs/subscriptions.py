@@ -43,7 +43,7 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 HEARD,
                 asset=key,
-                description="No order was placed that the channel's notifications should have told of long ago. Red: look at "
+                description="Nothing happened there that the channel's notifications should have told of long ago. Red: look at "
                 "the receiver, its address, and the secret that signs (docs/webhooks.md).",
             ),
         ],
@@ -100,12 +100,12 @@ def _heard(key: dg.AssetKey, ws: Workspace, name: str) -> dg.AssetCheckResult:
         words = f"The last delivery came {age_in_words((now - last).total_seconds())} ago."
     if unheard.since is not None:
         age = age_in_words((now - unheard.since).total_seconds())
-        words += f" {unheard.orders} orders were placed since, the first one {age} ago, and lists alone told of them."
+        words += f" Since then lists alone told of {unheard.changes} orders or counts, the first one of {age} ago."
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=HEARD,
         passed=unheard.since is None,
         severity=dg.AssetCheckSeverity.WARN,
         description=words,
-        metadata={"orders_unheard": unheard.orders},
+        metadata={"changes_unheard": unheard.changes},
     )

@@ -104,6 +104,13 @@ def set_status(connection: Connection, name: str, status: str, *, actor: str, re
     return _change(connection, _row(connection, name), wanted, f"channel {status}", actor, reason, now)
 
 
+def is_retired(connection: Connection, name: str) -> bool:
+    """Tell whether a channel was given up; one that isn't registered yet was not."""
+    return (
+        connection.execute(select(channels.c.status).where(channels.c.name == name)).scalar_one_or_none() == "retired"
+    )
+
+
 def approve_first_push(connection: Connection, name: str, *, actor: str, reason: str, now: datetime) -> None:
     """Allow the channel to be written to; a second approval changes nothing. Raises LookupError."""
     row = _row(connection, name)

@@ -1,4 +1,4 @@
-"""When channels were heard last: the time of each one's last delivery, and orders that no delivery told of."""
+"""When channels were heard last: the time of each one's last delivery, and what happened since that no delivery told of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
-from invsync_dagster.inventory.tables import channels, order_lines
+from invsync_dagster.inventory.tables import channels, order_lines, stock_counts
 
 # Platforms' clocks and ours may differ by so much.
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -16,10 +16,10 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Orders that were created since the last delivery came, and how long ago the first of them was."""
+    """Orders placed, and counts of an ERP made, since the last delivery came; `since` is when the first of them was."""
 
     last_delivery_at: datetime | None
-    orders: int
+    changes: int
     since: datetime | None
 
 
@@ -33,10 +33,15 @@ _HEARD = (
     .values(last_delivery_at=_AT, silent_since=None)
 )
 _LAST = select(channels.c.last_delivery_at).where(channels.c.name == bindparam("channel"))
-_CREATED = select(func.count(func.distinct(order_lines.c.order_id)), func.min(order_lines.c.created_at)).where(
+_AFTER = bindparam("after", type_=order_lines.c.created_at.type)
+_BEFORE = bindparam("before", type_=order_lines.c.created_at.type)
+_PLACED = select(func.count(func.distinct(order_lines.c.order_id)), func.min(order_lines.c.created_at)).where(
     order_lines.c.channel == bindparam("channel"),
-    order_lines.c.created_at > bindparam("after", type_=order_lines.c.created_at.type),
-    order_lines.c.created_at < bindparam("before", type_=order_lines.c.created_at.type),
+    order_lines.c.created_at > _AFTER,
+    order_lines.c.created_at < _BEFORE,
+)
+_COUNTED = select(func.count(), func.min(stock_counts.c.as_of)).where(
+    stock_counts.c.source == bindparam("channel"), stock_counts.c.as_of > _AFTER, stock_counts.c.as_of < _BEFORE
 )
 _SET_SILENT = (
     update(channels)
@@ -55,15 +60,19 @@ def note_deliveries(connection: Connection, deliveries: Iterable[tuple[str, date
 
 
 def look_for_silence(connection: Connection, channel: str, before: datetime) -> Unheard:
-    """Return the channel's orders created before `before` and after its last delivery, and keep since when, for the status.
+    """Return what happened at a channel before `before` and after its last delivery, and keep since when, for the status.
 
-    Every platform notifies of a new order; so a quiet shop has none of them, and a channel that is silent has. Where no
-    delivery ever came, nothing is expected.
+    Every platform notifies of a new order, and an ERP of each change of its shelf: a quiet channel has none of them, and one
+    that has fell silent. Where no delivery ever came, nothing is expected. Reads all of a channel's lines.
     """
     last = connection.execute(_LAST, {"channel": channel}).scalar_one_or_none()
-    orders, since = 0, None
+    changes, first = 0, []
     if last is not None:
         times = {"channel": channel, "after": last + CLOCKS_DIFFER, "before": before}
-        orders, since = connection.execute(_CREATED, times).one()
+        for query in (_PLACED, _COUNTED):
+            number, at = connection.execute(query, times).one()
+            changes += number
+            first += [at] if number else []
+    since = min(first, default=None)
     connection.execute(_SET_SILENT, {"silent": channel, "since": since})
-    return Unheard(last, orders, since)
+    return Unheard(last, changes, since)

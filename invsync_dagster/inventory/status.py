@@ -38,7 +38,7 @@ class ChannelStatus:
     Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed:
     the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
     whose number at the platform isn't known for sure. Rates are None where nothing was attempted. `silent_since` is when
-    the first order was placed there that no delivery told of, as far as was looked.
+    the first order or count was made there that no delivery told of, as far as was looked.
     """
 
     channel: str
@@ -149,7 +149,7 @@ class Status:
                 notes.append(f"{one.channel}: {one.unclear_orders} unclear orders, asked for again with the next push")
             if one.silent_since is not None:
                 notes.append(
-                    f"{one.channel}: an order of {_ago(one.silent_since, self.at)} and no delivery since; "
+                    f"{one.channel}: a change of {_ago(one.silent_since, self.at)} and no delivery since; "
                     f"`invsync webhooks list --channel {one.channel}` says what is subscribed to"
                 )
             if one.stopped:

@@ -23,7 +23,7 @@ def oldest_waiting(ws: Workspace) -> timedelta | None:
 
 
 def hear(ws: Workspace, name: str) -> Unheard:
-    """Return the orders of channel `name` that a delivery should have told of by now, and hasn't."""
+    """Return what happened at channel `name` that a delivery should have told of by now, and hasn't."""
     delay = timedelta(seconds=ws.platform(ws.channel(name)).limits.webhook_delay)
     with write_transaction(ws.engine, name) as connection:
         return look_for_silence(connection, name, ws.clock.now() - max(HEARD_WITHIN, delay))

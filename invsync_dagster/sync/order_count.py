@@ -5,6 +5,7 @@ The platform lists orders by their last change, so each order is in one day's li
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from invsync_dagster.events import Content, OrderDocument, OrderLine
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.channels import is_retired
 from invsync_dagster.inventory.order_totals import KnownLine, known_orders, orders_changed_between
 from invsync_dagster.inventory.orders import Totals
 from invsync_dagster.platforms.contract import OrdersPage
@@ -22,14 +24,18 @@ from invsync_dagster.sync.poll import UNCLEAR_PER_CALL, PollReport, apply_page
 from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.workspace import Workspace
 
-# Amazon allows a page of 100 orders in three minutes once its burst is used up: 20 pages at once and 20 an hour.
-LONGEST = timedelta(hours=2)
+LONGEST = timedelta(hours=3)
+
+# Where a platform wants its orders listed seldom (`orders_every`), so many pages are asked for in a row, and the others so far
+# apart: Amazon allows 20 calls at once and one in three minutes, of which the polls need half. In the longest time that is
+# 4,000 orders.
+PAGES_AT_ONCE = 5
 
 # Differences that are named; more are counted. They point to one cause, and the first ones show it.
 MOST_NAMED = 10_000
 
-# Orders of ours that the list leaves out and that are asked for one by one; Amazon allows one in two seconds.
-MOST_ASKED = 200
+# Orders of ours that the list leaves out and that are asked for by id; Amazon allows 30 at once and one in two seconds.
+MOST_ASKED = 50
 
 
 class Kind(StrEnum):
@@ -111,6 +117,9 @@ def count_orders(ws: Workspace, name: str, *, days: int, run_id: str) -> OrderCo
     if channel.disabled_reason:
         count.problem = f"configuration: {channel.disabled_reason}"
         return count
+    with ws.engine.connect() as connection:
+        if is_retired(connection, name):
+            return count
     calls = calls_of(ws, channel, began + LONGEST, background=True)
     try:
         _Counting(ws, calls, count, run_id).run()
@@ -136,7 +145,7 @@ class _Counting:
     def run(self) -> None:
         platform, cost, cursor = self._calls.platform, self._calls.platform.limits.orders_cost, ""
         count = self._count
-        while True:
+        for number in itertools.count(1):
             page = self._calls.ask(
                 cost,
                 lambda at=cursor: platform.orders_changed(count.since, count.until, at),  # type: ignore[misc]
@@ -146,6 +155,8 @@ class _Counting:
             cursor = page.cursor
             if not cursor:
                 break
+            if number >= PAGES_AT_ONCE:
+                self._ws.clock.sleep(platform.limits.orders_every)
         self._compare_unlisted()
 
     def _compare_asked(self, order_ids: Sequence[str], *, counted: bool) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from invsync_dagster.inventory.channels import is_retired
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.subscribing import Subscriber, Subscription, SubscriptionState
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
@@ -66,6 +67,10 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
     if channel.disabled_reason:
         watch.problem = f"configuration: {channel.disabled_reason}"
         return watch
+    with ws.engine.connect() as connection:
+        if is_retired(connection, name):
+            watch.unwatched = "the channel is retired"
+            return watch
     watch.address = channel.settings.notified_at(ws.configuration.settings.receiver_url, name)
     platform = ws.platform(channel)
     if not isinstance(platform, Subscriber):

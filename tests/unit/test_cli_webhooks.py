@@ -120,7 +120,7 @@ def test_the_status_says_when_a_channel_was_heard_last_and_what_waits(home: Home
     engine.dispose()
     words = invoke("status").stdout
     assert "5 h ago" in words
-    assert "! woo_main: an order of 3 h ago and no delivery since" in words
+    assert "! woo_main: a change of 3 h ago and no delivery since" in words
     Inbox(home.inbox).prepare(now)
     delivery = Delivery("woo_main", "order.created", now, {}, b"{}")
 

@@ -57,7 +57,7 @@ channels = Table(
     Column("last_success_at", UtcDateTime),
     Column("last_problem", Text, nullable=False, default=""),  # why the last push failed as a whole; "" where it didn't
     Column("last_delivery_at", UtcDateTime),  # when the last delivery that was applied had come
-    Column("silent_since", UtcDateTime),  # the first order since then that no delivery told of
+    Column("silent_since", UtcDateTime),  # the first order or count since then that no delivery told of
 )
 
 # One row a listing (a channel's offer of one SKU); `platform_name` holds the channel's name.

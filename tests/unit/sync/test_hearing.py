@@ -72,13 +72,13 @@ def test_an_order_that_no_delivery_told_of_for_an_hour_is_silence_until_the_next
     assert hear(ws, "shop_main").since is None
     world.clock.advance(3600)
     unheard = hear(ws, "shop_main")
-    assert (unheard.orders, unheard.since) == (1, placed)
+    assert (unheard.changes, unheard.since) == (1, placed)
     assert row(world).silent_since == placed
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
     take(world)
     assert row(world).silent_since is None
-    assert hear(ws, "shop_main").orders == 0
+    assert hear(ws, "shop_main").changes == 0
 
 
 def test_a_quiet_shop_is_not_silent(world: LittleWorld) -> None:
@@ -97,7 +97,7 @@ def test_where_no_delivery_ever_came_none_is_expected(world: LittleWorld) -> Non
     world.push("shop_main")
     world.clock.advance(86_400)
     unheard = hear(world.processes[0], "shop_main")
-    assert (unheard.last_delivery_at, unheard.orders, unheard.since) == (None, 0, None)
+    assert (unheard.last_delivery_at, unheard.changes, unheard.since) == (None, 0, None)
 
 
 def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
@@ -120,3 +120,18 @@ def test_the_oldest_waiting_delivery_is_found_in_the_inbox(world: LittleWorld, t
         writer.write([Delivery("shop_main", "orders/create", world.clock.now(), {}, b"{}")])
         world.clock.advance(100)
     assert oldest_waiting(ws) == timedelta(seconds=300)
+
+
+def test_an_erp_whose_counts_come_by_lists_alone_is_silent(world: LittleWorld) -> None:
+    ws = world.processes[0]
+    world.erp.sell(SKU, 1)
+    world.deliver("erp_main")
+    take(world)
+    assert row(world, "erp_main").last_delivery_at is not None
+    world.clock.advance(600)
+    world.erp.sell(SKU, 1)
+    world.erp.take_outgoing()
+    world.clock.advance(60)
+    world.push("erp_main")
+    world.clock.advance(3600)
+    assert hear(ws, "erp_main").changes == 1

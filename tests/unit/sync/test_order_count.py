@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,15 +12,17 @@ import pytest
 from sqlalchemy import func, select
 
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
-from invsync_dagster.inventory import ledger
+from invsync_dagster.inventory import channels, ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.order_totals import KnownLine
 from invsync_dagster.inventory.orders import Totals
 from invsync_dagster.inventory.tables import central_inventory, stock_ledger
+from invsync_dagster.platforms.contract import OrdersPage
 from invsync_dagster.sync import order_count
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.order_count import Difference, Kind, OrderCount, closed_days, count_orders, differences_of
+from invsync_dagster.sync.subscriptions import watch_subscriptions
 from tests.unit.sync.conftest import LittleWorld, quiet_world
 from tests.unit.sync.ebay_stage import NAME as EBAY
 from tests.unit.sync.ebay_stage import EbayStage
@@ -263,3 +267,32 @@ def test_lines_differ_by_their_totals_unless_ours_is_of_a_later_change(
     document = order_of("7", at, line_of("1", 2), revision=revision)
     assert [one.kind for one in differences_of(document, known)] == expected
     assert all(isinstance(one, Difference) for one in differences_of(document, known))
+
+
+def test_pages_of_a_platform_that_wants_to_be_asked_seldom_are_far_apart(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = world.processes[0]
+    platform = ws.platform(ws.channel("shop_main"))
+    monkeypatch.setattr(platform, "_limits", replace(platform.limits, orders_every=300.0))
+    asked: list[datetime] = []
+
+    def page(since: datetime, until: datetime, cursor: str = "") -> OrdersPage:
+        asked.append(world.clock.now())
+        return OrdersPage(Content(), str(len(asked)) if len(asked) < 8 else "")
+
+    monkeypatch.setattr(platform, "orders_changed", page)
+    assert count(world).problem == ""
+    gaps = [round((later - at).total_seconds()) >= 300 for at, later in itertools.pairwise(asked)]
+    assert gaps == [False] * 4 + [True] * 3
+
+
+def test_a_retired_channel_is_neither_counted_nor_watched(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    lose(world)
+    world.clock.advance(DAY)
+    with write_transaction(world.engine) as connection:
+        channels.set_status(connection, "shop_main", "retired", actor="test", reason="sold", now=world.clock.now())
+    found = count(world)
+    assert (found.orders_there, found.problem, found.api_calls) == (0, "", 0)
+    assert watch_subscriptions(world.processes[0], "shop_main", mend=True).unwatched == "the channel is retired"
