@@ -50,7 +50,7 @@ def known_orders(connection: Connection, channel: str, order_ids: Collection[str
 def orders_changed_between(connection: Connection, channel: str, since: datetime, until: datetime) -> set[str]:
     """Return the orders whose last change at the channel, as far as we know, was in [since, until).
 
-    Reads all of a channel's lines: half a second a million of them, once a day.
+    Reads all of a channel's lines: 0.3 s a million of them on SQLite, once a day.
     """
     times = {"channel": channel, "since": since, "until": until}
     return set(connection.execute(_CHANGED, times).scalars())

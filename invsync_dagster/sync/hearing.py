@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.hearing import Unheard, look_for_silence
+from invsync_dagster.inventory.hearing import Unheard, keep_silence, look_for_silence
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox, segment_time
 
@@ -25,5 +25,8 @@ def oldest_waiting(ws: Workspace) -> timedelta | None:
 def hear(ws: Workspace, name: str) -> Unheard:
     """Return what happened at channel `name` that a delivery should have told of by now, and hasn't."""
     delay = timedelta(seconds=ws.platform(ws.channel(name)).limits.webhook_delay)
+    with ws.engine.connect() as connection:
+        unheard = look_for_silence(connection, name, ws.clock.now() - max(HEARD_WITHIN, delay))
     with write_transaction(ws.engine, name) as connection:
-        return look_for_silence(connection, name, ws.clock.now() - max(HEARD_WITHIN, delay))
+        keep_silence(connection, name, unheard)
+    return unheard

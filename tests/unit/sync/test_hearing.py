@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.hearing import Unheard, keep_silence, note_deliveries
 from invsync_dagster.inventory.tables import channels
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.hearing import hear, oldest_waiting
@@ -135,3 +137,13 @@ def test_an_erp_whose_counts_come_by_lists_alone_is_silent(world: LittleWorld) -
     world.push("erp_main")
     world.clock.advance(3600)
     assert hear(ws, "erp_main").changes == 1
+
+
+def test_a_delivery_that_comes_while_silence_is_looked_for_ends_it(world: LittleWorld) -> None:
+    first, now = world.clock.now(), world.clock.advance(7200)
+    with write_transaction(world.engine) as connection:
+        note_deliveries(connection, [("shop_main", first)])
+        looked = Unheard(first, 1, first)
+        note_deliveries(connection, [("shop_main", now)])
+        keep_silence(connection, "shop_main", looked)
+    assert (row(world).last_delivery_at, row(world).silent_since) == (now, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -296,3 +297,38 @@ def test_a_retired_channel_is_neither_counted_nor_watched(world: LittleWorld) ->
     found = count(world)
     assert (found.orders_there, found.problem, found.api_calls) == (0, "", 0)
     assert watch_subscriptions(world.processes[0], "shop_main", mend=True).unwatched == "the channel is retired"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("shop", ["shop_main", "woo_main"])
+def test_whatever_was_lost_is_named_and_the_shops_own_books_are_ours_afterwards(shop: str, seed: int) -> None:
+    world, rng = quiet_world(), random.Random(seed)
+    skus = [sku for sku, shown in world.shops[shop].shows().items() if shown > 3]
+    unheard: set[str] = set()
+    for _ in range(30):
+        world.clock.advance(rng.uniform(1, 600))
+        open_orders = world.shops[shop].open_orders()
+        step = rng.choice(("sell", "sell", "cancel", "fulfil")) if open_orders else "sell"
+        if step == "sell":
+            order = world.sell(shop, rng.choice(skus))
+        else:
+            order = rng.choice(open_orders)
+            getattr(world.shops[shop], step)(order)
+        if rng.random() < 0.4:
+            lose(world, shop)
+            unheard.add(order)
+        else:
+            world.deliver(shop)
+            take(world)
+            # What a shop sends shows the whole order, with what was lost before.
+            unheard.discard(order)
+    world.clock.advance(DAY)
+    found = count(world, shop)
+    assert {one.order_id for one in found.differences} == unheard
+    assert found.orders_there == len(world.shops[shop].order_ids())
+    promised = dict.fromkeys(skus, 0)
+    for order in world.shops[shop].order_ids():
+        for line in world.shops[shop].lines_of(order):
+            promised[line.sku] += line.unshipped
+    assert {sku: reserved(world, sku) for sku in skus} == promised
+    assert count(world, shop).different == 0
