@@ -56,6 +56,7 @@ class Channel:
     cut_over_at: datetime | None = None
     inventory_webhook: bool = False
     differences: Literal["repair", "report", "adopt"] = "repair"
+    restock: Literal["as_told", "never", "always"] = "as_told"
     disabled_reason: str = ""
 
     @property
@@ -169,6 +170,7 @@ class _Entry(BaseModel):
     cut_over_at: AwareDatetime | None = None
     inventory_webhook: bool = False
     differences: Literal["repair", "report", "adopt"] = "repair"
+    restock: Literal["as_told", "never", "always"] = "as_told"
 
 
 class _Loader:
@@ -293,6 +295,7 @@ class _Loader:
             cut_over_at=entry.cut_over_at,
             inventory_webhook=entry.inventory_webhook,
             differences=entry.differences,
+            restock=entry.restock,
         )
 
     def _check_limits(self, vendor: Vendor, limits: Mapping[str, float], here: Place, label: str) -> None:

@@ -29,7 +29,9 @@ class OrderLine:
     """One line of an order with its cumulative totals, in units.
 
     `ordered` counts what was ordered in all, `cancelled` what will not be shipped any more (released),
-    `shipments` what left the shelf, `restocks` what came back onto it after shipping.
+    `shipments` what left the shelf, `restocks` what the platform put back after shipping, `write_offs` what was refunded
+    after shipping and not put back there. `ignored`: why the line has no effect here, as where another ships it; a line
+    that was booked before goes on by its totals all the same.
     """
 
     line_id: str
@@ -38,6 +40,8 @@ class OrderLine:
     cancelled: int = 0
     shipments: tuple[Movement, ...] = ()
     restocks: tuple[Movement, ...] = ()
+    write_offs: tuple[Movement, ...] = ()
+    ignored: str = ""
 
     @property
     def shipped(self) -> int:
@@ -46,6 +50,10 @@ class OrderLine:
     @property
     def restocked(self) -> int:
         return sum(m.quantity for m in self.restocks)
+
+    @property
+    def written_off(self) -> int:
+        return sum(m.quantity for m in self.write_offs)
 
 
 @dataclass(frozen=True, slots=True)

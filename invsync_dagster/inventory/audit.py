@@ -104,7 +104,11 @@ def _lines(connection: Connection) -> list[Difference]:
             wanted(greatest(greatest(line.ordered - line.cancelled, 0) - line.shipped, 0)),
         ),
         ("booked as shipped", line.booked_shipped, wanted(line.shipped)),
-        ("booked as restocked", line.booked_restocked, wanted(line.restocked)),
+        (
+            "booked as restocked or declined",
+            line.booked_restocked + line.declined,
+            wanted(line.restocked + line.written_off),
+        ),
     )
     found = []
     for what, stored, proven in pairs:

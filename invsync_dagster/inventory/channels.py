@@ -32,6 +32,7 @@ def register(
     *,
     contains_orders_of: Sequence[str] = (),
     count_lag_seconds: float = 0.0,
+    restock: str = "as_told",
     low_stock: int = LOW_STOCK,
     change_limits: ChangeLimits = ChangeLimits(),  # noqa: B008 - frozen
 ) -> bool:
@@ -55,6 +56,7 @@ def register(
         "moved_minimum": change_limits.minimum,
         "contains_orders_of": list(contains_orders_of),
         "count_lag_seconds": count_lag_seconds,
+        "restock": restock,
     }
     row = connection.execute(select(channels).where(channels.c.name == name)).mappings().one_or_none()
     if row is None:

@@ -168,6 +168,7 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                     line.cancelled,
                     line.shipped if line.shipments else 0,
                     line.restocked if line.restocks else 0,
+                    line.written_off if line.write_offs else 0,
                 )
                 key = (channel, order.order_id, line.line_id)
                 before = newest.get(key)

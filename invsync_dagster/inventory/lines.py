@@ -15,7 +15,17 @@ from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
 from invsync_dagster.inventory.channels import rehearses
-from invsync_dagster.inventory.orders import Document, Line, Verdict, as_stored, bookings, frozen, judge
+from invsync_dagster.inventory.orders import (
+    Document,
+    Line,
+    Restock,
+    Totals,
+    Verdict,
+    as_stored,
+    bookings,
+    frozen,
+    judge,
+)
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import channels, order_lines
 
@@ -24,6 +34,8 @@ Key = tuple[str, str, str]  # channel, order, line
 BEFORE_CUT_OVER = "the order is from before the channel's cut-over"
 REHEARSAL = "a sandbox beside production channels: its orders don't move the stock"
 KEPT_BY_PLATFORM = "the listing is excluded: the platform keeps this stock itself"
+
+_NOTHING = Totals(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class ChannelFacts:
     cut_over_at: datetime | None = None
     contains: tuple[str, ...] = ()
     lag_seconds: float = 0.0
+    restock: Restock = Restock.AS_TOLD
     rehearses: bool = False
 
 
@@ -63,7 +76,10 @@ def channel_facts(connection: Connection, names: Collection[str]) -> dict[str, C
     """Read the facts of channels; one that isn't registered has the defaults, and no listings."""
     rows = connection.execute(_FACTS, {"names": list(names)})
     facts = dict.fromkeys(names, ChannelFacts())
-    facts |= {name: ChannelFacts(moves, cut, tuple(contains), *rest) for name, moves, cut, contains, *rest in rows}
+    facts |= {
+        name: ChannelFacts(moves, cut, tuple(contains), lag, Restock(restock), rehearsing)
+        for name, moves, cut, contains, lag, restock, rehearsing in rows
+    }
     return facts
 
 
@@ -73,6 +89,7 @@ _FACTS = select(
     channels.c.cut_over_at,
     channels.c.contains_orders_of,
     channels.c.count_lag_seconds,
+    channels.c.restock,
     rehearses(),
 ).where(channels.c.name.in_(bindparam("names", expanding=True)))
 
@@ -83,11 +100,11 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
-    changed: list[tuple[Line, Document, int, int]] = []  # with what was promised, and moved at its channel, before
+    changed: list[tuple[Line, Document, Totals]] = []  # with the totals that are booked
     for key, document in documents.items():
         line = stored.get(key)
         if line is None:
-            changed.append((_new_line(key, document, facts[key[0]]), document, 0, 0))
+            changed.append((_new_line(key, document, facts[key[0]]), document, _NOTHING))
             continue
         verdict = judge(
             document.revision,
@@ -98,32 +115,38 @@ def book_documents(
             may_stay=document.revision_may_stay,
         )
         if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
-            line.ignored_reason = ""
+            line.ignored_reason = document.line.ignored
             if verdict is Verdict.NEWER:
                 _renew(line, document)
-            changed.append((line, document, 0, 0))
+            changed.append((line, document, _NOTHING))
         elif verdict is Verdict.NEWER:
-            promised, own = (_promised(line), _own(line)) if line.bookings else (0, 0)
+            before = line.totals if line.bookings else _NOTHING
             _renew(line, document)
-            changed.append((line, document, promised, own))
+            changed.append((line, document, before))
         elif verdict is Verdict.OLDER:
             result.older += 1
+        elif verdict is Verdict.SAME and _names_anew(line, document):
+            _renew(line, document)
+            changed.append((line, document, _NOTHING))
         elif verdict is Verdict.SAME:
             result.unchanged += 1
         else:
             unclear.add(key[:2])
     targets = _targets(book, ((line, document.line.reference) for line, document, *_ in changed))
-    for line, document, promised, own in changed:
+    for line, document, before in changed:
         target = targets[line.channel].get(document.line.reference)
         assigned = _assign(book, line, target)
         if assigned is not Assigned.BOOKABLE:
             result.ignored += assigned is Assigned.IGNORED
             result.unresolved += assigned is Assigned.UNRESOLVED
             continue
-        _enter(book, line, promised, document.received_at, document.reference)
+        _enter(book, line, before, facts[line.channel].restock, document.received_at, document.reference)
         # What was sold before the cut-over had left the channel's number before we read it.
-        movement = 0 if document.open_at_cut_over else _own(line) - own
-        if movement and facts[line.channel].moves_own_number:
+        if document.open_at_cut_over or not facts[line.channel].moves_own_number:
+            movement = None
+        else:
+            movement = _movement(before, line.totals)
+        if movement is not None:
             if line.level_id is not None:
                 book.move_level(line.level_id, movement)
             elif target is not None:
@@ -159,6 +182,7 @@ def apply_open_lines(book: Book, channel: str, names: Collection[LineReference])
         lines = [Line(*row) for row in rows]
         for line in lines:
             line.shipments, line.restocks = frozen(line.shipments), frozen(line.restocks)
+            line.write_offs = frozen(line.write_offs)
         targets = _targets(book, ((line, _reference(line)) for line in lines))
         resolved = []
         for line in lines:
@@ -166,7 +190,7 @@ def apply_open_lines(book: Book, channel: str, names: Collection[LineReference])
             if target is None:
                 continue
             if _assign(book, line, target) is Assigned.BOOKABLE:
-                _enter(book, line, 0, book.now, "")
+                _enter(book, line, _NOTHING, facts.restock, book.now, "")
                 if facts.moves_own_number:
                     for level_id in target.level_ids:
                         book.move_level(level_id, 0)
@@ -206,28 +230,46 @@ def _new_line(key: Key, document: Document, facts: ChannelFacts) -> Line:
         cancelled=document.totals.cancelled,
         shipped=document.totals.shipped,
         restocked=document.totals.restocked,
+        written_off=document.totals.written_off,
         shipments=as_stored(document.line.shipments),
         restocks=as_stored(document.line.restocks),
+        write_offs=as_stored(document.line.write_offs),
         bookings=0,
         booked_reserved=0,
         booked_shipped=0,
         booked_restocked=0,
+        declined=0,
         created_at=document.created_at,
         updated_at=document.updated_at,
-        ignored_reason=REHEARSAL if facts.rehearses else BEFORE_CUT_OVER if early else "",
+        ignored_reason=REHEARSAL if facts.rehearses else BEFORE_CUT_OVER if early else document.line.ignored,
     )
 
 
 def _renew(line: Line, document: Document) -> None:
     line.revision = document.revision
-    line.ordered, line.cancelled, line.shipped, line.restocked = document.totals
+    line.ordered, line.cancelled, line.shipped, line.restocked, line.written_off = document.totals
     line.shipments = as_stored(document.line.shipments)
     line.restocks = as_stored(document.line.restocks)
+    line.write_offs = as_stored(document.line.write_offs)
     line.updated_at = document.updated_at
     if line.sku is None:
+        line.ignored_reason = line.ignored_reason or document.line.ignored
+        # A webhook may know fewer names of what was sold than the list of orders does.
         reference = document.line.reference
-        line.platform_sku, line.item_id = reference.platform_sku, reference.item_id
-        line.variant_id = reference.variant_id
+        line.platform_sku = reference.platform_sku or line.platform_sku
+        line.item_id = reference.item_id or line.item_id
+        line.variant_id = reference.variant_id or line.variant_id
+
+
+def _names_anew(line: Line, document: Document) -> bool:
+    """Say whether a document of the same totals may let an open case apply."""
+    reference = document.line.reference
+    new = (
+        reference.item_id not in ("", line.item_id)
+        or reference.variant_id not in ("", line.variant_id)
+        or reference.platform_sku not in ("", line.platform_sku)
+    )
+    return new and line.sku is None and not line.ignored_reason
 
 
 def _reference(line: Line) -> LineReference:
@@ -266,10 +308,10 @@ def _assign(book: Book, line: Line, target: Target | None) -> Assigned:
     return Assigned.BOOKABLE
 
 
-def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, reference: str) -> None:
+def _enter(book: Book, line: Line, before: Totals, policy: Restock, received_at: datetime, reference: str) -> None:
     assert line.sku is not None  # noqa: S101 - _assign has said so
     count = book.balance(line.sku).count
-    entries = bookings(line, promised_before)
+    entries = bookings(line, before, policy)
     line.bookings += 1
     prefix = event_id("order", line.channel, line.order_id, line.line_id)
     for index, entry in enumerate(entries):
@@ -289,18 +331,26 @@ def _enter(book: Book, line: Line, promised_before: int, received_at: datetime, 
             order_id=line.order_id,
             line_id=line.line_id,
             reference=reference,
+            reason=entry.reason,
         )
         line.booked_reserved += entry.reserved
-    line.booked_shipped, line.booked_restocked = line.shipped, line.restocked
+        line.declined += entry.declined
+    line.booked_shipped = line.shipped
+    line.booked_restocked = line.restocked + line.written_off - line.declined
 
 
-def _promised(line: Line) -> int:
-    return max(0, line.ordered - line.cancelled)
+def _movement(before: Totals, now: Totals) -> int | None:
+    """Return by how many units a line has moved the number of its own channel since, None if it hasn't touched it.
+
+    Sold and cancelled since comes to 0, and may be more: not every cancel puts its units back there.
+    """
+    if (now.ordered, now.cancelled, now.restocked) == (before.ordered, before.cancelled, before.restocked):
+        return None
+    return _own(now) - _own(before)
 
 
-def _own(line: Line) -> int:
-    """The units by which the line has moved the number of its own channel."""
-    return line.restocked - _promised(line)
+def _own(totals: Totals) -> int:
+    return totals.restocked - max(0, totals.ordered - totals.cancelled)
 
 
 _COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)

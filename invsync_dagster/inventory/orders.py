@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -13,6 +13,15 @@ from invsync_dagster.events import Movement, OrderLine
 
 # [[units, ISO time in UTC], …] in the database.
 StoredMovements = tuple[tuple[int, str], ...]
+
+
+class Restock(StrEnum):
+    """A channel's policy for units that were refunded after shipping: put back what the platform says that it put back
+    (`as_told`), nothing (`never`: a person or a count does it), or all (`always`)."""
+
+    AS_TOLD = "as_told"
+    NEVER = "never"
+    ALWAYS = "always"
 
 
 class Verdict(Enum):
@@ -31,13 +40,15 @@ class Totals(NamedTuple):
     cancelled: int
     shipped: int
     restocked: int
+    written_off: int = 0
 
 
 @dataclass(slots=True)
 class Line:
     """One order line as it is stored: its totals, what of them is booked, and what it resolved to.
 
-    `sku` is None while it resolves to no listing. `level_id` is None where that or the level is not known.
+    `sku` is None while it resolves to no listing. `level_id` is None where that or the level is not known. Of the units
+    restocked or written off, `booked_restocked` are back on the shelf and `declined` are not, by the channel's policy.
     """
 
     channel: str
@@ -53,19 +64,22 @@ class Line:
     cancelled: int
     shipped: int
     restocked: int
+    written_off: int
     shipments: StoredMovements
     restocks: StoredMovements
+    write_offs: StoredMovements
     bookings: int
     booked_reserved: int
     booked_shipped: int
     booked_restocked: int
+    declined: int
     created_at: datetime
     updated_at: datetime
     ignored_reason: str
 
     @property
     def totals(self) -> Totals:
-        return Totals(self.ordered, self.cancelled, self.shipped, self.restocked)
+        return Totals(self.ordered, self.cancelled, self.shipped, self.restocked, self.written_off)
 
 
 class Document(NamedTuple):
@@ -90,7 +104,8 @@ class Document(NamedTuple):
 class Booking(NamedTuple):
     """One ledger entry of an order line: `moved` units on the shelf and `reserved` units promised, signed.
 
-    `cumulative` is the booked value that it leads to; with the line's count of bookings it makes the event id.
+    `cumulative` is the booked value that it leads to; with the line's count of bookings it makes the event id. `reason`
+    says what the channel's policy had to do with it, `declined` how many units it didn't put back.
     """
 
     kind: str
@@ -98,6 +113,8 @@ class Booking(NamedTuple):
     reserved: int
     cumulative: int
     occurred_at: datetime
+    reason: str = ""
+    declined: int = 0
 
 
 def judge(
@@ -122,14 +139,15 @@ def judge(
     return Verdict.OLDER if all(map(int.__le__, totals, known)) else Verdict.UNCLEAR
 
 
-def bookings(line: Line, promised_before: int) -> list[Booking]:
+def bookings(line: Line, before: Totals, policy: Restock) -> list[Booking]:
     """Return what is still to be booked so that the ledger shows the line's totals.
 
-    `promised_before` is ordered minus cancelled of the totals that are booked (0 for a line that was never booked).
-    Applying the result gives booked_reserved = max(0, ordered - cancelled - shipped), and booked_shipped and
-    booked_restocked equal to the totals.
+    `before` are the totals that are booked (zeros for a line that was never booked). Applying the result gives
+    booked_reserved = max(0, ordered - cancelled - shipped), booked_shipped equal to its total, and booked_restocked and
+    declined together equal to what was restocked or written off: what was decided once stays so when the policy changes.
     """
     result = []
+    promised_before = max(0, before.ordered - before.cancelled)
     first = line.bookings == 0
     reserved = line.booked_reserved
     promised = max(0, line.ordered - line.cancelled)
@@ -147,15 +165,44 @@ def bookings(line: Line, promised_before: int) -> list[Booking]:
         result.append(Booking("ship", -units, -released, shipped, at))
     if line.shipped < shipped:
         result.append(Booking("undo", shipped - line.shipped, 0, line.shipped, line.updated_at))
-    restocked = line.booked_restocked
-    for units, at in _not_yet_booked(line.restocks, restocked, line.restocked, line.updated_at):
-        restocked += units
-        result.append(Booking("restock", units, 0, restocked, at))
-    if line.restocked < restocked:
-        result.append(Booking("undo", line.restocked - restocked, 0, line.restocked, line.updated_at))
+    result += _returns(line, before, policy)
     left = max(0, promised - line.shipped) - reserved
     if left:
         result.append(Booking("reserve" if left > 0 else "release", 0, left, reserved + left, line.updated_at))
+    return result
+
+
+def _returns(line: Line, before: Totals, policy: Restock) -> list[Booking]:
+    """Return the decisions on units that were refunded after shipping; one that moves nothing is an entry as well."""
+    result = []
+    booked, declined = line.booked_restocked, line.declined
+    fewer_told = max(0, before.restocked - line.restocked)
+    fewer_kept = max(0, before.written_off - line.written_off)
+    if fewer_told or fewer_kept:
+        # What policy decided on each unit isn't kept: as the platform told it, if there are so many.
+        back = min(fewer_told + max(0, fewer_kept - declined), booked)
+        rest = fewer_told + fewer_kept - back
+        booked, declined = booked - back, declined - rest
+        result.append(Booking("undo", -back, 0, booked, line.updated_at, declined=-rest))
+    told = _not_yet_booked(line.restocks, before.restocked, line.restocked, line.updated_at)
+    kept = _not_yet_booked(line.write_offs, before.written_off, line.written_off, line.updated_at)
+    for units, at in told:
+        if policy is Restock.NEVER:
+            declined += units
+            reason = f"{units} restocked by the channel, not put back here (restock: {policy})"
+            result.append(Booking("return", 0, 0, declined, at, reason, units))
+        else:
+            booked += units
+            result.append(Booking("restock", units, 0, booked, at))
+    for units, at in kept:
+        if policy is Restock.ALWAYS:
+            booked += units
+            reason = f"{units} refunded without restocking by the channel, put back here (restock: {policy})"
+            result.append(Booking("restock", units, 0, booked, at, reason))
+        else:
+            declined += units
+            reason = f"{units} refunded without restocking by the channel, not put back here (restock: {policy})"
+            result.append(Booking("return", 0, 0, declined, at, reason, units))
     return result
 
 

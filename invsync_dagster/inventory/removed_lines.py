@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.lines import Key
-from invsync_dagster.inventory.orders import Document, StoredMovements, Totals, frozen
+from invsync_dagster.inventory.orders import Document, Totals
 from invsync_dagster.inventory.tables import order_lines
 
 
@@ -68,7 +69,7 @@ def _document(whole: Whole, line: OrderLine) -> Document:
     return Document(
         order.revision,
         whole.asked,
-        Totals(line.ordered, line.cancelled, line.shipped, line.restocked),
+        Totals(line.ordered, line.cancelled, line.shipped, line.restocked, line.written_off),
         line,
         order.created_at,
         order.updated_at,
@@ -91,11 +92,12 @@ def _stored(connection: Connection, orders: Mapping[tuple[str, str], Whole]) -> 
     for channel, order_ids in ids.items():
         for row in connection.execute(_LINES, {"of_channel": channel, "orders": as_parameter(order_ids)}):
             reference = LineReference(row.platform_sku, row.item_id, row.variant_id)
-            shipments, restocks = _movements(frozen(row.shipments)), _movements(frozen(row.restocks))
-            line = OrderLine(row.line_id, reference, row.ordered, row.cancelled, shipments, restocks)
+            shipments, restocks = _movements(row.shipments), _movements(row.restocks)
+            write_offs = _movements(row.write_offs)
+            line = OrderLine(row.line_id, reference, row.ordered, row.cancelled, shipments, restocks, write_offs)
             found[channel, row.order_id, row.line_id] = (row.revision, line)
     return found
 
 
-def _movements(stored: StoredMovements) -> tuple[Movement, ...]:
+def _movements(stored: Sequence[Sequence[Any]]) -> tuple[Movement, ...]:
     return tuple(Movement(units, datetime.fromisoformat(at)) for units, at in stored)

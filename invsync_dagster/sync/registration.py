@@ -35,6 +35,7 @@ def register_channels(ws: Workspace) -> int:
                 ws.clock.now(),
                 contains_orders_of=channel.contains_orders_of,
                 count_lag_seconds=channel.count_lag_seconds,
+                restock=channel.restock,
                 low_stock=ws.configuration.settings.low_stock,
                 change_limits=ws.configuration.settings.change_limits,
             )

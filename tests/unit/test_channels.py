@@ -140,6 +140,7 @@ def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> No
         ("write_linger: 5", "write_batch: 2.5", "line 14: channel 'shop': limit write_batch counts rows"),
         ("write_linger: 5", "write_batch: 251", "line 13: channel 'shop': limits: write_batch must be from 1 to 250"),
         ("write_linger: 5", "write_linger: .inf", "line 14: channel 'shop': limits.write_linger should be a finite"),
+        ("00:00:00Z", "00:00:00Z\n    restock: maybe", "line 16: channel 'shop': restock should be 'as_told', 'never'"),
         ("00:00:00Z", "00:00:00", "line 15: channel 'shop': cut_over_at should have timezone info"),
         ("2026-01-01T", "2026-13-01T", "line 15: channel 'shop': 2026-13-01T00:00:00Z is no value"),
     ],

@@ -47,6 +47,7 @@ channels = Table(
         "contains_orders_of", JSON, nullable=False, default=list
     ),  # of a channel that sends counts: see stock_counts
     Column("count_lag_seconds", Float, nullable=False, default=0.0),
+    Column("restock", Text, nullable=False, default="as_told"),  # as_told | never | always: see orders.Restock
     Column("push_approved_at", UtcDateTime),  # nothing is written before the first push is approved
     Column("push_approved_by", Text),
     Column("cut_over_at", UtcDateTime),  # orders created before have no effect

@@ -33,7 +33,7 @@ stock_ledger = Table(
     Column("sequence", Identity, primary_key=True, autoincrement=False),
     Column("event_id", Text, nullable=False, unique=True),
     Column("sku", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # reserve release ship restock undo count import adopt
+    Column("kind", Text, nullable=False),  # reserve release ship restock return undo count import adopt
     Column("quantity_delta", BigInteger, nullable=False),
     Column("reserved_delta", BigInteger, nullable=False),
     Column("moved_delta", BigInteger, nullable=False, default=0),
@@ -69,14 +69,19 @@ order_lines = Table(
     Column("cancelled", BigInteger, nullable=False),
     Column("shipped", BigInteger, nullable=False),
     Column("restocked", BigInteger, nullable=False),
+    Column(
+        "written_off", BigInteger, nullable=False, default=0
+    ),  # refunded after shipping, not put back by the platform
     Column("shipments", JSON, nullable=False),  # [[units, ISO time], …] for a line that is booked later
     Column("restocks", JSON, nullable=False),
+    Column("write_offs", JSON, nullable=False, default=list),
     Column(
         "bookings", BigInteger, nullable=False, default=0
     ),  # documents that were booked: part of the entries' event ids
     Column("booked_reserved", BigInteger, nullable=False, default=0),
     Column("booked_shipped", BigInteger, nullable=False, default=0),
     Column("booked_restocked", BigInteger, nullable=False, default=0),
+    Column("declined", BigInteger, nullable=False, default=0),  # of restocked and written off: not put back, by policy
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("ignored_reason", Text, nullable=False, default=""),

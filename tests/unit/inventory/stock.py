@@ -42,8 +42,10 @@ def order(
     cancelled: int = 0,
     shipped: Sequence[tuple[int, float]] = (),
     restocked: Sequence[tuple[int, float]] = (),
+    written_off: Sequence[tuple[int, float]] = (),
     created: float = 0,
     updated: float | None = None,
+    ignored: str = "",
 ) -> OrderDocument:
     """An order of one line; movements are (units, minute)."""
     line = OrderLine(
@@ -53,6 +55,8 @@ def order(
         cancelled,
         tuple(Movement(units, at(minute)) for units, minute in shipped),
         tuple(Movement(units, at(minute)) for units, minute in restocked),
+        tuple(Movement(units, at(minute)) for units, minute in written_off),
+        ignored,
     )
     return OrderDocument(order_id, revision, at(created), at(created if updated is None else updated), (line,))
 

@@ -120,6 +120,15 @@ def test_shipping_moves_no_own_number_but_cancelling_and_restocking_do():
     assert (stock.level().expected, stock.level().desired) == (10, 10)
 
 
+def test_an_order_first_heard_of_when_it_is_cancelled_leaves_its_level_to_be_read():
+    stock = Stock({"A": 10})
+    stock.in_step()
+    stock.apply(order(ordered=2, cancelled=2))
+    # Whether the shop put back what it had taken off, its order doesn't say.
+    assert (stock.level().expected, stock.level().uncertain) == (10, "own_sale")
+    assert (stock.level(OTHER).expected, stock.level(OTHER).uncertain) == (10, None)
+
+
 def test_the_first_reason_of_doubt_is_kept():
     stock = Stock({"A": 10})
     stock.in_step(uncertain="answer_lost", uncertain_since=START)

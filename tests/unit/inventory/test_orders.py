@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invsync_dagster.events import Content, LineReference, OrderDocument, OrderLine
+from invsync_dagster.inventory import channels
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
+from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import order_lines, unclear_orders
 from tests import databases
 from tests.unit.inventory.stock import SHOP, START, Stock, at, order
@@ -114,6 +119,115 @@ def test_an_order_named_without_its_document_is_asked_for_and_changes_nothing():
     applied = stock.apply_batch([Inbound(SHOP, Content(unclear_orders=("77",)), START, "r1")])
     assert (applied.unclear, applied.entries) == (1, 0)
     assert [(row.order_id, row.since) for row in stock.rows(unclear_orders)] == [("77", START)]
+
+
+def policy(stock: Stock, restock: str) -> None:
+    """As channels.yaml says it of the shop."""
+    with write_transaction(stock.engine) as connection:
+        channels.register(connection, SHOP, "shopify", "sandbox", True, Rules(), None, START, restock=restock)
+
+
+NOT_PUT_BACK = "1 refunded without restocking by the channel, not put back here (restock: {})"
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("restock", "on_hand", "decided"),
+    [
+        ("as_told", 8, [("restock", 1, ""), ("return", 0, NOT_PUT_BACK.format("as_told"))]),
+        (
+            "never",
+            7,
+            [
+                ("return", 0, "1 restocked by the channel, not put back here (restock: never)"),
+                ("return", 0, NOT_PUT_BACK.format("never")),
+            ],
+        ),
+        (
+            "always",
+            9,
+            [
+                ("restock", 1, ""),
+                ("restock", 1, "1 refunded without restocking by the channel, put back here (restock: always)"),
+            ],
+        ),
+    ],
+)
+def test_what_is_refunded_after_shipping_comes_back_by_the_channels_policy_which_the_ledger_names(
+    restock, on_hand, decided
+):
+    stock = Stock({"A": 10})
+    stock.in_step()
+    policy(stock, restock)
+    shipped: dict[str, Any] = {"ordered": 3, "shipped": [(3, 1)]}
+    stock.apply(order(**shipped, updated=1))
+    stock.apply(order(revision=2, **shipped, restocked=[(1, 5)], written_off=[(1, 6)], updated=6))
+    assert stock.balance() == (on_hand, 0)
+    assert [(e.kind, e.quantity_delta, e.reason) for e in stock.entries()[2:]] == decided
+    # The shop's own number moves as the shop says, whatever we make of it.
+    assert stock.level().expected == 10 - 3 + 1
+    assert stock.apply(order(revision=3, **shipped, restocked=[(1, 5)], written_off=[(1, 6)], updated=7)).entries == 0
+    stock.prove()
+
+
+@EACH
+def test_what_was_decided_on_a_refund_stays_when_the_policy_changes():
+    stock = Stock({"A": 10})
+    policy(stock, "never")
+    shipped: dict[str, Any] = {"ordered": 3, "shipped": [(3, 1)]}
+    stock.apply(order(**shipped, restocked=[(1, 2)], updated=2))
+    policy(stock, "as_told")
+    stock.apply(order(revision=2, **shipped, restocked=[(1, 2), (1, 3)], updated=3))
+    assert stock.balance() == (8, 0)
+    stock.prove()
+
+
+@EACH
+@pytest.mark.parametrize("restock", ["as_told", "never", "always"])
+def test_a_shipped_order_that_is_cancelled_and_opened_again_is_promised_again_whatever_the_policy(restock):
+    stock = Stock({"A": 10})
+    policy(stock, restock)
+    stock.apply(order(ordered=3, shipped=[(3, 1)], written_off=[(1, 2)], updated=2))
+    stock.apply(order(revision=2, ordered=3, shipped=[(3, 1)], restocked=[(3, 3)], updated=3))
+    stock.apply(order(revision=3, ordered=3, updated=4))
+    assert stock.balance() == (10, 3)
+    stock.prove()
+
+
+@EACH
+def test_a_line_that_the_platform_calls_without_effect_is_kept_with_the_reason():
+    stock = Stock({"A": 10})
+    assert stock.apply(order(ordered=2, ignored="another ships it")).ignored == 1
+    stock.apply(order(revision=2, ordered=2, shipped=[(2, 1)]))
+    assert stock.balance() == (10, 0)
+    (line,) = stock.rows(order_lines)
+    assert (line.ignored_reason, line.sku, line.shipped) == ("another ships it", None, 2)
+    stock.prove()
+
+
+@EACH
+def test_a_booked_line_goes_on_by_its_totals_when_it_is_called_without_effect_later():
+    stock = Stock({"A": 10})
+    stock.apply(order(ordered=2))
+    stock.apply(order(revision=2, ordered=2, shipped=[(2, 1)], updated=1, ignored="its quantity isn't tracked"))
+    assert stock.balance() == (8, 0)
+    # Another ships it after all: nothing of it was ordered from our stock.
+    stock.apply(order("2", ordered=2))
+    stock.apply(order("2", revision=2, ordered=0, updated=2, ignored="another ships it"))
+    assert stock.balance() == (8, 0)
+    stock.prove()
+
+
+@EACH
+def test_an_open_case_applies_itself_once_a_document_of_the_same_totals_names_what_is_mapped():
+    stock = Stock({"A": 10})
+    assert stock.apply(order(item="", variant="unknown", ordered=2)).unresolved == 1
+    assert stock.apply(order(item="", variant="unknown", ordered=2)).entries == 0
+    stock.apply(order(item="shop-A", variant="unknown", ordered=2), source="poll")
+    assert stock.balance() == (10, 2)
+    (line,) = stock.rows(order_lines)
+    assert (line.sku, line.item_id) == ("A", "shop-A")
+    stock.prove()
 
 
 LINES = ("1", "2")

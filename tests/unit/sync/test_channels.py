@@ -42,6 +42,16 @@ def test_a_change_of_rules_in_the_file_recomputes_the_channels_levels_and_no_oth
     assert register_channels(world.processes[0]) == 0
 
 
+def test_the_policy_for_what_comes_back_is_the_files_without_a_level_recomputed(world: LittleWorld) -> None:
+    first, *rest = world.configuration.channels
+    configure(world, replace(world.configuration, channels=(replace(first, restock="never"), *rest)))
+    assert register_channels(world.processes[0]) == 0
+    with world.engine.connect() as connection:
+        policies = dict(connection.execute(select(channels.c.name, channels.c.restock)).all())
+    assert policies.pop(first.name) == "never"
+    assert set(policies.values()) == {"as_told"}
+
+
 def test_a_channel_that_the_file_lost_is_paused_and_goes_on_when_it_is_back(world: LittleWorld) -> None:
     rest = tuple(channel for channel in world.configuration.channels if channel.name != "shop_main")
     configure(world, replace(world.configuration, channels=rest))
