@@ -151,8 +151,8 @@ class AmazonShop(AmazonSandbox):
             Sold(
                 line.line,
                 line.sku,
-                line.ordered - line.shipped if order.is_open else 0,
-                line.shipped if order.status == "CANCELLED" else line.ordered,
+                line.open if order.is_open and order.fulfilled_by == "MERCHANT" else 0,
+                line.ordered - line.cancelled,
             )
             for line in order.lines.values()
         ]

@@ -249,7 +249,8 @@ class AlibabaPlatform:
         return found, "" if is_last else str(page + 1)
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
-        """Fetch whole orders, a call each, and one more for the logistics of a closed one. Raises `PlatformError`."""
+        """Fetch whole orders, a call each, and one more for the logistics of those that may have left. Raises
+        `PlatformError`."""
         documents: list[OrderDocument] = []
         calls = 0
         for order_id in dict.fromkeys(order_ids):
@@ -269,15 +270,15 @@ class AlibabaPlatform:
                 shipped_at = None
                 if orders.state_of(order) in orders.DEPENDING:
                     calls += 1
-                    shipped_at = self._left_at(order_id)
+                    shipped_at = self._left_at(order_id, orders.changed_at(order, self._clock.now()))
                 documents.append(orders.document_of(order, self._clock.now(), shipped_at))
         return OrdersPage(Content(documents=tuple(documents)), "", self._spent(calls) if calls else None)
 
-    def _left_at(self, order_id: str) -> datetime | None:
+    def _left_at(self, order_id: str, otherwise: datetime) -> datetime | None:
         name = "e_trade_id" if self._settings.gateway == "top" else "trade_id"
         asked = {name: order_id, "data_select": "logistic_order"}
         answer = self._call(gateway.GET_LOGISTICS, asked, self._ends_at())
-        return orders.left_at(answer, self._clock.now())
+        return orders.left_at(answer, otherwise)
 
     # --- listings and credentials -----------------------------------------------------------------------------------
 

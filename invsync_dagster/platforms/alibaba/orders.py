@@ -41,8 +41,8 @@ _LIFE = (
 _NOT_YET = frozenset({"to_be_audited", "unpay"})
 _SHIPPED = frozenset({"wait_confirm_receipt", "trade_success"})
 CLOSED = frozenset({"trade_close", "trade_closed", "cancel"})
-# These may come before the goods left or after; only the logistics tell.
-DEPENDING = CLOSED | {"frozen", "charge_back"}
+# Of these the logistics tell whether the goods left, and when: an order may have changed again since.
+DEPENDING = CLOSED | _SHIPPED | {"frozen", "charge_back"}
 OPEN = ("paying", "paid", "captured", "undeliver", "delivering", "frozen", "charge_back")
 
 
@@ -87,23 +87,28 @@ def state_of(order: Mapping[str, Any]) -> str:
 
 
 def left_at(answer: Mapping[str, Any], otherwise: datetime) -> datetime | None:
-    """Return when an order's goods left the house by its logistics, None if they didn't."""
+    """Return when an order's goods left the house by its logistics (`otherwise` if they don't say), None if they didn't."""
     for layer in layers(answer):
         if layer.get("shipping_order_list"):
             return _optional_moment(layer.get("shipment_date")) or otherwise
     return None
 
 
+def changed_at(order: Mapping[str, Any], now: datetime) -> datetime:
+    """Return when an order changed last; one that doesn't say is as of `now`. Raises `NotUnderstoodError`."""
+    return _optional_moment(order.get("modify_date")) or now
+
+
 def document_of(order: Mapping[str, Any], now: datetime, shipped_at: datetime | None = None) -> OrderDocument:
     """Turn an order into a document; `shipped_at` is what the logistics told of one in a `DEPENDING` state.
 
-    An order that doesn't say when it changed is as of `now`. Raises `NotUnderstoodError`.
+    Raises `NotUnderstoodError`.
     """
     state = state_of(order)
     created_at = _optional_moment(order.get("create_date"))
     if created_at is None:
         raise NotUnderstoodError("create_date is missing")
-    updated_at = _optional_moment(order.get("modify_date")) or now
+    updated_at = changed_at(order, now)
     if state in _SHIPPED:
         shipped_at = shipped_at or updated_at
     life = _LIFE.index(state) if state in _LIFE else _LIFE.index("trade_close" if state in CLOSED else "undeliver")

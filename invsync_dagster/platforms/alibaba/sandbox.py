@@ -77,6 +77,10 @@ class AlibabaSandbox:
         """Bring an order into another state (`wait_confirm_receipt`, `trade_close`, …). Raises `AccountError`."""
         self._books.bring(int(order_id), state, self._clock.now())
 
+    def redraft(self, order_id: str, units: Mapping[str, int]) -> None:
+        """Change the units per line id of an order that isn't paid yet, 0 takes a line out. Raises `AccountError`."""
+        self._books.redraft(int(order_id), dict(units), self._clock.now())
+
     def edit_stock(self, level: LevelReference, quantity: int) -> None:
         """Change a number by hand, as the seller's staff does. Raises `AccountError`."""
         self._books.sku(*_numbers(level)).put(quantity, self._clock.now().timestamp(), self._books.lag)

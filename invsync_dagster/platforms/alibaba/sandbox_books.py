@@ -63,7 +63,8 @@ class Line:
 
 @dataclass
 class Order:
-    """A buyer's order; times in milliseconds since the epoch, in whole seconds as Alibaba.com has them."""
+    """A buyer's order; times in milliseconds since the epoch, in whole seconds as Alibaba.com has them. `taken`: its units
+    are off the numbers."""
 
     trade: int
     state: str
@@ -71,6 +72,7 @@ class Order:
     modified: int
     lines: list[Line]
     shipped: int = 0
+    taken: bool = False
 
 
 class Books:
@@ -116,16 +118,29 @@ class Books:
     def bring(self, trade: int, state: str, now: datetime) -> Order:
         """Bring an order into a state; the numbers follow: paid takes its units, closed before shipping gives them back."""
         order = self.order(trade)
-        took, takes = order.state in _PAID, state in _PAID
+        takes = state in _PAID and not order.taken
+        gives_back = state in ("trade_close", "unpay") and order.taken and not order.shipped
         for line in order.lines:
             sku = self.sku(line.product, line.sku)
-            if takes and not took and not order.shipped:
+            if takes:
                 sku.put(sku.quantity - line.quantity, now.timestamp(), self.lag)
-            elif took and state in ("trade_close", "unpay"):
+            elif gives_back:
                 sku.put(sku.quantity + line.quantity, now.timestamp(), self.lag)
-        if state == "wait_confirm_receipt":
+        order.taken = (order.taken or takes) and not gives_back
+        if state == "wait_confirm_receipt" and not order.shipped:
             order.shipped = _told(now)
         order.state, order.modified = state, _told(now)
+        return order
+
+    def redraft(self, trade: int, units: dict[str, int], now: datetime) -> Order:
+        """Change the units of lines of an order that isn't paid yet, 0 takes a line out. Raises `AccountError`."""
+        order = self.order(trade)
+        if order.state not in ("to_be_audited", "unpay"):
+            raise AccountError(f"order {trade} is {order.state}")
+        for line in order.lines:
+            line.quantity = units.get(line.line, line.quantity)
+        order.lines = [line for line in order.lines if line.quantity]
+        order.modified = _told(now)
         return order
 
     def order(self, trade: int) -> Order:
@@ -135,8 +150,8 @@ class Books:
         return self.orders[trade]
 
     def open_orders(self) -> list[int]:
-        """Return the orders that are to be shipped, oldest first."""
-        return [order.trade for order in self.orders.values() if order.state in _PAID]
+        """Return the orders whose units are sold and in the house, oldest first."""
+        return [order.trade for order in self.orders.values() if order.taken and not order.shipped]
 
     def dump(self) -> dict[str, Any]:
         """Return everything as JSON values."""

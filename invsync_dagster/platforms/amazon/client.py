@@ -56,6 +56,8 @@ ORDERS_LAG = timedelta(minutes=2)
 
 _LISTINGS = "/listings/2021-08-01/items"
 _ORDERS = "/orders/2026-01-01/orders"
+# Packages tell when units left; the only address in them is the seller's own.
+_ORDER_DATA = "FULFILLMENT,CANCELLATION,PACKAGES"
 _OPEN = "PENDING_AVAILABILITY,PENDING,UNSHIPPED,PARTIALLY_SHIPPED"
 _BEGINNING = "2000-01-01T00:00:00Z"
 
@@ -210,7 +212,7 @@ class AmazonPlatform:
     def _orders_page(
         self, query: dict[str, str], cursor: str, since: datetime | None, until: datetime | None
     ) -> OrdersPage:
-        query |= {"fulfilledBy": "MERCHANT", "includedData": "FULFILLMENT,CANCELLATION"}
+        query |= {"fulfilledBy": "MERCHANT", "includedData": _ORDER_DATA}
         query |= {"maxResultsPerPage": str(ORDERS_A_PAGE), **({"paginationToken": cursor} if cursor else {})}
         answer = self._get(_ORDERS, query, is_orders)
         documents: list[OrderDocument] = []
@@ -230,14 +232,14 @@ class AmazonPlatform:
         )
 
     def orders(self, order_ids: Sequence[str]) -> OrdersPage:
-        """Fetch orders by id one by one, unknown ones and those that Amazon fulfils left out. Raises `PlatformError`."""
+        """Fetch orders by id one by one, unknown ones left out. Raises `PlatformError`."""
         documents = []
         calls = 0
         for order_id in dict.fromkeys(order_ids):
             if not order_id or order_id in DOTS:
                 continue
             calls += 1
-            query = {"includedData": "FULFILLMENT,CANCELLATION"}
+            query = {"includedData": _ORDER_DATA}
             try:
                 answer = self._get(f"{_ORDERS}/{quote(order_id, safe='')}", query, is_order, everywhere=True)
             except PlatformError as error:
@@ -245,9 +247,7 @@ class AmazonPlatform:
                     raise
                 continue
             with understanding():
-                document = document_of(answer["order"])
-            if document is not None:
-                documents.append(document)
+                documents.append(document_of(answer["order"]))
         budget = self._spent(calls) if calls else None
         return OrdersPage(Content(documents=tuple(documents)), budget=budget)
 
@@ -354,13 +354,10 @@ class AmazonPlatform:
 def _sort(order: Mapping[str, Any], documents: list[OrderDocument], unclear: list[str]) -> None:
     """Put an order of a list to the documents, or to those to be asked for: one of them must not hide its page."""
     try:
-        document = document_of(order)
+        documents.append(document_of(order))
     except NotUnderstoodError as error:
         _log.warning("an order of the list is not understood: %s", error)
         unclear.append(identity(order, "orderId"))
-        return
-    if document is not None:
-        documents.append(document)
 
 
 def _created(item: Mapping[str, Any]) -> str:

@@ -110,9 +110,6 @@ def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
     if change.get("SellerId") != seller_id:
         raise NotUnderstoodError(_ANOTHER_SELLER)
     order_id = identity(change, "AmazonOrderId")
-    summary = change.get("Summary")
-    if isinstance(summary, Mapping) and summary.get("FulfillmentType") == "AFN":
-        return Content()
     document = document_of_change(change)
     return Content(unclear_orders=(order_id,)) if document is None else Content(documents=(document,))
 

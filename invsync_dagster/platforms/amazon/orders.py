@@ -1,12 +1,13 @@
 """Amazon's orders as order documents: of the Orders API 2026-01-01, and of the notification ORDER_CHANGE.
 
 Amazon takes the units of a seller-fulfilled order off its own number when the order is placed (Pending). Orders that
-Amazon fulfils are sold from its own stock, and have no effect here.
+Amazon fulfils are sold from its own stock: nothing of them is ordered from ours, and their lines say so. When units left,
+the order's packages tell (data set PACKAGES, which names no buyer).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,12 @@ from invsync_dagster.platforms.fields import mapping, moment, objects, text
 
 MOST_UNITS = 1_000_000_000
 
+FULFILLED_BY_AMAZON = "Amazon fulfils the order from its own stock (FBA)"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# A package in one of these states hasn't left.
+_NOT_SHIPPED = frozenset({"PENDING", "CANCELLED"})
 
 # The API writes PARTIALLY_SHIPPED and CANCELLED, notifications PartiallyShipped and Canceled. In the order of an order's
 # life: of two documents of one moment the one further on is the newer.
@@ -29,33 +35,37 @@ _LIFE = (
     "SHIPPED",
     "CANCELLED",
 )
+# In these the number of unshipped items counts all lines; what it counts before, no page tells.
+_LEFT_IS_TOLD = frozenset({"UNSHIPPED", "PARTIALLYSHIPPED"})
 _SPELLED = {"CANCELED": "CANCELLED", "UNFULFILLABLE": "CANCELLED"}
 
 
-def document_of(order: Mapping[str, Any]) -> OrderDocument | None:
-    """Turn an order of the API into a document; None if Amazon fulfils it. Raises `NotUnderstoodError`."""
+def document_of(order: Mapping[str, Any]) -> OrderDocument:
+    """Turn an order of the API into a document. Raises `NotUnderstoodError`."""
     fulfillment = mapping(order, "fulfillment")
     status = _status(text(fulfillment, "fulfillmentStatus"))
-    if fulfillment.get("fulfilledBy") == "AMAZON":
-        return None
+    by_amazon = fulfillment.get("fulfilledBy") == "AMAZON"
     updated_at = moment(order, "lastUpdatedTime")
+    packed = _packed(order)
     lines = []
     for item in objects(order, "orderItems"):
+        line_id = identity(item, "orderItemId")
         done = mapping(item, "fulfillment", optional=True)
         cancelled = bool(mapping(mapping(item, "cancellation", optional=True), "cancellationExecution", optional=True))
         ordered = _units(item, "quantityOrdered")
         shipped = min(ordered, _units(done, "quantityFulfilled", 0))
         open_units = _units(done, "quantityUnfulfilled", 0 if cancelled else ordered - shipped)
         gone = status == "CANCELLED" or cancelled
+        shipped = ordered if status == "SHIPPED" and not done else shipped
         lines.append(
             _line(
-                identity(item, "orderItemId"),
+                line_id,
                 text(mapping(item, "product"), "sellerSku"),
                 ordered,
                 # Nothing of a cancelled order is going to be shipped; of a line that was cancelled in part, what is open.
                 cancelled=ordered - shipped - (0 if status == "CANCELLED" else open_units) if gone else 0,
-                shipped=ordered if status == "SHIPPED" and not done else shipped,
-                at=updated_at,
+                shipments=_shipments(packed.get(line_id, ()), shipped, updated_at),
+                by_amazon=by_amazon,
             )
         )
     return OrderDocument(
@@ -71,7 +81,9 @@ def document_of_change(change: Mapping[str, Any]) -> OrderDocument | None:
     """Turn an ORDER_CHANGE into a document; None if it is too little for one, and the order is to be asked for.
 
     Its time is that of the change, which the API tells as the order's last update; without it the notification can't be
-    put into order with what a poll told. Raises `NotUnderstoodError`.
+    put into order with what a poll told. It doesn't say when units left, nor has it a field for units cancelled of a
+    line: of an order with shipped units, or with fewer left to ship than its lines say, the API tells which. Raises
+    `NotUnderstoodError`.
     """
     summary = mapping(change, "Summary")
     trigger = mapping(change, "OrderChangeTrigger", optional=True)
@@ -80,20 +92,26 @@ def document_of_change(change: Mapping[str, Any]) -> OrderDocument | None:
         return None
     status = _status(text(summary, "OrderStatus"))
     updated_at = moment(trigger, "TimeOfOrderChange")
+    by_amazon = summary.get("FulfillmentType") == "AFN"
     lines = []
+    left = shipped = 0
     for item in items:
         ordered = _units(item, "Quantity")
-        shipped = min(ordered, _units(item, "QuantityShipped", 0))
+        gone = min(ordered, _units(item, "QuantityShipped", 0))
+        shipped, left = shipped + gone, left + ordered - gone
         lines.append(
             _line(
                 identity(item, "OrderItemId"),
                 text(item, "SellerSKU"),
                 ordered,
-                cancelled=ordered - shipped if status == "CANCELLED" else 0,
-                shipped=shipped,
-                at=updated_at,
+                cancelled=ordered - gone if status == "CANCELLED" else 0,
+                shipments=(),
+                by_amazon=by_amazon,
             )
         )
+    fewer = status in _LEFT_IS_TOLD and _units(summary, "NumberOfItemsUnshipped", left) < left
+    if (shipped or fewer) and not by_amazon:
+        return None
     return OrderDocument(
         order_id=identity(change, "AmazonOrderId"),
         revision=_revision(updated_at, status),
@@ -103,10 +121,37 @@ def document_of_change(change: Mapping[str, Any]) -> OrderDocument | None:
     )
 
 
-def _line(line_id: str, sku: str, ordered: int, *, cancelled: int, shipped: int, at: datetime) -> OrderLine:
-    # Amazon tells no time of a shipment without the packages' addresses, so it is that of the change that shows it.
-    shipments = (Movement(shipped, at),) if shipped else ()
+def _line(
+    line_id: str, sku: str, ordered: int, *, cancelled: int, shipments: tuple[Movement, ...], by_amazon: bool
+) -> OrderLine:
+    if by_amazon:
+        return OrderLine(line_id, LineReference(platform_sku=sku, item_id=sku), 0, ignored=FULFILLED_BY_AMAZON)
     return OrderLine(line_id, LineReference(platform_sku=sku, item_id=sku), ordered, max(0, cancelled), shipments)
+
+
+def _packed(order: Mapping[str, Any]) -> dict[str, list[Movement]]:
+    """Return what left in packages per line id."""
+    found: dict[str, list[Movement]] = {}
+    for package in objects(order, "packages", optional=True):
+        if mapping(package, "packageStatus", optional=True).get("status") in _NOT_SHIPPED:
+            continue
+        if package.get("shipTime") is None:
+            continue
+        at = moment(package, "shipTime")
+        for item in objects(package, "packageItems", optional=True):
+            found.setdefault(identity(item, "orderItemId"), []).append(Movement(_units(item, "quantity"), at))
+    return found
+
+
+def _shipments(packed: Sequence[Movement], shipped: int, otherwise: datetime) -> tuple[Movement, ...]:
+    """Return `shipped` units at the times of their packages, the oldest first; what no package tells left `otherwise`."""
+    movements = []
+    for movement in sorted(packed, key=lambda one: one.at):
+        units = min(movement.quantity, shipped)
+        if units:
+            movements.append(Movement(units, movement.at))
+        shipped -= units
+    return (*movements, Movement(shipped, otherwise)) if shipped else tuple(movements)
 
 
 def _status(name: str) -> str:

@@ -126,6 +126,11 @@ class AmazonSandbox:
         """Ship units per line id, or all that is left. Raises `AccountError`."""
         self._announce(self._books.ship(order_id, None if units is None else dict(units), self._clock.now()))
 
+    def cancel_units(self, order_id: str, units: Mapping[str, int]) -> None:
+        """Cancel some units per line id. Raises `AccountError`."""
+        self._work()
+        self._announce(self._books.cancel_units(order_id, dict(units), self._clock.now()))
+
     def cancel(self, order_id: str) -> None:
         """Cancel what isn't shipped of an order. Raises `AccountError`."""
         self._work()
@@ -156,7 +161,7 @@ class AmazonSandbox:
             if order.is_open and order_id in ("", order.number):
                 for line in order.lines.values():
                     level = LevelReference(line.sku)
-                    units[level] = units.get(level, 0) + line.ordered - line.shipped
+                    units[level] = units.get(level, 0) + line.open
         return units
 
     def order(self, order_id: str) -> Order:

@@ -53,6 +53,20 @@ class SoldLine:
     sku: str
     ordered: int
     shipped: int = 0
+    cancelled: int = 0
+
+    @property
+    def open(self) -> int:
+        return self.ordered - self.shipped - self.cancelled
+
+
+@dataclass
+class Package:
+    """What left together: units per line id, and when."""
+
+    number: int
+    shipped: str
+    units: dict[str, int]
 
 
 @dataclass
@@ -66,6 +80,7 @@ class Order:
     marketplace: str
     fulfilled_by: str = "MERCHANT"
     lines: dict[str, SoldLine] = field(default_factory=dict)
+    packages: list[Package] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
@@ -154,15 +169,41 @@ class Books:
         order = self.order(number)
         if not order.is_open:
             raise AccountError(f"order {number} is {order.status}")
-        wanted = {line.line: line.ordered - line.shipped for line in order.lines.values()} if units is None else units
+        wanted = {line.line: line.open for line in order.lines.values() if line.open} if units is None else units
         for line_number, quantity in wanted.items():
-            line = order.lines[line_number]
-            if not 0 <= quantity <= line.ordered - line.shipped:
+            if not 1 <= quantity <= order.lines[line_number].open:
                 raise AccountError(f"line {line_number} has no {quantity} units left to ship")
-            line.shipped += quantity
-        done = all(line.shipped == line.ordered for line in order.lines.values())
-        order.status, order.updated = "SHIPPED" if done else "PARTIALLY_SHIPPED", told(now)
+        for line_number, quantity in wanted.items():
+            order.lines[line_number].shipped += quantity
+        order.packages.append(Package(len(order.packages) + 1, told(now), dict(wanted)))
+        self._changed(order, now)
         return order
+
+    def cancel_units(self, number: str, units: dict[str, int], now: datetime) -> Order:
+        """Cancel some units per line id, as a seller does who can't deliver them; the numbers go back up. Raises
+        `AccountError`."""
+        order = self.order(number)
+        if not order.is_open:
+            raise AccountError(f"order {number} is {order.status}")
+        for line_number, quantity in units.items():
+            if not 1 <= quantity <= order.lines[line_number].open:
+                raise AccountError(f"line {line_number} has no {quantity} units left to cancel")
+        for line_number, quantity in units.items():
+            line = order.lines[line_number]
+            line.cancelled += quantity
+            if order.fulfilled_by == "MERCHANT":
+                self.move(line.sku, quantity)
+        self._changed(order, now)
+        return order
+
+    @staticmethod
+    def _changed(order: Order, now: datetime) -> None:
+        order.updated = told(now)
+        shipped = any(line.shipped for line in order.lines.values())
+        if not any(line.open for line in order.lines.values()):
+            order.status = "SHIPPED" if shipped else "CANCELLED"
+        elif shipped:
+            order.status = "PARTIALLY_SHIPPED"
 
     def cancel(self, number: str, now: datetime) -> Order:
         """Cancel what isn't shipped; the numbers go back up. Raises `AccountError`."""
@@ -171,7 +212,8 @@ class Books:
             raise AccountError(f"order {number} is {order.status}")
         for line in order.lines.values():
             if order.fulfilled_by == "MERCHANT":
-                self.move(line.sku, line.ordered - line.shipped)
+                self.move(line.sku, line.open)
+            line.cancelled += line.open
         order.status, order.updated = "CANCELLED", told(now)
         return order
 
@@ -202,7 +244,8 @@ class Books:
         self.orders = {}
         for entry in state["orders"]:
             lines = {number: SoldLine(**line) for number, line in entry["lines"].items()}
-            self.orders[entry["number"]] = Order(**{**entry, "lines": lines})
+            packages = [Package(**package) for package in entry["packages"]]
+            self.orders[entry["number"]] = Order(**{**entry, "lines": lines, "packages": packages})
         self._next_order, self._next_line, self._next_submission = state["next"]
 
 

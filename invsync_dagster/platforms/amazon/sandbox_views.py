@@ -48,15 +48,14 @@ def order_view(order: Order, data: Collection[str]) -> dict[str, Any]:
     """Return an order as the Orders API shows it."""
     items = []
     for line in order.lines.values():
-        left = 0 if order.status == "CANCELLED" else line.ordered - line.shipped
         item: dict[str, Any] = {
             "orderItemId": line.line,
             "quantityOrdered": line.ordered,
             "product": {"asin": "B000000000", "title": f"Item {line.sku}", "sellerSku": line.sku},
         }
         if "FULFILLMENT" in data:
-            item["fulfillment"] = {"quantityFulfilled": line.shipped, "quantityUnfulfilled": left}
-        if "CANCELLATION" in data and order.status == "CANCELLED":
+            item["fulfillment"] = {"quantityFulfilled": line.shipped, "quantityUnfulfilled": line.open}
+        if "CANCELLATION" in data and line.cancelled:
             item["cancellation"] = {
                 "cancellationExecution": {"cancelledBy": "BUYER", "cancelReason": "NO_LONGER_NEEDED"}
             }
@@ -70,6 +69,17 @@ def order_view(order: Order, data: Collection[str]) -> dict[str, Any]:
     }
     if "FULFILLMENT" in data:
         view["fulfillment"] = {"fulfillmentStatus": order.status, "fulfilledBy": order.fulfilled_by}
+    if "PACKAGES" in data:
+        view["packages"] = [
+            {
+                "packageReferenceId": str(package.number),
+                "createdTime": package.shipped,
+                "shipTime": package.shipped,
+                "packageStatus": {"status": "SHIPPED"},
+                "packageItems": [{"orderItemId": line, "quantity": units} for line, units in package.units.items()],
+            }
+            for package in order.packages
+        ]
     return view
 
 
@@ -93,7 +103,7 @@ def order_change(order: Order, seller_id: str) -> dict[str, Any]:
                 "FulfillmentType": "MFN" if own else "AFN",
                 "OrderType": "StandardOrder",
                 "NumberOfItemsShipped": sum(line.shipped for line in lines),
-                "NumberOfItemsUnshipped": sum(line.ordered - line.shipped for line in lines),
+                "NumberOfItemsUnshipped": sum(line.open for line in lines),
                 "OrderPrograms": [],
                 "ShippingPrograms": [],
                 "OrderItems": [

@@ -13,7 +13,9 @@ from typing import Any
 from invsync_dagster.events import LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.platforms.contract import MAX_QUANTITY
 from invsync_dagster.platforms.errors import NotUnderstoodError
-from invsync_dagster.platforms.fields import moment, objects, text
+from invsync_dagster.platforms.fields import mapping, moment, objects, text
+
+FULFILLED_BY_EBAY = "eBay fulfils the order from its own warehouse"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,7 +31,8 @@ def document_of(order: Mapping[str, Any], fulfillments: Sequence[Mapping[str, An
     """Turn an order and its shipping fulfillments into a document. Raises `NotUnderstoodError`.
 
     A line that is FULFILLED without a fulfillment that names it (marked as shipped without tracking) left at the order's
-    last change. Nothing more is waited for of an order that is cancelled or refunded in full.
+    last change. Nothing more is waited for of an order that is cancelled or refunded in full. Of an order that eBay
+    fulfils (told once it is paid) nothing is ordered from our stock.
     """
     updated_at = moment(order, "lastModifiedDate")
     left = _shipments(fulfillments)
@@ -39,7 +42,9 @@ def document_of(order: Mapping[str, Any], fulfillments: Sequence[Mapping[str, An
         created_at=moment(order, "creationDate"),
         updated_at=updated_at,
         lines=tuple(
-            _line(item, left.get(text(item, "lineItemId"), ()), updated_at, ended=_is_ended(order))
+            _line_of_ebay(item)
+            if _is_ebays(order)
+            else _line(item, left.get(text(item, "lineItemId"), ()), updated_at, ended=_is_ended(order))
             for item in objects(order, "lineItems")
         ),
         whole=True,
@@ -51,6 +56,15 @@ def _is_ended(order: Mapping[str, Any]) -> bool:
     if isinstance(status, Mapping) and status.get("cancelState") == "CANCELED":
         return True
     return order.get("orderPaymentStatus") == "FULLY_REFUNDED"
+
+
+def _is_ebays(order: Mapping[str, Any]) -> bool:
+    programs = mapping(order, "program", optional=True)
+    return mapping(programs, "fulfillmentProgram", optional=True).get("fulfilledBy") == "EBAY"
+
+
+def _line_of_ebay(item: Mapping[str, Any]) -> OrderLine:
+    return OrderLine(text(item, "lineItemId"), _reference(item), 0, ignored=FULFILLED_BY_EBAY)
 
 
 def _line(item: Mapping[str, Any], left: Sequence[Movement], updated_at: datetime, *, ended: bool) -> OrderLine:

@@ -19,6 +19,10 @@ OPEN = "status:open AND (fulfillment_status:unshipped OR fulfillment_status:part
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# Why a line moves no number at Shopify.
+UNTRACKED = "Shopify doesn't track the quantity of this item"
+CUSTOM = "a custom item without SKU (a tip, a service): there is no stock of it"
+
 # A fulfilment in one of these states moved nothing, or no longer does.
 _NOT_SHIPPED = frozenset({"cancelled", "error", "failure"})
 
@@ -36,7 +40,8 @@ class Refund:
 class Line:
     """One line of an order as Shopify states it, with the fulfilments and refunds that touch it.
 
-    `quantity` was ordered in all; `current` leaves out what was refunded or removed; `unfulfilled` is left to ship.
+    `quantity` was ordered in all; `current` leaves out what was refunded or removed; `unfulfilled` is left to ship;
+    `ignored` says why Shopify keeps no stock of it, if it doesn't.
     """
 
     line_id: str
@@ -44,6 +49,7 @@ class Line:
     quantity: int
     current: int
     unfulfilled: int
+    ignored: str = ""
     shipments: list[Movement] = field(default_factory=list)
     refunds: list[Refund] = field(default_factory=list)
 
@@ -54,7 +60,7 @@ class Line:
           more than that is the other kind: a fulfilment may have been cancelled since, and old orders know only
           `legacy_restock` for both.
         - Units gone from `current` without a refund were removed by an edit of the order: cancelled.
-        - `no_restock` is said of shipped units that stay with the buyer (nothing moves) and of units that will not be
+        - `no_restock` is said of shipped units that stay with the buyer (written off) and of units that will not be
           shipped (cancelled); what is left to ship tells which.
         - Once the order is cancelled, nothing more of it will be shipped.
         """
@@ -64,7 +70,8 @@ class Line:
         refunds = sorted(self.refunds, key=lambda refund: refund.at)
         returned = [refund for refund in refunds if refund.restock_type in {"return", "legacy_restock"}]
         cancels = [refund for refund in refunds if refund.restock_type == "cancel"]
-        kept = sum(refund.quantity for refund in refunds if refund.restock_type == "no_restock")
+        without = [refund for refund in refunds if refund.restock_type == "no_restock"]
+        kept = sum(refund.quantity for refund in without)
         removed = max(0, self.quantity - self.current - sum(refund.quantity for refund in refunds))
 
         restocks, more_cancelled = _split(returned, shipped)
@@ -72,6 +79,9 @@ class Line:
         restocks += _split(more_returned, shipped - sum(movement.quantity for movement in restocks))[0]
         surely = released + removed + more_cancelled
         cancelled = min(max(self.quantity - shipped - self.unfulfilled, surely), surely + kept)
+        still_out = shipped - sum(movement.quantity for movement in restocks)
+        # What was refunded before it could ship came first: the latest ones are those of shipped units.
+        write_offs = _split(reversed(without), min(surely + kept - cancelled, still_out))[0]
         return OrderLine(
             line_id=self.line_id,
             reference=self.reference,
@@ -79,6 +89,8 @@ class Line:
             cancelled=unshipped if order_cancelled else min(cancelled, unshipped),
             shipments=tuple(shipments),
             restocks=tuple(sorted(restocks, key=lambda movement: movement.at)),
+            write_offs=tuple(reversed(write_offs)),
+            ignored=self.ignored,
         )
 
 
@@ -113,8 +125,7 @@ def document_of_webhook(order: Mapping[str, Any]) -> OrderDocument:
     lines: dict[str, Line] = {}
     for item in objects(order, "line_items"):
         line = _line_of_webhook(item)
-        if line is not None:
-            lines[line.line_id] = line
+        lines[line.line_id] = line
     for fulfilment in objects(order, "fulfillments", optional=True):
         # One without a state counts as one that went out.
         if _optional_text(fulfilment, "status").lower() in _NOT_SHIPPED:
@@ -143,8 +154,7 @@ def document_of_node(order: Mapping[str, Any]) -> OrderDocument:
     lines: dict[str, Line] = {}
     for item in nodes(order, "lineItems"):
         line = _line_of_node(item)
-        if line is not None:
-            lines[line.line_id] = line
+        lines[line.line_id] = line
     for fulfilment in objects(order, "fulfillments"):
         if text(fulfilment, "status").lower() in _NOT_SHIPPED:
             continue
@@ -166,17 +176,16 @@ def document_of_node(order: Mapping[str, Any]) -> OrderDocument:
     )
 
 
-def _line_of_webhook(item: Mapping[str, Any]) -> Line | None:
-    """Read one line; None where Shopify keeps no stock of it.
+def _line_of_webhook(item: Mapping[str, Any]) -> Line:
+    """Read one line, and whether Shopify keeps stock of it.
 
     A variant without inventory management is untracked, and a line with neither variant nor SKU is a custom item
     (a tip, a service): selling them moves no number anywhere. A line whose variant was deleted keeps its SKU.
     """
     variant, sku = item.get("variant_id"), _optional_text(item, "sku")
-    if variant is None and not sku:
-        return None
+    ignored = CUSTOM if variant is None and not sku else ""
     if variant is not None and "variant_inventory_management" in item and not item["variant_inventory_management"]:
-        return None
+        ignored = UNTRACKED
     variant_gid = "" if variant is None else f"gid://shopify/ProductVariant/{identity(item, 'variant_id')}"
     return Line(
         identity(item, "id"),
@@ -184,21 +193,20 @@ def _line_of_webhook(item: Mapping[str, Any]) -> Line | None:
         integer(item, "quantity"),
         integer(item, "current_quantity"),
         integer(item, "fulfillable_quantity"),
+        ignored,
     )
 
 
-def _line_of_node(item: Mapping[str, Any]) -> Line | None:
-    """Read one line; None where Shopify keeps no stock of it, as in a webhook."""
+def _line_of_node(item: Mapping[str, Any]) -> Line:
+    """Read one line, and whether Shopify keeps stock of it, as in a webhook."""
     variant, sku = item.get("variant"), _optional_text(item, "sku")
     if variant is None:
-        if not sku:
-            return None
+        ignored = "" if sku else CUSTOM
         reference = LineReference(platform_sku=sku)
     else:
         variant = mapping(item, "variant")
         stock = mapping(variant, "inventoryItem")
-        if stock.get("tracked") is False:
-            return None
+        ignored = UNTRACKED if stock.get("tracked") is False else ""
         reference = LineReference(platform_sku=sku, item_id=text(stock, "id"), variant_id=text(variant, "id"))
     return Line(
         numeric_id(text(item, "id")),
@@ -206,6 +214,7 @@ def _line_of_node(item: Mapping[str, Any]) -> Line | None:
         integer(item, "quantity"),
         integer(item, "currentQuantity"),
         integer(item, "unfulfilledQuantity"),
+        ignored,
     )
 
 

@@ -132,6 +132,11 @@ class ShopifySandbox:
         order = self._books.remove_units(int(order_id), int(line_id), quantity, self._clock.now())
         self._announce(order, "orders/updated")
 
+    def add_units(self, order_id: str, level: LevelReference, quantity: int) -> None:
+        """Edit an order: add units of an article. Raises `ShopError`."""
+        order = self._books.add_units(int(order_id), _item(level), quantity, self._clock.now())
+        self._announce(order, "orders/updated")
+
     def edit_stock(self, level: LevelReference, quantity: int) -> None:
         """Change a level's number by hand, as staff or another app does. Raises `ShopError`."""
         self._books.set_available(_item(level), _location(level), quantity)

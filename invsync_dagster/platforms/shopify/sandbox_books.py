@@ -246,6 +246,25 @@ class Books:
         order.updated_at = told(now)
         return order
 
+    def add_units(self, number: int, item: int, quantity: int, now: datetime) -> Order:
+        """Edit an order: add units of an item, to its line if there is one with units left to ship, else as a line of their
+        own. Raises `ShopError`."""
+        order = self.order(number)
+        article = self.article(item)
+        place = self.sells_from(article)
+        if order.cancelled_at is not None:
+            raise ShopError(f"order {number} is cancelled")
+        if article.tracked and not article.continue_selling and article.available.get(place, 0) < quantity:
+            raise ShopError(f"{article.sku} is sold out")
+        line = next((each for each in order.lines.values() if each.item == item and each.unfulfilled), None)
+        if line is None:
+            line = SoldLine(self._part(), item, place, 0)
+            order.lines[line.line] = line
+        line.quantity += quantity
+        self._move(item, line.location, -quantity)
+        order.updated_at = told(now)
+        return order
+
     def set_available(self, item: int, location: int, quantity: int) -> None:
         """Write the number of a level; an untracked article keeps none."""
         article = self.article(item)

@@ -105,7 +105,8 @@ def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> 
       cancelled order nobody can see any more whether it was taken, except that it was paid.
     - Units taken back are what was ordered less what the meta still holds; where there is no meta (the store keeps no
       stock of the article, or all was put back), what was refunded.
-    - They are cancelled if refunded before the order was completed, restocked if after.
+    - They are cancelled if refunded before the order was completed, restocked if after. What was refunded and not taken
+      back is written off once the order is completed.
     - Once an order is completed, or refunded in whole, what wasn't taken back has left the shelf.
     """
     line_id = identity(item, "id")
@@ -126,10 +127,13 @@ def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> 
         return OrderLine(line_id, _reference(item), quantity, cancelled)
     left_at = state.completed_at or state.updated_at
     cancelled = min(back, sum(units for at, units in named if at <= left_at))
-    returned = quantity - cancelled if status in _CANCELLED else back - cancelled
+    # The trash takes nothing back: what of a completed order still counts as taken has gone out of the house.
+    returned = quantity - cancelled if status in _CANCELLED and held is None else back - cancelled
     shipments = (Movement(quantity - cancelled, left_at),) if quantity > cancelled else ()
     restocks = _movements([entry for entry in named if entry[0] > left_at], returned, state.updated_at)
-    return OrderLine(line_id, _reference(item), quantity, cancelled, shipments, restocks)
+    kept = min(sum(units for _, units in named) - cancelled - returned, quantity - cancelled - returned)
+    write_offs = _movements([(max(at, left_at), units) for at, units in named], max(0, kept), state.updated_at)
+    return OrderLine(line_id, _reference(item), quantity, cancelled, shipments, restocks, write_offs)
 
 
 def _movements(named: Sequence[tuple[datetime, int]], units: int, otherwise: datetime) -> tuple[Movement, ...]:

@@ -40,7 +40,11 @@ class Article:
 
 @dataclass
 class SoldLine:
-    """A line of an order; `reduced` is what the store has taken off its number for it (meta `_reduced_stock`)."""
+    """A line of an order; `reduced` is what the store has taken off its number for it (meta `_reduced_stock`).
+
+    What WooCommerce keeps no record of, its seller does: `shipped` units left the house, `returned` ones came back and are
+    sold again, `lost` ones were paid back and are not.
+    """
 
     line: int
     product: int
@@ -48,6 +52,9 @@ class SoldLine:
     quantity: int
     sku: str = ""
     reduced: int = 0
+    shipped: int = 0
+    returned: int = 0
+    lost: int = 0
 
     @property
     def article(self) -> int:
@@ -159,6 +166,11 @@ class Books:
         order = self.order(number)
         if status not in STATES:
             raise StoreError(f"an order can't be {status}")
+        for line in order.lines.values():
+            if status in ("processing", "on-hold", "pending"):
+                line.shipped = line.returned = line.lost = 0  # the parcel is in the house again
+            elif status == "cancelled":
+                line.returned, line.lost = line.shipped, 0
         order.status, order.modified = status, told(now)
         if status in ("processing", "completed"):
             order.paid = order.paid or told(now)
@@ -174,7 +186,16 @@ class Books:
             elif status in _GIVING_BACK and line.reduced:
                 keeper.quantity = (keeper.quantity or 0) + line.reduced
                 line.reduced = 0
+        if status == "completed":
+            self._leave(order)
         return order
+
+    @staticmethod
+    def _leave(order: Order) -> None:
+        for line in order.lines.values():
+            if not line.shipped:
+                line.shipped = line.reduced
+                line.lost = line.reduced - (line.quantity - order.refunded(line.line))
 
     def refund(self, number: int, units: dict[int, int], now: datetime, *, restock: bool) -> Order:
         """Refund units per line id; `restock` puts them back into the store's number."""
@@ -190,9 +211,13 @@ class Books:
             if restock and back and keeper is not None:
                 line.reduced -= back
                 keeper.quantity = (keeper.quantity or 0) + back
+            if line.shipped:
+                line.returned += back if restock else 0
+                line.lost += 0 if restock else quantity
         order.refunds.append(RefundRecord(self._post(), told(now), dict(units)))
         if all(line.quantity == order.refunded(line.line) for line in order.lines.values()):
             order.status = "refunded"
+            self._leave(order)
         order.modified = told(now)
         return order
 

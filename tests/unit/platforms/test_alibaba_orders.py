@@ -41,15 +41,18 @@ def test_an_unpaid_order_promises_nothing_and_a_paid_one_its_units(stage: Alibab
     assert (reference.item_id, reference.platform_sku) == (level.item_id, "A-1")
 
 
-def test_a_shipped_order_left_the_shelf_when_it_changed(stage: AlibabaStage) -> None:
+def test_a_shipped_order_left_the_shelf_when_its_logistics_say_however_it_changed_since(stage: AlibabaStage) -> None:
     level = stage.account.add_sku("A-1", 9)
     order = stage.account.buy({level: 2})
     stage.clock.advance(60)
     stage.account.bring(order, "wait_confirm_receipt")
     document = stage.document(order)
     assert [(movement.quantity, movement.at) for movement in document.lines[0].shipments] == [(2, stage.clock.now())]
+    shipped_at = stage.clock.now()
+    stage.clock.advance(3600)
     stage.account.bring(order, "trade_success")
     assert totals(stage, order) == (2, 0, 2)
+    assert stage.document(order).lines[0].shipments[0].at == shipped_at
 
 
 def test_an_order_closed_before_shipping_is_cancelled_and_one_closed_after_it_stays_shipped(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from invsync_dagster.events import Content, OrderDocument
-from invsync_dagster.platforms.amazon.orders import document_of, document_of_change
+from invsync_dagster.events import Content, Movement, OrderDocument
+from invsync_dagster.platforms.amazon.orders import FULFILLED_BY_AMAZON, document_of, document_of_change
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError
 from invsync_dagster.platforms.transport import Response
 from tests.contract.amazon_harness import SECOND, SELLER, AmazonHarness
@@ -59,16 +59,39 @@ CANCELLED = {"cancellation": {"cancellationExecution": {"cancelledBy": "BUYER"}}
     ],
 )
 def test_the_totals_of_a_line(status: str, item: dict[str, Any], totals: tuple[int, int, int]) -> None:
-    document = document_of(an_order(status, item))
-    assert document is not None
-    (line,) = document.lines
+    (line,) = document_of(an_order(status, item)).lines
     assert (line.ordered, line.cancelled, line.shipped) == totals
     assert (line.reference.item_id, line.reference.platform_sku) == ("A", "A")
 
 
-def test_an_order_that_amazon_fulfils_is_no_document() -> None:
+def test_of_an_order_that_amazon_fulfils_nothing_is_ordered_from_our_stock() -> None:
     order = an_order("SHIPPED", an_item(1), fulfillment={"fulfillmentStatus": "SHIPPED", "fulfilledBy": "AMAZON"})
-    assert document_of(order) is None
+    (line,) = document_of(order).lines
+    assert (line.ordered, line.shipments, line.ignored) == (0, (), FULFILLED_BY_AMAZON)
+
+
+def a_package(status: str, at: str | None, units: int) -> dict[str, Any]:
+    items = [{"orderItemId": "1", "quantity": units}]
+    return {"packageReferenceId": "1", "packageStatus": {"status": status}, "shipTime": at, "packageItems": items}
+
+
+def test_units_left_when_their_package_did_and_the_rest_when_the_order_changed() -> None:
+    packages = [
+        a_package("SHIPPED", "2026-01-01T09:00:00Z", 1),
+        a_package("DELIVERED", "2026-01-01T08:00:00Z", 1),
+        a_package("PENDING", "2026-01-01T07:00:00Z", 1),
+        a_package("CANCELLED", "2026-01-01T07:00:00Z", 1),
+        a_package("IN_TRANSIT", None, 1),
+    ]
+    (line,) = document_of(an_order("PARTIALLY_SHIPPED", an_item(5, 3, 2), packages=packages)).lines
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    assert line.shipments == (
+        Movement(1, day.replace(hour=8)),
+        Movement(1, day.replace(hour=9)),
+        Movement(1, day + timedelta(days=1)),
+    )
+    (fewer,) = document_of(an_order("PARTIALLY_SHIPPED", an_item(5, 1, 4), packages=packages)).lines
+    assert fewer.shipments == (Movement(1, day.replace(hour=8)),)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +117,10 @@ def test_what_is_no_order_is_not_understood(changed: dict[str, Any]) -> None:
 
 
 def test_of_two_documents_of_one_moment_the_one_further_on_is_newer() -> None:
-    documents = [
-        document_of(an_order(status, an_item(1))) for status in ("PENDING", "UNSHIPPED", "SHIPPED", "CANCELLED")
-    ]
-    revisions = [document.revision for document in documents if document is not None]
+    life = ("PENDING", "UNSHIPPED", "SHIPPED", "CANCELLED")
+    revisions = [document_of(an_order(status, an_item(1))).revision for status in life]
     assert revisions == sorted(set(revisions))
     later = document_of(an_order("PENDING", an_item(1), lastUpdatedTime="2026-01-02T00:00:01Z"))
-    assert later is not None
     assert later.revision > revisions[-1]
 
 
@@ -117,23 +137,38 @@ def told_by_notification(harness: AmazonHarness) -> OrderDocument:
     return the_document(harness.door.parse(headers, body))
 
 
-def test_a_notification_and_the_api_tell_the_same_document_at_every_stage() -> None:
+def asked_for(harness: AmazonHarness) -> tuple[str, ...]:
+    *_, (headers, body) = harness.deliveries()
+    content = harness.door.parse(headers, body)
+    assert content.documents == ()
+    return content.unclear_orders
+
+
+def test_a_notification_and_the_api_tell_the_same_document_until_units_have_left_or_are_cancelled() -> None:
     harness = AmazonHarness()
     harness.account.add_item("A", 9)
-    order = harness.account.buy({"A": 3}, status="PENDING")
-    told = [(told_by_notification(harness), the_document(harness.platform.orders([order]).content))]
-    for step in (
-        lambda: harness.account.confirm(order),
-        lambda: harness.account.ship(order, {next(iter(harness.account.order(order).lines)): 1}),
-        lambda: harness.account.cancel(order),
-    ):
+    order, other = harness.account.buy({"A": 3}, status="PENDING"), harness.account.buy({"A": 2})
+    (line_id,), (other_line,) = harness.account.order(order).lines, harness.account.order(other).lines
+    assert told_by_notification(harness) == the_document(harness.platform.orders([other]).content)
+    harness.clock.advance(60)
+    harness.account.confirm(order)
+    assert told_by_notification(harness) == the_document(harness.platform.orders([order]).content)
+    harness.account.cancel_units(other, {other_line: 1})
+    assert asked_for(harness) == (other,)
+    for step in (lambda: harness.account.ship(order, {line_id: 1}), lambda: harness.account.cancel(order)):
         harness.clock.advance(60)
         step()
-        told.append((told_by_notification(harness), the_document(harness.platform.orders([order]).content)))
-    assert all(ours == theirs for ours, theirs in told)
-    (line,) = told[-1][0].lines
-    assert (line.ordered, line.cancelled, line.shipped) == (3, 2, 1)
-    assert harness.account.item("A").quantity == 8
+        assert asked_for(harness) == (order,)
+    documents = harness.platform.orders([order, other]).content.documents
+    assert [(line.ordered, line.cancelled, line.shipped) for one in documents for line in one.lines] == [
+        (3, 2, 1),
+        (2, 1, 0),
+    ]
+    assert documents[0].lines[0].shipments[0].at == harness.clock.now() - timedelta(seconds=60)
+    assert harness.account.item("A").quantity == 7
+    harness.clock.advance(60)
+    harness.account.cancel(other)
+    assert told_by_notification(harness) == the_document(harness.platform.orders([other]).content)
 
 
 def test_orders_of_all_marketplaces_are_listed_and_amazons_own_are_not() -> None:
@@ -146,7 +181,8 @@ def test_orders_of_all_marketplaces_are_listed_and_amazons_own_are_not() -> None
     harness.clock.advance(600)
     page = harness.platform.orders_changed(begin, harness.clock.now())
     assert [document.order_id for document in page.content.documents] == ours
-    assert harness.platform.orders([amazons, "902-none", ""]).content == Content()
+    content = harness.platform.orders([amazons, "902-none", ""]).content
+    assert [line.ignored for line in the_document(content).lines] == [FULFILLED_BY_AMAZON]
 
 
 def test_the_list_reaches_to_two_minutes_ago_and_says_so() -> None:
@@ -234,17 +270,24 @@ def test_a_notification_is_read_as_it_is_or_as_eventbridge_wraps_it(event: bool)
         {"OrderChangeTrigger": ...},
         {"Summary": a_change()["Summary"] | {"PurchaseDate": None}},
         {"Summary": a_change()["Summary"] | {"OrderItems": []}},
+        # Units left, and when isn't told; or some were cancelled, and of which line isn't.
+        {
+            "Summary": a_change()["Summary"]
+            | {"OrderItems": [a_change()["Summary"]["OrderItems"][0] | {"QuantityShipped": 1}]}
+        },
+        {"Summary": a_change()["Summary"] | {"NumberOfItemsUnshipped": 1}},
     ],
 )
-def test_a_change_without_its_time_or_lines_makes_the_order_unclear(changed: dict[str, Any]) -> None:
+def test_a_change_without_its_time_lines_or_shipments_makes_the_order_unclear(changed: dict[str, Any]) -> None:
     assert document_of_change(a_change(**changed)) is None
     assert parsed(AmazonHarness(), a_change(**changed)) == Content(unclear_orders=("902-1",))
 
 
 def test_what_amazon_fulfils_and_what_tells_of_no_order_has_no_effect() -> None:
     harness = AmazonHarness()
-    summary = a_change()["Summary"] | {"FulfillmentType": "AFN"}
-    assert parsed(harness, a_change(Summary=summary)) == Content()
+    summary = a_change()["Summary"] | {"FulfillmentType": "AFN", "OrderStatus": "Shipped"}
+    (line,) = the_document(parsed(harness, a_change(Summary=summary))).lines
+    assert (line.ordered, line.ignored) == (0, FULFILLED_BY_AMAZON)
     # Amazon's schema and its example spell the fourth differently.
     for kind in (
         "LISTINGS_ITEM_MFN_QUANTITY_CHANGE",

@@ -17,7 +17,7 @@ from invsync_dagster.events import LineReference, Movement, OrderDocument, Order
 from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyDoor, ShopifyPlatform, ShopifySettings
-from invsync_dagster.platforms.shopify.orders import Line, Refund, document_of_webhook
+from invsync_dagster.platforms.shopify.orders import CUSTOM, UNTRACKED, Line, Refund, document_of_webhook
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
 from tests.contract.wire import ManualClock, Wire
@@ -148,7 +148,7 @@ def without_items(document: OrderDocument) -> OrderDocument:
 Action = tuple[str, int, int]
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["ship", "unship", "return", "cancel", "no_restock", "remove", "cancel_order"]),
+        st.sampled_from(["ship", "unship", "return", "cancel", "no_restock", "remove", "add", "cancel_order"]),
         st.integers(0, 2),
         st.integers(1, 4),
     ),
@@ -165,6 +165,8 @@ def act(shop: Shop, order: str, action: Action) -> None:
         shop.sandbox.cancel_fulfilment(order)
     elif kind == "remove":
         shop.sandbox.remove_units(order, line_id, units)
+    elif kind == "add":
+        shop.sandbox.add_units(order, shop.levels[index], units)
     elif kind == "cancel_order":
         shop.sandbox.cancel(order)
     else:
@@ -189,8 +191,14 @@ def test_whatever_happens_webhook_and_api_tell_the_totals_of_the_shops_books(act
         line_id: sum(part["units"].get(line_id, 0) for part in book["refunds"] if part["restock_type"] == "return")
         for line_id in book["lines"]
     }
-    assert [totals(entry) for entry in asked.lines] == [
-        (entry["quantity"], entry["released"], entry["shipped"], returned[line_id])
+    assert [(*totals(entry), entry.written_off) for entry in asked.lines] == [
+        (
+            entry["quantity"],
+            entry["released"],
+            entry["shipped"],
+            returned[line_id],
+            entry["refunded"] - returned[line_id],
+        )
         for line_id, entry in book["lines"].items()
     ]
 
@@ -285,11 +293,23 @@ def test_a_webhooks_order_is_read_to_the_microsecond_revision() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"variant_inventory_management": None}, {"variant_id": None, "sku": None}, {"variant_id": None, "sku": ""}],
+    ("changes", "reason"),
+    [
+        ({"variant_inventory_management": None}, UNTRACKED),
+        ({"variant_id": None, "sku": None}, CUSTOM),
+        ({"variant_id": None, "sku": ""}, CUSTOM),
+    ],
 )
-def test_lines_that_shopify_keeps_no_stock_of_are_left_out(changes: dict[str, Any]) -> None:
-    assert document_of_webhook(webhook(**changes)).lines == ()
+def test_lines_that_shopify_keeps_no_stock_of_say_why_they_have_no_effect(changes: dict[str, Any], reason: str) -> None:
+    (entry,) = document_of_webhook(webhook(**changes)).lines
+    assert (entry.ignored, entry.ordered) == (reason, 2)
+
+
+def test_an_item_that_isnt_tracked_says_so_through_the_api_too() -> None:
+    shop = Shop()
+    tip = shop.sandbox.add_article("TIP", 0, tracked=False)
+    entries = shop.asked(shop.sandbox.buy({tip: 1, shop.levels[0]: 1})).lines
+    assert [entry.ignored for entry in entries] == [UNTRACKED, ""]
 
 
 def test_a_line_whose_variant_was_deleted_is_known_by_its_sku() -> None:

@@ -67,6 +67,10 @@ def totals(given: dict[str, Any]) -> tuple[int, int, int, int]:
         (order("cancelled"), (0, 0, 0, 0)),
         (order("cancelled", date_paid_gmt=CREATED, date_completed_gmt=CREATED), (2, 0, 2, 2)),
         (order("trash", reduced="2"), (2, 2, 0, 0)),
+        # Somebody tidies up: the goods have gone out, and the trash brings none back.
+        (order("trash", reduced="2", date_paid_gmt=CREATED, date_completed_gmt=CREATED), (2, 0, 2, 0)),
+        (order("trash", reduced="1", date_paid_gmt=CREATED, date_completed_gmt=CREATED), (2, 0, 2, 1)),
+        (order("trash", date_paid_gmt=CREATED, date_completed_gmt=CREATED), (2, 0, 2, 2)),
         (order("refunded", reduced="2"), (2, 0, 2, 0)),
         (order("wc-packing", reduced="2"), (2, 0, 0, 0)),
         (order("packing", date_paid_gmt=CREATED), (2, 0, 0, 0)),
