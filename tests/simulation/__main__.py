@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from tests.simulation.day import live_day
 from tests.simulation.seeds import Verdict, live
 
 
@@ -19,12 +20,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay this one and show what happened")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
     parser.add_argument("--marketplaces", action="store_true", help="with eBay, Alibaba.com and Amazon besides")
+    parser.add_argument("--day", action="store_true", help="a day of mixed orders against the books, line by line")
     options = parser.parse_args()
-    live_one = partial(live, marketplaces=options.marketplaces)
+    live_one = live_day if options.day else partial(live, marketplaces=options.marketplaces)
     if options.seed is not None:
         verdict = live_one(options.seed)
         print(verdict.render())
         print(verdict.tally)
+        print("\n".join(f"{times:5} {what}" for what, times in sorted(verdict.done.items())))
         return 1 if verdict.faults else 0
     began = time.monotonic()
     failed: list[Verdict] = []

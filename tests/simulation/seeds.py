@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.built import MARKETPLACES, SHOPS
@@ -12,15 +13,17 @@ from tests.simulation.world import World
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a seed showed; `faults` is empty for a good one."""
+    """What a seed showed; `faults` is empty for a good one. `flag` chooses its world on the command line, `done` counts what
+    staff and buyers did in a day."""
 
     seed: int
     tally: Tally
     faults: list[str]
-    marketplaces: bool = False
+    flag: str = ""
+    done: Counter[str] = field(default_factory=Counter)
 
     def render(self) -> str:
-        replay = f"python -m tests.simulation --seed {self.seed}{' --marketplaces' if self.marketplaces else ''}"
+        replay = f"python -m tests.simulation --seed {self.seed} {self.flag}".rstrip()
         head = f"seed {self.seed}: {len(self.faults)} faults; replay with: {replay}"
         return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
 
@@ -41,4 +44,4 @@ def live(seed: int, *, marketplaces: bool = False, **size: Any) -> Verdict:
     world.settle()
     faults += [f"after the full run: {text}" for text in world.differences(edited_too=True)]
     faults += [f"audit: {text}" for text in world.audit()]
-    return Verdict(seed, world.tally, faults, marketplaces)
+    return Verdict(seed, world.tally, faults, "--marketplaces" if marketplaces else "")

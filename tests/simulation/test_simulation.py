@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests import databases
+from tests.simulation.day import live_day
 from tests.simulation.seeds import Verdict, live
 
 
@@ -48,6 +49,29 @@ def judge(verdict: Verdict) -> None:
         "two processes at once": tally.side_by_side,
     }
     assert all(happened.values()), happened
+
+
+# What a day must have had, where a platform has it at all.
+MIXED = {
+    *(f"{platform}: ship a part" for platform in ("shopify", "amazon", "ebay")),
+    *(f"{platform}: cancel a part" for platform in ("shopify", "woocommerce", "amazon")),
+    *(f"{platform}: edit {way}" for platform in ("shopify", "woocommerce") for way in ("up", "down")),
+    *(f"{platform}: {back}" for platform in ("shopify", "woocommerce") for back in ("return", "refund")),
+    *(f"{platform}: refund unshipped" for platform in ("shopify", "woocommerce")),
+    *(f"woocommerce: {again}" for again in ("re-open", "re-open shipped", "cancel shipped", "restore", "unpay")),
+    "woocommerce: trash shipped",
+    *("shopify: unship", "alibaba: draft anew", "alibaba: freeze", "alibaba: release", "ebay: refund"),
+    *(f"{platform}: ship" for platform in ("shopify", "woocommerce", "amazon", "ebay", "alibaba")),
+}
+
+
+def test_after_a_day_of_mixed_orders_the_ledger_is_the_stand_ins_books_line_by_line() -> None:
+    verdict = live_day(1)
+    assert not verdict.faults, verdict.render()
+    tally = verdict.tally
+    assert tally.orders >= 140
+    assert all((tally.webhooks_lost, tally.webhooks_doubled, tally.webhooks_late))
+    assert verdict.done.keys() >= MIXED, MIXED - verdict.done.keys()
 
 
 def test_a_seed_replays_exactly() -> None:
