@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from invsync_dagster.events import Content
-from invsync_dagster.platforms.amazon.orders import document_of_change, identity
+from invsync_dagster.platforms.amazon.orders import document_of_change, identity, tells_of_shipments
 from invsync_dagster.platforms.doors import Queue
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.fields import Tree, mapping, object_in, only, topic
@@ -110,6 +110,8 @@ def content_of(notification: Mapping[str, Any], seller_id: str) -> Content:
     if change.get("SellerId") != seller_id:
         raise NotUnderstoodError(_ANOTHER_SELLER)
     order_id = identity(change, "AmazonOrderId")
+    if tells_of_shipments(change):
+        return Content()
     document = document_of_change(change)
     return Content(unclear_orders=(order_id,)) if document is None else Content(documents=(document,))
 
