@@ -7,7 +7,7 @@ to four hours late, so that they come in any order. Nothing else fails here: the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from invsync_dagster.inventory.tables import central_inventory, order_lines, unclear_orders
+from tests.simulation.books import ShopRules
 from tests.simulation.built import ERP, MARKETPLACES, SHOPS, START
 from tests.simulation.desks import Step, Told, desk_of
 from tests.simulation.seeds import Verdict
@@ -28,9 +29,11 @@ Books = dict[tuple[str, str, str], Told]
 class Day(World):
     """One day of the world without faults of the network, full of orders that change; `done` counts what was done."""
 
-    def __init__(self, seed: int, *, skus: int = 150, orders: int = 180) -> None:
+    def __init__(
+        self, seed: int, *, skus: int = 150, orders: int = 180, shops: Mapping[str, ShopRules] = SHOPS | MARKETPLACES
+    ) -> None:
         self.done: Counter[str] = Counter()
-        super().__init__(seed, skus=skus, orders=orders, days=1.0, shops=SHOPS | MARKETPLACES)
+        super().__init__(seed, skus=skus, orders=orders, days=1.0, shops=shops)
         self.desks = {name: desk_of(shop) for name, shop in self.shops.items()}
 
     def _plan(self, orders: int, span: timedelta) -> None:

@@ -17,6 +17,7 @@ from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import central_inventory, unclear_orders
+from tests.simulation.books import ShopRules
 from tests.simulation.built import ERP, START
 from tests.simulation.day import Day, wrong_lines
 from tests.simulation.stock import ALIBABA, AMAZON, EBAY, WOO, fresh_stock
@@ -30,7 +31,7 @@ class Life:
 
     def __init__(self, name: str, rng: random.Random) -> None:
         self.name, self.rng = name, rng
-        self.world = Day(1, skus=SKUS, orders=0)
+        self.world = Day(1, skus=SKUS, orders=0, shops={name: ShopRules()})
         ws = self.world.processes[0]
         self.platform, self.door = ws.platform(ws.channel(name)), ws.door(ws.channel(name))
         self.told: list[Content] = []
