@@ -23,9 +23,9 @@ class KnownLine:
 
 
 _LINE = order_lines.c
-_KNOWN = select(
-    _LINE.order_id, _LINE.line_id, _LINE.revision, _LINE.ordered, _LINE.cancelled, _LINE.shipped, _LINE.restocked
-).where(_LINE.channel == bindparam("channel"), among(_LINE.order_id, "orders"))
+_KNOWN = select(_LINE.order_id, _LINE.line_id, _LINE.revision, *(_LINE[name] for name in Totals._fields)).where(
+    _LINE.channel == bindparam("channel"), among(_LINE.order_id, "orders")
+)
 _last_change = func.max(_LINE.updated_at)
 _CHANGED = (
     select(_LINE.order_id)

@@ -61,6 +61,8 @@ class Difference:
     shipped_here: int | None
     restocked_there: int | None
     restocked_here: int | None
+    written_off_there: int | None
+    written_off_here: int | None
 
 
 @dataclass
@@ -124,7 +126,7 @@ def count_orders(ws: Workspace, name: str, *, days: int, run_id: str) -> OrderCo
     try:
         _Counting(ws, calls, count, run_id).run()
     except PlatformError as error:
-        count.problem = f"{error.code}: {error.message}"
+        count.problem = str(error)
     except OutOfTimeError:
         count.problem = f"the platform did not list the orders within {LONGEST}"
     count.api_calls = calls.made
@@ -249,9 +251,10 @@ def _units(lines: Mapping[str, KnownLine]) -> int:
 
 
 def _totals(line: OrderLine) -> Totals:
-    return Totals(line.ordered, line.cancelled, line.shipped, line.restocked)
+    return Totals(*(getattr(line, name) for name in Totals._fields))
 
 
 def _difference(order_id: str, line_id: str, kind: Kind, there: Totals | None, here: Totals | None) -> Difference:
-    pairs = zip(there or (None,) * 4, here or (None,) * 4, strict=True)
+    nothing = (None,) * len(Totals._fields)
+    pairs = zip(there or nothing, here or nothing, strict=True)
     return Difference(order_id, line_id, kind, *(number for pair in pairs for number in pair))

@@ -80,7 +80,7 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
     try:
         answer = calls.ask(platform.limits.read_cost, lambda: platform.subscriptions(watch.address))
     except PlatformError as error:
-        watch.problem = f"{error.code}: {error.message}"
+        watch.problem = str(error)
     except OutOfTimeError:
         watch.problem = TOO_LATE
     else:
@@ -100,7 +100,7 @@ def _looked_at(calls: Calls, platform: Subscriber, one: Subscription, address: s
     try:
         now = _mended(calls, platform, one, address)
     except PlatformError as error:
-        return Topic(one.topic, one.state, problem=f"{_words(one)}; {error.code}: {error.message}")
+        return Topic(one.topic, one.state, problem=f"{_words(one)}; {error}")
     except OutOfTimeError:
         return Topic(one.topic, one.state, problem=f"{_words(one)}; {TOO_LATE}")
     if now.state is not SubscriptionState.ACTIVE:

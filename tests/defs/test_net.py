@@ -104,7 +104,7 @@ def test_what_can_not_be_mended_is_red_with_the_platforms_words(install: Callabl
     result = home.run("subscriptions")
     check = checks(result)["shop.subscribed"]
     assert (result.success, check.passed, check.severity) == (True, False, dg.AssetCheckSeverity.WARN)
-    assert check.description == "orders/create: off; not_subscribed: no such right"
+    assert check.description == "orders/create: off; not_subscribed: no such right [reject]"
     assert figures(result, SUBSCRIPTIONS)["active"] == 0
 
 
@@ -113,7 +113,7 @@ def test_a_dead_channel_is_red_and_the_other_is_looked_at(install: Callable[...,
     shop.error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
     found = checks(home.run("subscriptions"))
     assert (found["shop.subscribed"].passed, found["one.subscribed"].passed) == (False, True)
-    assert found["shop.subscribed"].description == "unauthorized: the key is not right"
+    assert found["shop.subscribed"].description == "unauthorized: the key is not right [re-authenticate]"
 
 
 def test_without_an_address_nothing_is_watched_and_nothing_is_red(install: Callable[..., Installation]) -> None:
@@ -180,7 +180,7 @@ def test_a_channel_that_can_not_be_counted_fails_its_run(install: Callable[..., 
     assert not result.success
     check = checks(result)["shop.orders_agree"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert check.description == "unauthorized: the key is not right"
+    assert check.description == "unauthorized: the key is not right [re-authenticate]"
 
 
 def test_the_count_is_of_channels_that_take_orders_and_is_asked_for_one_by_one(

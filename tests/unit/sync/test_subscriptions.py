@@ -82,7 +82,7 @@ def test_one_that_can_not_be_made_is_named_in_the_platforms_words_and_the_others
     monkeypatch.setattr(platform, "subscribe", subscribe)
     watch = watch_subscriptions(ws, "shop_main", mend=True)
     assert watch.problems == [
-        "orders/create: missing; not_subscribed: You cannot create a webhook with this topic",
+        "orders/create: missing; not_subscribed: You cannot create a webhook with this topic [reject]",
     ]
     assert watch.active == 3
 
@@ -110,7 +110,7 @@ def test_a_lost_answer_makes_nothing_twice(world: LittleWorld, monkeypatch: pyte
 
     monkeypatch.setattr(platform, "subscribe", lost)
     watch = watch_subscriptions(ws, "woo_main", mend=True)
-    assert [one.problem for one in watch.topics] == ["missing; answer_lost: timed out"] * 4
+    assert [one.problem for one in watch.topics] == ["missing; answer_lost: timed out [settle]"] * 4
     monkeypatch.setattr(platform, "subscribe", real)
     assert states(watch_subscriptions(ws, "woo_main", mend=True)) == [("active", "")] * 4
     made = world.shops["woo_main"].webhooks.dump()["all"]
@@ -131,7 +131,7 @@ def test_dead_credentials_are_the_channels_problem_and_stop_nothing(world: Littl
     ws = known_at(world)
     world.shops["shop_main"].access_token = "another"
     watch = watch_subscriptions(ws, "shop_main", mend=True)
-    assert watch.problems == ["unauthorized: the access token is not valid (HTTP 401)"]
+    assert watch.problems == ["unauthorized: the access token is not valid (HTTP 401) [re-authenticate]"]
     assert watch_subscriptions(ws, "shop_eu", mend=True).active == 4
     world.shops["shop_main"].access_token = "a-token-of-the-simulation"
     assert not world.push("shop_main").problem
