@@ -62,9 +62,7 @@ class Duty:
 def duty(install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch) -> Duty:
     monkeypatch.setattr("invsync_dagster.alerts.watchman.disk_cause", lambda data: ())
     monkeypatch.setitem(SECRETS, "MAIL", "mailtos://planted")
-    home = install("one", "two", settings=SETTINGS)
-    home.stock({"A": 5}, ["one", "two"])
-    return Duty(home)
+    return Duty(install("one", "two", settings=SETTINGS))
 
 
 def test_where_all_is_well_nobody_is_told_anything(duty: Duty) -> None:
@@ -107,9 +105,11 @@ def test_a_red_check_is_told_with_its_words_and_a_link_and_ends_with_the_next_go
     assert [duty.look(60) for _ in range(4)] == [[], [], ["Over: stock_ledger: configuration is red"], []]
 
 
-def test_every_check_of_the_definitions_is_watched(duty: Duty) -> None:
+def test_every_check_of_the_definitions_is_watched_and_the_targets_are_those_of_the_file(duty: Duty) -> None:
     names = {key.name for key in duty.checks}
     assert {"adds_up", "mappings_clear", "no_failed_batch", "shows_what_it_should", "understood"} <= names
+    assert duty.watchman.configuration.settings.alerts == (AlertTarget(url_env="MAIL"),)
+    assert duty.watchman.configuration.settings.ui_url == "https://stock.example.com"
 
 
 def test_a_failed_backup_is_told_with_its_reason_until_one_succeeds(
@@ -205,8 +205,3 @@ def test_the_status_shows_the_open_alerts(duty: Duty) -> None:
     assert isinstance(table, dg.TableMetadataValue)
     [row] = table.records
     assert row.data["alert"] == "one (sandbox) refuses us"
-
-
-def test_targets_are_read_from_channels_yaml(duty: Duty) -> None:
-    assert duty.watchman.configuration.settings.alerts == (AlertTarget(url_env="MAIL"),)
-    assert duty.watchman.configuration.settings.ui_url == "https://stock.example.com"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from invsync_dagster.platforms.errors import Recovery
@@ -20,6 +21,7 @@ _BUILDERS = {"PlatformError", "Outcome"}
 _DOUBT = (Recovery.SETTLE, Recovery.RETRY)
 
 
+@cache
 def codes() -> set[tuple[str, Recovery, str]]:
     """Return (platform, class, code) of every code that stands in the source; what is of no platform is of `every channel`."""
     found: set[tuple[str, Recovery, str]] = set()
