@@ -24,10 +24,10 @@ CALM = timedelta(minutes=2)
 LONGEST_CALM = timedelta(hours=4)
 COMES_BACK_WITHIN = timedelta(days=1)
 
-# Between two messages to one target; what comes meanwhile goes with the next. More than ten an hour are six an hour.
-GAP = timedelta(seconds=30)
+# A look sends one message to a target at the most. After ten in an hour they are ten minutes apart, and what comes meanwhile goes
+# with the next.
 A_LOT = 10
-LONG_GAP = timedelta(minutes=10)
+GAP = timedelta(minutes=10)
 
 # A message that a target doesn't take: again after 15 s, 30 s … at most a quarter of an hour, for a day.
 FIRST_WAIT = timedelta(seconds=15)
@@ -193,8 +193,8 @@ def _tell(
 
 
 def take_due(engine: Engine, target: str, now: datetime, holds_for: timedelta) -> list[Notice]:
-    """Return what `target` is to be told now, all that waits in one message; [] where nothing is due or it was told a moment
-    ago.
+    """Return what `target` is to be told now, all that waits in one message; [] where nothing is due or it was told a
+    lot of late.
 
     Nobody else takes it within `holds_for`: should this process die before it says what became of it, it is told again.
     """
@@ -202,7 +202,7 @@ def take_due(engine: Engine, target: str, now: datetime, holds_for: timedelta) -
     with engine.connect() as connection:
         if connection.execute(select(alert_notices.c.id).where(mine, alert_notices.c.due_at <= now)).first() is None:
             return []
-        if _told_a_moment_ago(connection, target, now):
+        if _told_a_lot(connection, target, now):
             return []
     with write_transaction(engine) as connection:
         rows = connection.execute(select(alert_notices).where(mine).order_by(alert_notices.c.id)).all()
@@ -214,14 +214,14 @@ def take_due(engine: Engine, target: str, now: datetime, holds_for: timedelta) -
     ]
 
 
-def _told_a_moment_ago(connection: Connection, target: str, now: datetime) -> bool:
+def _told_a_lot(connection: Connection, target: str, now: datetime) -> bool:
     sent = alert_notices.c.sent_at
     lately, last = connection.execute(
         select(func.count(sent.distinct()), func.max(sent)).where(
             alert_notices.c.target == target, alert_notices.c.state == "sent", sent > now - timedelta(hours=1)
         )
     ).one()
-    return last is not None and now - last < (GAP if lately < A_LOT else LONG_GAP)
+    return lately >= A_LOT and now - last < GAP
 
 
 def told(engine: Engine, notices: Sequence[Notice], now: datetime) -> None:

@@ -141,14 +141,13 @@ def test_what_was_gone_before_it_was_undecided_ends() -> None:
     assert [kind for _, kind, _ in diary.written()] == [OPENED, RECOVERED]
 
 
-def test_what_comes_within_half_a_minute_goes_with_the_next_message() -> None:
+def test_what_a_look_finds_goes_in_one_message_and_what_comes_later_in_the_next() -> None:
     diary = Diary()
-    diary.look(0, DEAD)
-    assert diary.tell(0) == [(OPENED, "shop refuses us")]
-    diary.look(0.1, DEAD, OLD)
-    assert diary.tell(0.1) == []
-    assert diary.tell(0.5) == [(OPENED, "erp: old changes")]
-    assert diary.tell(10) == []
+    diary.look(0, DEAD, OLD)
+    assert diary.tell(0) == [(OPENED, "shop refuses us"), (OPENED, "erp: old changes")]
+    assert diary.tell(0.25) == []
+    diary.look(0.5, DEAD, OLD, replace(OLD, subject="other", title="other: old changes"))
+    assert diary.tell(0.5) == [(OPENED, "other: old changes")]
 
 
 def test_after_ten_messages_in_an_hour_they_are_ten_minutes_apart() -> None:
