@@ -221,7 +221,7 @@ def _told_a_lot(connection: Connection, target: str, now: datetime) -> bool:
             alert_notices.c.target == target, alert_notices.c.state == "sent", sent > now - timedelta(hours=1)
         )
     ).one()
-    return lately >= A_LOT and now - last < GAP
+    return lately >= A_LOT and bool(now - last < GAP)
 
 
 def told(engine: Engine, notices: Sequence[Notice], now: datetime) -> None:

@@ -95,6 +95,8 @@ def _change_causes(
     for name, waiting, since, refusals, words in connection.execute(query):
         if name not in rows or rows[name].push_approved_at is None:
             continue
+        if now - rows[name].push_approved_at < OLDEST_CHANGE:
+            waiting = 0  # they waited for a person, and are on their way now
         page = f"assets/push_results/{name}"
         if waiting:
             yield Cause(

@@ -63,7 +63,7 @@ class Post:
         )
         with write_transaction(self.stock.engine) as connection:
             for name in (SHOP, OTHER, ERP):
-                approve_first_push(connection, name, actor="test", reason="test", now=START)
+                approve_first_push(connection, name, actor="test", reason="test", now=START - timedelta(days=1))
 
     def _send(self, url: str, message: Message) -> str:
         self.sent.append((url, message))
@@ -142,10 +142,11 @@ def test_old_changes_and_refused_rows_of_a_channel_are_one_warning_each(post: Po
     assert {one.severity for one in found.values()} == {Severity.WARNING}
 
 
-def test_changes_of_a_channel_that_nobody_approved_yet_are_not_late(post: Post) -> None:
+def test_changes_that_waited_for_an_approval_are_not_late(post: Post) -> None:
     post.channel(SHOP, push_approved_at=None)
+    post.channel(OTHER, push_approved_at=START - timedelta(minutes=14))
     post.stock.change_levels(out_of_step_since=START - timedelta(hours=1), effective_quantity=99)
-    assert set(post.found()) == {"old_changes:other", "old_changes:erp"}
+    assert set(post.found()) == {"old_changes:erp"}
 
 
 def test_what_the_breaker_holds_is_a_warning_with_the_way_to_decide(post: Post) -> None:
