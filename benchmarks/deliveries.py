@@ -239,7 +239,7 @@ def measure(folder: Path, count: int, skus: int, *, prove: bool) -> bool:
     figure(
         "deliveries_applied", rate, "1/s", GOAL_PER_SECOND, rate >= GOAL_PER_SECOND,
         deliveries=report.deliveries, broken=broken, entries=report.entries, skus=skus, seconds=round(seconds, 1),
-        cpu_s=round(cpu, 1), load_before=round(load, 1), **shares,
+        cpu_s=round(cpu, 1), per_cpu_second=round(report.deliveries / cpu), load_before=round(load, 1), **shares,
     )  # fmt: skip
     figure("deliveries_memory", memory, "MB", GOAL_MB, memory < GOAL_MB)
     figure("audit_of_the_books", audited, "s")
