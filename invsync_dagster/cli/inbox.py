@@ -114,7 +114,7 @@ def _put_back(files: tuple[Path, ...]) -> None:
 def _show_replay(report: IntakeReport) -> None:
     click.echo(
         f"{report.deliveries:,} deliveries applied again: {report.entries:,} ledger entries of {report.skus:,} SKUs came of it, "
-        f"{report.unresolved:,} lines without a listing, {report.quarantined:,} could not be read"
+        f"{report.unresolved:,} lines without a listing, {report.quarantined:,} could not be applied"
     )
     for reason in sorted(set(report.reasons))[:SHOWN]:
         click.echo(f"! {reason}")

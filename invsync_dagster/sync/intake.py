@@ -84,6 +84,8 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
                     _apply_segments(ws, inbox, batch, read, report, run_id)
                     batch, read = Batch(), []
             _apply_segments(ws, inbox, batch, read, report, run_id)
+    report.quarantined += len(inbox.damaged)
+    report.reasons += [item.reason for item in inbox.damaged]
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 

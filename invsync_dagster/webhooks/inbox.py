@@ -46,11 +46,15 @@ class SegmentWriter:
 
 
 class Inbox:
-    """The reading side of the inbox in `folder`. Several processes may read at once: receipts make it harmless."""
+    """The reading side of the inbox in `folder`. Several processes may read at once: receipts make it harmless.
+
+    `damaged`: the lines and segments that were read so far and could not be.
+    """
 
     def __init__(self, folder: Path, seals: Seals = NO_SEALS) -> None:
         self.folder = folder
         self.quarantine = Quarantine(folder / "quarantine", seals)
+        self.damaged: list[Damaged] = []
         self._seals = seals
 
     def prepare(self, now: datetime) -> None:
@@ -93,6 +97,7 @@ class Inbox:
         for item in opened(path, content, self._seals):
             if isinstance(item, Damaged):
                 self.quarantine.keep_damaged(item)
+                self.damaged.append(item)
             else:
                 deliveries.append(item)
         return deliveries

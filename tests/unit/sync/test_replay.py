@@ -150,7 +150,9 @@ def test_what_was_sealed_with_a_key_that_is_back_is_booked(kept: Kept) -> None:
     kept.receive("shop_main")
     (segment,) = kept.inbox.segments(10)
     kept.ws.environ = environ
-    assert kept.apply().segments == 1
+    report = kept.apply()
+    assert (report.segments, report.deliveries, report.quarantined) == (1, 0, 1)
+    assert "which INVSYNC_INBOX_KEY doesn't hold" in report.reasons[0]
     assert kept.reserved() == 0
     (entry,) = kept.inbox.quarantine.entries()
     assert entry.receipt_id == f"{segment.stem}:sealed"
