@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from invsync_dagster.events import StockCount
-from invsync_dagster.inventory import held_counts
+from invsync_dagster.events import Content, StockCount
+from invsync_dagster.inventory import held_counts, ledger
 from invsync_dagster.inventory.counts import CountSource
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import central_inventory, deliveries, imports, operator_actions, stock_counts
 from invsync_dagster.settings import ImportLimits
 from tests.unit.inventory.stock import ERP, OTHER, SHOP, START, Stock, at, order
@@ -164,6 +165,18 @@ def test_a_count_without_a_listing_is_quarantined_and_can_be_applied_once_it_is_
 # --- the breaker --------------------------------------------------------------------------------------------------------
 
 MANY = [f"S{number:02d}" for number in range(30)]
+
+
+def test_what_is_held_waits_for_a_person_also_when_its_delivery_is_applied_again():
+    stock = Stock({"A": 10, "B": 10})
+    none = ImportLimits(zeroed_share=0, zeroed_minimum=0)
+    assert stock.tell(stated("A", 0, 5), receipt="r1", limits=none).held == 1
+    batch = [Inbound(ERP, Content(counts=(stated("A", 0, 5),)), START, "r1")]
+    with write_transaction(stock.engine) as connection:
+        applied = ledger.apply(connection, batch, now=at(9), run_id="replay", again=True)
+    assert (applied.duplicates, applied.entries, applied.held) == (1, 0, 0)
+    assert stock.balance() == (10, 0)
+    assert len(stock.rows(imports)) == 1
 
 
 def test_counts_that_zero_too_much_are_held_while_sales_go_on():
