@@ -30,7 +30,7 @@ def replay(ws: Workspace, since: datetime, until: datetime, *, channel: str = ""
         refused = {
             delivery.receipt_id for delivery, _ in apply_deliveries(ws, batch, report, run_id=run_id, again=True)
         }
-        for delivery in batch:
+        for delivery in batch if waiting else ():
             segment = delivery.receipt_id.rpartition(":")[0]
             told = {quarantine.path_of(delivery.receipt_id), quarantine.path_of(f"{segment}:sealed")}
             if delivery.receipt_id not in refused:
