@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import multiprocessing
 import os
@@ -239,8 +240,13 @@ def bare() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         process = multiprocessing.get_context("spawn").Process(target=serve_bare, args=(listener,))
         process.start()
+        port = listener.getsockname()[1]
+        first = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        first.request("POST", "/", BODY, headers())
+        first.getresponse().read()  # it is up
+        first.close()
         try:
-            yield listener.getsockname()[1]
+            yield port
         finally:
             process.terminate()
             process.join()
