@@ -109,3 +109,7 @@ def open_slowly(port: int, stop: Any) -> None:
             if len(open_ones) > SLOW_CONNECTIONS:
                 open_ones.pop(0).close()
                 time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
