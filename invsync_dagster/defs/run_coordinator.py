@@ -7,6 +7,7 @@ from typing import Final
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, QueuedRunCoordinator, RunsFilter
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from invsync_dagster.defs.names import CAUSE, WEBHOOK
 
@@ -30,6 +31,14 @@ class WebhooksFirst(QueuedRunCoordinator[DagsterInstance]):
             return super().submit_run(context)
         self._instance.launch_run(run.run_id, context.workspace)
         return self._instance.get_run_by_id(run.run_id) or run
+
+    def cancel_run(self, run_id: str) -> bool:
+        """End a run. One of the runner's has no code server that could be told: it looks at its own status."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.status not in IN_PROGRESS_RUN_STATUSES or GRPC_INFO_TAG in run.tags:
+            return super().cancel_run(run_id)
+        self._instance.report_run_canceling(run)
+        return True
 
     def _webhook_runs_in_progress(self) -> int:
         return self._instance.get_runs_count(RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES, tags={CAUSE: WEBHOOK}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +13,18 @@ import dagster as dg
 
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.defs.names import CAUSE, IMPORT, WEBHOOK
+from invsync_dagster.defs.runner_lock import runner_is_at_work
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.settings import Home
-from invsync_dagster.webhooks.inbox import SUFFIX
+from invsync_dagster.webhooks.inbox import SUFFIX, segment_time
 
 # The daemon submits evaluations on a beat of 5 s. One that ends just before a multiple of it leaves a gap of 0.24 s in
 # which nobody looks; one of 10.1 s would leave almost 5 s. (Dagster's limit for an evaluation is 60 s.)
 WATCH_SECONDS = 9.7
 LOOK_EVERY_SECONDS = 0.02
+
+# A folder's time has steps of some milliseconds: what comes right after a listing may leave it as it is.
+SETTLED_SECONDS = 1.0
 
 # Asking Dagster's storage for queued runs costs a millisecond, unlike the folder's time.
 LOOK_AGAIN_SECONDS = 0.25
@@ -65,32 +70,58 @@ class SensorFunction(Protocol):
     def __call__(self, context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason: ...
 
 
-def newest_segment(inbox: Path) -> str:
-    """Return the name of the newest waiting segment, "" if none waits."""
-    try:
-        return max((path.name for path in inbox.iterdir() if path.name.endswith(SUFFIX)), default="")
-    except FileNotFoundError:
-        return ""
+class Waiting:
+    """What waits in the inbox; it is listed when its own time has changed, or did so just now.
+
+    So a long inbox costs one listing, not fifty a second.
+    """
+
+    def __init__(self, inbox: Path) -> None:
+        self._inbox = inbox
+        self._changed_at = -1
+        self._newest = self._oldest = ""
+
+    def newest(self, now: float) -> str:
+        """Return the name of the newest segment, "" if none waits; `now` in seconds since the epoch."""
+        try:
+            changed_at = self._inbox.stat().st_mtime_ns
+            if changed_at != self._changed_at or now < changed_at / 1e9 + SETTLED_SECONDS:
+                with os.scandir(self._inbox) as entries:
+                    names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+                self._changed_at = changed_at
+                self._newest, self._oldest = max(names, default=""), min(names, default="")
+        except FileNotFoundError:
+            self._changed_at, self._newest, self._oldest = -1, "", ""
+        return self._newest
+
+    def since(self) -> float:
+        """Return when the oldest segment that was listed was written (seconds since the epoch); one must wait."""
+        return segment_time(Path(self._oldest)).timestamp()
 
 
-def watch(inbox: Path, cursor: Requested, clock: Clock, one_is_queued: Callable[[], bool]) -> Requested | None:
+def watch(
+    inbox: Path,
+    cursor: Requested,
+    clock: Clock,
+    one_is_queued: Callable[[], bool],
+    runner_is_at_work: Callable[[], bool],
+) -> Requested | None:
     """Look at the inbox until there is something to request, for at most `WATCH_SECONDS`.
 
-    While a run of an earlier request is still queued, nothing is requested: it will take all that lies there. The folder
-    is listed only when its own time has changed: a long inbox costs one listing, not fifty a second.
+    While a run of an earlier request is still queued, nothing is requested: it will take all that lies there. A runner
+    that is at work is quicker, so it has everything that has not waited for long.
     """
     until = clock.now().timestamp() + WATCH_SECONDS
-    listed_at, newest = -1, ""
+    waiting = Waiting(inbox)
     while True:
-        changed_at = inbox.stat().st_mtime_ns if inbox.is_dir() else 0
-        if changed_at != listed_at:
-            listed_at, newest = changed_at, newest_segment(inbox)
         now = clock.now().timestamp()
-        request = cursor.next(newest, now, INBOX_AGAIN_SECONDS)
-        folded = request is not None and one_is_queued()
-        if now >= until or (request and not folded):
-            return None if folded else request
-        clock.sleep(LOOK_AGAIN_SECONDS if folded else LOOK_EVERY_SECONDS)
+        request = cursor.next(waiting.newest(now), now, INBOX_AGAIN_SECONDS)
+        left_alone = request is not None and (
+            (runner_is_at_work() and now < waiting.since() + INBOX_AGAIN_SECONDS) or one_is_queued()
+        )
+        if now >= until or (request and not left_alone):
+            return None if left_alone else request
+        clock.sleep(LOOK_AGAIN_SECONDS if left_alone else LOOK_EVERY_SECONDS)
 
 
 def inbox_sensor_function(home: Home, clock: Clock) -> SensorFunction:
@@ -99,10 +130,14 @@ def inbox_sensor_function(home: Home, clock: Clock) -> SensorFunction:
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={CAUSE: WEBHOOK})
         request = watch(
-            home.inbox, Requested.parse(context.cursor), clock, lambda: context.instance.get_runs_count(queued) > 0
+            home.inbox,
+            Requested.parse(context.cursor),
+            clock,
+            lambda: context.instance.get_runs_count(queued) > 0,
+            lambda: runner_is_at_work(home),
         )
         if request is None:
-            return dg.SkipReason("no new webhook files, or the run that takes them is still queued")
+            return dg.SkipReason("no new webhook files, or the runner or a queued run takes them")
         return _result(request, WEBHOOK)
 
     return evaluate
@@ -138,7 +173,8 @@ def build_sensors(home: Home) -> list[dg.SensorDefinition]:
             evaluation_fn=inbox_sensor_function(home, clock),
             minimum_interval_seconds=1,
             description="Waits for webhook files in data/inbox/ and starts the job `webhooks` as soon as one "
-            "is there. Off: webhooks are still taken, and applied by the schedule.",
+            "is there. While the service `runner` is at work, which is quicker, it takes only what has waited for 30 s. "
+            "Off: webhooks are still taken, and applied by the runner or the schedule.",
         ),
         dg.SensorDefinition(
             name="imports_sensor",

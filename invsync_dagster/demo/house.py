@@ -10,6 +10,7 @@ from random import Random
 
 import requests
 
+from invsync_dagster.defs.runner_lock import runner_is_at_work
 from invsync_dagster.demo.dagster_api import LOCATION, Dagster
 from invsync_dagster.demo.services import DemoError, Services, child_environment, free_port, listens
 from invsync_dagster.demo.shops import Shops
@@ -23,7 +24,8 @@ START_SECONDS = 90.0
 # Runs that are under way when the demo ends get so long to come to their end.
 LAST_RUNS_SECONDS = 15.0
 
-SANDBOX, RECEIVER, DAEMON, WEBSERVER = "sandbox", "receiver", "daemon", "webserver"
+SANDBOX, RECEIVER, RUNNER = "sandbox", "receiver", "runner"
+DAEMON, WEBSERVER = "daemon", "webserver"
 
 # What Dagster loads: modules by the name of their location.
 LOCATIONS: Mapping[str, str] = {LOCATION: "invsync_dagster.definitions"}
@@ -77,12 +79,13 @@ def running(
             services.wait_for(RECEIVER, lambda: listens(ports.receiver), START_SECONDS)
             approved = approve_channels(ws, stage, lambda preview: _say_preview(preview, say), say)
             dagster = _start_dagster(home, ports, services, code_ports)
+            start_runner(home, services)
             switched = dagster.switch_on()
             say(f"switched on: {', '.join(switched)}" if switched else "schedules and sensors are on")
             try:
                 yield House(stage, ws, services, shops, dagster, approved)
             finally:
-                say("ending: the daemon, the runs under way, then the rest")
+                say("ending: what starts runs, the runs under way, then the rest")
                 services.stop(DAEMON)
                 _let_runs_end(dagster)
     finally:
@@ -129,6 +132,12 @@ def _start_dagster(home: Home, ports: Ports, services: Services, code_ports: Map
     services.start(WEBSERVER, ["dagster_webserver", *_flat(web)])
     services.wait_for(WEBSERVER, lambda: dagster.is_ready(code_ports), START_SECONDS)
     return dagster
+
+
+def start_runner(home: Home, services: Services) -> None:
+    """Start what runs at once what webhooks start, and wait until it is at work. Raises `DemoError`."""
+    services.start(RUNNER, ["invsync_dagster.defs.runner"])
+    services.wait_for(RUNNER, lambda: runner_is_at_work(home), START_SECONDS)
 
 
 def _code_server(location: str) -> str:

@@ -84,6 +84,11 @@ class Shops:
         answer = self._act(shop, "buy", {})
         return Sale(shop, str(answer["order"]), {line["sku"]: line["quantity"] for line in answer["lines"]})
 
+    def order(self, shop: str, units: Mapping[str, int]) -> None:
+        """Let a buyer take so many units of the shop's own SKUs. Raises `RefusedError`."""
+        lines = [{"sku": sku, "quantity": quantity} for sku, quantity in units.items()]
+        self._act(shop, "buy", {"lines": lines})
+
     def fulfil(self, shop: str, order: str) -> None:
         """Ship what is left of an order. Raises `RefusedError`."""
         self._act(shop, "fulfil", {"order": order})

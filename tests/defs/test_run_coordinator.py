@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import MockedRunLauncher, instance_for_test
 
 from invsync_dagster.defs.names import SCHEDULE, WEBHOOK
@@ -57,3 +58,18 @@ def test_beyond_the_runs_at_once_a_webhooks_run_is_queued_until_one_ends(instanc
     assert launched(instance) == at_once
     after = submit(instance, WEBHOOK)
     assert launched(instance) == [*at_once, after]
+
+
+def test_a_run_that_no_code_server_has_is_terminated_by_its_status(instance: DagsterInstance) -> None:
+    own = queued_run(instance, WEBHOOK, DagsterRunStatus.STARTED)
+    of_a_code_server = queued_run(instance, SCHEDULE, DagsterRunStatus.STARTED)
+    instance.add_run_tags(of_a_code_server.run_id, {GRPC_INFO_TAG: "{}"})
+    assert instance.run_coordinator.cancel_run(own.run_id)
+    assert status(instance, own.run_id) == DagsterRunStatus.CANCELING
+    with pytest.raises(NotImplementedError):  # this launcher's answer, which the run's own would give
+        instance.run_coordinator.cancel_run(of_a_code_server.run_id)
+    assert status(instance, of_a_code_server.run_id) == DagsterRunStatus.STARTED
+    instance.report_run_canceled(own)
+    waiting = queued_run(instance, SCHEDULE)
+    assert instance.run_coordinator.cancel_run(waiting.run_id)
+    assert status(instance, waiting.run_id) == DagsterRunStatus.CANCELED

@@ -1,4 +1,4 @@
-"""kill -9 amid the demo: of the receiver, of a run that pushes, and of the daemon; in step again after each."""
+"""kill -9 amid the demo: of the receiver, of a run that pushes, of the runner, and of the daemon; in step again after each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import exists, select
 
 from invsync_dagster.demo.compare import Compared, compare
-from invsync_dagster.demo.house import DAEMON, RECEIVER, House
+from invsync_dagster.demo.house import DAEMON, RECEIVER, RUNNER, House
 from invsync_dagster.demo.services import DemoError
 from invsync_dagster.demo.smoke import bring_in_step
 from invsync_dagster.demo.stage import Say
@@ -45,10 +45,11 @@ class Stage:
 
 
 def kills(house: House, watch: Watch, street: Street, say: Say) -> list[Stage]:
-    """Kill each of the three while buyers buy, let it be started again, and compare all books once all is in step."""
+    """Kill each of the four while buyers buy, let it be started again, and compare all books once all is in step."""
     return [
         _stage("receiver", lambda: _kill_service(house, RECEIVER), house, watch, street, say),
         _stage("pushing run", lambda: _kill_pushing_runs(house, street, say), house, watch, street, say),
+        _stage("runner", lambda: _kill_service(house, RUNNER), house, watch, street, say),
         _stage("daemon", lambda: _kill_service(house, DAEMON), house, watch, street, say),
     ]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
 
 from invsync_dagster.demo.dagster_api import Dagster
+from invsync_dagster.platforms.erp import wire
 from tests.postgres_server import PASSWORD, shared_server
 from tests.production.deployed import BIN, Deployed
 
@@ -23,6 +27,12 @@ channels:
       signing_secret_env: ERP_SIGNING
       webhook_secret_env: ERP_WEBHOOK
 """
+
+EVENT = {"event_id": "e1", "sku": "0071", "change_type": "adjustment", "quantity": 7, "version": 1}
+RUNS = """query { runsOrError(filter: { pipelineName: "webhooks" }) {
+  __typename ... on Runs { results { runId status } } } }"""
+AGAIN = """mutation($params: ReexecutionParams!) {
+  launchRunReexecution(reexecutionParams: $params) { __typename ... on PythonError { message } } }"""
 
 
 @pytest.fixture
@@ -57,6 +67,10 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
             admin.execute(b"DROP ROLE invsync")
 
 
+def webhook_runs(dagster: Dagster) -> list[str]:
+    return [run["status"] for run in dagster.ask(RUNS, {})["runsOrError"]["results"]]
+
+
 def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(deployed: Deployed) -> None:
     upgraded = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade")
     assert upgraded.returncode == 0, upgraded.stderr
@@ -81,6 +95,26 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     unsigned = {"content-type": "application/json"}
     assert requests.post(f"{receiver}/webhooks/erp_main", data="{}", headers=unsigned, timeout=10).status_code == 401
 
+    timestamp, body = (
+        str(int(time.time())),
+        json.dumps({**EVENT, "occurred_at": datetime.now(UTC).isoformat()}).encode(),
+    )
+    signed = {
+        **unsigned,
+        wire.TIMESTAMP_HEADER: timestamp,
+        wire.SIGNATURE_HEADER: wire.sign("webhook", timestamp, body),
+    }
+    assert requests.post(f"{receiver}/webhooks/erp_main", data=body, headers=signed, timeout=10).status_code == 202
+    # The ERP's address is nobody's: the delivery is applied, and the push fails. Terminable and so on: test_runner.py
+    deployed.wait_for("the runner's run", lambda: webhook_runs(dagster) == ["FAILURE"])
+    with shared_server().admin("invsync") as stock:
+        assert stock.execute("SELECT sku, quantity FROM central_inventory").fetchall() == [("0071", 7)]
+    [runs_own] = dagster.ask(RUNS, {})["runsOrError"]["results"]
+    params = {"parentRunId": runs_own["runId"], "strategy": "ALL_STEPS"}
+    again = dagster.ask(AGAIN, {"params": params})["launchRunReexecution"]
+    assert again["__typename"] == "LaunchRunSuccess", again
+    deployed.wait_for("the run again", lambda: webhook_runs(dagster) == ["FAILURE", "FAILURE"])
+
     assert len(list((deployed.folder / "data" / "backups").glob("invsync-*.dump"))) == 2
     with shared_server().admin("dagster") as storage:
         query = "SELECT count(*) FROM event_logs WHERE run_id = %s AND dagster_event_type = 'ASSET_MATERIALIZATION'"
@@ -88,7 +122,8 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     assert not list((deployed.folder / "data").rglob("*.db"))
     assert all(PASSWORD not in deployed.log(name) for name in deployed.processes)
 
-    again = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade", "--no-backup")
-    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "Dagster's storage: up to date")
+    upgraded_again = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade", "--no-backup")
+    assert (upgraded_again.returncode, upgraded_again.stdout.splitlines()[-1]) == (0, "Dagster's storage: up to date")
     codes = deployed.stop()
-    assert set(codes) == {"invsync-code", "invsync-daemon", "invsync-receiver", "invsync-webserver"}
+    assert set(codes) == {"invsync-code", "invsync-daemon", "invsync-receiver", "invsync-runner", "invsync-webserver"}
+    assert codes["invsync-runner"] == 0

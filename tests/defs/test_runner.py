@@ -1,0 +1,109 @@
+import os
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from invsync_dagster.defs.run_coordinator import AT_ONCE
+from invsync_dagster.defs.runner import FOLD_SECONDS, next_request, stamps
+from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
+from invsync_dagster.defs.sensors import INBOX_AGAIN_SECONDS, Requested, Waiting, inbox_sensor_function
+from invsync_dagster.sandbox.clock import VirtualClock
+from invsync_dagster.settings import Home
+from invsync_dagster.webhooks.inbox import SegmentWriter
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    made.inbox.mkdir(parents=True)
+    return made
+
+
+def evaluate(home: Home, clock: VirtualClock) -> dg.SensorResult | dg.SkipReason:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return inbox_sensor_function(home, clock)(dg.build_sensor_context(instance))
+
+
+def test_a_run_begins_at_once_and_one_that_began_just_now_takes_what_follows() -> None:
+    first = next_request(Requested(), "a", 100.0, 0)
+    assert first == Requested("a", 100.0)
+    assert next_request(first, "b", 100.0 + FOLD_SECONDS - 0.01, 1) is None
+    assert next_request(first, "b", 100.0 + FOLD_SECONDS, 1) == Requested("b", 100.0 + FOLD_SECONDS)
+    assert next_request(first, "", 200.0, 0) is None
+
+
+def test_no_more_runs_at_once_than_go_past_the_queue() -> None:
+    assert next_request(Requested(), "a", 100.0, AT_ONCE - 1) is not None
+    assert next_request(Requested(), "a", 100.0, AT_ONCE) is None
+
+
+def test_what_a_run_left_lying_is_tried_again_after_a_while() -> None:
+    first = Requested("a", 100.0)
+    assert next_request(first, "a", 100.0 + INBOX_AGAIN_SECONDS - 0.01, 0) is None
+    assert next_request(first, "a", 100.0 + INBOX_AGAIN_SECONDS, 0) is not None
+
+
+def test_the_stamps_tell_a_changed_a_new_and_a_vanished_file(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a", "b", "c")]
+    for path in paths[:2]:
+        Path(path).write_text("as it was")
+    before = stamps(paths)
+    assert stamps(before) == before
+    Path(paths[0]).write_text("longer than it was")
+    os.utime(paths[0], ns=(0, before[paths[0]][0]))  # type: ignore[index]
+    Path(paths[1]).unlink()
+    Path(paths[2]).touch()
+    after = stamps(before)
+    assert [after[path] != before[path] for path in paths] == [True, True, True]
+
+
+def test_only_one_runner_has_the_lock_and_the_system_frees_it_with_the_descriptor(home: Home) -> None:
+    assert not runner_is_at_work(home)
+    lock = take_runner_lock(home, VirtualClock(NOW))
+    assert lock is not None
+    assert runner_is_at_work(home)
+    assert take_runner_lock(home, VirtualClock(NOW)) is None
+    os.close(lock)
+    assert not runner_is_at_work(home)
+
+
+def test_the_sensor_leaves_to_a_runner_what_has_not_waited_for_long(home: Home) -> None:
+    clock = VirtualClock(NOW)
+    SegmentWriter(home.inbox, clock, random.Random(1)).write([])
+    lock = take_runner_lock(home, clock)
+    assert lock is not None
+    assert isinstance(evaluate(home, clock), dg.SkipReason)
+    clock.advance(INBOX_AGAIN_SECONDS)
+    assert isinstance(evaluate(home, clock), dg.SensorResult)
+    os.close(lock)
+
+
+def test_the_sensor_takes_everything_at_once_when_the_runner_is_gone(home: Home) -> None:
+    clock = VirtualClock(NOW)
+    SegmentWriter(home.inbox, clock, random.Random(1)).write([])
+    lock = take_runner_lock(home, clock)
+    assert lock is not None
+    os.close(lock)
+    assert isinstance(evaluate(home, clock), dg.SensorResult)
+    assert clock.now() == NOW
+
+
+def test_an_inbox_is_listed_again_while_its_time_is_too_young_to_tell(home: Home) -> None:
+    waiting = Waiting(home.inbox)
+    (home.inbox / "1-a.segment").touch()
+    changed_at = home.inbox.stat().st_mtime_ns
+    now = changed_at / 1e9
+    assert waiting.newest(now) == "1-a.segment"
+    (home.inbox / "2-a.segment").touch()
+    os.utime(home.inbox, ns=(changed_at, changed_at))
+    assert waiting.newest(now + 0.5) == "2-a.segment"
+    (home.inbox / "3-a.segment").touch()
+    os.utime(home.inbox, ns=(changed_at, changed_at))
+    assert waiting.newest(now + 2.0) == "2-a.segment"
+    (home.inbox / "3-a.segment").rename(home.inbox / "4-a.segment")
+    assert waiting.newest(now + 2.0) == "4-a.segment"
