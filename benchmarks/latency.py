@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import and_, func, select
 
 from benchmarks._floor import floor_inbox
 from benchmarks._report import figure
+from benchmarks._split import split
 from invsync_dagster.demo.apart import installation
 from invsync_dagster.demo.catalogue import ShownBy
 from invsync_dagster.demo.house import LOCATIONS, RUNNER, House, running, start_runner
@@ -29,6 +31,8 @@ from invsync_dagster.demo.smoke import bring_in_step
 from invsync_dagster.demo.watch import Watch, percentile
 from invsync_dagster.inventory.tables import central_inventory, deliveries, stock_ledger, sync_logs
 from invsync_dagster.webhooks.inbox import SUFFIX
+
+T = TypeVar("T")
 
 DELIVERIES = 20
 BLOCK = 5
@@ -38,6 +42,13 @@ RUNNER_GAP_SECONDS = (1.5, 3.5)
 FEWEST_SHOPS = 4
 LONGEST_SECONDS = 60.0
 GOALS = {"runner_p50": 1.0, "runner_p95": 2.0, "p50": 2.5, "p95": 5.5, "ratio": 1.8}
+
+
+class Delivered(NamedTuple):
+    """A delivery's receipt, and the seconds until the last shop had taken what it should show then."""
+
+    receipt: str
+    seconds: float
 
 
 def main() -> None:
@@ -50,19 +61,22 @@ def main() -> None:
             watch = Watch.open(home, stage.channels)
             try:
                 bring_in_step(house, watch, _say, "the first pushes")
-                measured = _measure(house, random)
+                quick, slow, floors = _measure(house, random)
+                spans = [split(home, environ, house.ws.engine, [one.receipt for one in each]) for each in (quick, slow)]
             finally:
                 watch.close()
-    _report(*measured)
+    _report(quick, slow, floors)
+    for name, found in zip(("runner", "sensor_alone"), spans, strict=True):
+        figure(f"webhook_to_push_{name}_split", sum(found.values()), "ms", **found)
 
 
-def _measure(house: House, random: Random) -> tuple[list[float], list[float], list[float]]:
+def _measure(house: House, random: Random) -> tuple[list[Delivered], list[Delivered], list[float]]:
     """Return the seconds of deliveries with the runner, of deliveries with the sensor alone, and of empty runs."""
     skus = _skus_that_move_their_shops(house, random)
     inbox = floor_inbox(house.ws.home.data)
     inbox.mkdir(parents=True)
-    quick: list[float] = []
-    slow: list[float] = []
+    quick: list[Delivered] = []
+    slow: list[Delivered] = []
     floors: list[float] = []
     while len(quick) < DELIVERIES:
         quick += [_after_a_gap(random, RUNNER_GAP_SECONDS, lambda: _delivery(house, next(skus))) for _ in range(BLOCK)]
@@ -71,18 +85,18 @@ def _measure(house: House, random: Random) -> tuple[list[float], list[float], li
         floors += [_after_a_gap(random, GAP_SECONDS, lambda: _empty_run(inbox)) for _ in range(BLOCK)]
         start_runner(house.ws.home, house.services)
         _say(
-            f"{len(quick)} of each: median with the runner {statistics.median(quick):.2f} s, "
-            f"with the sensor alone {statistics.median(slow):.2f} s, floor {statistics.median(floors):.2f} s"
+            f"{len(quick)} of each: median with the runner {statistics.median(_seconds(quick)):.2f} s, "
+            f"with the sensor alone {statistics.median(_seconds(slow)):.2f} s, floor {statistics.median(floors):.2f} s"
         )
     return quick, slow, floors
 
 
-def _after_a_gap(random: Random, gap: tuple[float, float], measure: Callable[[], float]) -> float:
+def _after_a_gap(random: Random, gap: tuple[float, float], measure: Callable[[], T]) -> T:
     """Measure, and wait until a random gap since its beginning has passed."""
     until = time.monotonic() + random.uniform(*gap)
-    seconds = measure()
+    measured = measure()
     time.sleep(max(0.0, until - time.monotonic()))
-    return seconds
+    return measured
 
 
 def _skus_that_move_their_shops(house: House, random: Random) -> Iterator[tuple[str, int, list[str]]]:
@@ -105,8 +119,8 @@ def _skus_that_move_their_shops(house: House, random: Random) -> Iterator[tuple[
             yield sku, units, sorted(shown)
 
 
-def _delivery(house: House, given: tuple[str, int, list[str]]) -> float:
-    """Let goods come in, and return the seconds until the last shop has taken what it should show now."""
+def _delivery(house: House, given: tuple[str, int, list[str]]) -> Delivered:
+    """Let goods come in, and wait until the last shop has taken what it should show now."""
     sku, units, shops = given
     ledger, log, receipt = stock_ledger.c, sync_logs.c, deliveries.c
     with house.ws.engine.connect() as connection:
@@ -114,7 +128,7 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> float:
     at_erp = next(one.shop_sku for one in house.stage.catalogue.of_shop(house.stage.erp) if one.sku == sku)
     house.shops.move(house.stage.erp, "restock", at_erp, units)
     done = (
-        select(receipt.received_at, log.platform, func.min(log.timestamp))
+        select(receipt.receipt_id, receipt.received_at, log.platform, func.min(log.timestamp))
         .join(stock_ledger, ledger.reference == receipt.receipt_id)
         .join(sync_logs, and_(log.sku == ledger.sku, log.ledger_sequence >= ledger.sequence))
         .where(
@@ -124,7 +138,7 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> float:
             log.status.in_(("acknowledged", "accepted")),
             log.platform.in_(shops),
         )
-        .group_by(receipt.received_at, log.platform)
+        .group_by(receipt.receipt_id, receipt.received_at, log.platform)
     )
     until = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < until:
@@ -132,8 +146,8 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> float:
         with house.ws.engine.connect() as connection:
             rows = connection.execute(done).all()
         if len(rows) == len(shops):
-            return float(max((taken - received).total_seconds() for received, _, taken in rows))
-    missing = set(shops) - {row[1] for row in rows}
+            return Delivered(rows[0][0], max((taken - received).total_seconds() for _, received, _, taken in rows))
+    missing = set(shops) - {row[2] for row in rows}
     raise SystemExit(f"latency: {sku} was not taken by {missing} within {LONGEST_SECONDS:.0f} s")
 
 
@@ -150,16 +164,21 @@ def _empty_run(inbox: Path) -> float:
     return time.monotonic() - began
 
 
-def _report(quick: list[float], slow: list[float], floors: list[float]) -> None:
+def _report(quick: list[Delivered], slow: list[Delivered], floors: list[float]) -> None:
     floor, floor_most = statistics.median(floors), _most(floors)
     common = {"deliveries": len(quick)}
-    for name, seconds, goal in (("runner", quick, "runner_"), ("sensor_alone", slow, "")):
+    for name, delivered, goal in (("runner", quick, "runner_"), ("sensor_alone", slow, "")):
+        seconds = _seconds(delivered)
         half, most = statistics.median(seconds), _most(seconds)
         half_goal, most_goal = GOALS[f"{goal}p50"], GOALS[f"{goal}p95"]
         figure(f"webhook_to_push_{name}_p50", half, "s", half_goal, half <= half_goal, floor, half / floor, **common)
         figure(f"webhook_to_push_{name}_p95", most, "s", most_goal, most <= most_goal, floor_most, **common)
-    ratio = statistics.median(slow) / floor
+    ratio = statistics.median(_seconds(slow)) / floor
     figure("webhook_to_push_over_empty_run", ratio, "x", GOALS["ratio"], ratio <= GOALS["ratio"], **common)
+
+
+def _seconds(delivered: list[Delivered]) -> list[float]:
+    return [one.seconds for one in delivered]
 
 
 def _most(seconds: list[float]) -> float:

@@ -36,6 +36,8 @@ MODULE = "invsync_dagster.defs.runner"
 FOLD_SECONDS = 0.25
 # Runs under way get so long to come to their end after SIGTERM; they end by themselves within half a minute.
 ENDING_SECONDS = 60.0
+# Dagster ends a run of this job after 300 s. A process that doesn't heed that would keep its place for good.
+MOST_SECONDS = 360.0
 
 # What is loaded: files with the time and size that they have, None for one that isn't there.
 Stamps = Mapping[str, tuple[int, int] | None]
@@ -70,16 +72,24 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
+@dataclass(frozen=True)
+class Fork:
+    """A process that executes a run; what is left of it at `latest` (seconds since the epoch) is killed."""
+
+    run_id: str
+    latest: float
+
+
 @dataclass
 class Runner:
-    """The loop. `under_way` has the run of each fork, `job` what they run, `loaded` the files that it was made of."""
+    """The loop. `under_way` has the forks by their process, `job` what they run, `loaded` the files that it is made of."""
 
     home: Home
     clock: Clock
     job: WarmJob
     loaded: Stamps
     lock: int
-    under_way: dict[int, str] = field(default_factory=dict)
+    under_way: dict[int, Fork] = field(default_factory=dict)
     ending: bool = False
     _requested: Requested = field(default_factory=Requested)
 
@@ -111,10 +121,13 @@ class Runner:
             self._start_anew()
         self._requested = request
         run_id = make_new_run_id()
-        self.under_way[self._fork(partial(self.job.run, run_id))] = run_id
+        self.under_way[self._fork(partial(self.job.run, run_id))] = Fork(run_id, now + MOST_SECONDS)
 
     def reap(self) -> None:
         """Take note of forks that have ended; a run whose process died is reported by one more."""
+        now = self.clock.now().timestamp()
+        for pid in [pid for pid, fork in self.under_way.items() if now >= fork.latest]:
+            os.kill(pid, signal.SIGKILL)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -122,19 +135,19 @@ class Runner:
                 return
             if not pid:
                 return
-            run_id, code = self.under_way.pop(pid, None), os.waitstatus_to_exitcode(status)
-            if code and run_id is None:
+            fork, code = self.under_way.pop(pid, None), os.waitstatus_to_exitcode(status)
+            if code and fork is None:
                 log.error("the report of a dead run failed; Dagster's monitoring ends that run by its time limit")
-            elif code and run_id is not None:
+            elif code and fork is not None:
                 how = f"The run's process {pid} ended {f'by signal {-code}' if code < 0 else f'with code {code}'}."
-                log.warning("run %s: %s", run_id, how)
-                self._fork(partial(report_death, run_id, how))
+                log.warning("run %s: %s", fork.run_id, how)
+                self._fork(partial(report_death, fork.run_id, how))
 
     def _start_anew(self) -> None:
         """Become a fresh process of what is on disk now; the runs under way stay its own, and are handed over."""
         log.info("the code or channels.yaml has changed: starting anew")
         logging.shutdown()
-        handed = [f"{pid}:{run_id}" for pid, run_id in self.under_way.items()]
+        handed = [f"{pid}:{fork.run_id}" for pid, fork in self.under_way.items()]
         os.execv(sys.executable, [sys.executable, "-m", MODULE, *handed])  # noqa: S606
 
     def _fork(self, work: Callable[[], None]) -> int:
@@ -165,7 +178,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     load_env_file(Home.from_environment().root)
     home, clock = Home.from_environment(), SystemClock()
-    handed = {int(pid): run_id for pid, _, run_id in (word.partition(":") for word in sys.argv[1:])}
+    latest = clock.now().timestamp() + MOST_SECONDS
+    handed = {int(pid): Fork(run_id, latest) for pid, _, run_id in (word.partition(":") for word in sys.argv[1:])}
     job = WarmJob.load(home)
     lock = take_runner_lock(home, clock)
     if lock is None:

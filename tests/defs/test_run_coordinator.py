@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
+from dagster._check import NotImplementedCheckError
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import MockedRunLauncher, instance_for_test
@@ -66,7 +67,7 @@ def test_a_run_that_no_code_server_has_is_terminated_by_its_status(instance: Dag
     instance.add_run_tags(of_a_code_server.run_id, {GRPC_INFO_TAG: "{}"})
     assert instance.run_coordinator.cancel_run(own.run_id)
     assert status(instance, own.run_id) == DagsterRunStatus.CANCELING
-    with pytest.raises(NotImplementedError):  # this launcher's answer, which the run's own would give
+    with pytest.raises(NotImplementedCheckError):  # how this launcher answers that it was asked
         instance.run_coordinator.cancel_run(of_a_code_server.run_id)
     assert status(instance, of_a_code_server.run_id) == DagsterRunStatus.STARTED
     instance.report_run_canceled(own)
