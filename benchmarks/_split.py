@@ -23,7 +23,6 @@ SPANS = (
     "applied to push step",
     "push step to first claim",
     "first claim to last answer recorded",
-    "recorded to run ended",
 )
 
 
@@ -65,11 +64,6 @@ def _marks(home: Home, instance: dg.DagsterInstance, engine: Engine, receipt: st
         at(dg.DagsterEventType.STEP_START, "push_results"),
         _seconds(first),
         _seconds(last),
-        next(
-            time
-            for time, event in events
-            if event.event_type in (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
-        ),
     ]
 
 

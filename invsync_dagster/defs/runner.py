@@ -23,7 +23,7 @@ from dagster._core.utils import make_new_run_id
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.defs.forked import WarmJob, report_death
 from invsync_dagster.defs.run_coordinator import AT_ONCE
-from invsync_dagster.defs.runner_lock import take_runner_lock
+from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
 from invsync_dagster.defs.sensors import INBOX_AGAIN_SECONDS, LOOK_EVERY_SECONDS, Requested, Waiting
 from invsync_dagster.environment import load_env_file
 from invsync_dagster.settings import Home
@@ -175,14 +175,15 @@ class Runner:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 2 with one line if a runner is at work here already."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    log.setLevel(logging.INFO)
     load_env_file(Home.from_environment().root)
     home, clock = Home.from_environment(), SystemClock()
     latest = clock.now().timestamp() + MOST_SECONDS
     handed = {int(pid): Fork(run_id, latest) for pid, _, run_id in (word.partition(":") for word in sys.argv[1:])}
-    job = WarmJob.load(home)
-    lock = take_runner_lock(home, clock)
-    if lock is None:
+    job = None if runner_is_at_work(home) else WarmJob.load(home)
+    lock = None if job is None else take_runner_lock(home, clock)
+    if job is None or lock is None:
         print(f"a runner is at work on {home.data} already", file=sys.stderr)
         return 2
     gc.collect()
