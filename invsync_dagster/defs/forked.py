@@ -21,6 +21,7 @@ from dagster._utils import send_interrupt
 from dagster._utils.interrupts import capture_interrupts
 
 from invsync_dagster.defs.names import CAUSE, LOCATION, WEBHOOK
+from invsync_dagster.defs.sqlite_storage import KeptEvents
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.workspace import Workspace
 
@@ -121,6 +122,8 @@ def rehearsal() -> dg.MaterializeResult:
 def _rehearse(home: Home) -> None:
     with dg.DagsterInstance.get() as instance:
         instance.get_runs_count()
+        if isinstance(instance.event_log_storage, KeptEvents):
+            instance.event_log_storage.keep_template()
     dg.materialize([rehearsal])
     workspace = Workspace.open(home)
     try:

@@ -33,9 +33,9 @@ class ChosenStorage(DagsterStorage, ConfigurableClass):
         """Return the storage. Raises `DatabaseUrlError` for a URL that can't be used."""
         url = dagster_database_url(os.environ)
         if url is None:
-            from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+            from invsync_dagster.defs.sqlite_storage import KeptSqliteStorage
 
-            return DagsterSqliteStorage.from_local(config_value["base_dir"], inst_data=inst_data)
+            return KeptSqliteStorage.from_local(config_value["base_dir"], inst_data=inst_data)
         from dagster_postgres import DagsterPostgresStorage
 
         return DagsterPostgresStorage(url, inst_data=inst_data)
