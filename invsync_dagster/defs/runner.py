@@ -22,7 +22,6 @@ from dagster._core.utils import make_new_run_id
 
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.defs.forked import WarmJob, report_death
-from invsync_dagster.defs.run_coordinator import AT_ONCE
 from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
 from invsync_dagster.defs.sensors import INBOX_AGAIN_SECONDS, LOOK_EVERY_SECONDS, Requested, Waiting
 from invsync_dagster.environment import load_env_file
@@ -32,8 +31,10 @@ log = logging.getLogger("invsync.runner")
 
 MODULE = "invsync_dagster.defs.runner"
 
-# A run that began so recently has not listed the inbox yet: it takes what arrives meanwhile.
+# A run that began so recently has not listed the inbox yet: it takes what arrives meanwhile. The more runs push already, the
+# longer the next one waits: each applies what is sold meanwhile, and then shares the channels' limits with the others.
 FOLD_SECONDS = 0.25
+AT_ONCE = 4
 # Runs under way get so long to come to their end after SIGTERM; they end by themselves within half a minute.
 ENDING_SECONDS = 60.0
 # Dagster ends a run of this job after 300 s. A process that doesn't heed that would keep its place for good.
@@ -44,11 +45,8 @@ Stamps = Mapping[str, tuple[int, int] | None]
 
 
 def next_request(requested: Requested, newest: str, now: float, under_way: int) -> Requested | None:
-    """Return the cursor of a run to begin now, or None. `newest` is the newest waiting segment, `now` seconds.
-
-    As many runs at once as go past the queue otherwise.
-    """
-    if under_way >= AT_ONCE or now < requested.at + FOLD_SECONDS:
+    """Return the cursor of a run to begin now, or None. `newest` is the newest waiting segment, `now` seconds."""
+    if under_way >= AT_ONCE or now < requested.at + FOLD_SECONDS * under_way**2:
         return None
     return requested.next(newest, now, INBOX_AGAIN_SECONDS)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from invsync_dagster.defs.run_coordinator import AT_ONCE
-from invsync_dagster.defs.runner import FOLD_SECONDS, next_request, stamps
+from invsync_dagster.defs.runner import AT_ONCE, FOLD_SECONDS, next_request, stamps
 from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
 from invsync_dagster.defs.sensors import INBOX_AGAIN_SECONDS, Requested, Waiting, inbox_sensor_function
 from invsync_dagster.sandbox.clock import VirtualClock
@@ -37,9 +36,14 @@ def test_a_run_begins_at_once_and_one_that_began_just_now_takes_what_follows() -
     assert next_request(first, "", 200.0, 0) is None
 
 
-def test_no_more_runs_at_once_than_go_past_the_queue() -> None:
-    assert next_request(Requested(), "a", 100.0, AT_ONCE - 1) is not None
-    assert next_request(Requested(), "a", 100.0, AT_ONCE) is None
+def test_the_more_runs_are_under_way_the_longer_the_next_one_waits_and_there_is_a_most() -> None:
+    first = Requested("a", 100.0)
+    waits = [FOLD_SECONDS * number**2 for number in range(AT_ONCE)]
+    assert waits == [0.0, 0.25, 1.0, 2.25]
+    for number, wait in enumerate(waits):
+        assert next_request(first, "b", 100.0 + wait, number) == Requested("b", 100.0 + wait)
+        assert number == 0 or next_request(first, "b", 100.0 + wait - 0.01, number) is None
+    assert next_request(first, "b", 999.0, AT_ONCE) is None
 
 
 def test_what_a_run_left_lying_is_tried_again_after_a_while() -> None:
