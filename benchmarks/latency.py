@@ -67,7 +67,7 @@ def main() -> None:
                 watch.close()
     _report(quick, slow, floors)
     for name, found in zip(("runner", "sensor_alone"), spans, strict=True):
-        figure(f"webhook_to_push_{name}_split", sum(found.values()), "ms", **found)
+        figure(f"webhook_to_push_{name}_split", sum(found.values()), "ms", spans=found)
 
 
 def _measure(house: House, random: Random) -> tuple[list[Delivered], list[Delivered], list[float]]:
@@ -108,7 +108,8 @@ def _skus_that_move_their_shops(house: House, random: Random) -> Iterator[tuple[
             rules.setdefault(listing.sku, {})[listing.shop] = listing.rules.over(stage.rules[listing.shop])
     stock = central_inventory.c
     with house.ws.engine.connect() as connection:
-        rows = connection.execute(select(stock.sku, stock.quantity - stock.reserved_quantity).order_by(stock.sku)).all()
+        found = connection.execute(select(stock.sku, stock.quantity - stock.reserved_quantity).order_by(stock.sku))
+        rows = [(str(sku), int(available)) for sku, available in found]
     random.shuffle(rows)
     units = 2
     for sku, available in rows:

@@ -53,8 +53,8 @@ def next_request(requested: Requested, newest: str, now: float, under_way: int) 
 
 def loaded_files(home: Home) -> Stamps:
     """Stamp every file whose content this process works with: all modules, and channels.yaml."""
-    modules = (vars(module).get("__file__") for module in list(sys.modules.values()) if module is not None)
-    return stamps([*{path for path in modules if path}, str(home.channels_file)])
+    paths = {path for module in list(sys.modules.values()) if (path := getattr(module, "__dict__", {}).get("__file__"))}
+    return stamps([*paths, str(home.channels_file)])
 
 
 def stamps(paths: Iterable[str]) -> Stamps:

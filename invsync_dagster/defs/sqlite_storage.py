@@ -18,7 +18,7 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
 from dagster._core.storage.sqlite_storage import (
     DagsterSqliteStorage,
     _event_logs_directory,
@@ -133,12 +133,24 @@ class KeptRuns(SqliteRunStorage):
 
 
 class KeptSqliteStorage(DagsterSqliteStorage):
-    """Dagster's SQLite storage in `base_dir`, of these two and its own schedules."""
+    """Dagster's SQLite storage in `base_dir`, of these two and its own schedules.
+
+    `_checked` are folders whose files this process, or the one that it is a fork of, has made or found to be of this version:
+    each look loads all of Dagster's migrations.
+    """
+
+    _checked: ClassVar[set[str]] = set()
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self.base_dir = base_dir
-        self._run_storage = KeptRuns.from_local(_runs_directory(base_dir))
+        runs, schedules = _runs_directory(base_dir), _schedule_directory(base_dir)
+        if base_dir in self._checked:
+            self._run_storage = KeptRuns(create_db_conn_string(runs, "runs"))
+            self._schedule_storage = SqliteScheduleStorage(create_db_conn_string(schedules, "schedules"))
+        else:
+            self._run_storage = KeptRuns.from_local(runs)
+            self._schedule_storage = SqliteScheduleStorage.from_local(schedules)
+            self._checked.add(base_dir)
         self._event_log_storage = KeptEvents(_event_logs_directory(base_dir))
-        self._schedule_storage = SqliteScheduleStorage.from_local(_schedule_directory(base_dir))
         self._inst_data = inst_data
-        DagsterStorage.__init__(self)
+        DagsterStorage.__init__(self)  # type: ignore[no-untyped-call, arg-type]  # not its parent's, which makes its own
