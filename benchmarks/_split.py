@@ -11,12 +11,10 @@ import dagster as dg
 from sqlalchemy import Engine, func, select
 
 from invsync_dagster.inventory.tables import deliveries, sync_logs
-from invsync_dagster.settings import Home
 
 NEEDED = ("DAGSTER_HOME", "INVSYNC_DAGSTER_STATE", "INVSYNC_DAGSTER_LOGS")
 SPANS = (
-    "received to on disk",
-    "on disk to run created",
+    "received to run created",
     "run created to run started",
     "run started to ledger step",
     "ledger step to applied",
@@ -26,18 +24,18 @@ SPANS = (
 )
 
 
-def split(home: Home, environ: Mapping[str, str], engine: Engine, receipts: Sequence[str]) -> dict[str, float]:
+def split(environ: Mapping[str, str], engine: Engine, receipts: Sequence[str]) -> dict[str, float]:
     """Return the median milliseconds of each span over deliveries, each of which a run of its own has applied."""
     os.environ.update({name: environ[name] for name in NEEDED})
     with dg.DagsterInstance.get() as instance:
-        marks = [_marks(home, instance, engine, receipt) for receipt in receipts]
+        marks = [_marks(instance, engine, receipt) for receipt in receipts]
     return {
         name: round(1000 * statistics.median(each[place + 1] - each[place] for each in marks), 1)
         for place, name in enumerate(SPANS)
     }
 
 
-def _marks(home: Home, instance: dg.DagsterInstance, engine: Engine, receipt: str) -> list[float]:
+def _marks(instance: dg.DagsterInstance, engine: Engine, receipt: str) -> list[float]:
     """Return the moments around the spans, in seconds since the epoch."""
     log, known = sync_logs.c, deliveries.c
     with engine.connect() as connection:
@@ -47,8 +45,6 @@ def _marks(home: Home, instance: dg.DagsterInstance, engine: Engine, receipt: st
                 log.run_id == row.run_id, log.action == "push", log.status.in_(("acknowledged", "accepted"))
             )
         ).one()
-    segment = f"{receipt.partition(':')[0]}.segment"
-    written = next((home.inbox / "done").glob(f"*/{segment}")).stat().st_mtime
     events = [(entry.timestamp, entry.dagster_event) for entry in instance.all_logs(row.run_id) if entry.dagster_event]
 
     def at(kind: dg.DagsterEventType, step: str | None = None) -> float:
@@ -56,7 +52,6 @@ def _marks(home: Home, instance: dg.DagsterInstance, engine: Engine, receipt: st
 
     return [
         _seconds(row.received_at),
-        written,
         at(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED),
         at(dg.DagsterEventType.RUN_START),
         at(dg.DagsterEventType.STEP_START, "stock_ledger"),

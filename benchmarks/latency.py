@@ -62,7 +62,7 @@ def main() -> None:
             try:
                 bring_in_step(house, watch, _say, "the first pushes")
                 quick, slow, floors = _measure(house, random)
-                spans = [split(home, environ, house.ws.engine, [one.receipt for one in each]) for each in (quick, slow)]
+                spans = [split(environ, house.ws.engine, [one.receipt for one in each]) for each in (quick, slow)]
             finally:
                 watch.close()
     _report(quick, slow, floors)
@@ -148,8 +148,15 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> Delivered:
             rows = connection.execute(done).all()
         if len(rows) == len(shops):
             return Delivered(rows[0][0], max((taken - received).total_seconds() for _, received, _, taken in rows))
-    missing = set(shops) - {row[2] for row in rows}
-    raise SystemExit(f"latency: {sku} was not taken by {missing} within {LONGEST_SECONDS:.0f} s")
+    missing = sorted(set(shops) - {row[2] for row in rows})
+    with house.ws.engine.connect() as connection:
+        told = connection.execute(
+            select(log.platform, log.action, log.status, log.code, log.error_message, log.timestamp)
+            .where(log.sku == sku)
+            .order_by(log.id)
+        ).all()
+    said = "".join(f"\n  {' '.join(str(value) for value in row)}" for row in told)
+    raise SystemExit(f"latency: {sku} was not taken by {missing} within {LONGEST_SECONDS:.0f} s{said}")
 
 
 def _empty_run(inbox: Path) -> float:

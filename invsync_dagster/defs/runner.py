@@ -34,7 +34,7 @@ MODULE = "invsync_dagster.defs.runner"
 # A run that began so recently has not listed the inbox yet: it takes what arrives meanwhile. The more runs push already, the
 # longer the next one waits: each applies what is sold meanwhile, and then shares the channels' limits with the others.
 FOLD_SECONDS = 0.25
-AT_ONCE = 4
+AT_ONCE = 6
 # Runs under way get so long to come to their end after SIGTERM; they end by themselves within half a minute.
 ENDING_SECONDS = 60.0
 # Dagster ends a run of this job after 300 s. A process that doesn't heed that would keep its place for good.

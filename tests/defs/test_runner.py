@@ -39,7 +39,7 @@ def test_a_run_begins_at_once_and_one_that_began_just_now_takes_what_follows() -
 def test_the_more_runs_are_under_way_the_longer_the_next_one_waits_and_there_is_a_most() -> None:
     first = Requested("a", 100.0)
     waits = [FOLD_SECONDS * number**2 for number in range(AT_ONCE)]
-    assert waits == [0.0, 0.25, 1.0, 2.25]
+    assert waits == [0.0, 0.25, 1.0, 2.25, 4.0, 6.25]
     for number, wait in enumerate(waits):
         assert next_request(first, "b", 100.0 + wait, number) == Requested("b", 100.0 + wait)
         assert number == 0 or next_request(first, "b", 100.0 + wait - 0.01, number) is None
