@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -18,29 +19,37 @@ def replay(ws: Workspace, since: datetime, until: datetime, *, channel: str = ""
 
     What they say is booked already, so that this changes nothing; it mends what a restored database has lost, what a
     mapping or a mended parser understands only now, and what was sealed with a key that is back. A delivery that is applied
-    now leaves the quarantine; one that still can't be has its reason in the report. Raises `InboxKeyError`.
+    now leaves the quarantine, a sealed segment once all that is in it is applied; what still can't be has its reason in the
+    report. Raises `InboxKeyError`.
     """
     report = IntakeReport()
     began = ws.clock.now()
     seals = Seals.from_environment(ws.environ)
     quarantine = Inbox(ws.home.inbox, seals).quarantine
+    kept = Kept(ws.home.inbox, seals)
     waiting = set(quarantine.files())
+    unsealed = defaultdict[str, set[str]](set)
 
     def apply(batch: Sequence[Delivery]) -> None:
         refused = {
             delivery.receipt_id for delivery, _ in apply_deliveries(ws, batch, report, run_id=run_id, again=True)
         }
         for delivery in batch if waiting else ():
-            segment = delivery.receipt_id.rpartition(":")[0]
-            told = {quarantine.path_of(delivery.receipt_id), quarantine.path_of(f"{segment}:sealed")}
-            if delivery.receipt_id not in refused:
-                for path in told & waiting:
+            receipt = delivery.receipt_id
+            segment = receipt.rpartition(":")[0]
+            if receipt not in refused:
+                if (path := quarantine.path_of(receipt)) in waiting:
                     path.unlink(missing_ok=True)
+                if quarantine.path_of(f"{segment}:sealed") in waiting:
+                    unsealed[segment].add(receipt)
 
-    for batch, damaged in kept_batches(Kept(ws.home.inbox, seals).between(since, until, channel)):
+    for batch, damaged in kept_batches(kept.between(since, until, channel)):
         report.quarantined += len(damaged)
         report.reasons += [f"{item.receipt_id}: {item.reason}" for item in damaged]
         apply(batch)
+    for segment, applied in unsealed.items():
+        if kept.receipts(segment) <= applied:
+            quarantine.path_of(f"{segment}:sealed").unlink(missing_ok=True)
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from invsync_dagster.webhooks.files import write_durably
 from invsync_dagster.webhooks.inbox import SUFFIX, opened
 from invsync_dagster.webhooks.seals import SealedError, Seals
-from invsync_dagster.webhooks.segments import Damaged, Delivery, rewritten
+from invsync_dagster.webhooks.segments import Damaged, Delivery, rewritten, written_at
 
 # In a day's folder: nothing is left in it that could be erased.
 ERASED = ".erased"
@@ -61,6 +61,11 @@ class Kept:
                             since <= item.received_at < until and channel in ("", item.channel)
                         ):
                             yield item
+
+    def receipts(self, segment: str) -> set[str]:
+        """Return the receipts of all that is in a segment, damaged lines' as well. Raises OSError."""
+        path = self._done / f"{written_at(segment):%Y-%m-%d}" / f"{segment}{SUFFIX}"
+        return {item.receipt_id for item in opened(path, path.read_bytes(), self._seals)}
 
     def erase(self, before: date, erased: Callable[[Delivery], Delivery | None]) -> int:
         """Let `erased` make of each delivery of the days before `before` what is kept of it; return how many changed.

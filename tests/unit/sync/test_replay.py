@@ -16,6 +16,7 @@ from invsync_dagster.inventory.tables import deliveries, platform_mapping, stock
 from invsync_dagster.platforms.errors import NotUnderstoodError
 from invsync_dagster.platforms.shopify.webhooks import ShopifyDoor
 from invsync_dagster.sync import replay as replay_module
+from invsync_dagster.webhooks.inbox import SegmentWriter
 from invsync_dagster.webhooks.segments import written_at
 from tests import databases
 from tests.unit.sync.conftest import LittleWorld
@@ -164,6 +165,34 @@ def test_what_was_sealed_with_a_key_that_is_back_is_booked(kept: Kept) -> None:
     assert kept.reserved() == 2
     assert list(kept.inbox.quarantine.entries()) == []
     assert written_at(segment.name) == kept.rows(deliveries)[0].received_at
+
+
+def test_a_sealed_segment_stays_in_quarantine_until_all_of_it_is_applied(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ShopifyDoor, headers: object, body: bytes) -> None:
+        raise NotUnderstoodError("a field that we don't know")
+
+    environ = dict(kept.ws.environ)
+    kept.ws.environ = environ | {"INVSYNC_INBOX_KEY": "A" * 43 + "="}
+    for channel in ("shop_main", "woo_main"):
+        kept.world.sell(channel, SKU, 2)
+        kept.world.deliver(channel)
+    segment = SegmentWriter(kept.folder, kept.world.clock, kept.ws.rng, kept.seals).write(kept.world.inbox)
+    kept.ws.environ = environ
+    kept.apply()
+    kept.ws.environ = environ | {"INVSYNC_INBOX_KEY": "A" * 43 + "="}
+
+    kept.replay(channel="woo_main")
+    with monkeypatch.context() as patched:
+        patched.setattr(ShopifyDoor, "parse", broken)
+        assert kept.replay().quarantined == 2
+    assert kept.reserved() == 2
+    (entry,) = kept.inbox.quarantine.entries()
+    assert entry.receipt_id == f"{segment.stem}:sealed"
+    kept.replay()
+    assert kept.reserved() == 4
+    assert list(kept.inbox.quarantine.entries()) == []
 
 
 def test_an_order_that_a_webhook_only_names_is_asked_for_again_and_nothing_else_happens(kept: Kept) -> None:
