@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from invsync_dagster.webhooks.files import write_durably
-from invsync_dagster.webhooks.inbox import SUFFIX, opened
+from invsync_dagster.webhooks.inbox import SUFFIX, Inbox, opened
 from invsync_dagster.webhooks.seals import SealedError, Seals
 from invsync_dagster.webhooks.segments import Damaged, Delivery, rewritten, written_at
 
@@ -32,6 +32,7 @@ class Kept:
 
     def __init__(self, folder: Path, seals: Seals) -> None:
         self._done = folder / "done"
+        self._quarantine = Inbox(folder, seals).quarantine
         self._seals = seals
 
     def days(self) -> list[Day]:
@@ -93,11 +94,20 @@ class Kept:
         return changed
 
     def forget(self, before: date) -> int:
-        """Remove the days before `before`; return how many segments. Raises OSError."""
+        """Remove the days before `before`; return how many segments. Raises OSError.
+
+        A segment that the quarantine names stays until it is applied: nothing else has what is sealed in it.
+        """
         removed = 0
         for folder in self._folders():
-            if folder.name < before.isoformat():
-                removed += sum(1 for _ in folder.glob(f"*{SUFFIX}"))
+            if folder.name >= before.isoformat():
+                continue
+            segments = list(folder.glob(f"*{SUFFIX}"))
+            gone = [path for path in segments if not self._quarantine.path_of(f"{path.stem}:sealed").exists()]
+            for path in gone:
+                path.unlink()
+            removed += len(gone)
+            if len(gone) == len(segments):
                 shutil.rmtree(folder)
         return removed
 

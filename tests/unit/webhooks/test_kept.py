@@ -130,6 +130,18 @@ def test_days_are_forgotten_with_all_that_is_in_them(tmp_path: Path, seals: Seal
     assert [day.day for day in kept.days()] == ["2026-11-03"]
 
 
+def test_a_segment_that_waits_for_its_key_is_not_forgotten(tmp_path: Path) -> None:
+    lost, other = keep(tmp_path, KEYS, [delivery("a", days=2)], [delivery("b", days=2)])
+    mark = Inbox(tmp_path).quarantine.keep_damaged(Damaged(f"{lost.stem}:sealed", "sealed", b""))
+    kept = Kept(tmp_path, NO_SEALS)
+    assert kept.forget((NOW - timedelta(days=1)).date()) == 1
+    assert lost.exists()
+    assert not other.exists()
+    mark.unlink()
+    assert kept.forget((NOW - timedelta(days=1)).date()) == 1
+    assert kept.days() == []
+
+
 def test_the_quarantine_is_erased_by_the_time_of_each_delivery(tmp_path: Path, seals: Seals) -> None:
     quarantine = Inbox(tmp_path, seals).quarantine
     for number, days in ((1, 40), (2, 1)):
