@@ -17,6 +17,8 @@ from invsync_dagster.webhooks.seals import NO_SEALS, SealedError, Seals
 from invsync_dagster.webhooks.segments import EPOCH, Damaged, Delivery, decode, encode, written_at
 
 SUFFIX = ".segment"
+# In a kept day's folder: nothing is left in it that could be erased.
+ERASED = ".erased"
 # A group is written within seconds; what is still a part after an hour was left by a process that died, and its
 # deliveries were never answered.
 LEFT_BEHIND = timedelta(hours=1)
@@ -108,6 +110,7 @@ class Inbox:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.replace(folder / path.name)
+            (folder / ERASED).unlink(missing_ok=True)  # the day's others were erased while it waited
 
     def put_back(self, path: Path, writer: SegmentWriter) -> Path:
         """Put a quarantined delivery back into the inbox, where it gets a new receipt, and return its segment.

@@ -9,12 +9,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from invsync_dagster.webhooks.files import write_durably
-from invsync_dagster.webhooks.inbox import SUFFIX, Inbox, opened
+from invsync_dagster.webhooks.inbox import ERASED, SUFFIX, Inbox, opened
 from invsync_dagster.webhooks.seals import SealedError, Seals
 from invsync_dagster.webhooks.segments import Damaged, Delivery, rewritten, written_at
-
-# In a day's folder: nothing is left in it that could be erased.
-ERASED = ".erased"
 
 
 @dataclass(frozen=True, slots=True)

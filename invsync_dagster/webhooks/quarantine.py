@@ -107,7 +107,7 @@ class Quarantine:
         for path in self.files():
             try:
                 fields = self._read(path)
-            except ValueError:
+            except (ValueError, FileNotFoundError):  # sealed, or applied by a replay meanwhile
                 continue
             if fields.get("raw") and written_at(fields["receipt_id"]) < before:
                 self._write({name: fields[name] for name in ("receipt_id", "reason")}, {"raw": ""})

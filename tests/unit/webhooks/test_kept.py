@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
-from invsync_dagster.webhooks.kept import ERASED, Kept
+from invsync_dagster.webhooks.inbox import ERASED, Inbox, SegmentWriter
+from invsync_dagster.webhooks.kept import Kept
 from invsync_dagster.webhooks.seals import NO_SEALS, Seals
 from invsync_dagster.webhooks.segments import Damaged, Delivery
 
@@ -93,6 +93,14 @@ def test_erasing_keeps_receipts_and_places_and_happens_once(tmp_path: Path, seal
     assert [day.is_erased for day in kept.days()] == [True, False]
 
 
+def test_a_segment_that_is_applied_after_its_day_was_erased_is_erased_too(tmp_path: Path) -> None:
+    kept, limit = Kept(tmp_path, NO_SEALS), (NOW - timedelta(days=30)).date()
+    for body in ("one", "two"):
+        keep(tmp_path, NO_SEALS, [delivery(body, days=40)])
+        assert kept.erase(limit, lambda delivery: replace(delivery, body=b"")) == 1
+        assert [day.is_erased for day in kept.days()] == [True]
+
+
 def test_nothing_stays_of_a_damaged_line_and_its_neighbours_keep_their_receipts(tmp_path: Path) -> None:
     (path,) = keep(tmp_path, NO_SEALS, [delivery(body, days=40) for body in ("one", "Ann Buyer", "three")])
     lines = path.read_bytes().split(b"\n")
@@ -155,3 +163,15 @@ def test_the_quarantine_is_erased_by_the_time_of_each_delivery(tmp_path: Path, s
     assert sorted(entry.reason for entry in quarantine.entries()) == ["its checksum", "no listing", "no listing"]
     with pytest.raises(ValueError, match="holds no whole delivery"):
         quarantine.delivery_in(raw)
+
+
+def test_what_a_replay_takes_out_of_the_quarantine_stops_no_erasing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine = Inbox(tmp_path).quarantine
+    paths = [
+        quarantine.keep(replace(delivery("Ann", days=40), receipt_id=f"{number}:0"), "no listing") for number in (1, 2)
+    ]
+    monkeypatch.setattr(quarantine, "files", lambda: paths)
+    paths[0].unlink()
+    assert quarantine.erase(NOW, lambda delivery: replace(delivery, body=b"{}")) == 1
