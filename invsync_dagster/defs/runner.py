@@ -46,7 +46,7 @@ Stamps = Mapping[str, tuple[int, int] | None]
 
 def next_request(requested: Requested, newest: str, now: float, under_way: int) -> Requested | None:
     """Return the cursor of a run to begin now, or None. `newest` is the newest waiting segment, `now` seconds."""
-    if under_way >= AT_ONCE or now < requested.at + FOLD_SECONDS * under_way**2:
+    if under_way >= AT_ONCE or abs(now - requested.at) < FOLD_SECONDS * under_way**2:
         return None
     return requested.next(newest, now, INBOX_AGAIN_SECONDS)
 

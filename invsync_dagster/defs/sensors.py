@@ -57,9 +57,10 @@ class Requested:
     def next(self, newest: str, now: float, again_after: float) -> Requested | None:
         """Return the cursor of a new request, or None: nothing waits, or the run that takes it is under way.
 
-        A request covers all that lies there, so a burst becomes one run. Only the folder is the record of work.
+        A request covers all that lies there, so a burst becomes one run. Only the folder is the record of work. A clock that
+        was set back makes no request one of the future, which all would wait for.
         """
-        if not newest or (newest == self.newest and now < self.at + again_after):
+        if not newest or (newest == self.newest and abs(now - self.at) < again_after):
             return None
         return Requested(newest, now)
 
@@ -117,7 +118,7 @@ def watch(
         now = clock.now().timestamp()
         request = cursor.next(waiting.newest(now), now, INBOX_AGAIN_SECONDS)
         left_alone = request is not None and (
-            (runner_is_at_work() and now < waiting.since() + INBOX_AGAIN_SECONDS) or one_is_queued()
+            (runner_is_at_work() and abs(now - waiting.since()) < INBOX_AGAIN_SECONDS) or one_is_queued()
         )
         if now >= until or (request and not left_alone):
             return None if left_alone else request

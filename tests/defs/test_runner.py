@@ -1,6 +1,6 @@
 import os
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -50,6 +50,20 @@ def test_what_a_run_left_lying_is_tried_again_after_a_while() -> None:
     first = Requested("a", 100.0)
     assert next_request(first, "a", 100.0 + INBOX_AGAIN_SECONDS - 0.01, 0) is None
     assert next_request(first, "a", 100.0 + INBOX_AGAIN_SECONDS, 0) is not None
+
+
+def test_a_clock_that_is_set_back_stops_neither_the_runner_nor_the_sensor(home: Home) -> None:
+    ahead, clock = VirtualClock(NOW + timedelta(hours=1)), VirtualClock(NOW)
+    first = next_request(Requested(), "a", ahead.now().timestamp(), 0)
+    assert first is not None
+    for newest in ("a", "b"):
+        assert next_request(first, newest, NOW.timestamp(), 1) is not None
+
+    SegmentWriter(home.inbox, ahead, random.Random(1)).write([])  # its names go on from the later time
+    lock = take_runner_lock(home, clock)
+    assert lock is not None
+    assert isinstance(evaluate(home, clock), dg.SensorResult)
+    os.close(lock)
 
 
 def test_the_stamps_tell_a_changed_a_new_and_a_vanished_file(tmp_path: Path) -> None:
