@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,8 @@ from invsync_dagster.platforms.errors import class_in, told
 # A message is read on a phone: the whole stands on the page that it links to.
 LONGEST_REASON = 400
 
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+# Also one that whoever gave the words has cut.
+_MAIL = re.compile(r"[\w.+-]+@(?:[\w-]+(?:\.[\w-]+)+|[\w.-]*…)")
 # International, or in groups as people write them; the ids of platforms have other groups, or none.
 _PHONE = re.compile(
     r"(?<![\w.])(?:\+\d[\d ()/-]{6,}\d|\(?\d{2,5}\)?[ /]\d{3,}(?:[ /]\d{2,})+|\(?\d{3}\)?[ -]\d{3}-\d{4})(?![\w-])"
@@ -104,8 +106,9 @@ def reason(words: str, secrets: Collection[str]) -> str:
     line = " ".join(words.split()).rstrip(" .")
     recovery = class_in(line)
     ending = f" [{recovery}]" if recovery else ""
-    line = told(line.removesuffix(ending), longest_first(secrets), LONGEST_REASON)
-    return _PHONE.sub("[telephone]", _MAIL.sub("[mail]", line)) + ending
+    line = told(line.removesuffix(ending), longest_first(secrets), sys.maxsize)
+    # Cut last: half an address or number isn't known as one any more.
+    return told(_PHONE.sub("[telephone]", _MAIL.sub("[mail]", line)), (), LONGEST_REASON) + ending
 
 
 def longest_first(secrets: Iterable[str]) -> list[str]:

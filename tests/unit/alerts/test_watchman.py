@@ -260,6 +260,7 @@ def test_nothing_secret_and_nothing_of_buyers_leaves_the_house(post: Post) -> No
         ("Amazon's order 302-1234567-7654321", "Amazon's order 302-1234567-7654321"),
         ("call (030) 123 456 78 or 555-123-4567", "call [telephone] or [telephone]"),
         ("a\n\n  b.", "a b"),
+        ("the buyer jane.doe@exam…", "the buyer [mail]"),
     ],
 )
 def test_ids_and_times_stay_readable(words: str, said: str) -> None:
@@ -270,6 +271,13 @@ def test_a_long_reason_is_cut_and_keeps_its_class(post: Post) -> None:
     said = reason("x" * 1000 + " [settle]", ())
     assert len(said) < 420
     assert said.endswith("… [settle]")
+
+
+@pytest.mark.parametrize("personal", ["jane.doe@example.com", "555-123-4567"])
+def test_what_is_personal_does_not_stay_where_a_reason_is_cut(personal: str) -> None:
+    for before in range(370, 400):
+        said = reason("x" * before + f" {personal} and more", ())
+        assert not any(part in said for part in ("jane", "555"))
 
 
 def test_a_target_whose_variable_is_not_set_is_left_out(post: Post) -> None:
