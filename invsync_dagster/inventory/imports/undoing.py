@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
@@ -23,7 +23,7 @@ from invsync_dagster.inventory.imports.importing import DecisionError, NotKeptEr
 from invsync_dagster.inventory.imports.reading import INVENTORY, MAPPING
 from invsync_dagster.inventory.imports.results import SHOWN
 from invsync_dagster.inventory.listings import Listing, set_listings
-from invsync_dagster.inventory.skus import Sku, Status, set_skus
+from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import (
     central_inventory,
     imports,
@@ -36,6 +36,12 @@ from invsync_dagster.inventory.tables import (
 # Before the first count of a SKU all that ever moved made its balance: as if nothing had been counted at the beginning.
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
+_CAME = {"status": "retired"}  # what a listing was before it came
+
+# A SKU; a listing's id, or where it came with a change its channel, item, location and platform SKU.
+Key = str | int | tuple[str, ...]
+
+_Action = Row[str, str, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,17 @@ class Undone:
         return "\n".join(lines)
 
 
+@dataclass(slots=True)
+class _Former:
+    """What was changed by an import and by all that is taken back with it: `values` of before, and which of it the import
+    `touched`. `stays` was changed by something else; `kept` counts what that did after the import."""
+
+    values: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    touched: set[Key] = field(default_factory=set)
+    stays: set[Key] = field(default_factory=set)
+    kept: int = 0
+
+
 def preview_undo(basis: Basis, import_id: str) -> Undone:
     """Say what undoing an import would change; nothing stays changed. Raises `DecisionError`."""
     with suppress(NotKeptError), write_transaction(basis.engine) as connection:
@@ -146,16 +163,8 @@ def _undo(connection: Connection, basis: Basis, row: Row[Any]) -> Undone:
 
 
 def _put_statuses_back(connection: Connection, basis: Basis, found: Undone) -> None:
-    before: dict[str, Status] = {}
-    changed_since: set[str] = set()
-    table = operator_actions.c
-    query = select(table.before, table.reason).where(table.action == "SKU status set").order_by(table.id.desc())
-    for action in connection.execute(query.where(table.id >= _first_action(found.import_id))):
-        if action.reason == _of_import(found.import_id):
-            before |= dict(action.before)
-        else:
-            changed_since |= dict(action.before).keys() - before.keys()
-    back = [Sku(sku, status=status) for sku, status in before.items() if sku not in changed_since]
+    former = _former(connection, operator_actions.c.action == "SKU status set", found.import_id, _statuses_before)
+    back = [Sku(str(sku), status=former.values[sku]["status"]) for sku in former.touched]
     done = set_skus(connection, back, actor=basis.actor, reason=_cause(found), now=basis.now)
     found.statuses, found.held_levels = len(back), done.held
 
@@ -171,7 +180,7 @@ def _put_counts_back(connection: Connection, basis: Basis, found: Undone) -> Non
     for part in chunks(in_force):
         book.load(part)
         former = _former_counts(connection, part, found.import_id)
-        stated = _stated_reserved(connection, part, found.import_id)
+        stated = _stated_reserved(connection, part, former)
         by_contents: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for sku in part:
             by_contents[tuple(former[sku].contains) if sku in former else ()].append(sku)
@@ -242,34 +251,62 @@ def _former_counts(connection: Connection, skus: Sequence[str], import_id: str) 
     return {row.sku: row for row in connection.execute(query, {"skus": as_parameter(skus)})}
 
 
-def _stated_reserved(connection: Connection, skus: Sequence[str], import_id: str) -> dict[str, int]:
-    """Return by SKU by how much the import moved the reserved units that its source stated."""
+def _stated_reserved(connection: Connection, skus: Sequence[str], former: Mapping[str, Row[Any]]) -> dict[str, int]:
+    """Return by SKU by how much sources have moved the reserved units that they state since the former count: the import,
+    and those undone before it that were still in force then."""
     entry = stock_ledger.c
-    query = (
-        select(entry.sku, func.sum(entry.reserved_delta))
-        .where(among(entry.sku, "skus"), entry.kind == "import", entry.reference == import_id)
-        .group_by(entry.sku)
+    query = select(entry.sku, entry.sequence, entry.reserved_delta).where(
+        among(entry.sku, "skus"), entry.order_id == "", entry.reserved_delta != 0
     )
-    return {sku: int(units) for sku, units in connection.execute(query, {"skus": as_parameter(skus)})}
+    stated: dict[str, int] = defaultdict(int)
+    for sku, sequence, units in connection.execute(query, {"skus": as_parameter(skus)}):
+        if sku not in former or sequence > former[sku].sequence:
+            stated[sku] += units
+    return stated
 
 
 def _put_listings_back(connection: Connection, basis: Basis, found: Undone) -> None:
+    former = _former(connection, operator_actions.c.action.startswith("listings "), found.import_id, _listings_before)
     wanted: list[Listing] = []
-    former: dict[int, dict[str, Any]] = {}
-    table, listing = operator_actions.c, platform_mapping.c
-    mine = (table.action == "listings set") & (table.reason == _of_import(found.import_id))
-    for action in connection.execute(select(operator_actions).where(mine).order_by(table.id.desc())):
-        former |= {one["id"]: one for one in action.before}
-        found.kept += len(action.after)
-    # A listing that was changed since carries the revision of that change.
-    touched = select(platform_mapping).where(listing.rules_revision.in_(select(table.id).where(mine)))
-    for row in connection.execute(touched.order_by(listing.id)).mappings():
-        wanted.append(_listing(row, former.get(row["id"], {"status": "retired"})))
-        found.restored += row["id"] in former
-        found.retired += row["id"] not in former
-    found.kept -= len(wanted)
+    for row in _rows(connection, former.touched):
+        number, key = row["id"], _key(row)
+        was = dict(former.values.get(number, {}))
+        if number not in former.stays:
+            was |= former.values.get(key, {})
+        elif number not in former.touched:
+            found.kept += 1  # it came with the import, and was changed since
+            continue
+        wanted.append(_listing(row, was))
+        came = was.get("status") == _CAME["status"] and key in former.values
+        found.retired += came
+        found.restored += not came
+    found.kept += former.kept
     done = set_listings(connection, wanted, actor=basis.actor, reason=_cause(found), now=basis.now, run_id=basis.run_id)
     found.held_levels = done.held
+
+
+def _rows(connection: Connection, touched: Collection[Key]) -> list[dict[str, Any]]:
+    """Return the listings of ids and of keys."""
+    listing = platform_mapping.c
+    rows: dict[int, dict[str, Any]] = {}
+    for part in chunks(key for key in touched if isinstance(key, int)):
+        query = select(platform_mapping).where(listing.id.in_(part))
+        rows |= {row["id"]: dict(row) for row in connection.execute(query).mappings()}
+    items: dict[str, set[str]] = defaultdict(set)
+    for key in touched:
+        if isinstance(key, tuple):
+            items[key[0]].add(key[1])
+    for channel, item_ids in items.items():
+        for part_of_items in chunks(item_ids):
+            query = select(platform_mapping).where(
+                listing.platform_name == channel, listing.platform_item_id.in_(part_of_items)
+            )
+            rows |= {row["id"]: dict(row) for row in connection.execute(query).mappings() if _key(row) in touched}
+    return [rows[number] for number in sorted(rows)]
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return (row["platform_name"], row["platform_item_id"], row["platform_location_id"], row["platform_sku"])
 
 
 def _listing(row: Mapping[Any, Any], former: Mapping[str, Any]) -> Listing:
@@ -288,9 +325,49 @@ def _listing(row: Mapping[Any, Any], former: Mapping[str, Any]) -> Listing:
     )
 
 
-def _first_action(import_id: str) -> ScalarSelect[int]:
-    table = operator_actions.alias().c
-    return select(func.min(table.id)).where(table.reason == _of_import(import_id)).scalar_subquery()
+def _former(
+    connection: Connection,
+    actions: ColumnElement[bool],
+    import_id: str,
+    told: Callable[[_Action], Iterable[tuple[Key, dict[str, Any]]]],
+) -> _Former:
+    """Walk back through the record of changes, from the newest, and leave out what is taken back.
+
+    So imports can be undone in any order: one that was undone earlier, and its undoing, are no change since, and what this
+    one found where another was still in force is not what was before. Nor is a review that it led to a change since.
+    """
+    table = operator_actions.c
+    undone = connection.execute(select(imports.c.id).where(imports.c.state == results.UNDONE)).scalars()
+    own = _of_import(import_id)
+    taken_back = {own, *(reason for one in undone for reason in (_of_import(one), _of_undo(one)))}
+    first = select(func.min(table.id)).where(actions, table.reason.in_(taken_back)).scalar_subquery()
+    query = select(table.action, table.reason, table.before, table.after).where(actions, table.id >= first)
+    found = _Former()
+    for action in connection.execute(query.order_by(table.id.desc()).execution_options(yield_per=100)):
+        for key, values in told(action):
+            led_to = action.action == "listings needs_review" and key not in found.touched
+            if key in found.stays:
+                found.kept += action.reason == own
+            elif action.reason in taken_back or led_to:
+                found.values[key] = found.values.get(key, {}) | values
+                if action.reason == own:
+                    found.touched.add(key)
+            else:
+                found.stays.add(key)
+    return found
+
+
+def _statuses_before(action: _Action) -> Iterator[tuple[Key, dict[str, Any]]]:
+    for sku, status in action.before:
+        yield sku, {"status": status}
+
+
+def _listings_before(action: _Action) -> Iterator[tuple[Key, dict[str, Any]]]:
+    for one in action.before:
+        yield one["id"], one
+    for one in action.after:
+        if isinstance(one, list):
+            yield tuple(one[:4]), _CAME
 
 
 def _of_import(import_id: str) -> str:
@@ -298,5 +375,9 @@ def _of_import(import_id: str) -> str:
     return f"import {import_id}"
 
 
+def _of_undo(import_id: str) -> str:
+    return f"undo of import {import_id}"
+
+
 def _cause(found: Undone) -> str:
-    return f"undo of import {found.import_id}"
+    return _of_undo(found.import_id)

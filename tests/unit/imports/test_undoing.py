@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.undoing import preview_undo, undo
+from invsync_dagster.inventory.listings import send_to_review, set_status
 from invsync_dagster.inventory.tables import central_inventory, operator_actions, platform_mapping, stock_ledger
 from tests.unit.imports.stock import MAPPING_HEADER, NOW, Stock, import_file
 
@@ -26,6 +29,13 @@ def taken_in(stock: Stock, text: str, after: timedelta = timedelta(), **declared
     basis = stock.at(seconds=after.total_seconds())
     path = stock.file(text, f"stock-{after.total_seconds():.0f}.csv", at=NOW + after)
     result = import_file(basis, path, Declaration(**declared))
+    assert result.state == "applied", result.render()
+    return str(result.import_id)
+
+
+def listed(stock: Stock, buffer: int, *, at: int, sku: str = "A") -> str:
+    text = f"{MAPPING_HEADER},buffer\n{sku},shop,a,i1,,{buffer}\n"
+    result = import_file(stock.at(hours=at), stock.file(text, f"mapping-{at}.csv"))
     assert result.state == "applied", result.render()
     return str(result.import_id)
 
@@ -146,6 +156,57 @@ def test_listings_get_their_rules_and_skus_back_and_new_ones_are_retired(stock: 
         ("i1", "A", 2, None, "active"),
         ("i2", "B", None, None, "active"),
     ]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_nothing_is_left_of_two_imports_undone_in_either_order(stock: Stock, newest_first: bool) -> None:
+    stock.load("sku,quantity,status\nA,10,active\n")
+    listed(stock, 1, at=0)
+    one = taken_in(stock, "sku,quantity,reserved_quantity,status\nA,20,5,inactive\n", HOUR)
+    two = taken_in(stock, "sku,quantity,reserved_quantity,status\nA,30,7,active\n", 2 * HOUR)
+    three, four = listed(stock, 2, at=3), listed(stock, 3, at=4)
+    order = (four, three, two, one) if newest_first else (one, two, three, four)
+    for hour, import_id in enumerate(order, start=5):
+        undo(stock.at(hours=hour), import_id, "")
+    stocked, listing = central_inventory.c, platform_mapping.c
+    external = stocked.reserved_external
+    assert stock.rows(stocked.quantity, stocked.reserved_quantity, external, stocked.status) == [(10, 0, 0, "active")]
+    assert stock.rows(listing.buffer, listing.status) == [(1, "active")]
+    stock.prove()
+
+
+def test_a_listing_that_came_with_an_import_undone_before_is_retired_with_the_next(stock: Stock) -> None:
+    stock.load("sku,quantity\nA,10\n")
+    one, two = listed(stock, 1, at=0), listed(stock, 2, at=1)
+    assert undo(stock.at(hours=2), one, "").kept == 1
+    found = undo(stock.at(hours=3), two, "")
+    assert (found.restored, found.retired, found.kept) == (0, 1, 0)
+    assert stock.rows(platform_mapping.c.status) == [("retired",)]
+
+
+def test_a_listing_that_the_shop_refused_as_mapped_wrongly_is_put_back(stock: Stock) -> None:
+    stock.load("sku,quantity\nA,10\nB,5\n")
+    listed(stock, 1, at=0)
+    wrong = listed(stock, 9, at=1, sku="B")
+    with write_transaction(stock.basis.engine) as connection:
+        level = connection.execute(select(platform_mapping.c.level_id)).scalar_one()
+        send_to_review(connection, level, reason="not found", actor="push", now=stock.at(hours=2).now)
+    assert undo(stock.at(hours=3), wrong, "").restored == 1
+    listing = platform_mapping.c
+    assert stock.rows(listing.central_sku, listing.buffer, listing.status) == [("A", 1, "active")]
+
+
+def test_what_a_person_changed_between_two_imports_stays_when_both_are_undone(stock: Stock) -> None:
+    stock.load("sku,quantity\nA,10\n")
+    one = listed(stock, 1, at=0)
+    with write_transaction(stock.basis.engine) as connection:
+        number = connection.execute(select(platform_mapping.c.id)).scalar_one()
+        set_status(connection, [number], "paused", actor="ann", reason="sold out", now=stock.at(hours=1).now)
+    two = listed(stock, 2, at=2)
+    listing = platform_mapping.c
+    for hour, (import_id, kept) in enumerate(((two, 0), (one, 1)), start=3):
+        assert undo(stock.at(hours=hour), import_id, "").kept == kept
+        assert stock.rows(listing.buffer, listing.status) == [(1, "paused")]
 
 
 def test_the_undoing_is_recorded_and_told(stock: Stock) -> None:
