@@ -182,11 +182,11 @@ def _tell(
     readers: Readers,
     now: datetime,
 ) -> None:
+    told_at = dict.fromkeys(target.url_env for target in readers.targets if severity.reaches(target.severity))
     rows = [
-        {"cause": cause, "target": target.url_env, "kind": kind, "severity": str(severity)}
+        {"cause": cause, "target": target, "kind": kind, "severity": str(severity)}
         | {"title": title, "message": message, "created_at": now, "due_at": now}
-        for target in readers.targets
-        if severity.reaches(target.severity)
+        for target in told_at
     ]
     if rows:
         connection.execute(insert(alert_notices), rows)

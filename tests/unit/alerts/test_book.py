@@ -102,6 +102,12 @@ def test_a_target_of_errors_hears_no_warning_until_it_is_an_error() -> None:
     assert diary.written()[3:] == over
 
 
+def test_a_target_that_is_named_twice_is_told_once() -> None:
+    diary = Diary(ALL, AlertTarget(url_env="MAIL", severity="error"))
+    diary.look(0, DEAD)
+    assert len(diary.tell(0)) == 1
+
+
 def test_a_channel_that_comes_and_goes_is_told_of_three_times_then_stays_open() -> None:
     diary = Diary()
     # Ten minutes dead, five minutes alive; a look every minute.
