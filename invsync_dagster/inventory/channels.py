@@ -113,6 +113,11 @@ def is_retired(connection: Connection, name: str) -> bool:
     )
 
 
+def is_registered(connection: Connection, name: str) -> bool:
+    """Say whether the stock knows a channel: before, nothing of it may be booked, as its cut-over isn't set."""
+    return connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is not None
+
+
 def approve_first_push(connection: Connection, name: str, *, actor: str, reason: str, now: datetime) -> None:
     """Allow the channel to be written to; a second approval changes nothing. Raises LookupError."""
     row = _row(connection, name)

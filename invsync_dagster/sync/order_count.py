@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from invsync_dagster.events import Content, OrderDocument, OrderLine
 from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.channels import is_retired
+from invsync_dagster.inventory.channels import is_registered, is_retired
 from invsync_dagster.inventory.order_totals import KnownLine, known_orders, orders_changed_between
 from invsync_dagster.inventory.orders import Totals
 from invsync_dagster.platforms.contract import OrdersPage
@@ -120,7 +120,7 @@ def count_orders(ws: Workspace, name: str, *, days: int, run_id: str) -> OrderCo
         count.problem = f"configuration: {channel.disabled_reason}"
         return count
     with ws.engine.connect() as connection:
-        if is_retired(connection, name):
+        if is_retired(connection, name) or not is_registered(connection, name):
             return count
     calls = calls_of(ws, channel, began + LONGEST, background=True)
     try:

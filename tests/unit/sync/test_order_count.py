@@ -10,15 +10,16 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.inventory import channels, ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
-from invsync_dagster.inventory.order_totals import KnownLine
+from invsync_dagster.inventory.order_totals import KnownLine, known_orders
 from invsync_dagster.inventory.orders import Totals
 from invsync_dagster.inventory.tables import central_inventory, stock_ledger
+from invsync_dagster.inventory.tables import channels as registered
 from invsync_dagster.platforms.contract import OrdersPage
 from invsync_dagster.sync import order_count
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
@@ -59,6 +60,13 @@ def lose(world: LittleWorld, name: str = "shop_main") -> None:
 def reserved(world: LittleWorld, sku: str = SKU) -> int:
     query = select(central_inventory.c.reserved_quantity).where(central_inventory.c.sku == sku)
     with world.engine.connect() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def available(world: LittleWorld) -> int:
+    column = central_inventory.c
+    with world.engine.connect() as connection:
+        query = select(column.quantity - column.reserved_quantity).where(column.sku == SKU)
         return connection.execute(query).scalar_one()
 
 
@@ -258,10 +266,12 @@ def test_pages_of_a_large_day_are_all_compared(world: LittleWorld) -> None:
         # A line that is gone there and promises nothing here.
         ({"1": (5, (2, 0, 0, 0)), "2": (5, (1, 1, 0, 0))}, 5, []),
         ({"1": (5, (2, 0, 0, 0)), "2": (6, (1, 0, 0, 0))}, 5, []),
+        # Refunded without restocking: a policy may put it back.
+        ({"1": (5, (2, 0, 0, 0, 1))}, 5, [Kind.TOTALS]),
     ],
 )
 def test_lines_differ_by_their_totals_unless_ours_is_of_a_later_change(
-    ours: dict[str, tuple[int, tuple[int, int, int, int]]], revision: int, expected: Sequence[Kind]
+    ours: dict[str, tuple[int, tuple[int, ...]]], revision: int, expected: Sequence[Kind]
 ) -> None:
     at = datetime(2026, 3, 2, tzinfo=UTC)
     known = {line: KnownLine(seen, Totals(*totals)) for line, (seen, totals) in ours.items()}
@@ -286,6 +296,35 @@ def test_pages_of_a_platform_that_wants_to_be_asked_seldom_are_far_apart(
     assert count(world).problem == ""
     gaps = [round((later - at).total_seconds()) >= 300 for at, later in itertools.pairwise(asked)]
     assert gaps == [False] * 4 + [True] * 3
+
+
+def test_a_refund_that_was_not_heard_is_booked_by_the_channels_policy(world: LittleWorld) -> None:
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(registered).where(registered.c.name == "shop_main").values(restock="always"))
+    shop, before = world.shops["shop_main"], available(world)
+    order = world.sell("shop_main", SKU)
+    shop.fulfil(order)
+    world.deliver("shop_main")
+    take(world)
+    with world.engine.connect() as connection:
+        lines = known_orders(connection, "shop_main", [order])[order]
+    shop.refund(order, dict.fromkeys(lines, 1), "no_restock")
+    lose(world)
+    world.clock.advance(DAY)
+    found = count(world)
+    assert [(one.written_off_there, one.written_off_here) for one in found.differences] == [(1, 0)]
+    assert available(world) == before
+
+
+def test_a_channel_that_is_not_registered_yet_is_not_counted(world: LittleWorld) -> None:
+    world.sell("shop_main", SKU)
+    lose(world)
+    world.clock.advance(DAY)
+    with write_transaction(world.engine) as connection:
+        connection.execute(delete(registered).where(registered.c.name == "shop_main"))
+    # Its cut-over isn't set: what it sold before would be booked.
+    found = count(world)
+    assert (found.orders_there, found.entries, found.api_calls) == (0, 0, 0)
 
 
 def test_a_retired_channel_is_neither_counted_nor_watched(world: LittleWorld) -> None:
