@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from urllib.parse import urlsplit
 
+from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.channels import is_retired
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.subscribing import Subscriber, Subscription, SubscriptionState
+from invsync_dagster.platforms.transport import is_loopback
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.workspace import Workspace
@@ -71,7 +74,7 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
         if is_retired(connection, name):
             watch.unwatched = "the channel is retired"
             return watch
-    watch.address = channel.settings.notified_at(ws.configuration.settings.receiver_url, name)
+    watch.address = _address(ws, channel)
     platform = ws.platform(channel)
     if not isinstance(platform, Subscriber):
         watch.unwatched = f"{channel.platform} has nothing to subscribe to"
@@ -88,6 +91,15 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
         watch.unwatched = "" if answer.subscriptions else NOT_TOLD
     watch.api_calls = calls.made
     return watch
+
+
+def _address(ws: Workspace, channel: Channel) -> str:
+    """Return where a channel's platform is to send webhooks, "" where that is unknown: the receiver of a demo can't be reached
+    from a real shop, whose own machine would be told of its orders."""
+    address = channel.settings.notified_at(ws.configuration.settings.receiver_url, channel.name)
+    if channel.environment == "production" and is_loopback(urlsplit(address).hostname or ""):
+        return ""
+    return address
 
 
 def _looked_at(calls: Calls, platform: Subscriber, one: Subscription, address: str, *, mend: bool) -> Topic:

@@ -122,6 +122,15 @@ def test_a_channel_whose_receiver_has_no_address_is_not_watched(world: LittleWor
     assert (watch.unwatched, watch.topics, watch.problems) == (NOT_TOLD, [], [])
 
 
+@pytest.mark.parametrize("name", ["shop_main", "woo_main"])
+def test_a_real_shop_is_not_told_of_a_receiver_that_only_this_machine_reaches(world: LittleWorld, name: str) -> None:
+    ws = known_at(world, "http://127.0.0.1:8791")
+    real = [replace(each, environment="production") for each in ws.configuration.channels]
+    ws = replace(ws, configuration=replace(ws.configuration, channels=tuple(real)))
+    watch = watch_subscriptions(ws, name, mend=True)
+    assert (watch.unwatched, watch.topics, watch.problems) == (NOT_TOLD, [], [])
+
+
 def test_a_platform_without_subscriptions_is_not_watched(world: LittleWorld) -> None:
     watch = watch_subscriptions(known_at(world), "erp_main", mend=True)
     assert (watch.unwatched, watch.problems) == ("erp has nothing to subscribe to", [])
