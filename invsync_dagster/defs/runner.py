@@ -16,10 +16,12 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from dagster._core.utils import make_new_run_id
 
+import invsync_dagster
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.defs.forked import WarmJob, report_death
 from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
@@ -51,10 +53,19 @@ def next_request(requested: Requested, newest: str, now: float, under_way: int) 
     return requested.next(newest, now, INBOX_AGAIN_SECONDS)
 
 
-def loaded_files(home: Home) -> Stamps:
-    """Stamp every file whose content this process works with: all modules, and channels.yaml."""
+def loaded_files(home: Home, before: Stamps) -> Stamps:
+    """Stamp every file whose content this process works with: all modules, and channels.yaml.
+
+    `before` are stamps from before they were read: one that was changed while it was being read is to differ.
+    """
     paths = {path for module in list(sys.modules.values()) if (path := getattr(module, "__dict__", {}).get("__file__"))}
-    return stamps([*paths, str(home.channels_file)])
+    loaded = stamps([*paths, str(home.channels_file)])
+    return {path: before.get(path, stamp) for path, stamp in loaded.items()}
+
+
+def own_files(home: Home) -> Stamps:
+    """Stamp the files that people change: our modules, and channels.yaml."""
+    return stamps([*map(str, Path(invsync_dagster.__file__).parent.rglob("*.py")), str(home.channels_file)])
 
 
 def stamps(paths: Iterable[str]) -> Stamps:
@@ -179,6 +190,7 @@ def main() -> int:
     home, clock = Home.from_environment(), SystemClock()
     latest = clock.now().timestamp() + MOST_SECONDS
     handed = {int(pid): Fork(run_id, latest) for pid, _, run_id in (word.partition(":") for word in sys.argv[1:])}
+    before = own_files(home)
     job = None if runner_is_at_work(home) else WarmJob.load(home)
     lock = None if job is None else take_runner_lock(home, clock)
     if job is None or lock is None:
@@ -187,7 +199,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()  # what is here stays: a fork's collector needn't touch, and so copy, its pages
     log.info("at work: %s", home.inbox)
-    Runner(home, clock, job, loaded_files(home), lock, handed).serve()
+    Runner(home, clock, job, loaded_files(home, before), lock, handed).serve()
     return 0
 
 

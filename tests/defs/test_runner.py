@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from invsync_dagster.defs.runner import AT_ONCE, FOLD_SECONDS, next_request, stamps
+from invsync_dagster.defs.runner import AT_ONCE, FOLD_SECONDS, loaded_files, next_request, own_files, stamps
 from invsync_dagster.defs.runner_lock import runner_is_at_work, take_runner_lock
 from invsync_dagster.defs.sensors import INBOX_AGAIN_SECONDS, Requested, Waiting, inbox_sensor_function
 from invsync_dagster.sandbox.clock import VirtualClock
@@ -78,6 +78,15 @@ def test_the_stamps_tell_a_changed_a_new_and_a_vanished_file(tmp_path: Path) -> 
     Path(paths[2]).touch()
     after = stamps(before)
     assert [after[path] != before[path] for path in paths] == [True, True, True]
+
+
+def test_what_is_changed_while_it_is_being_loaded_differs_from_what_is_loaded(home: Home) -> None:
+    home.channels_file.write_text("channels: []")
+    before = own_files(home)
+    home.channels_file.write_text("channels:  []")
+    loaded = loaded_files(home, before)
+    assert {path for path, stamp in stamps(loaded).items() if stamp != loaded[path]} == {str(home.channels_file)}
+    assert __file__ in loaded
 
 
 def test_only_one_runner_has_the_lock_and_the_system_frees_it_with_the_descriptor(home: Home) -> None:
