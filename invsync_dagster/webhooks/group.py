@@ -76,16 +76,17 @@ class GroupCommit:
 
     async def _write(self, group: Sequence[tuple[Delivery, asyncio.Future[None]]]) -> None:
         loop = asyncio.get_running_loop()
-        failure = "the writer broke"  # what stays for any error that isn't the disk's
+        failure = ""
         try:
             await loop.run_in_executor(self._thread, self._writer.write, [delivery for delivery, _ in group])
-            failure = ""
         except OSError as error:
             failure = error.strerror or type(error).__name__
             log.error("%d deliveries could not be written: %s", len(group), failure)
-        finally:
-            self.failure = failure
-            self._answer(group, failure)
+        except Exception as error:  # the task's end: what waits for the next group would wait for a delivery after it
+            failure = "the writer broke"
+            log.error("%d deliveries could not be written: %s: %s", len(group), failure, type(error).__name__)
+        self.failure = failure
+        self._answer(group, failure)
 
     def _answer(self, group: Sequence[tuple[Delivery, asyncio.Future[None]]], failure: str) -> None:
         for _, written in group:

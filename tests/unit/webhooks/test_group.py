@@ -117,20 +117,29 @@ def test_a_check_during_a_write_tries_nothing_by_itself() -> None:
 
 
 def test_a_writer_that_breaks_answers_its_group_and_goes_on_with_the_next() -> None:
+    began, another_waits = threading.Event(), threading.Event()
+
     class Broken:
         calls = 0
 
         def write(self, deliveries: Sequence[Delivery]) -> Path:
             self.calls += 1
             if self.calls == 1:
+                began.set()
+                assert another_waits.wait(timeout=20)
                 raise TypeError("a mistake of ours")
             return Path("segment")
 
     async def scenario() -> None:
         commit = GroupCommit(Broken())
+        first = asyncio.create_task(commit.keep(delivery(b"1")))
+        assert await asyncio.to_thread(began.wait, 20)
+        second = asyncio.create_task(commit.keep(delivery(b"2")))
+        await asyncio.sleep(0)
+        another_waits.set()
         with pytest.raises(NotWrittenError, match="the writer broke"):
-            await commit.keep(delivery(b"1"))
-        await commit.keep(delivery(b"2"))
+            await first
+        await asyncio.wait_for(second, 20)
         await commit.close()
 
     asyncio.run(scenario())
