@@ -1,13 +1,16 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._check import NotImplementedCheckError
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import MockedRunLauncher, instance_for_test
 
+from invsync_dagster.defs import runner
 from invsync_dagster.defs.names import SCHEDULE, WEBHOOK
 from invsync_dagster.defs.run_coordinator import AT_ONCE
 from tests.defs.conftest import queued_run
@@ -74,3 +77,9 @@ def test_a_run_that_no_code_server_has_is_terminated_by_its_status(instance: Dag
     waiting = queued_run(instance, SCHEDULE)
     assert instance.run_coordinator.cancel_run(waiting.run_id)
     assert status(instance, waiting.run_id) == DagsterRunStatus.CANCELED
+
+
+def test_the_queue_has_places_beside_the_runs_that_go_past_it_and_backfills() -> None:
+    runs = yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())["concurrency"]["runs"]
+    (backfills,) = runs["tag_concurrency_limits"]
+    assert runs["max_concurrent_runs"] > runner.AT_ONCE + AT_ONCE + backfills["limit"]
