@@ -42,7 +42,7 @@ class Keys:
             task = asyncio.create_task(self._fetch(channel, door, key))
             self._under_way[channel] = key, task
         elif asked != key:
-            return False
+            return (channel, key) in self._known
         # Whoever waits may go away; the fetch goes on for the others.
         return await asyncio.shield(task)
 

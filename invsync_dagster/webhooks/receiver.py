@@ -197,9 +197,13 @@ class Receiver:
         if greeted is not None:
             return Response(status_code=200 if greeted.is_greeting(headers, body) else 415)
         try:
+            keyed = opened.keyed.get(channel)
+            if keyed is not None and keyed.wanted_key(headers, self._clock.now()):
+                # A share of its own: strangers who name a key that is being asked for take none of the channel's.
+                with self._shares.of(f"{channel}, for a key", len(body)):
+                    if not await opened.keys.ready(channel, keyed, headers):
+                        return self._refused(channel, 503, "the key that it names can't be had now", RETRY_AFTER)
             with self._shares.of(channel, len(body)):
-                if channel in opened.keyed and not await opened.keys.ready(channel, opened.keyed[channel], headers):
-                    return self._refused(channel, 503, "the key that it names can't be had now", RETRY_AFTER)
                 now = self._clock.now()
                 door.verify(headers, body, now)
                 topic = door.topic(headers, body)

@@ -7,6 +7,7 @@ import base64
 import json
 import random
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,25 @@ def test_made_up_keys_are_asked_for_a_few_times_and_then_slowly_and_a_known_one_
     assert stage.transport.asked == 2 + burst
     stage.harness.clock.advance(SECONDS_A_FETCH)
     assert [stage.post(named(number), b"{}") for number in (90, 91)] == [401, 503]
+
+
+def test_strangers_who_wait_for_a_made_up_key_stop_no_delivery_whose_key_is_known(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.webhooks.floods.MOST_WAITING", 1)
+    headers, body = stage.told()
+    assert stage.post(headers, body) == 202
+    stage.transport.gate.clear()
+    stranger = threading.Thread(target=stage.post, args=(named(1), b"{}"))
+    stranger.start()
+    while stage.transport.asked < 2:
+        time.sleep(0.01)
+    assert stage.post(headers, body) == 202
+    stage.harness.clock.advance(7200)  # the key is to be asked for again, and good for a day
+    monkeypatch.setattr("invsync_dagster.webhooks.floods.MOST_WAITING", 2)
+    assert stage.post(headers, body) == 202
+    stage.transport.gate.set()
+    stranger.join(timeout=20)
 
 
 def test_another_key_than_the_one_under_way_is_not_waited_for() -> None:
