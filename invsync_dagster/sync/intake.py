@@ -18,7 +18,7 @@ from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.sync.bulk import ask_now
 from invsync_dagster.sync.understanding import Doors
 from invsync_dagster.sync.workspace import Workspace
-from invsync_dagster.webhooks.inbox import Inbox
+from invsync_dagster.webhooks.inbox import Inbox, segment_time
 from invsync_dagster.webhooks.seals import Seals
 from invsync_dagster.webhooks.segments import Delivery
 
@@ -69,23 +69,30 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
     """Apply every waiting delivery exactly once, in the order received, and move its segment to done.
 
     A crash between the transaction and the move costs nothing: the receipts in the database make the second run a no-op.
-    What can't be understood is copied to quarantine with the reason, and the rest goes on. Raises `InboxKeyError`.
+    What can't be understood is copied to quarantine with the reason, and the rest goes on; a file that can't be read, or has no
+    segment's name, stays where it is, and its reason is in the report. Raises `InboxKeyError`.
     """
     report = IntakeReport()
     began = ws.clock.now()
     inbox = Inbox(ws.home.inbox, Seals.from_environment(ws.environ))
-    while listed := inbox.segments(SEGMENTS_LISTED):
+    left = dict[Path, str]()
+    while listed := [path for path in inbox.segments(SEGMENTS_LISTED + len(left)) if path not in left]:
         batch, read = Batch(), list[Path]()
         with collector_paused():
             for path in listed:
-                batch.take(inbox.read(path))
+                try:
+                    segment_time(path)
+                    batch.take(inbox.read(path))
+                except (OSError, ValueError) as error:
+                    left[path] = f"{path.name} stays in the inbox: it can't be read ({type(error).__name__})"
+                    continue
                 read.append(path)
                 if batch.is_full:
                     _apply_segments(ws, inbox, batch, read, report, run_id)
                     batch, read = Batch(), []
             _apply_segments(ws, inbox, batch, read, report, run_id)
-    report.quarantined += len(inbox.damaged)
-    report.reasons += [item.reason for item in inbox.damaged]
+    report.quarantined += len(inbox.damaged) + len(left)
+    report.reasons += [*(item.reason for item in inbox.damaged), *left.values()]
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 

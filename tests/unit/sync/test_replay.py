@@ -195,6 +195,19 @@ def test_a_sealed_segment_stays_in_quarantine_until_all_of_it_is_applied(
     assert list(kept.inbox.quarantine.entries()) == []
 
 
+def test_a_file_that_cant_be_read_or_is_no_segment_stops_no_other(kept: Kept) -> None:
+    (kept.folder / "0000000000000001-x.segment").mkdir()
+    kept.world.sell("shop_main", SKU, 2)
+    kept.receive("shop_main")
+    (segment,) = kept.inbox.segments(10)[1:]
+    (kept.folder / f"copy of {segment.name}").write_bytes(segment.read_bytes())
+    for _ in range(2):
+        report = kept.apply()
+        assert (report.quarantined, len(report.reasons), kept.reserved()) == (2, 2, 2)
+    assert len(kept.inbox.segments(10)) == 2
+    assert not segment.exists()
+
+
 def test_an_order_that_a_webhook_only_names_is_asked_for_again_and_nothing_else_happens(kept: Kept) -> None:
     live(kept)
     with write_transaction(kept.world.engine) as connection:
