@@ -15,10 +15,11 @@ TRIES, TRY_EVERY_SECONDS = 40, 0.05
 
 
 def runner_is_at_work(home: Home) -> bool:
-    """Say whether a runner lives on this host, in whatever container: they share the file."""
+    """Say whether a runner lives on this host, in whatever container: they share the file. Where it can't be opened, none
+    is known of."""
     try:
         descriptor = os.open(_path(home), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -99,6 +99,11 @@ def test_only_one_runner_has_the_lock_and_the_system_frees_it_with_the_descripto
     assert not runner_is_at_work(home)
 
 
+def test_a_lock_that_cant_be_opened_leaves_the_work_to_the_sensor(home: Home) -> None:
+    (home.locks / "runner.lock").mkdir(parents=True)
+    assert not runner_is_at_work(home)
+
+
 def test_the_sensor_leaves_to_a_runner_what_has_not_waited_for_long(home: Home) -> None:
     clock = VirtualClock(NOW)
     SegmentWriter(home.inbox, clock, random.Random(1)).write([])
