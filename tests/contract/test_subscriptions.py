@@ -291,10 +291,19 @@ def test_ebays_topic_that_goes_elsewhere_is_not_taken_away() -> None:
     other = Case(**{**vars(case), "address": "https://staging.example.com/webhooks/main"})
     found = other.look()["ORDER_CONFIRMATION"]
     assert (found.state, found.note) == (ELSEWHERE, "it goes to sync.example.com")
+    # It is another installation's, also while that is away.
     case.harness.account.subscriptions.mark_down()
-    assert other.look()["ORDER_CONFIRMATION"].state is WRONG
-    other.subscribe_all()
-    assert other.states() == dict.fromkeys(case.topics, ACTIVE)
+    assert other.look()["ORDER_CONFIRMATION"].state is ELSEWHERE
+
+
+def test_ebays_topic_whose_destination_is_gone_is_taken_over() -> None:
+    case = ebay()
+    case.subscribe_all()
+    case.harness.account.subscriptions.remove_destinations()
+    found = case.look()["ORDER_CONFIRMATION"]
+    assert (found.state, found.note) == (WRONG, "its destination is gone")
+    case.subscribe_all()
+    assert case.states() == dict.fromkeys(case.topics, ACTIVE)
 
 
 def test_amazons_queue_is_named_by_its_arn_and_given_once() -> None:

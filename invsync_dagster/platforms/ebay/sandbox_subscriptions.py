@@ -32,7 +32,7 @@ class Subscriptions:
         return self.by_another_way or any(
             each["topicId"] == topic
             and each["status"] == "ENABLED"
-            and self._destinations[each["destinationId"]]["status"] == "ENABLED"
+            and self._destinations.get(each["destinationId"], {}).get("status") == "ENABLED"
             for each in self._subscriptions.values()
         )
 
@@ -40,6 +40,10 @@ class Subscriptions:
         """Mark every destination as down, as eBay does with one that goes on failing."""
         for each in self._destinations.values():
             each["status"] = "MARKED_DOWN"
+
+    def remove_destinations(self) -> None:
+        """Delete every destination, as the application's other tools may."""
+        self._destinations.clear()
 
     def disable(self, topic: str) -> None:
         """Disable the subscription of a topic, as the seller's other tools may."""

@@ -138,10 +138,11 @@ def _standing(
     number = text(held, "subscriptionId")
     destination = destinations.get(str(held.get("destinationId")), {})
     at = _endpoint(destination)
-    if at != address and destination.get("status") == "ENABLED":
-        return Subscription(topic, SubscriptionState.ELSEWHERE, number, f"it goes to {urlsplit(at).hostname}")
+    if not destination:
+        return Subscription(topic, SubscriptionState.WRONG, number, "its destination is gone")
     if at != address:
-        return Subscription(topic, SubscriptionState.WRONG, number, "its destination is gone or off")
+        # Also one that is marked down: another installation's, which would lose its topic while it is away.
+        return Subscription(topic, SubscriptionState.ELSEWHERE, number, f"it goes to {urlsplit(at).hostname}")
     for what, each in (("its destination", destination), ("it", held)):
         if each.get("status") != "ENABLED":
             return Subscription(topic, SubscriptionState.OFF, number, f"{what} is {each.get('status')}"[:60])
