@@ -138,21 +138,13 @@ class ListingExplanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """The walk back from what channels show of one SKU to what came in."""
+class ExplainedBalance:
+    """The balance of one SKU, in units, at the moment that an explanation is of."""
 
     sku: str
-    product_name: str
     status: str
     quantity: int
     reserved_quantity: int
-    reserved_external: int
-    version: int
-    last_updated: datetime
-    count: str
-    open_orders: tuple[str, ...]
-    listings: tuple[ListingExplanation, ...]
-    entries: tuple[Entry, ...]
 
     @property
     def available(self) -> int:
@@ -162,12 +154,29 @@ class Explanation:
         """Plain values with stable keys; times as ISO text."""
         return plain(asdict(self) | {"available": self.available})
 
+    def balance_in_words(self) -> str:
+        """The balance as one line begins."""
+        return f"  {self.quantity} on hand - {self.reserved_quantity} reserved = {self.available} available ({self.status})"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation(ExplainedBalance):
+    """The walk back from what channels show of one SKU to what came in."""
+
+    product_name: str
+    reserved_external: int
+    version: int
+    last_updated: datetime
+    count: str
+    open_orders: tuple[str, ...]
+    listings: tuple[ListingExplanation, ...]
+    entries: tuple[Entry, ...]
+
     def render(self) -> str:
         """The walk in words: the balance, each channel from reading to rules, the last ledger entries."""
         lines = [
             f"{self.sku}  {self.product_name}".rstrip(),
-            f"  {self.quantity} on hand - {self.reserved_quantity} reserved = {self.available} available"
-            f" ({self.status}), by ledger entry {self.version} at {in_utc(self.last_updated)}",
+            f"{self.balance_in_words()}, by ledger entry {self.version} at {in_utc(self.last_updated)}",
         ]
         if self.reserved_external:
             lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from invsync_dagster.inventory.explain import (
     unknown_sku,
     who_set_the_rules,
 )
-from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, in_utc, plain
+from invsync_dagster.inventory.explanation import Attempt, Entry, ExplainedBalance, Explanation, in_utc
 from invsync_dagster.inventory.rules import Rules, desired
 from invsync_dagster.inventory.tables import central_inventory, stock_ledger, sync_logs
 
@@ -71,32 +71,16 @@ class PastListing:
 
 
 @dataclass(frozen=True, slots=True)
-class PastExplanation:
+class PastExplanation(ExplainedBalance):
     """A SKU's balance at a moment, what its channels showed then, and the ledger entries up to there."""
 
-    sku: str
     at: datetime
-    status: str
-    quantity: int
-    reserved_quantity: int
     listings: tuple[PastListing, ...]
     entries: tuple[Entry, ...]
 
-    @property
-    def available(self) -> int:
-        return self.quantity - self.reserved_quantity
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values with stable keys; times as ISO text."""
-        return plain(asdict(self) | {"available": self.available})
-
     def render(self) -> str:
         """The moment in words: the balance, each channel, the last ledger entries before."""
-        lines = [
-            f"{self.sku} at {in_utc(self.at)}",
-            f"  {self.quantity} on hand - {self.reserved_quantity} reserved = {self.available} available"
-            f" ({self.status})",
-        ]
+        lines = [f"{self.sku} at {in_utc(self.at)}", self.balance_in_words()]
         for listing in self.listings:
             lines += ["", *listing.lines()]
         if not self.listings:
