@@ -16,7 +16,7 @@ from invsync_dagster.defs.names import CAUSE, IMPORT, WEBHOOK
 from invsync_dagster.defs.runner_lock import runner_is_at_work
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.settings import Home
-from invsync_dagster.webhooks.inbox import SUFFIX, segment_time
+from invsync_dagster.webhooks.inbox import is_segment, segment_time
 
 # The daemon submits evaluations on a beat of 5 s. One that ends just before a multiple of it leaves a gap of 0.24 s in
 # which nobody looks; one of 10.1 s would leave almost 5 s. (Dagster's limit for an evaluation is 60 s.)
@@ -88,7 +88,7 @@ class Waiting:
             changed_at = self._inbox.stat().st_mtime_ns
             if changed_at != self._changed_at or now < changed_at / 1e9 + SETTLED_SECONDS:
                 with os.scandir(self._inbox) as entries:
-                    names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+                    names = [entry.name for entry in entries if is_segment(entry.name)]
                 self._changed_at = changed_at
                 self._newest, self._oldest = max(names, default=""), min(names, default="")
         except FileNotFoundError:

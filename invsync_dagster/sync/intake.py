@@ -18,7 +18,7 @@ from invsync_dagster.inventory.tables import deliveries as receipts
 from invsync_dagster.sync.bulk import ask_now
 from invsync_dagster.sync.understanding import Doors
 from invsync_dagster.sync.workspace import Workspace
-from invsync_dagster.webhooks.inbox import Inbox, segment_time
+from invsync_dagster.webhooks.inbox import Inbox
 from invsync_dagster.webhooks.seals import Seals
 from invsync_dagster.webhooks.segments import Delivery
 
@@ -69,8 +69,8 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
     """Apply every waiting delivery exactly once, in the order received, and move its segment to done.
 
     A crash between the transaction and the move costs nothing: the receipts in the database make the second run a no-op.
-    What can't be understood is copied to quarantine with the reason, and the rest goes on; a file that can't be read, or has no
-    segment's name, stays where it is, and its reason is in the report. Raises `InboxKeyError`.
+    What can't be understood is copied to quarantine with the reason, and the rest goes on; a file that can't be read, or isn't
+    called like a segment, stays where it is, and its reason is in the report. Raises `InboxKeyError`.
     """
     report = IntakeReport()
     began = ws.clock.now()
@@ -81,7 +81,6 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
         with collector_paused():
             for path in listed:
                 try:
-                    segment_time(path)
                     batch.take(inbox.read(path))
                 except (OSError, ValueError) as error:
                     left[path] = f"{path.name} stays in the inbox: it can't be read ({type(error).__name__})"
@@ -91,6 +90,7 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
                     _apply_segments(ws, inbox, batch, read, report, run_id)
                     batch, read = Batch(), []
             _apply_segments(ws, inbox, batch, read, report, run_id)
+    left |= {path: f"{path.name} stays in the inbox: no segment is called so; move it away" for path in inbox.strays}
     report.quarantined += len(inbox.damaged) + len(left)
     report.reasons += [*(item.reason for item in inbox.damaged), *left.values()]
     report.seconds = (ws.clock.now() - began).total_seconds()

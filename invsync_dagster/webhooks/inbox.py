@@ -50,13 +50,15 @@ class SegmentWriter:
 class Inbox:
     """The reading side of the inbox in `folder`. Several processes may read at once: receipts make it harmless.
 
-    `damaged`: the lines and segments that were read so far and could not be.
+    `damaged`: the lines and segments that were read so far and could not be. `strays`: files that the last listing left out,
+    since they only end like a segment.
     """
 
     def __init__(self, folder: Path, seals: Seals = NO_SEALS) -> None:
         self.folder = folder
         self.quarantine = Quarantine(folder / "quarantine", seals)
         self.damaged: list[Damaged] = []
+        self.strays: list[Path] = []
         self._seals = seals
 
     def prepare(self, now: datetime) -> None:
@@ -72,16 +74,17 @@ class Inbox:
         """Return the oldest `limit` segments, oldest first; none where there is no inbox yet."""
         try:
             with os.scandir(self.folder) as entries:
-                names = heapq.nsmallest(limit, (entry.name for entry in entries if entry.name.endswith(SUFFIX)))
+                names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
         except FileNotFoundError:
             return []
-        return [self.folder / name for name in names]
+        self.strays = [self.folder / name for name in names if not is_segment(name)]
+        return [self.folder / name for name in heapq.nsmallest(limit, filter(is_segment, names))]
 
     def waiting(self) -> int:
         """Return how many segments wait."""
         try:
             with os.scandir(self.folder) as entries:
-                return sum(entry.name.endswith(SUFFIX) for entry in entries)
+                return sum(is_segment(entry.name) for entry in entries)
         except FileNotFoundError:
             return 0
 
@@ -120,6 +123,11 @@ class Inbox:
         segment = writer.write([self.quarantine.delivery_in(path)])
         path.unlink()
         return segment
+
+
+def is_segment(name: str) -> bool:
+    """Say whether a file is called like a segment; what else ends so isn't ours."""
+    return name.endswith(SUFFIX) and name[:16].isdecimal() and name[16:17] == "-"
 
 
 def segment_time(path: Path) -> datetime:

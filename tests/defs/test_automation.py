@@ -59,7 +59,7 @@ def test_an_empty_inbox_is_watched_for_just_under_ten_seconds(home: Home) -> Non
 
 
 def test_a_file_that_arrives_while_it_watches_requests_a_run_at_once(home: Home) -> None:
-    clock = Arrival(home.inbox / "0001-a.segment", after=4.0)
+    clock = Arrival(home.inbox / "0000000000000001-a.segment", after=4.0)
     result = evaluate(inbox_sensor_function(home, clock))
     assert isinstance(result, dg.SensorResult)
     [request] = result.run_requests or []
@@ -67,23 +67,28 @@ def test_a_file_that_arrives_while_it_watches_requests_a_run_at_once(home: Home)
     assert (clock.now() - NOW).total_seconds() < 4.1
 
 
+def test_what_only_ends_like_a_segment_requests_nothing(home: Home) -> None:
+    (home.inbox / "copy.segment").touch()
+    assert isinstance(evaluate(inbox_sensor_function(home, VirtualClock(NOW))), dg.SkipReason)
+
+
 def test_files_under_way_are_not_requested_again_but_a_new_one_is(home: Home) -> None:
-    (home.inbox / "0001-a.segment").touch()
+    (home.inbox / "0000000000000001-a.segment").touch()
     first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)))
     assert isinstance(first, dg.SensorResult)
     assert isinstance(evaluate(inbox_sensor_function(home, VirtualClock(NOW)), first.cursor), dg.SkipReason)
-    (home.inbox / "0002-a.segment").touch()
+    (home.inbox / "0000000000000002-a.segment").touch()
     second = evaluate(inbox_sensor_function(home, VirtualClock(NOW)), first.cursor)
     assert isinstance(second, dg.SensorResult)
     assert second.run_requests[0].run_key != first.run_requests[0].run_key  # type: ignore[index]
 
 
 def test_a_burst_is_one_run_while_that_run_is_queued(home: Home, instance: dg.DagsterInstance) -> None:
-    (home.inbox / "0001-a.segment").touch()
+    (home.inbox / "0000000000000001-a.segment").touch()
     first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)), instance=instance)
     assert isinstance(first, dg.SensorResult)
     run = queued_run(instance, "webhook")
-    (home.inbox / "0002-a.segment").touch()
+    (home.inbox / "0000000000000002-a.segment").touch()
     clock = VirtualClock(NOW)
     assert isinstance(evaluate(inbox_sensor_function(home, clock), first.cursor, instance), dg.SkipReason)
     assert (clock.now() - NOW).total_seconds() < 10.0
@@ -92,7 +97,7 @@ def test_a_burst_is_one_run_while_that_run_is_queued(home: Home, instance: dg.Da
 
 
 def test_files_whose_run_failed_are_requested_again_under_a_new_key(home: Home) -> None:
-    (home.inbox / "0001-a.segment").touch()
+    (home.inbox / "0000000000000001-a.segment").touch()
     first = evaluate(inbox_sensor_function(home, VirtualClock(NOW)))
     assert isinstance(first, dg.SensorResult)
     later = VirtualClock(NOW)

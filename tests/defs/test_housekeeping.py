@@ -84,7 +84,7 @@ def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Ca
     for days in (20, 6, 4):
         folder = done / f"{home.clock.now() - timedelta(days=days):%Y-%m-%d}"
         folder.mkdir(parents=True)
-        (folder / "0001-a.segment").touch()
+        (folder / "0000000000000001-a.segment").touch()
     (home.home.reports / "run").mkdir(parents=True)
     assert home.run("clean_up").success
     assert len(list(done.iterdir())) == 1

@@ -127,15 +127,15 @@ def test_the_sensor_takes_everything_at_once_when_the_runner_is_gone(home: Home)
 
 def test_an_inbox_is_listed_again_while_its_time_is_too_young_to_tell(home: Home) -> None:
     waiting = Waiting(home.inbox)
-    (home.inbox / "1-a.segment").touch()
+    (home.inbox / "0000000000000001-a.segment").touch()
     changed_at = home.inbox.stat().st_mtime_ns
     now = changed_at / 1e9
-    assert waiting.newest(now) == "1-a.segment"
-    (home.inbox / "2-a.segment").touch()
+    assert waiting.newest(now) == "0000000000000001-a.segment"
+    (home.inbox / "0000000000000002-a.segment").touch()
     os.utime(home.inbox, ns=(changed_at, changed_at))
-    assert waiting.newest(now + 0.5) == "2-a.segment"
-    (home.inbox / "3-a.segment").touch()
+    assert waiting.newest(now + 0.5) == "0000000000000002-a.segment"
+    (home.inbox / "0000000000000003-a.segment").touch()
     os.utime(home.inbox, ns=(changed_at, changed_at))
-    assert waiting.newest(now + 2.0) == "2-a.segment"
-    (home.inbox / "3-a.segment").rename(home.inbox / "4-a.segment")
-    assert waiting.newest(now + 2.0) == "4-a.segment"
+    assert waiting.newest(now + 2.0) == "0000000000000002-a.segment"
+    (home.inbox / "0000000000000003-a.segment").rename(home.inbox / "0000000000000004-a.segment")
+    assert waiting.newest(now + 2.0) == "0000000000000004-a.segment"

@@ -11,6 +11,7 @@ import pytest
 
 from invsync_dagster.inventory.tables import deliveries
 from invsync_dagster.sync import intake
+from invsync_dagster.sync.hearing import oldest_waiting
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
 from tests.unit.sync.conftest import LittleWorld
@@ -91,3 +92,16 @@ def test_all_that_lies_in_the_inbox_is_for_its_owner_alone(kept: Kept) -> None:
     found = list(kept.folder.rglob("*"))
     assert {path.parent.name for path in found} >= {"quarantine", f"{now:%Y-%m-%d}"}
     assert all(stat.S_IMODE(path.stat().st_mode) == kinds[path.is_dir()] for path in found)
+
+
+def test_a_file_that_only_ends_like_a_segment_is_named_and_stops_nobody(kept: Kept) -> None:
+    sell(kept, 1)
+    stray = kept.folder / "!copy of yesterday.segment"
+    stray.write_text("notes")
+    assert oldest_waiting(kept.ws) is not None
+    report = kept.apply()
+    assert (report.entries, report.quarantined) == (1, 1)
+    assert report.reasons == [f"{stray.name} stays in the inbox: no segment is called so; move it away"]
+    assert stray.read_text() == "notes"
+    assert oldest_waiting(kept.ws) is None
+    assert Inbox(kept.folder).waiting() == 0
