@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
-from invsync_dagster.alerts.causes import Cause, Found, Severity
+from invsync_dagster.alerts.causes import DOWN, Cause, Found, Severity
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.status import age_in_words
@@ -33,6 +33,9 @@ GAP = timedelta(minutes=10)
 FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=15)
 GIVE_UP_AFTER = timedelta(days=1)
+
+# What fails because a channel is down may fail before that is noted: a cycle pushes to all channels before it says so.
+NOTED_LATE = timedelta(minutes=2)
 
 OPENED = "opened"
 RECOVERED = "recovered"
@@ -63,6 +66,18 @@ class Alert:
     since: datetime
     recovered_at: datetime | None
     returns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """When a channel was down last; `until` is None while it is."""
+
+    since: datetime
+    until: datetime | None
+
+    def explains(self, moment: datetime) -> bool:
+        """Say whether what failed then may have failed for it."""
+        return self.since - NOTED_LATE <= moment and (self.until is None or moment <= self.until)
 
 
 @dataclass(frozen=True)
@@ -249,6 +264,14 @@ def _update(engine: Engine, ids: Collection[int], values: Mapping[str, Any]) -> 
 def open_keys(connection: Connection) -> frozenset[str]:
     """Return the keys of the open causes."""
     return frozenset(connection.execute(select(alerts.c.cause).where(alerts.c.recovered_at.is_(None))).scalars())
+
+
+def outages(connection: Connection) -> dict[str, Outage]:
+    """Return by channel when it was down last."""
+    query = select(alerts.c.channel, alerts.c.since, alerts.c.gone_since).where(
+        or_(*(alerts.c.cause.startswith(f"{kind}:") for kind in DOWN))
+    )
+    return {row[0]: Outage(*row[1:]) for row in connection.execute(query.order_by(alerts.c.since))}
 
 
 def book(connection: Connection, since: datetime | None) -> list[Alert]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from invsync_dagster.alerts import book
-from invsync_dagster.alerts.book import OPENED, Notice
+from invsync_dagster.alerts.book import OPENED, Notice, Outage
 from invsync_dagster.alerts.causes import Found, Severity, secrets_of
 from invsync_dagster.alerts.conditions import disk_cause, stock_causes
 from invsync_dagster.alerts.sending import SECONDS, Message, Sender, Tone
@@ -46,6 +46,11 @@ class Watchman:
         """Return the keys of the causes that are open in the book."""
         with self.engine.connect() as connection:
             return book.open_keys(connection)
+
+    def outages(self) -> dict[str, Outage]:
+        """Return by channel the latest time in which it was down."""
+        with self.engine.connect() as connection:
+            return book.outages(connection)
 
     @property
     def secrets(self) -> frozenset[str]:

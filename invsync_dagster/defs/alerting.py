@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
+from invsync_dagster.alerts.book import Outage
 from invsync_dagster.alerts.causes import DOWN, Cause, Found, Kind, Severity, reason
 from invsync_dagster.alerts.sending import Message, Tone, send
 from invsync_dagster.alerts.watchman import Watchman
@@ -53,8 +54,10 @@ class Dagster:
     checks: Collection[dg.AssetCheckKey]
     secrets: Collection[str]
 
-    def red_checks(self) -> Found:
-        """Return a cause for each check whose latest evaluation failed. One of a run under way is undecided."""
+    def red_checks(self, outages: Mapping[str, Outage]) -> Found:
+        """Return a cause for each check whose latest evaluation failed. One of a run under way is undecided, and so is one that
+        a channel turned red while it was down: its next evaluation says whether it still is.
+        """
         keys = [key for key in self.checks if key not in _SAID_ELSEWHERE and key.name != names.PUSHED]
         latest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         found: list[Cause] = []
@@ -64,7 +67,12 @@ class Dagster:
             if record.status is AssetCheckExecutionRecordStatus.PLANNED:
                 undecided.add(f"{Kind.CHECK}:{subject}")
             elif record.evaluation is not None and not record.evaluation.passed:
-                found.append(self._red(key, subject, record.evaluation))
+                cause = self._red(key, subject, record.evaluation)
+                outage = outages.get(cause.channel)
+                if outage is not None and outage.explains(datetime.fromtimestamp(record.create_timestamp, UTC)):
+                    undecided.add(cause.key)
+                else:
+                    found.append(cause)
         return Found(tuple(found), frozenset(undecided))
 
     def _red(self, key: dg.AssetCheckKey, subject: str, evaluation: dg.AssetCheckEvaluation) -> Cause:
@@ -93,23 +101,29 @@ class Dagster:
         return records, max(since, until)
 
     def failed_runs(
-        self, records: Iterable[dg.RunRecord], down: Collection[str], open_causes: Collection[str]
+        self,
+        records: Iterable[dg.RunRecord],
+        down: Collection[str],
+        outages: Mapping[str, Outage],
+        open_causes: Collection[str],
     ) -> Found:
         """Return a cause for each job (of one asset, where it is of one) whose latest run failed; the jobs of `open_causes`
         that have no new run are undecided.
 
-        A run that failed since channels did, all of which are known to be `down`, worked as it should. One that Dagster
-        starts again is not the latest.
+        A run that failed since channels did, all of which are known to be `down` or were when it ended, worked as it should.
+        One that Dagster starts again is not the latest.
         """
-        latest: dict[str, dg.DagsterRun] = {}
+        latest: dict[str, dg.RunRecord] = {}
         for record in records:
-            run = record.dagster_run
-            if run.tags.get(WILL_RETRY_TAG) != "true":
-                latest[_subject(run)] = run
+            if record.dagster_run.tags.get(WILL_RETRY_TAG) != "true":
+                latest[_subject(record.dagster_run)] = record
         causes = []
-        for subject, run in latest.items():
+        for subject, record in latest.items():
+            run, ended = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC)
             channels = {tag.rpartition("/")[2] for tag in run.tags if tag.startswith(names.failed_channel_tag(""))}
-            if run.status is dg.DagsterRunStatus.FAILURE and not (channels and channels <= set(down)):
+            were_down = {name for name, outage in outages.items() if outage.explains(ended)}
+            worked = bool(channels) and channels <= {*down, *were_down}
+            if run.status is dg.DagsterRunStatus.FAILURE and not (worked or _channel_of(subject) in were_down):
                 causes.append(self._failed(subject, run))
         judged = {f"{Kind.RUN}:{subject}" for subject in latest}
         return Found(tuple(causes), frozenset(key for key in open_causes if key.startswith(f"{Kind.RUN}:")) - judged)
@@ -123,7 +137,7 @@ class Dagster:
             title,
             f"{reason(self._why(run.run_id), self.secrets)}. Look at the run; the next one of its kind that succeeds ends this.",
             f"runs/{run.run_id}",
-            subject.rpartition("/")[2] if "/" in subject else "",
+            _channel_of(subject),
         )
 
     def _why(self, run_id: str) -> str:
@@ -144,6 +158,10 @@ def _subject(run: dg.DagsterRun) -> str:
     selected = sorted(run.asset_selection or ())
     job = "Materialize" if run.job_name.startswith("__") else run.job_name
     return f"{job} {selected[0].to_user_string()}" if len(selected) == 1 else job
+
+
+def _channel_of(subject: str) -> str:
+    return subject.rpartition("/")[2] if "/" in subject else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +199,10 @@ def alerts_sensor_function(watchman: Callable[[], Watchman], checks: Collection[
         try:
             stock = on_duty.look()
             open_causes = on_duty.open_causes()
-            runs = dagster.failed_runs(records, _down(on_duty.configuration, stock, open_causes), open_causes)
-            answers = on_duty.tell(stock.and_also(dagster.red_checks()).and_also(runs))
+            outages = on_duty.outages()
+            down = _down(on_duty.configuration, stock, open_causes)
+            runs = dagster.failed_runs(records, down, outages, open_causes)
+            answers = on_duty.tell(stock.and_also(dagster.red_checks(outages)).and_also(runs))
         except DatabaseGoneError as error:
             return _without_database(on_duty, looked, error)
         if looked.told_of_it:

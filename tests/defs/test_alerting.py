@@ -10,9 +10,10 @@ import pytest
 from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test
 
+from invsync_dagster.alerts.book import Outage
 from invsync_dagster.alerts.sending import Message
 from invsync_dagster.alerts.watchman import Watchman
-from invsync_dagster.defs.alerting import EVERY_SECONDS, Looked, alerts_sensor_function
+from invsync_dagster.defs.alerting import EVERY_SECONDS, Dagster, Looked, alerts_sensor_function
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
@@ -88,6 +89,28 @@ def test_a_dead_channel_is_told_once_however_many_runs_it_fails_and_once_when_it
     assert duty.told[0].body.endswith(
         "(docs/errors/re-authenticate.md). https://stock.example.com/assets/push_results/one"
     )
+
+
+def test_a_check_that_a_dead_channel_turned_red_is_judged_again_by_its_next_run(duty: Duty) -> None:
+    listings = [dg.AssetKey(["listings", "one"])]
+    duty.home.platforms["one"].error = REFUSED
+    assert not duty.home.run("incremental").success
+    assert not duty.home.run("discover", selection=listings).success
+    assert duty.look() == ["one (sandbox) refuses us"]
+    duty.home.platforms["one"].error = None
+    assert duty.home.run("incremental").success
+    assert [title for _ in range(20) for title in duty.look()] == ["Over: one (sandbox) refuses us"]
+
+
+def test_a_check_that_is_red_since_after_an_outage_is_a_cause(duty: Duty) -> None:
+    duty.home.platforms["one"].error = REFUSED
+    assert not duty.home.run("discover", selection=[dg.AssetKey(["listings", "one"])]).success
+    dagster = Dagster(duty.home.instance, duty.checks, ())
+    now = datetime.now(UTC)
+    during, before = Outage(now, None), Outage(now - timedelta(hours=2), now - timedelta(hours=1))
+    assert dagster.red_checks({"one": during}).undecided == {"check:listings/one/listings_mapped"}
+    assert dagster.red_checks({"one": during}).causes == ()
+    assert [cause.key for cause in dagster.red_checks({"one": before}).causes] == ["check:listings/one/listings_mapped"]
 
 
 def test_a_red_check_is_told_with_its_words_and_a_link_and_ends_with_the_next_good_one(duty: Duty) -> None:

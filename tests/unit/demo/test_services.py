@@ -16,12 +16,12 @@ from invsync_dagster.demo.services import DemoError, Services, check_port, child
 
 PROJECT = Path(__file__).resolve().parents[3]
 
-# A service that holds a lock as long as one of its processes lives: itself, and a child that does not hear SIGTERM.
+# A service that holds a lock as long as one of its processes lives: itself, and a child that hears SIGTERM only if told to.
 SLEEPER = """\
 import fcntl, os, signal, sys
 lock = open(sys.argv[1], "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
-if os.fork() == 0:
+if os.fork() == 0 and "hears" not in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[1] + ".ready", "w").close()
 signal.pause()
@@ -67,7 +67,7 @@ def test_a_killed_service_is_started_again_and_said_so(root: Path, monkeypatch: 
     monkeypatch.setattr("invsync_dagster.demo.services.STEADY_SECONDS", 0.0)
     lock, ready, said = root / "lock", root / "lock.ready", list[str]()
     with Services(dict(os.environ), root, root / "logs") as services:
-        first = services.start("sleeper", ["sleeper", str(lock)])
+        first = services.start("sleeper", ["sleeper", str(lock), "hears"])
         services.wait_for("sleeper", ready.exists, 30)
         services.keep_running(said.append)
         assert said == []

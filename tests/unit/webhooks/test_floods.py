@@ -92,13 +92,13 @@ def test_what_isnt_taken_waits_for_its_answer_and_what_is_taken_does_not(
         began = time.monotonic()
         assert ask(receiver.port, method, path, BODY, headers)[0] >= 400
         assert time.monotonic() - began >= 0.4
-    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 60.0)
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 5.0)
     assert receiver.post(BODY, signed(BODY)) == 202
 
 
 def test_those_that_wait_for_a_refusal_give_their_places_away(receiver: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(receiver.port, "GET", "/healthz")[0] == 200
-    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 60.0)
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 5.0)
     with contextlib.ExitStack() as stack:
         flood = [http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=20) for _ in range(4)]
         for connection in flood:
