@@ -24,6 +24,7 @@ from benchmarks._report import figure
 from benchmarks.ledger import CHANNELS, build
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.defs.sensors import Waiting
 from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import open_database
@@ -43,6 +44,8 @@ from invsync_dagster.webhooks.segments import Delivery, encode
 GOAL_PER_SECOND = 10_000
 GOAL_MB = 500
 DOUBLED, LATE, BROKEN = 0.10, 0.05, 0.01
+# Of the sensor, or the runner, at an inbox that changes with every delivery.
+LOOKS = 1_000
 # As many as a receiver under such a load puts into one.
 A_SEGMENT = 200
 START = datetime(2026, 1, 2, tzinfo=UTC)
@@ -287,8 +290,14 @@ def measure_waiting(folder: Path, many: int) -> None:
     listed = (time.perf_counter() - began) * 1000
     assert len(found) == min(many, intake.SEGMENTS_LISTED)
     full = _writes(inbox.folder, one)
+    waiting, began = Waiting(inbox.folder), time.perf_counter()
+    for number in range(LOOKS):
+        write_durably(inbox.folder / f"{number:016d}-look.segment", one)
+        waiting.newest(time.time())
+    looked = (time.perf_counter() - began) * 1000 / LOOKS
     figure("list_a_long_inbox", listed, "ms", waiting=many)
     figure("write_beside_a_long_inbox", full, "ms", floor=few, ratio=full / few, waiting=many, median_of=200)
+    figure("write_and_look_at_a_long_inbox", looked, "ms", floor=full, ratio=looked / full, waiting=many, mean_of=LOOKS)
 
 
 def _writes(folder: Path, content: bytes) -> float:

@@ -26,6 +26,9 @@ LOOK_EVERY_SECONDS = 0.02
 # A folder's time has steps of some milliseconds: what comes right after a listing may leave it as it is.
 SETTLED_SECONDS = 1.0
 
+# A long inbox changes with every delivery: it is listed no more often than takes a tenth of the time (100,000 names in 0.1 s).
+NAMES_A_SECOND = 100_000
+
 # Asking Dagster's storage for queued runs costs a millisecond, unlike the folder's time.
 LOOK_AGAIN_SECONDS = 0.25
 
@@ -74,22 +77,25 @@ class SensorFunction(Protocol):
 class Waiting:
     """What waits in the inbox; it is listed when its own time has changed, or did so just now.
 
-    So a long inbox costs one listing, not fifty a second.
+    So an inbox that stands still costs one listing, not fifty a second, and a long one that changes `NAMES_A_SECOND`.
     """
 
     def __init__(self, inbox: Path) -> None:
         self._inbox = inbox
         self._changed_at = -1
+        self._listed_at = self._rests = 0.0
         self._newest = self._oldest = ""
 
     def newest(self, now: float) -> str:
         """Return the name of the newest segment, "" if none waits; `now` in seconds since the epoch."""
         try:
             changed_at = self._inbox.stat().st_mtime_ns
-            if changed_at != self._changed_at or now < changed_at / 1e9 + SETTLED_SECONDS:
+            if changed_at != self._changed_at and abs(now - self._listed_at) >= self._rests:
                 with os.scandir(self._inbox) as entries:
                     names = [entry.name for entry in entries if is_segment(entry.name)]
-                self._changed_at = changed_at
+                is_settled = now >= changed_at / 1e9 + SETTLED_SECONDS
+                self._changed_at = changed_at if is_settled else -1
+                self._listed_at, self._rests = now, len(names) / NAMES_A_SECOND
                 self._newest, self._oldest = max(names, default=""), min(names, default="")
         except FileNotFoundError:
             self._changed_at, self._newest, self._oldest = -1, "", ""

@@ -136,6 +136,23 @@ def test_an_inbox_is_listed_again_while_its_time_is_too_young_to_tell(home: Home
     assert waiting.newest(now + 0.5) == "0000000000000002-a.segment"
     (home.inbox / "0000000000000003-a.segment").touch()
     os.utime(home.inbox, ns=(changed_at, changed_at))
-    assert waiting.newest(now + 2.0) == "0000000000000002-a.segment"
-    (home.inbox / "0000000000000003-a.segment").rename(home.inbox / "0000000000000004-a.segment")
-    assert waiting.newest(now + 2.0) == "0000000000000004-a.segment"
+    assert waiting.newest(now + 2.0) == "0000000000000003-a.segment"
+    (home.inbox / "0000000000000004-a.segment").touch()
+    os.utime(home.inbox, ns=(changed_at, changed_at))
+    assert waiting.newest(now + 3.0) == "0000000000000003-a.segment"
+    (home.inbox / "0000000000000004-a.segment").rename(home.inbox / "0000000000000005-a.segment")
+    assert waiting.newest(now + 4.0) == "0000000000000005-a.segment"
+
+
+def test_a_long_inbox_that_changes_with_every_delivery_is_listed_now_and_then(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.defs.sensors.NAMES_A_SECOND", 2)
+    waiting = Waiting(home.inbox)
+    for number in (1, 2):
+        (home.inbox / f"{number:016d}-a.segment").touch()
+    now = home.inbox.stat().st_mtime_ns / 1e9
+    assert waiting.newest(now) == "0000000000000002-a.segment"
+    (home.inbox / "0000000000000003-a.segment").touch()
+    assert waiting.newest(now + 0.9) == "0000000000000002-a.segment"
+    assert waiting.newest(now + 1.0) == "0000000000000003-a.segment"
