@@ -6,8 +6,10 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select, update
 
 from invsync_dagster.channels import Configuration, Rules
@@ -86,6 +88,18 @@ def test_a_preview_shows_per_level_what_a_push_would_change_and_writes_nothing(w
     with world.engine.connect() as connection:
         row = connection.execute(select(channels).where(channels.c.name == "erp_main")).one()
     assert row.push_approved_by == "ann"
+
+
+def test_a_preview_has_the_time_that_the_channels_budget_asks_for(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = world.processes[0]
+    platform = ws.platform(ws.channel("erp_main"))
+    slow = replace(platform.limits, rate=1 / 7200, burst=1.0, read_batch=10)
+    monkeypatch.setattr(type(platform), "limits", property(lambda _: slow))
+    began = world.clock.now()
+    assert preview_channel(ws, "erp_main").totals()["levels"] == 20
+    assert timedelta(hours=2) <= world.clock.now() - began < timedelta(hours=4)
 
 
 def test_a_preview_tells_what_can_not_be_read(world: LittleWorld) -> None:
