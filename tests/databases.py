@@ -149,7 +149,8 @@ _EMPTY = """
 DO $$ DECLARE it record; BEGIN
   SET LOCAL session_replication_role = replica;
   SET LOCAL lock_timeout = '5s';
-  FOR it IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+  FOR it IN SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+      AND tablename NOT IN ('alembic_version', 'installation') LOOP
     EXECUTE format('DELETE FROM %I', it.tablename);
   END LOOP;
   FOR it IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' LOOP

@@ -18,6 +18,7 @@ from invsync_dagster.cli.inbox import audit_command, inbox_group
 from invsync_dagster.cli.keeping import move_database_command, upgrade_command
 from invsync_dagster.cli.listing import listings_group
 from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
+from invsync_dagster.cli.restoring import restore_command
 from invsync_dagster.cli.seeing import explain_command, status_command
 from invsync_dagster.cli.webhooks import webhooks_group
 
@@ -43,6 +44,7 @@ for command in (
     audit_command,
     alerts_group,
     webhooks_group,
+    restore_command,
     upgrade_command,
     move_database_command,
 ):

@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy.exc import DBAPIError
 
+from invsync_dagster.backups.sealing import BackupKeyError
 from invsync_dagster.channels import Channel
 from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import load_env_file
+from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.refusals import FileError
+from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError
@@ -44,6 +47,20 @@ class RefusedError(click.ClickException):
         click.echo(f"invsync: {' '.join(self.message.split())}", err=True)
 
 
+# What each says is for the person, and says it all.
+_SAYING_WHY = (
+    FileError,
+    UnknownError,
+    DecisionError,
+    OutOfTimeError,
+    DatabaseUrlError,
+    InboxKeyError,
+    BackupError,
+    BackupKeyError,
+    NotRestoredError,
+)
+
+
 class Commands(click.Group):
     """Loads the `.env` of the root, and turns what stops a command into one line; anything else is our fault: it raises."""
 
@@ -51,7 +68,7 @@ class Commands(click.Group):
         load_env_file(Home.from_environment().root)
         try:
             return super().invoke(ctx)
-        except (FileError, UnknownError, DecisionError, OutOfTimeError, DatabaseUrlError, InboxKeyError) as error:
+        except _SAYING_WHY as error:
             raise RefusedError(str(error)) from error
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error}") from error

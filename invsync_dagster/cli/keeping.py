@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 from sqlalchemy import make_url
 
+from invsync_dagster.backups.sealing import BackupKeys
+from invsync_dagster.backups.taking import take
 from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.environment import read_env_file
-from invsync_dagster.inventory.backup import BackupError, back_up
+from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.settings import Home
@@ -28,10 +30,10 @@ def upgrade_command(no_backup: bool) -> None:
     fresh = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
     if not fresh and not no_backup:
         try:
-            backup = back_up(home.database_url, home.data / "backups", SystemClock().now())
+            backup = take(home, BackupKeys.from_environment(os.environ), SystemClock().now())
         except BackupError as error:
             raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
-        click.echo(f"backup: {backup.path} ({backup.size_bytes:,} bytes)")
+        click.echo(f"backup: {backup.path} ({backup.manifest.size_bytes:,} bytes)")
     make_folders_and_tables(home)
     click.echo(f"stock: up to date in {url.render_as_string()}")
     try:

@@ -204,7 +204,7 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
         dg.define_asset_job(
             "backup",
             selection=dg.AssetSelection.assets(names.DATABASE_BACKUP),
-            description="A checked copy of the database.",
+            description="A proven backup of the database and the inbox.",
         ),
     ]
     if configuration.channels:

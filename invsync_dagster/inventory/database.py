@@ -215,8 +215,18 @@ def migrate(engine: Engine) -> None:
 
     with write_transaction(engine) as connection:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(_MIGRATIONS))
         upgrade(config, "head")
+
+
+def known_revisions() -> set[str]:
+    """Return the revisions of the schema that `migrate` starts from or leads to."""
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @contextmanager

@@ -9,9 +9,13 @@ from sqlalchemy.exc import DataError
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
-from invsync_dagster.inventory.tables import metadata
+from invsync_dagster.inventory.installation import name_installation, required_installation
+from invsync_dagster.inventory.tables import installation, metadata
 
 ROWS_AT_ONCE = 10_000
+
+# An empty database has an installation's id already.
+_TABLES = [table for table in metadata.sorted_tables if table is not installation]
 
 
 class MovingError(Exception):
@@ -26,7 +30,7 @@ def move_stock(source: Engine, target: Engine, progress: Callable[[str, int], No
     """
     with write_transaction(target) as new:
         # Before the source is locked, which may be the same database.
-        for table in metadata.sorted_tables:
+        for table in _TABLES:
             if _rows(new, table):
                 raise MovingError(f"the new database is not empty: {table.name} has rows")
         with write_transaction(source) as old:
@@ -35,8 +39,9 @@ def move_stock(source: Engine, target: Engine, progress: Callable[[str, int], No
                 raise MovingError(
                     f"the databases are of different revisions ({theirs}, {ours}); upgrade the old one first"
                 )
+            name_installation(new, required_installation(old))
             copied = 0
-            for table in metadata.sorted_tables:
+            for table in _TABLES:
                 rows = _copy(old, new, table)
                 if rows != _rows(new, table):
                     raise MovingError(f"{table.name}: {rows} rows were read, {_rows(new, table)} are there")

@@ -48,6 +48,7 @@ class Doubt(StrEnum):
     COMPARE_AND_SET_REFUSED = "compare_and_set_refused"
     LATE_ANSWER = "late_answer"
     DRIFT = "drift"
+    RESTORE = "restore"
 
 
 class LevelState(NamedTuple):

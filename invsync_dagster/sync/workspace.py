@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from invsync_dagster.channels import Channel, Configuration, load
 from invsync_dagster.clock import Clock, SystemClock
 from invsync_dagster.inventory.database import open_database
+from invsync_dagster.inventory.installation import required_installation
 from invsync_dagster.platforms.contract import Platform
 from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.registry import VENDORS
@@ -43,13 +44,27 @@ class Workspace:
 
     @classmethod
     def open(cls, home: Home, environ: Mapping[str, str] | None = None) -> Self:
-        """Open the home on the machine's clock; the database must be migrated."""
-        environ = os.environ if environ is None else environ
+        """Open the home on the machine's clock; the database must be migrated.
+
+        Raises `NotRestoredError` for one that comes from a backup and was not restored to the end.
+        """
+        engine = open_database(home.database_url)
+        try:
+            with engine.connect() as connection:
+                required_installation(connection)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls.over(home, engine, os.environ if environ is None else environ)
+
+    @classmethod
+    def over(cls, home: Home, engine: Engine, environ: Mapping[str, str]) -> Self:
+        """Return the workspace of a home whose database is opened already."""
         rng = random.Random()  # noqa: S311 - names and jitter, nothing secret
         return cls(
             home=home,
             configuration=load(home, environ),
-            engine=open_database(home.database_url),
+            engine=engine,
             clock=SystemClock(),
             rng=rng,
             worker=LockedWorker(home.locks, rng),

@@ -139,7 +139,7 @@ def test_a_failed_backup_is_told_with_its_reason_until_one_succeeds(
     duty: Duty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("invsync_dagster.defs.upkeep.back_up", _no_backup)
+        patch.setattr("invsync_dagster.defs.upkeep.take", _no_backup)
         run = duty.home.run("backup")
     assert duty.look() == ["The backup failed"]
     assert "no space for a backup" in duty.told[0].body
@@ -150,7 +150,7 @@ def test_a_failed_backup_is_told_with_its_reason_until_one_succeeds(
 
 
 def _no_backup(*arguments: object) -> None:
-    from invsync_dagster.inventory.backup import BackupError
+    from invsync_dagster.inventory.copies import BackupError
 
     raise BackupError("no space for a backup")
 
@@ -161,7 +161,7 @@ def test_an_error_that_nobody_wrote_for_people_is_told_by_its_name_alone(
     def broken(*arguments: object) -> None:
         raise RuntimeError("anna.buyer@example.org ordered 3")
 
-    monkeypatch.setattr("invsync_dagster.defs.upkeep.back_up", broken)
+    monkeypatch.setattr("invsync_dagster.defs.upkeep.take", broken)
     duty.home.run("backup")
     duty.look()
     assert duty.told[0].body.startswith("RuntimeError in the step database_backup. ")

@@ -1,11 +1,14 @@
 import hashlib
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+import pytest
 
+from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
@@ -119,23 +122,61 @@ def test_more_promised_than_there_is_shows_in_the_snapshot(install: Callable[...
     assert not check.passed
 
 
-def test_the_backup_is_a_whole_database_and_only_the_latest_are_kept(install: Callable[..., Installation]) -> None:
+def test_the_backup_is_proven_and_only_the_latest_are_kept(install: Callable[..., Installation]) -> None:
     home = install("one")
     home.stock({"A": 5}, ["one"])
-    folder = home.home.data / "backups"
-    folder.mkdir()
-    for hour in range(50):
-        (folder / f"invsync-20200101T{hour:06d}Z.db").touch()
     result = home.run("backup")
     assert result.success
-    path = Path(str(metadata(result, "database_backup")["path"]))
-    assert path.stat().st_mode & 0o777 == 0o600
-    engine = open_database(f"sqlite:///{path}")
+    told = metadata(result, "database_backup")
+    path = Path(str(told["path"]))
+    assert (told["removed"], told["sealed"], told["segments"]) == (0, False, 0)
+    [check] = result.get_asset_check_evaluations()
+    assert (check.passed, check.description) == (True, "Restored; its books add up.")
+    engine = open_database(f"sqlite:///{path / 'database'}")
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT quantity FROM central_inventory WHERE sku = 'A'").scalar() == 5
     engine.dispose()
-    assert len(list(folder.glob("invsync-*.db"))) == 48
-    assert metadata(result, "database_backup")["removed"] == 3
+    for hour in range(50):
+        shutil.copytree(path, path.with_name(f"invsync-202001{hour // 24 + 1:02d}T{hour % 24:02d}0000Z"))
+    home.clock.advance(3600)
+    assert metadata(home.run("backup"), "database_backup")["removed"] == 4
+    assert len(list(path.parent.iterdir())) == 48
+
+
+def test_a_backup_that_can_not_be_restored_is_red_and_the_older_ones_stay(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    first = Path(str(metadata(home.run("backup"), "database_backup")["path"]))
+    for hour in range(50):
+        shutil.copytree(first, first.with_name(f"invsync-202001{hour // 24 + 1:02d}T{hour % 24:02d}0000Z"))
+
+    def damaged(*arguments: object) -> None:
+        raise BackupError("database is damaged")
+
+    home.clock.advance(3600)
+    monkeypatch.setattr("invsync_dagster.defs.upkeep.prove", damaged)
+    result = home.run("backup")
+    [check] = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.description == f"The backup {_latest(first.parent)} can't be restored: database is damaged"
+    assert len(list(first.parent.iterdir())) == 52
+
+
+def _latest(folder: Path) -> str:
+    return max(path.name for path in folder.iterdir())
+
+
+def test_a_backup_whose_books_do_not_add_up_is_kept_and_red(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    engine = open_database(home.home.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE central_inventory SET quantity = 6")
+    engine.dispose()
+    [check] = home.run("backup").get_asset_check_evaluations()
+    assert (check.passed, check.description) == (False, "Restored; its books have 1 differences.")
 
 
 def test_a_sku_that_no_channel_lists_shows_in_the_audit(install: Callable[..., Installation]) -> None:

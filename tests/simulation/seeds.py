@@ -28,12 +28,12 @@ class Verdict:
         return "\n".join([head, *(f"  {fault}" for fault in self.faults[:20])])
 
 
-def live(seed: int, *, marketplaces: bool = False, **size: Any) -> Verdict:
+def live(seed: int, *, marketplaces: bool = False, kind: type[World] = World, **size: Any) -> Verdict:
     """Run one seed: no stale write while it lasts, in step by incremental cycles alone, and by a full run all over.
 
-    `marketplaces`: eBay, Alibaba.com and Amazon are in it too; `size` are other arguments of its `World`.
+    `marketplaces`: eBay, Alibaba.com and Amazon are in it too; `kind`: what world it is, `size` its other arguments.
     """
-    world = World(seed, shops=SHOPS | (MARKETPLACES if marketplaces else {}), **size)
+    world = kind(seed, shops=SHOPS | (MARKETPLACES if marketplaces else {}), **size)
     world.run()
     world.settle()
     faults = [f"stale write: {text}" for text in world.tally.violations]

@@ -20,6 +20,7 @@ class Tally:
     webhooks_doubled: int = 0
     webhooks_late: int = 0
     deaths: int = 0
+    restores: int = 0
     side_by_side: int = 0
     writes: int = 0
     cycles: int = 0

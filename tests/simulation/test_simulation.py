@@ -8,6 +8,7 @@ import pytest
 
 from tests import databases
 from tests.simulation.day import live_day
+from tests.simulation.restored import RestoredWorld
 from tests.simulation.seeds import Verdict, live
 
 
@@ -76,3 +77,12 @@ def test_after_a_day_of_mixed_orders_the_ledger_is_the_stand_ins_books_line_by_l
 
 def test_a_seed_replays_exactly() -> None:
     assert live(3, **SMALL, marketplaces=True).tally == live(3, **SMALL, marketplaces=True).tally
+
+
+@pytest.mark.parametrize(("seed", "marketplaces"), [(1, False), (2, True)])
+def test_a_restore_amid_a_world_raises_nothing_stale_and_everything_gets_in_step_again(
+    seed: int, marketplaces: bool
+) -> None:
+    verdict = live(seed, marketplaces=marketplaces, kind=RestoredWorld, **SMALL)
+    assert not verdict.faults, verdict.render()
+    assert verdict.tally.restores == 1

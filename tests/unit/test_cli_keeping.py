@@ -37,7 +37,7 @@ def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(roo
     second = invoke("upgrade")
     assert second.exit_code == 0
     assert second.output.startswith(f"backup: {root}/data/backups/invsync-")
-    assert len(list((root / "data" / "backups").glob("*.db"))) == 1
+    assert len(list((root / "data" / "backups").glob("*/manifest"))) == 1
 
 
 def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from invsync_dagster.inventory.tables.records import (
 from invsync_dagster.inventory.tables.stock import (
     central_inventory,
     daily_closings,
+    installation,
     order_lines,
     stock_counts,
     stock_ledger,
@@ -54,6 +55,7 @@ __all__ = [
     "daily_closings",
     "deliveries",
     "imports",
+    "installation",
     "inventory_levels",
     "is_change",
     "listing_walks",

@@ -1,4 +1,4 @@
-"""The tables of the stock itself: balances, the ledger, what orders have booked, counts, and where each day ended."""
+"""The tables of the stock itself: balances, the ledger, what orders booked, counts, where days ended, and whose it is."""
 
 from __future__ import annotations
 
@@ -120,4 +120,12 @@ daily_closings = Table(
     Column("day", Text, primary_key=True),  # YYYY-MM-DD
     Column("sequence", BigInteger, nullable=False),
     Column("closed_at", UtcDateTime, nullable=False),
+)
+
+# One row: the id of the installation. Backups are taken without it, and a restore that ends puts it back, so that nobody works
+# on a stock that isn't restored to its end (`inventory/installation.py`).
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Text, primary_key=True),
 )

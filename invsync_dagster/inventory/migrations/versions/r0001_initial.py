@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -429,6 +431,13 @@ def upgrade() -> None:
     op.create_index(
         "ix_platform_mapping_variant", "platform_mapping", ["platform_name", "platform_variant_id"], unique=False
     )
+
+    installation = op.create_table(
+        "installation",
+        sa.Column("id", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
+    )
+    op.bulk_insert(installation, [{"id": secrets.token_hex(8)}])
 
     for name in APPEND_ONLY:
         _refuse_changes(name)
