@@ -21,7 +21,7 @@ from invsync_dagster.backups.manifest import (
 )
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import marker_of
-from invsync_dagster.channels import load
+from invsync_dagster.channels import load_for_webhooks
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.copies import BackupError, load_dump, to_disk
 from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
@@ -103,8 +103,11 @@ class Restoring:
                 f"{self.home.data} holds the data of the installation {ours}, and the backup is of {manifest.installation}: "
                 "take a backup of this one, or restore into another root (INVSYNC_ROOT)"
             )
+        if not self.home.channels_file.exists():
+            return
         file = self.home.channels_file.name
-        ours_by_name = {channel.name: channel for channel in load(self.home, self.environ).channels}
+        # As the receiver does, which keeps no copy: a look changes nothing.
+        ours_by_name = {channel.name: channel for channel in load_for_webhooks(self.home, self.environ).channels}
         theirs = {channel.name: channel for channel in manifest.channels if channel.status != "retired"}
         mend = f"put the right {file} in place, or move this one away: the backup has a copy"
         for name in sorted(ours_by_name.keys() & theirs.keys()):

@@ -14,7 +14,7 @@ from invsync_dagster.backups.taking import take
 from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.environment import read_env_file
-from invsync_dagster.inventory.copies import BackupError
+from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.settings import Home
@@ -27,8 +27,7 @@ def upgrade_command(no_backup: bool) -> None:
     """Back up the stock's database, then bring it and Dagster's storage to this version. Stop all services first."""
     home = Home.from_environment()
     url = parse_url(home.database_url)
-    fresh = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
-    if not fresh and not no_backup:
+    if not no_backup and not is_bare(home.database_url):
         try:
             backup = take(home, BackupKeys.from_environment(os.environ), SystemClock().now())
         except BackupError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, text
+from sqlalchemy import URL, inspect, text
 
 from invsync_dagster.inventory.database import open_database, parse_url
 
@@ -60,6 +60,18 @@ def copy_database(database_url: str, target: Path) -> Facts:
         facts = _dump(database_url, url, target)
     to_disk(target)
     return facts
+
+
+def is_bare(database_url: str) -> bool:
+    """Say whether a database has no tables of ours yet, so that there is nothing to copy. Raises `DatabaseGoneError`."""
+    url = parse_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return True
+    engine = open_database(database_url)
+    try:
+        return not inspect(engine).has_table("alembic_version")
+    finally:
+        engine.dispose()
 
 
 def to_disk(path: Path) -> None:

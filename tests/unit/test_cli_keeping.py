@@ -41,14 +41,23 @@ def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(roo
 
 
 def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = databases.opened(shared_server().url("postgres")).url.render_as_string()
-    monkeypatch.setenv("INVSYNC_DATABASE_URL", url)
+    databases.use("postgresql")
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(root))
+    databases.use("sqlite")
     monkeypatch.setenv("PATH", str(root))
     refused = invoke("upgrade")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("invsync: nothing was changed, since there is no backup: there is no pg_dump")
-    with shared_server().admin() as admin:
-        assert admin.execute("SELECT 1 FROM pg_tables WHERE tablename = 'stock_ledger'").fetchall() == []
+    assert not list((root / "data" / "backups").iterdir())
+
+
+def test_a_bare_database_on_postgresql_has_nothing_to_back_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    databases.use("postgresql")
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(root, migrated=False))
+    databases.use("sqlite")
+    monkeypatch.setenv("PATH", str(root))
+    upgraded = invoke("upgrade")
+    assert (upgraded.exit_code, "backup" in upgraded.output) == (0, False)
 
 
 def test_the_stock_moves_to_postgresql_and_no_password_is_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
