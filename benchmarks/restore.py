@@ -91,7 +91,7 @@ def receive(home: Home, count: int, skus: int, first: int, rng: random.Random) -
         group = []
         for number in range(start, start + 10):
             sku = f"SKU-{rng.randrange(skus) + 1:07d}"
-            line = {"id": number, "sku": sku, "quantity": 1, "current_quantity": 1, "fulfillable_quantity": 1}
+            line = {"id": number + 1, "sku": sku, "quantity": 1, "current_quantity": 1, "fulfillable_quantity": 1}
             at = clock.now().isoformat()
             order = {"id": 10**9 + number, "created_at": at, "updated_at": at, "line_items": [line]}
             topic = "orders/create"

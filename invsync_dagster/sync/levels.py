@@ -34,6 +34,11 @@ LONGEST_REFUSAL_WAIT = timedelta(minutes=1)
 # An increase of an uncertain level waits at most so long for the channel's orders to be known (DESIGN 2.4: bounded).
 LONGEST_RISE_WAIT = timedelta(minutes=15)
 
+# After a restore the sales of every channel since the backup are unheard of at first, and each of them lowers what all may show.
+# A rise waits for all channels' orders, and that long for one that doesn't answer; it looks again once a minute.
+LONGEST_RESTORE_WAIT = timedelta(hours=6)
+RESTORE_WAIT = timedelta(minutes=1)
+
 # Nothing is to be learnt by reading a level before its bulk submission's report, which makes it due.
 LONGEST_REPORT_WAIT = timedelta(days=1)
 
@@ -298,12 +303,15 @@ def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
 @dataclass(frozen=True, slots=True)
 class ReadingBasis:
     """What a reading is judged by: when its request began and ended, the level's `touched` when it began, and until when
-    the channel's orders are known (None: not at all)."""
+    the channel's orders are known (None: not at all).
+
+    `all_orders_known_until`: until when those of every channel are; only asked for where the stock was restored."""
 
     began: datetime
     ended: datetime
     touched: int
     orders_known_until: datetime | None
+    all_orders_known_until: datetime | None = None
 
     @property
     def orders_known(self) -> bool:
@@ -346,7 +354,7 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
         return state._replace(due_at=now if state.touched != basis.touched else wait)
     if reading < state.desired and not _rise_allowed(state, basis):
         # Where orders can't be listed more often, reading more often is of no use.
-        return state._replace(expected=reading, due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
+        return state._replace(expected=reading, due_at=now + _rise_wait(state, limits))
     return settled(state, reading, now)
 
 
@@ -363,7 +371,7 @@ def absent(state: LevelState, basis: ReadingBasis, limits: Limits) -> LevelState
             return later(state, until, now)  # a write of ours may have made it, or may yet
     state = state._replace(expected=None)
     if state.desired and not _rise_allowed(state, basis):
-        return state._replace(due_at=now + max(FIRST_WAIT, timedelta(seconds=limits.orders_every)))
+        return state._replace(due_at=now + _rise_wait(state, limits))
     return state._replace(
         effective_quantity=NOT_THERE,
         acknowledged_quantity=None,
@@ -378,6 +386,15 @@ def absent(state: LevelState, basis: ReadingBasis, limits: Limits) -> LevelState
 
 
 def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:
-    if basis.orders_known:
-        return True
-    return state.uncertain_since is not None and basis.ended - state.uncertain_since >= LONGEST_RISE_WAIT
+    since = state.uncertain_since
+    waited = timedelta(0) if since is None else basis.ended - since
+    if state.uncertain == Doubt.RESTORE and since is not None:
+        everyone = basis.all_orders_known_until
+        if everyone is None or everyone < since:
+            return waited >= LONGEST_RESTORE_WAIT
+    return basis.orders_known or (since is not None and waited >= LONGEST_RISE_WAIT)
+
+
+def _rise_wait(state: LevelState, limits: Limits) -> timedelta:
+    least = RESTORE_WAIT if state.uncertain == Doubt.RESTORE else FIRST_WAIT
+    return max(least, timedelta(seconds=limits.orders_every))

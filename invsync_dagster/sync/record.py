@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, select
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.listings import send_to_review
-from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, sync_logs
+from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery, with_class
 from invsync_dagster.sync import asynchronous, levels
@@ -243,6 +243,8 @@ def record_readings(
     """Settle claimed uncertain levels by their readings, as DESIGN 4 says, and log each."""
     now = attempted.ended
     before = levels.load(connection, [claim.level_id for claim in claims])
+    restored = any(state.uncertain == Doubt.RESTORE for state in before.values())
+    everyone = connection.execute(_ALL_KNOWN).scalar_one() if restored else None
     after: list[LevelState] = []
     logs: list[dict[str, Any]] = []
     reviews: list[tuple[int, str]] = []
@@ -251,7 +253,7 @@ def record_readings(
         if state.claim != READ + attempted.token:
             continue
         problem = reading.problem
-        basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until)
+        basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until, everyone)
         if reading.absent:
             after.append(levels.absent(state, basis, limits))
             reason = settled_how(after[-1], basis)
@@ -271,6 +273,10 @@ def record_readings(
     write_logs(connection, logs)
     for level_id, reason in reviews:
         send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+
+
+# A channel whose orders were never listed begins with those that are open then.
+_ALL_KNOWN = select(func.min(channels.c.orders_known_until)).where(channels.c.status != "retired")
 
 
 def settled_how(new: LevelState, basis: ReadingBasis) -> str:
