@@ -32,7 +32,13 @@ def alerts_group() -> None:
 @click.option("--lately", is_flag=True, help="Also those that were over in the last seven days.")
 @as_json_option
 def alerts_list(lately: bool, as_json: bool) -> None:
-    """The open alerts, and what a messenger hasn't taken yet."""
+    """The open alerts, and what a messenger hasn't taken yet.
+
+    \b
+    Examples:
+      invsync alerts list
+      invsync alerts list --lately
+    """
     with workspace() as ws, ws.engine.connect() as connection:
         found = book(connection, ws.clock.now() - LATELY if lately else None)
         waiting = untold(connection)
@@ -51,7 +57,12 @@ def alerts_list(lately: bool, as_json: bool) -> None:
 @alerts_group.command("test")
 @as_json_option
 def alerts_test(as_json: bool) -> None:
-    """Send a test message to each target of `alerts` in channels.yaml."""
+    """Send a test message to each target of `alerts` in channels.yaml.
+
+    \b
+    Examples:
+      invsync alerts test
+    """
     with workspace() as ws:
         targets = list(dict.fromkeys(target.url_env for target in ws.configuration.settings.alerts))
         environ = ws.environ

@@ -5,10 +5,13 @@ from __future__ import annotations
 import click
 from sqlalchemy import select
 
+from invsync_dagster.alerts.causes import help_page
 from invsync_dagster.cli.common import (
+    CHANNEL,
     NOT_AS_HOPED,
     RefusedError,
     as_json_option,
+    configured,
     decided,
     print_json,
     print_table,
@@ -19,6 +22,7 @@ from invsync_dagster.inventory.batches import set_batches
 from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels as channels_table
+from invsync_dagster.sync.credentials import refusal
 from invsync_dagster.sync.registration import register_channels
 
 
@@ -30,7 +34,12 @@ def channels_group() -> None:
 @channels_group.command("sync")
 @as_json_option
 def channels_sync(as_json: bool) -> None:
-    """Bring the database in line with channels.yaml, and recompute the listings whose rules changed."""
+    """Bring the database in line with channels.yaml, and recompute the listings whose rules changed.
+
+    \b
+    Examples:
+      invsync channels sync
+    """
     with workspace() as ws:
         register_channels(ws)
         problems = list(ws.configuration.problems)
@@ -48,7 +57,12 @@ def channels_sync(as_json: bool) -> None:
 @channels_group.command("list")
 @as_json_option
 def channels_list(as_json: bool) -> None:
-    """All channels, those of the database and those of the file."""
+    """All channels, those of the database and those of the file.
+
+    \b
+    Examples:
+      invsync channels list
+    """
     with workspace() as ws:
         with ws.engine.connect() as connection:
             known = {
@@ -79,6 +93,32 @@ def channels_list(as_json: bool) -> None:
                      [tuple(row.values()) for row in rows])  # fmt: skip
 
 
+@channels_group.command("check")
+@click.argument("names", nargs=-1, type=CHANNEL, metavar="[CHANNEL…]")
+@as_json_option
+def channels_check(names: tuple[str, ...], as_json: bool) -> None:
+    """Ask each platform whether it lets us in, with the rights that are needed; nothing is changed there.
+
+    \b
+    Examples:
+      invsync channels check
+      invsync channels check shopify_main
+    """
+    with workspace() as ws:
+        chosen = [configured(ws, name) for name in names] or ws.configuration.channels
+        answers = {channel.name: refusal(ws, channel.name) for channel in chosen}
+        variables = {channel.name: channel.credential_variables() for channel in chosen}
+    if as_json:
+        print_json([{"channel": name, "works": not why, "answer": why} for name, why in answers.items()])
+    else:
+        print_table("Credentials", ("channel", "answer"), [(name, why or "works") for name, why in answers.items()])
+        for name, why in answers.items():
+            if page := help_page(why):
+                click.echo(f"! {name}: its keys are in {', '.join(variables[name])}; what this means: {page}")
+    if any(answers.values()):
+        click.get_current_context().exit(NOT_AS_HOPED)
+
+
 def _set_status(name: str, state: str, actor: str, reason: str) -> None:
     with workspace() as ws:
         now = ws.clock.now()
@@ -95,7 +135,12 @@ def _set_status(name: str, state: str, actor: str, reason: str) -> None:
 @channels_group.command("batches")
 @decided
 def channels_batches(actor: str, reason: str) -> None:
-    """Take over the number of batches of full runs (`sku_batches`) from channels.yaml; reload the definitions then."""
+    """Take over the number of batches of full runs (`sku_batches`) from channels.yaml; reload the definitions then.
+
+    \b
+    Examples:
+      invsync channels batches --reason "ten times as many SKUs"
+    """
     with workspace() as ws:
         number = ws.configuration.settings.sku_batches
         with write_transaction(ws.engine) as connection:
@@ -104,24 +149,39 @@ def channels_batches(actor: str, reason: str) -> None:
 
 
 @channels_group.command("pause")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @decided
 def channels_pause(channel: str, actor: str, reason: str) -> None:
-    """Stop pushing to CHANNEL and leave its numbers as they are; its orders still count."""
+    """Stop pushing to CHANNEL and leave its numbers as they are; its orders still count.
+
+    \b
+    Examples:
+      invsync channels pause shopify_main --reason "stocktaking until noon"
+    """
     _set_status(channel, "paused", actor, reason)
 
 
 @channels_group.command("resume")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @decided
 def channels_resume(channel: str, actor: str, reason: str) -> None:
-    """Push to CHANNEL again; what it shows is read before it is written."""
+    """Push to CHANNEL again; what it shows is read before it is written.
+
+    \b
+    Examples:
+      invsync channels resume shopify_main --reason "counted"
+    """
     _set_status(channel, "active", actor, reason)
 
 
 @channels_group.command("retire")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @decided
 def channels_retire(channel: str, actor: str, reason: str) -> None:
-    """Give CHANNEL up: nothing is pushed there and its webhooks are not taken any more."""
+    """Give CHANNEL up: nothing is pushed there and its webhooks are not taken any more.
+
+    \b
+    Examples:
+      invsync channels retire shopify_outlet --reason "the shop is closed"
+    """
     _set_status(channel, "retired", actor, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.backups.sealing import BackupKeyError
-from invsync_dagster.channels import Channel
+from invsync_dagster.channels import Channel, load_for_webhooks
 from invsync_dagster.clock import parse_moment
-from invsync_dagster.environment import load_env_file
+from invsync_dagster.environment import load_env_file, read_env_file
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
@@ -36,6 +38,22 @@ LARGEST = 20  # moves of a preview that the terminal shows; --json has all
 
 NOT_AS_HOPED = 1
 REFUSED = 2
+
+
+class ChannelName(click.ParamType):
+    """A channel's name; the shell completes it from channels.yaml. Whether there is such a channel, each command says."""
+
+    name = "channel"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        environ = {**read_env_file(Home.from_environment().root), **os.environ}
+        # As the receiver loads it: a press of a key keeps no copy of the file.
+        channels = load_for_webhooks(Home.from_environment(environ), environ).channels
+        names = [channel.name for channel in channels if channel.name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names]
+
+
+CHANNEL = ChannelName()
 
 
 class RefusedError(click.ClickException):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from invsync_dagster.cli.common import (
+    CHANNEL,
     NOT_AS_HOPED,
     RefusedError,
     as_json_option,
@@ -21,12 +22,16 @@ from invsync_dagster.sync.discover import SHOWN, Discovery, discover
 
 
 @click.command("discover")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @as_json_option
 def discover_command(channel: str, as_json: bool) -> None:
     """List what CHANNEL offers, and compare it with the mapping: a CSV of proposals to correct and import.
 
     Maps nothing; a mapped listing that is gone there is stopped until somebody has looked.
+
+    \b
+    Examples:
+      invsync discover shopify_main
     """
     with workspace() as ws:
         configured(ws, channel)

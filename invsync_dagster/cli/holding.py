@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 from sqlalchemy import ColumnElement, select
 
-from invsync_dagster.cli.common import RefusedError, as_json_option, decided, print_json, print_table, workspace
+from invsync_dagster.cli.common import (
+    CHANNEL,
+    RefusedError,
+    as_json_option,
+    decided,
+    print_json,
+    print_table,
+    workspace,
+)
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import inventory_levels
@@ -19,10 +27,16 @@ def held_group() -> None:
 
 
 @held_group.command("list")
-@click.option("--channel", help="Only this channel.")
+@click.option("--channel", type=CHANNEL, help="Only this channel.")
 @as_json_option
 def held_list(channel: str | None, as_json: bool) -> None:
-    """What is held: the number it had when held, and the one that the change wants."""
+    """What is held: the number it had when held, and the one that the change wants.
+
+    \b
+    Examples:
+      invsync held list
+      invsync held list --channel shopify_main
+    """
     level = inventory_levels.c
     query = select(level.channel, level.central_sku, level.held_quantity, level.desired, level.held_desired,
                    level.held_reason)  # fmt: skip
@@ -45,11 +59,17 @@ def held_list(channel: str | None, as_json: bool) -> None:
 
 
 @held_group.command("approve")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @click.argument("skus", nargs=-1, metavar="[SKU…]")
 @decided
 def held_approve(channel: str, skus: tuple[str, ...], actor: str, reason: str) -> None:
-    """Let what is held on CHANNEL show what its rules say, all of it or the given SKUs."""
+    """Let what is held on CHANNEL show what its rules say, all of it or the given SKUs.
+
+    \b
+    Examples:
+      invsync held approve shopify_main --reason "the new buffer is meant"
+      invsync held approve shopify_main OCT00-SAN-S --reason "counted by hand"
+    """
     level = inventory_levels.c
     conditions = [*_held(channel), *([level.central_sku.in_(skus)] if skus else [])]
     with workspace() as ws, write_transaction(ws.engine) as connection:

@@ -12,6 +12,7 @@ import click
 from sqlalchemy import select
 
 from invsync_dagster.cli.common import (
+    CHANNEL,
     NOT_AS_HOPED,
     RefusedError,
     as_json_option,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     "--as-of", help="When it was counted, with the time zone: 2026-07-01T06:00:00+00:00 (else: the file's time)."
 )
 @click.option(
-    "--contains", multiple=True, metavar="CHANNEL", help="A channel whose orders it contains; may be repeated."
+    "--contains", multiple=True, type=CHANNEL, help="A channel whose orders it contains; may be repeated."
 )
 @click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), help="Seconds by which it books them late.")
 @click.option("--kind", default="", help="Which kind of file it is, where its header fits two.")
@@ -66,7 +67,14 @@ def import_command(
     locations: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved."""
+    """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved.
+
+    \b
+    Examples:
+      invsync import stock.csv --preview
+      invsync import stock.csv
+      invsync import supplier.csv --as-of 2026-07-01T06:00:00+02:00 --contains erp_main
+    """
     declaration = Declaration(
         basis=basis or "",
         as_of=None if as_of is None else moment("--as-of", as_of),
@@ -98,7 +106,13 @@ def imports_group() -> None:
 @click.option("--held", "held_only", is_flag=True, help="Only those that wait for a decision.")
 @as_json_option
 def imports_list(held_only: bool, as_json: bool) -> None:
-    """The imports, newest first."""
+    """The imports, newest first.
+
+    \b
+    Examples:
+      invsync imports list
+      invsync imports list --held
+    """
     query = select(imports).order_by(imports.c.created_at.desc(), imports.c.id.desc()).limit(50)
     if held_only:
         query = query.where(imports.c.state == results.HELD)
@@ -129,7 +143,12 @@ def imports_list(held_only: bool, as_json: bool) -> None:
 @decided
 @as_json_option
 def imports_approve(import_id: str, actor: str, reason: str, as_json: bool) -> None:
-    """Let a held import go in, as it was declared; sales since then are kept."""
+    """Let a held import go in, as it was declared; sales since then are kept.
+
+    \b
+    Examples:
+      invsync imports approve 20260701T060000-1a2b3c4d --reason "the season is over"
+    """
     with workspace() as ws:
         _show_import(importing.approve(_basis(ws, actor), import_id, reason), as_json)
 
@@ -139,7 +158,12 @@ def imports_approve(import_id: str, actor: str, reason: str, as_json: bool) -> N
 @decided
 @as_json_option
 def imports_drop(import_id: str, actor: str, reason: str, as_json: bool) -> None:
-    """Decide against a held import: nothing of it goes in."""
+    """Decide against a held import: nothing of it goes in.
+
+    \b
+    Examples:
+      invsync imports drop 20260701T060000-1a2b3c4d --reason "the wrong export"
+    """
     with workspace() as ws:
         _show_import(importing.drop(_basis(ws, actor), import_id, reason), as_json)
 
@@ -150,7 +174,13 @@ def imports_drop(import_id: str, actor: str, reason: str, as_json: bool) -> None
 @click.option("--actor", default=user, show_default="your user name", help="Who decides.")
 @as_json_option
 def imports_undo(import_id: str, reason: str | None, actor: str, as_json: bool) -> None:
-    """Take back what an import did, sales since then kept. Shows it first; with --reason it is done."""
+    """Take back what an import did, sales since then kept. Shows it first; with --reason it is done.
+
+    \b
+    Examples:
+      invsync imports undo 20260701T060000-1a2b3c4d
+      invsync imports undo 20260701T060000-1a2b3c4d --reason "last year's file"
+    """
     with workspace() as ws:
         basis = _basis(ws, actor)
         found = undo(basis, import_id, reason) if reason else preview_undo(basis, import_id)

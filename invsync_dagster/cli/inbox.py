@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from invsync_dagster.cli.common import (
+    CHANNEL,
     NOT_AS_HOPED,
     RefusedError,
     as_json_option,
@@ -44,7 +45,12 @@ def inbox_group() -> None:
 @inbox_group.command("list")
 @as_json_option
 def inbox_list(as_json: bool) -> None:
-    """What waits to be applied, what is in quarantine and why, and the days of which deliveries are kept."""
+    """What waits to be applied, what is in quarantine and why, and the days of which deliveries are kept.
+
+    \b
+    Examples:
+      invsync inbox list
+    """
     home, now = Home.from_environment(), SystemClock().now()
     seals = Seals.from_environment(os.environ)
     inbox = Inbox(home.inbox, seals)
@@ -76,10 +82,16 @@ def inbox_list(as_json: bool) -> None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
 @click.option("--from", "since", metavar="TIME", help="Replay what was received from this time, with its zone.")
 @click.option("--to", "until", metavar="TIME", help="To before this time (else: until now).")
-@click.option("--channel", default="", help="One channel alone.")
+@click.option("--channel", type=CHANNEL, default="", help="One channel alone.")
 def inbox_replay(files: tuple[Path, ...], since: str | None, until: str | None, channel: str) -> None:
     """Put quarantined deliveries (FILEs of data/inbox/quarantine/) back into the inbox; or, with --from, apply all kept
-    deliveries of a time again, which books nothing twice."""
+    deliveries of a time again, which books nothing twice.
+
+    \b
+    Examples:
+      invsync inbox replay 1795249801-0.json
+      invsync inbox replay --from 2026-07-01T06:00:00+02:00 --channel shopify_main
+    """
     if bool(files) == bool(since):
         raise RefusedError("name files of the quarantine, or a time with --from")
     if since is None:
@@ -123,10 +135,16 @@ def _show_replay(report: IntakeReport) -> None:
 @click.command("audit")
 @click.option("--from", "since", metavar="TIME", help="Deliveries received from this time (else: all that are kept).")
 @click.option("--to", "until", metavar="TIME", help="To before this time (else: until now).")
-@click.option("--channel", default="", help="Deliveries of one channel alone.")
+@click.option("--channel", type=CHANNEL, default="", help="Deliveries of one channel alone.")
 @as_json_option
 def audit_command(since: str | None, until: str | None, channel: str, as_json: bool) -> None:
-    """Prove the books: balances by the ledger, bookings by the orders' totals, totals by the deliveries that are kept."""
+    """Prove the books: balances by the ledger, bookings by the orders' totals, totals by the deliveries that are kept.
+
+    \b
+    Examples:
+      invsync audit
+      invsync audit --from 2026-07-01T00:00:00+02:00 --channel shopify_main
+    """
     with workspace() as ws:
         begin = moment("--from", since) if since else EARLIEST
         end = moment("--to", until) if until else ws.clock.now()

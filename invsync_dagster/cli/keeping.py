@@ -24,7 +24,12 @@ from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 @click.command("upgrade")
 @click.option("--no-backup", is_flag=True, help="The database server is backed up by other means.")
 def upgrade_command(no_backup: bool) -> None:
-    """Back up the stock's database, then bring it and Dagster's storage to this version. Stop all services first."""
+    """Back up the stock's database, then bring it and Dagster's storage to this version. Stop all services first.
+
+    \b
+    Examples:
+      invsync upgrade
+    """
     home = Home.from_environment()
     url = parse_url(home.database_url)
     if not no_backup and not is_bare(home.database_url):
@@ -51,7 +56,12 @@ def upgrade_command(no_backup: bool) -> None:
     help="The environment variable with the URL of the new database.",
 )
 def move_database_command(variable: str) -> None:
-    """Copy the whole stock into a new, empty database. Stop all services first; the old database isn't changed."""
+    """Copy the whole stock into a new, empty database. Stop all services first; the old database isn't changed.
+
+    \b
+    Examples:
+      INVSYNC_NEW_DATABASE_URL=postgresql://invsync@127.0.0.1/invsync invsync move-database
+    """
     home = Home.from_environment()
     wanted = os.environ.get(variable)
     if not wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection, select
 
-from invsync_dagster.cli.common import RefusedError, decided, workspace
+from invsync_dagster.cli.common import CHANNEL, RefusedError, decided, workspace
 from invsync_dagster.inventory import listings
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
@@ -19,19 +19,30 @@ def listings_group() -> None:
 
 @listings_group.command("pause")
 @click.argument("skus", nargs=-1, required=True, metavar="SKU…")
-@click.option("--channel", help="On this channel alone.")
+@click.option("--channel", type=CHANNEL, help="On this channel alone.")
 @decided
 def listings_pause(skus: tuple[str, ...], channel: str | None, actor: str, reason: str) -> None:
-    """Stop pushing SKU, and leave the numbers that channels show as they are; its sales still count."""
+    """Stop pushing SKU, and leave the numbers that channels show as they are; its sales still count.
+
+    \b
+    Examples:
+      invsync listings pause OCT00-SAN-S --reason "recalled"
+      invsync listings pause OCT00-SAN-S --channel amazon_eu --reason "price error there"
+    """
     _change(skus, channel, "active", "paused", actor, reason)
 
 
 @listings_group.command("resume")
 @click.argument("skus", nargs=-1, required=True, metavar="SKU…")
-@click.option("--channel", help="On this channel alone.")
+@click.option("--channel", type=CHANNEL, help="On this channel alone.")
 @decided
 def listings_resume(skus: tuple[str, ...], channel: str | None, actor: str, reason: str) -> None:
-    """Push SKU again where it is paused; what a channel shows is read before it is written."""
+    """Push SKU again where it is paused; what a channel shows is read before it is written.
+
+    \b
+    Examples:
+      invsync listings resume OCT00-SAN-S --reason "checked"
+    """
     _change(skus, channel, "paused", "active", actor, reason)
 
 

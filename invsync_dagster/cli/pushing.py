@@ -12,6 +12,7 @@ import click
 from sqlalchemy import Connection, select
 
 from invsync_dagster.cli.common import (
+    CHANNEL,
     LARGEST,
     NOT_AS_HOPED,
     as_json_option,
@@ -33,10 +34,16 @@ from invsync_dagster.sync.report import PushReport
 
 @click.command("sync")
 @click.argument("skus", nargs=-1, required=True, metavar="SKU…")
-@click.option("--channel", "names", multiple=True, help="Only this channel; may be repeated.")
+@click.option("--channel", "names", type=CHANNEL, multiple=True, help="Only this channel; may be repeated.")
 @as_json_option
 def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
-    """Push the given SKUs now, to all channels side by side; waits after earlier failures are skipped."""
+    """Push the given SKUs now, to all channels side by side; waits after earlier failures are skipped.
+
+    \b
+    Examples:
+      invsync sync OCT00-SAN-S
+      invsync sync OCT00-SAN-S OCT00-SAN-M --channel shopify_main
+    """
     with workspace() as ws:
         usable = [channel for channel in ws.configuration.channels if not channel.disabled_reason]
         chosen = [configured(ws, name) for name in names] or usable
@@ -77,10 +84,15 @@ def _push_row(report: PushReport) -> tuple[object, ...]:
 
 
 @click.command("preview")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @as_json_option
 def preview_command(channel: str, as_json: bool) -> None:
-    """What a push would change at CHANNEL: reads every listing there, and writes nothing."""
+    """What a push would change at CHANNEL: reads every listing there, and writes nothing.
+
+    \b
+    Examples:
+      invsync preview shopify_main
+    """
     with workspace() as ws:
         title = configured(ws, channel).title
         preview = preview_channel(ws, channel)
@@ -106,10 +118,15 @@ def show_preview(preview: Preview, title: str, largest: int = LARGEST) -> None:
 
 
 @click.command("approve")
-@click.argument("channel")
+@click.argument("channel", type=CHANNEL)
 @decided
 def approve_command(channel: str, actor: str, reason: str) -> None:
-    """Allow the first push of CHANNEL; nothing is written there before. Look at its preview first."""
+    """Allow the first push of CHANNEL; nothing is written there before. Look at its preview first.
+
+    \b
+    Examples:
+      invsync approve shopify_main --reason "the preview is right"
+    """
     with workspace() as ws:
         title = configured(ws, channel).title
         with write_transaction(ws.engine) as connection:

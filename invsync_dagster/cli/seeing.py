@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from invsync_dagster.cli.common import as_json_option, moment, print_json, print_table, workspace
+from invsync_dagster.cli.common import CHANNEL, as_json_option, moment, print_json, print_table, workspace
 from invsync_dagster.inventory.past import explain_at
 from invsync_dagster.inventory.status import COLUMNS, age_in_words, status
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
@@ -13,7 +13,13 @@ from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 @click.command("status")
 @as_json_option
 def status_command(as_json: bool) -> None:
-    """How things stand: what is in step per channel, and what waits for a person."""
+    """How things stand: what is in step per channel, and what waits for a person.
+
+    \b
+    Examples:
+      invsync status
+      invsync status --json
+    """
     with workspace() as ws:
         with ws.engine.connect() as connection:
             found = status(connection, ws.clock.now())
@@ -38,11 +44,17 @@ def status_command(as_json: bool) -> None:
 
 @click.command("explain")
 @click.argument("sku")
-@click.option("--channel", help="One channel alone.")
+@click.option("--channel", type=CHANNEL, help="One channel alone.")
 @click.option("--at", help="A past moment, with the time zone: 2026-07-01T06:00:00+00:00 (else: now).")
 @as_json_option
 def explain_command(sku: str, channel: str | None, at: str | None, as_json: bool) -> None:
-    """Why each channel shows what it shows for SKU, or showed it: reading, answer, attempt, rules, ledger, delivery."""
+    """Why each channel shows what it shows for SKU, or showed it: reading, answer, attempt, rules, ledger, delivery.
+
+    \b
+    Examples:
+      invsync explain OCT00-SAN-S
+      invsync explain OCT00-SAN-S --channel shopify_main --at 2026-07-01T06:00:00+02:00
+    """
     then = None if at is None else moment("--at", at)
     with workspace() as ws, ws.engine.connect() as connection:
         explanation = explain_at(connection, sku, then, channel)

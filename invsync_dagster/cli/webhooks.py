@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from invsync_dagster.cli.common import (
+    CHANNEL,
     NOT_AS_HOPED,
     as_json_option,
     configured,
@@ -16,7 +17,7 @@ from invsync_dagster.cli.common import (
 )
 from invsync_dagster.sync.subscriptions import Watch, watch_subscriptions
 
-_channel_option = click.option("--channel", "names", multiple=True, help="Only this channel; may be repeated.")
+_channel_option = click.option("--channel", "names", type=CHANNEL, multiple=True, help="Only this channel; may be repeated.")
 
 
 @click.group("webhooks")
@@ -28,7 +29,13 @@ def webhooks_group() -> None:
 @_channel_option
 @as_json_option
 def webhooks_sync(names: tuple[str, ...], as_json: bool) -> None:
-    """Subscribe to what is missing and switch on what is off, with every channel's platform."""
+    """Subscribe to what is missing and switch on what is off, with every channel's platform.
+
+    \b
+    Examples:
+      invsync webhooks sync
+      invsync webhooks sync --channel woo_main
+    """
     _run(names, as_json, mend=True)
 
 
@@ -36,7 +43,12 @@ def webhooks_sync(names: tuple[str, ...], as_json: bool) -> None:
 @_channel_option
 @as_json_option
 def webhooks_list(names: tuple[str, ...], as_json: bool) -> None:
-    """What is subscribed to, as the platforms say; changes nothing."""
+    """What is subscribed to, as the platforms say; changes nothing.
+
+    \b
+    Examples:
+      invsync webhooks list
+    """
     _run(names, as_json, mend=False)
 
 
