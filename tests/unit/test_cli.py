@@ -249,6 +249,41 @@ def test_a_dead_channel_is_reported_in_one_line_without_its_secrets(stocked: Hom
     assert "secret of" not in result.output
 
 
+def test_a_platform_that_lets_us_in_works_and_nothing_is_changed_there(erp: World, invoke: Invoke) -> None:
+    result = invoke("channels", "check")
+    assert (result.exit_code, "works" in result.stdout) == (0, True)
+    assert json.loads(invoke("channels", "check", "erp_main", "--json").stdout) == [
+        {"channel": "erp_main", "works": True, "answer": ""}
+    ]
+    assert shown(erp) == {"0071": 10, "A-1": 5}
+
+
+def test_a_platform_that_refuses_us_is_named_with_its_words_the_variables_and_the_page(
+    erp: World, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLI_KEY", "another key")
+    result = invoke("channels", "check")
+    assert result.exit_code == 1
+    assert "unauthorized: " in result.stdout and "[re-authenticate]" in result.stdout
+    assert (
+        "! erp_main: its keys are in CLI_KEY, CLI_SIGNING; what this means: docs/errors/re-authenticate.md\n"
+        in result.stdout
+    )
+    assert "another key" not in result.output
+
+
+def test_a_platform_that_is_not_reached_or_not_configured_does_not_work(
+    stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (refused,) = json.loads(invoke("channels", "check", "--json").stdout)
+    assert (refused["works"], refused["answer"].startswith("not_reached: ")) == (False, True)
+    monkeypatch.delenv("CLI_KEY")
+    (disabled,) = json.loads(invoke("channels", "check", "--json").stdout)
+    assert "the environment variable CLI_KEY is not set" in disabled["answer"]
+    named = invoke("channels", "check", "erp_main")
+    assert (named.exit_code, "CLI_KEY is not set" in named.stderr) == (2, True)
+
+
 def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home, invoke: Invoke) -> None:
     for command, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
         assert invoke("channels", command, "erp_main", "--actor", "ada", "--reason", "stocktaking").exit_code == 0
