@@ -44,9 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--as-of", help="When it was counted, with the time zone: 2026-07-01T06:00:00+00:00 (else: the file's time)."
 )
-@click.option(
-    "--contains", multiple=True, type=CHANNEL, help="A channel whose orders it contains; may be repeated."
-)
+@click.option("--contains", multiple=True, type=CHANNEL, help="A channel whose orders it contains; may be repeated.")
 @click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), help="Seconds by which it books them late.")
 @click.option("--kind", default="", help="Which kind of file it is, where its header fits two.")
 @click.option("--encoding", type=click.Choice(ENCODINGS), help="The encoding of its text, where the file doesn't tell.")

@@ -17,7 +17,9 @@ from invsync_dagster.cli.common import (
 )
 from invsync_dagster.sync.subscriptions import Watch, watch_subscriptions
 
-_channel_option = click.option("--channel", "names", type=CHANNEL, multiple=True, help="Only this channel; may be repeated.")
+_channel_option = click.option(
+    "--channel", "names", type=CHANNEL, multiple=True, help="Only this channel; may be repeated."
+)
 
 
 @click.group("webhooks")
