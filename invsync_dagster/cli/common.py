@@ -161,10 +161,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # Cells are texts of platforms and files: `[settle]` at a reason's end is no markup, `:gift:` in a name no picture.
+    console = Console(markup=False, emoji=False)
     texts = [["" if value is None else str(value) for value in row] for row in rows]
     if not console.is_terminal:
-        console = Console(width=_width([columns, *texts]))
+        console = Console(markup=False, emoji=False, width=_width([columns, *texts]))
     elif _width([columns, *texts]) > console.width:
         turned = [list(line) for line in zip(columns, *texts, strict=True)]
         if _width(turned) <= console.width:

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
+from invsync_dagster.cli.common import print_table
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
@@ -315,6 +316,13 @@ def quantities(home: Home) -> dict[str, int]:
         rows = connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all()
     engine.dispose()
     return dict(rows)
+
+
+def test_a_table_shows_brackets_and_colons_of_foreign_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ("answer_lost: cut [settle]", "[/red] mug :gift:")
+    print_table("Rows", ("problem", "product"), [cells])
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in cells)
 
 
 def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
