@@ -40,7 +40,7 @@ NOT_AS_HOPED = 1
 REFUSED = 2
 
 
-class ChannelName(click.ParamType):
+class ChannelName(click.ParamType[str]):
     """A channel's name; the shell completes it from channels.yaml. Whether there is such a channel, each command says."""
 
     name = "channel"
