@@ -34,7 +34,13 @@ SHOWN = 20
 def restore_command(backup: Path, inbox: Path | None, preview: bool, actor: str) -> None:
     """Bring a BACKUP (a folder of data/backups/) back into an empty home, and apply the deliveries since.
 
-    Stop all services but the receiver first. Afterwards every level is uncertain: it is read before anything is raised."""
+    Stop all services but the receiver first. Afterwards every level is uncertain: it is read before anything is raised.
+
+    \b
+    Examples:
+      invsync restore data/backups/invsync-20261121T020000Z --preview
+      invsync restore data/backups/invsync-20261121T020000Z
+    """
     home, now = Home.from_environment(), SystemClock().now()
     keys = BackupKeys.from_environment(os.environ)
     restoring = Restoring(home, backup, keys, os.environ, actor, now, inbox)

@@ -49,6 +49,7 @@ TYPED = re.compile(r"^(?:\.venv/bin/)?invsync (.+)$", re.MULTILINE)
 NOT_RUN = {
     "upgrade": "starts Dagster's own migration, a process of many seconds: test_cli_keeping.py",
     "move-database": "needs a second, empty database: test_cli_keeping.py",
+    "restore": "needs an empty home: test_cli_restore.py",
     "alerts test": "sends to messengers: test_cli_alerts.py",
 }
 CHANNELS = """\
