@@ -16,6 +16,7 @@ from invsync_dagster.cli.common import (
     RefusedError,
     as_json_option,
     configured,
+    decided,
     moment,
     print_json,
     print_table,
@@ -23,13 +24,16 @@ from invsync_dagster.cli.common import (
     workspace,
 )
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import IntakeReport
 from invsync_dagster.sync.prove import prove_orders
 from invsync_dagster.sync.replay import replay
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter, segment_time
 from invsync_dagster.webhooks.kept import Kept
+from invsync_dagster.webhooks.quarantine import Quarantine
 from invsync_dagster.webhooks.seals import Seals
 
 # Rows and differences that the terminal shows; --json has all.
@@ -106,6 +110,37 @@ def inbox_replay(files: tuple[Path, ...], since: str | None, until: str | None, 
         end = moment("--to", until) if until else ws.clock.now()
         report = replay(ws, begin, end, channel=channel, run_id=run_id())
     _show_replay(report)
+
+
+@inbox_group.command("drop")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@decided
+def inbox_drop(files: tuple[Path, ...], actor: str, reason: str) -> None:
+    """Give quarantined deliveries up (FILEs of data/inbox/quarantine/): they were not applied, and nobody waits for them any
+    more. What came stays among the kept deliveries."""
+    with workspace() as ws:
+        quarantine = Inbox(ws.home.inbox).quarantine
+        for path in [_quarantined(quarantine, file) for file in files]:
+            with write_transaction(ws.engine) as connection:
+                record_action(
+                    connection,
+                    at=ws.clock.now(),
+                    actor=actor,
+                    action="delivery dropped",
+                    subject=path.name,
+                    before=None,
+                    after=None,
+                    reason=reason,
+                )
+            path.unlink(missing_ok=True)
+            click.echo(f"{path.name}: dropped")
+
+
+def _quarantined(quarantine: Quarantine, file: Path) -> Path:
+    path = quarantine.folder / file.name
+    if not path.is_file():
+        raise RefusedError(f"{file}: no file of that name is in quarantine")
+    return path
 
 
 def _put_back(files: tuple[Path, ...]) -> None:

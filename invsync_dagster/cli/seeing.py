@@ -8,6 +8,7 @@ from invsync_dagster.cli.common import CHANNEL, as_json_option, moment, print_js
 from invsync_dagster.inventory.past import explain_at
 from invsync_dagster.inventory.status import COLUMNS, age_in_words, status
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
+from invsync_dagster.sync.quarantined import in_quarantine
 
 
 @click.command("status")
@@ -22,7 +23,7 @@ def status_command(as_json: bool) -> None:
     """
     with workspace() as ws:
         with ws.engine.connect() as connection:
-            found = status(connection, ws.clock.now())
+            found = status(connection, ws.clock.now(), in_quarantine(ws).deliveries)
         problems = list(ws.configuration.problems)
         waiting = oldest_waiting(ws)
     seconds = waiting.total_seconds() if waiting is not None else None

@@ -1,4 +1,4 @@
-"""The checks that look at everything, in the hourly audit: the books, the mappings, the failed batches."""
+"""The checks that look at everything, in the hourly audit: books, mappings, deliveries, what is held, failed batches."""
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
@@ -9,6 +9,7 @@ import dagster as dg
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
+from invsync_dagster.defs.imports import nothing_held
 from invsync_dagster.defs.metadata import SHOWN, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
@@ -29,6 +30,7 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
         orders_as_delivered,
         mappings_clear,
         deliveries_applied,
+        nothing_held,
         *[_batches_done(channel, batches) for channel in configuration.channels],
     ]
 

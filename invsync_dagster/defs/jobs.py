@@ -14,7 +14,7 @@ from invsync_dagster.clock import parse_moment
 from invsync_dagster.defs import names
 from invsync_dagster.defs.explaining import explain_job
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
-from invsync_dagster.defs.metadata import SHOWN, cause_of, report_file, worst_rows
+from invsync_dagster.defs.metadata import SHOWN, cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.channels import approve_first_push
@@ -56,7 +56,8 @@ def preview_op(context: dg.OpExecutionContext, config: PreviewConfig, invsync: I
     """Observe the channel's push asset with the preview: totals, largest moves, and the whole as a report."""
     cause_of(context)
     ws = invsync.workspace
-    preview = preview_channel(ws, config.channel)
+    with failing(context, config.channel):
+        preview = preview_channel(ws, config.channel)
     metadata: dict[str, Any] = {
         **preview.totals(),
         **worst_rows(preview.changes),
@@ -87,8 +88,10 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
     for channel in ws.configuration.channels:
         again = failed_batches(context.instance, channel.name, batches)
         context.log.info(f"{channel.name}: {len(again)} failed batches")
-        outcome = yield from sync_batches(context, ws, channel.name, again)
+        with failing(context, channel.name):
+            outcome = yield from sync_batches(context, ws, channel.name, again)
         if outcome.failed:
+            tag_failed(context, [channel.name])
             failures.append(failure_text(channel.name, outcome))
     if failures:
         raise dg.Failure("\n".join(failures), allow_retries=False)
@@ -179,7 +182,8 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
         dg.define_asset_job(
             "import_files",
             selection=cycle | dg.AssetSelection.assets(names.IMPORTS),
-            run_tags=URGENT,
+            # A file goes in as a whole or not at all: one that is ended is rolled back, and would be begun anew for ever.
+            run_tags=PATIENT,
             description="Import the files that wait in data/imports/, then a cycle with what they changed.",
         ),
         dg.define_asset_job(

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, worst_rows
+from invsync_dagster.defs.metadata import cause_of, failing, tag_failed, worst_rows
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, listings_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.discovery import Kind
@@ -59,8 +59,10 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
     )
     def listings_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
         cause_of(context)
-        report = discover(invsync.workspace, name, run_id=context.run.run_id)
+        with failing(context, name):
+            report = discover(invsync.workspace, name, run_id=context.run.run_id)
         if report.problem:
+            tag_failed(context, [name])
             yield _check(key, report)
             raise dg.Failure(f"{name}: {report.problem}", metadata=_file(report), allow_retries=False)
         yield dg.MaterializeResult(

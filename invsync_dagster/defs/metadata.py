@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from sqlalchemy import Table
 
-from invsync_dagster.defs.names import BY_HAND, CAUSE
+from invsync_dagster.defs.names import BY_HAND, CAUSE, REASON, failed_channel_tag
 from invsync_dagster.settings import Home
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+# Dagster indexes the values of tags, and PostgreSQL's index takes 2,704 bytes.
+LONGEST_TAG = 500
 
 SHOWN = 20  # rows of a table in metadata: the event log is no place for a report
 
@@ -70,6 +74,27 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
             writer.writerow(row)
+
+
+@contextmanager
+def failing(context: dg.OpExecutionContext | dg.AssetExecutionContext, channel: str) -> Iterator[None]:
+    """Tag the run with the channel if what is done here for it fails: the Runs page finds such runs by the tag."""
+    try:
+        yield
+    except Exception:
+        tag_failed(context, [channel])
+        raise
+
+
+def tag_failed(context: dg.OpExecutionContext | dg.AssetExecutionContext, channels: Iterable[str]) -> None:
+    """Tag the run with the channels that failed in it."""
+    context.instance.add_run_tags(context.run.run_id, {failed_channel_tag(name): "true" for name in channels})
+
+
+def keep_reason(context: dg.OpExecutionContext | dg.AssetExecutionContext, reason: str) -> None:
+    """Keep why a person started the run as its tag: it stays whatever becomes of the run."""
+    if reason:
+        context.instance.add_run_tags(context.run.run_id, {REASON: reason[:LONGEST_TAG]})
 
 
 def cause_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:

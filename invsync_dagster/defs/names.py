@@ -39,6 +39,7 @@ SCHEDULE: Final = "schedule"
 IMPORT: Final = "import"
 GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"
+REASON: Final = "invsync/reason"
 
 
 def platform_kinds(channel: Channel) -> set[str]:

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.metadata import cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, order_count_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.platforms.registry import VENDORS
@@ -64,9 +64,11 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
     def order_count_asset(context: dg.AssetExecutionContext, config: CountConfig, invsync: Invsync) -> Iterator[Any]:
         cause_of(context)
         ws = invsync.workspace
-        count = count_orders(ws, name, days=config.days, run_id=context.run.run_id)
+        with failing(context, name):
+            count = count_orders(ws, name, days=config.days, run_id=context.run.run_id)
         report = report_file(ws.home, context.run.run_id, f"orders_{name}", count.differences)
         if count.problem:
+            tag_failed(context, [name])
             yield _check(key, count)
             raise dg.Failure(f"{name}: {count.problem}", metadata=report, allow_retries=False)
         yield dg.MaterializeResult(

@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.metadata import cause_of, keep_reason, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import (
     CHANGES,
     GIVEN_SKUS,
@@ -28,7 +28,6 @@ from invsync_dagster.defs.names import (
     PUSHED,
     SYNC_STATUS,
     WEBHOOK,
-    failed_channel_tag,
     platform_kinds,
     platform_tags,
     push_key,
@@ -53,7 +52,7 @@ class PushConfig(dg.Config):
         description="Push these SKUs alone, and at once: waits after failures are skipped. Empty: all changes.",
     )
     dry_run: bool = Field(default=False, description="Only show what would be sent; no channel is called.")
-    reason: str = Field(default="", description="Why this run was started by hand; kept with what it did.")
+    reason: str = Field(default="", description="Why this run was started by hand; kept as a tag of the run.")
 
 
 def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
@@ -79,6 +78,7 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
     def push_results(context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync) -> Iterator[Any]:
         names = sorted(key.path[-1] for key in context.selected_asset_keys)
         cause = cause_of(context)
+        keep_reason(context, config.reason)
         if cause == GIVEN_SKUS and not config.skus:
             raise dg.Failure(
                 "This job pushes given SKUs: name at least one under `skus` in the launchpad.", allow_retries=False
@@ -98,7 +98,7 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
             # logged: Dagster drops what was logged after the last yield of a step that fails.
             yield dg.AssetMaterialization(SYNC_STATUS, metadata=status_metadata(invsync.workspace))
         if failed:
-            context.instance.add_run_tags(context.run.run_id, {failed_channel_tag(name): "true" for name in failed})
+            tag_failed(context, failed)
             raise dg.Failure(
                 f"{len(failed)} of {len(names)} channels failed: {', '.join(failed)}. What they miss stays a change, "
                 "and the next run attempts it anew; the red checks say what to mend.",
@@ -268,6 +268,7 @@ def _show_what_is_due(context: dg.AssetExecutionContext, config: PushConfig, ws:
         metadata: dict[str, Any] = {
             "dry_run": True,
             "changes": len(rows),
+            **({"reason": config.reason} if config.reason else {}),
             **worst_rows(rows),
             **report_file(ws.home, context.run.run_id, f"dry_run_{name}", rows),
         }

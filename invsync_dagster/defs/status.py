@@ -11,6 +11,7 @@ from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.status import COLUMNS, status
 from invsync_dagster.sync.hearing import oldest_waiting
+from invsync_dagster.sync.quarantined import in_quarantine
 from invsync_dagster.sync.workspace import Workspace
 
 
@@ -39,7 +40,7 @@ def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
 def status_metadata(ws: Workspace) -> dict[str, Any]:
     """Return the status as metadata: figures that plot, the table of channels, and what needs attention."""
     with ws.engine.connect() as connection:
-        now = status(connection, ws.clock.now())
+        now = status(connection, ws.clock.now(), in_quarantine(ws).deliveries)
         alerts = book(connection, None)
     waiting = oldest_waiting(ws)
     channels = now.channels
@@ -64,6 +65,7 @@ def status_metadata(ws: Workspace) -> dict[str, Any]:
         "listings_held": sum(one.held for one in channels),
         "listings_in_review": sum(one.review for one in channels),
         "open_cases": now.open_cases,
+        "quarantined": now.quarantined,
         "open_alerts": len(alerts),
         "oldest_delivery_s": round(waiting.total_seconds(), 1) if waiting else 0.0,
         "oldest_change_s": round(max(ages, default=0.0), 1),

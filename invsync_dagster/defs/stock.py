@@ -14,8 +14,10 @@ from invsync_dagster.defs.metadata import cause_of, column_schema, report_file, 
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
 from invsync_dagster.inventory.changes import changes_by_channel, oldest_changes
+from invsync_dagster.inventory.status import QUARANTINE_MEND
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
-from invsync_dagster.sync.intake import apply_inbox
+from invsync_dagster.sync.intake import IntakeReport, apply_inbox
+from invsync_dagster.sync.quarantined import SHOWN, InQuarantine, in_quarantine
 from invsync_dagster.sync.registration import missing_channels, register_channels
 
 # Twenty rows in every cycle were a twelfth of all that Dagster keeps.
@@ -57,7 +59,7 @@ def build_stock(configuration: Configuration) -> list[Any]:
     metadata={"dagster/column_schema": column_schema(stock_ledger), "dagster/table_name": stock_ledger.name},
     check_specs=[
         dg.AssetCheckSpec("configuration", asset=names.LEDGER, description="channels.yaml holds nothing to mend."),
-        dg.AssetCheckSpec("understood", asset=names.LEDGER, description="Every delivery could be read and applied."),
+        dg.AssetCheckSpec("understood", asset=names.LEDGER, description="No delivery is in quarantine."),
     ],
     description=(
         "The append-only ledger of the stock. Each run applies the waiting webhook deliveries exactly once, in one "
@@ -74,7 +76,7 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
     recomputed = register_channels(ws)
     report = apply_inbox(ws, run_id=context.run.run_id)
     figures = asdict(report)
-    reasons = figures.pop("reasons")
+    del figures["reasons"]
     with ws.engine.connect() as connection:
         sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
     with ws.engine.connect() as connection:
@@ -94,16 +96,21 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
                 description="\n".join(problems) or "All entries can be used.",
                 metadata={"problems": len(problems)},
             ),
-            dg.AssetCheckResult(
-                check_name="understood",
-                passed=report.quarantined == 0,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=f"{report.quarantined} deliveries in quarantine: {'; '.join(sorted(set(reasons))[:5])}"
-                if reasons
-                else "All deliveries were applied.",
-                metadata={"quarantined": report.quarantined},
-            ),
+            _understood(in_quarantine(ws), report),
         ],
+    )
+
+
+def _understood(quarantine: InQuarantine, report: IntakeReport) -> dg.AssetCheckResult:
+    """Judge by what is there: a delivery waits for a person until it is put back or dropped, whatever came after it."""
+    lines = [f"{quarantine.deliveries} deliveries in quarantine: {QUARANTINE_MEND}."] if quarantine.deliveries else []
+    lines += list(dict.fromkeys([*quarantine.reasons, *sorted(set(report.reasons))[:SHOWN]]))
+    return dg.AssetCheckResult(
+        check_name="understood",
+        passed=not (quarantine.deliveries or report.quarantined),
+        severity=dg.AssetCheckSeverity.WARN,
+        description="\n".join(lines) or "All deliveries were applied.",
+        metadata={"quarantined": quarantine.deliveries},
     )
 
 

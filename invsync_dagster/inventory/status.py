@@ -25,6 +25,12 @@ from invsync_dagster.inventory.tables import (
 
 WINDOW = timedelta(hours=1)  # of the success rate and the syncs
 
+# Most often a mapping was missing.
+QUARANTINE_MEND = (
+    "`invsync inbox list` says why; `invsync inbox replay FILE…` applies them once that is mended, `invsync inbox drop FILE…` "
+    "gives them up"
+)
+
 COLUMNS = (
     "channel", "environment", "state", "active", "in step", "out of step", "held", "review", "paused",
     "oldest change", "last push", "last delivery", "success, last hour", "syncs, last hour",
@@ -79,10 +85,18 @@ class HeldImport:
     reason: str
     held_seconds: float
 
+    @property
+    def words(self) -> str:
+        return (
+            f"{self.kind} {self.file_name} is held since {age_in_words(self.held_seconds)}: {self.reason}"
+            f" (import id {self.import_id})"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the whole at `at`; `negative` counts SKUs whose reservations exceed what is on hand."""
+    """The state of the whole at `at`; `negative` counts SKUs whose reservations exceed what is on hand, `quarantined`
+    deliveries that could not be applied."""
 
     at: datetime
     skus: int
@@ -93,6 +107,7 @@ class Status:
     ledger_sequence: int
     channels: tuple[ChannelStatus, ...]
     held_imports: tuple[HeldImport, ...]
+    quarantined: int
 
     @property
     def out_of_step(self) -> int:
@@ -100,9 +115,10 @@ class Status:
 
     @property
     def open_cases(self) -> int:
-        """What waits for a person or an answer: listings held or in review, held imports, unclear orders and lines."""
+        """What waits for a person or an answer: listings held or in review, held imports, unclear orders and lines, and
+        deliveries in quarantine."""
         each = (one.held + one.review + one.unresolved_lines + one.unclear_orders for one in self.channels)
-        return sum(each) + len(self.held_imports)
+        return sum(each) + len(self.held_imports) + self.quarantined
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys; times as ISO text."""
@@ -156,18 +172,17 @@ class Status:
                 notes.append(
                     f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why"
                 )
-        notes += [
-            f"{one.kind} {one.file_name} is held since {age_in_words(one.held_seconds)}: {one.reason}"
-            f" (import id {one.import_id})"
-            for one in self.held_imports
-        ]
+        notes += [one.words for one in self.held_imports]
+        if self.quarantined:
+            notes.append(f"{self.quarantined} deliveries are in quarantine: {QUARANTINE_MEND}")
         if self.negative:
             notes.append(f"{self.negative} SKUs have more reserved than on hand; they show 0")
         return notes
 
 
-def status(connection: Connection, now: datetime) -> Status:
-    """Read the status in the connection's transaction, so that its numbers belong together."""
+def status(connection: Connection, now: datetime, quarantined: int) -> Status:
+    """Read the status in the connection's transaction, so that its numbers belong together; `quarantined` is what the
+    inbox's quarantine holds, which is no table."""
     stock = central_inventory.c
     skus, inactive, units, reserved, negative = connection.execute(
         select(
@@ -178,7 +193,6 @@ def status(connection: Connection, now: datetime) -> Status:
             func.count().filter(stock.quantity < stock.reserved_quantity),
         )
     ).one()
-    held = select(imports).where(imports.c.state == "held").order_by(imports.c.created_at, imports.c.id)
     return Status(
         at=now,
         skus=skus,
@@ -188,10 +202,17 @@ def status(connection: Connection, now: datetime) -> Status:
         negative=negative,
         ledger_sequence=connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one(),
         channels=_channels(connection, now),
-        held_imports=tuple(
-            HeldImport(row.id, row.kind, row.file_name, row.rows, row.reason, (now - row.created_at).total_seconds())
-            for row in connection.execute(held)
-        ),
+        held_imports=held_imports(connection, now),
+        quarantined=quarantined,
+    )
+
+
+def held_imports(connection: Connection, now: datetime) -> tuple[HeldImport, ...]:
+    """Return the imports and batches of counts that wait for a decision, the oldest first."""
+    held = select(imports).where(imports.c.state == "held").order_by(imports.c.created_at, imports.c.id)
+    return tuple(
+        HeldImport(row.id, row.kind, row.file_name, row.rows, row.reason, (now - row.created_at).total_seconds())
+        for row in connection.execute(held)
     )
 
 

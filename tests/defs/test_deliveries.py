@@ -9,7 +9,7 @@ import pytest
 from invsync_dagster.defs.names import LEDGER
 from invsync_dagster.inventory.proof import Contradiction, Proven
 from invsync_dagster.sync.prove import ProofReport
-from invsync_dagster.webhooks.inbox import SegmentWriter
+from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
 from tests.defs.conftest import Installation
 
@@ -102,3 +102,36 @@ def test_buyers_fields_go_by_night_after_the_days_that_are_set(install: Callable
     assert made.metadata["deliveries_erased"].value == 1
     assert len(segment.read_bytes()) < len(whole)
     assert checks(result)["buyers_erased"].passed
+
+
+def test_a_delivery_in_quarantine_keeps_the_check_red_until_it_is_put_back(install: Callable[..., Installation]) -> None:
+    home = install("shop")
+    home.stock({"A": 5}, ["shop"])
+    receive(home, "B", 3)
+    home.run("webhooks")
+    receive(home, "A", 7)
+    check = checks(home.run("webhooks"))["understood"]
+    assert (check.passed, check.metadata["quarantined"].value) == (False, 1)
+    assert check.description is not None
+    assert check.description.startswith("1 deliveries in quarantine: `invsync inbox list` says why")
+    assert "shop: no listing of shop for 'B'" in check.description
+    home.stock({"B": 1}, ["shop"])
+    ws = home.open()
+    inbox = Inbox(ws.home.inbox)
+    for path in inbox.quarantine.files():
+        inbox.put_back(path, SegmentWriter(ws.home.inbox, home.clock, random.Random(9)))
+    ws.close()
+    check = checks(home.run("webhooks"))["understood"]
+    assert (check.passed, check.description) == (True, "All deliveries were applied.")
+
+
+def test_what_can_not_be_read_in_the_inbox_is_red_as_long_as_it_lies_there(install: Callable[..., Installation]) -> None:
+    home = install("shop")
+    home.home.inbox.mkdir(parents=True)
+    stranger = home.home.inbox / "stranger.segment"
+    stranger.write_text("{}")
+    check = checks(home.run("webhooks"))["understood"]
+    assert not check.passed
+    assert "stranger.segment stays in the inbox" in str(check.description)
+    stranger.unlink()
+    assert checks(home.run("webhooks"))["understood"].passed

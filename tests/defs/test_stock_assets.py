@@ -8,11 +8,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from invsync_dagster.defs.imports import Progress
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.importing import import_file
+from invsync_dagster.inventory.imports.importing import drop, import_file
+from invsync_dagster.inventory.status import held_imports
 from invsync_dagster.sandbox.clock import VirtualClock
 from tests.defs.conftest import Installation
 
@@ -95,6 +97,41 @@ def test_an_import_that_zeroes_too_much_is_held_and_red(install: Callable[..., I
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
     assert checks == {"nothing_held": False, "all_rows_taken": True}
     assert metadata(home.run("incremental"), "inventory_snapshot")["units"] == 3000
+
+
+def test_what_is_held_stays_red_after_later_files_until_it_is_decided(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({f"S{number}": 50 for number in range(60)}, ["one"])
+    home.clock.advance(60)
+    header = "sku,product_name,quantity,reserved_quantity,status\n"
+    (home.home.imports / "zeros.csv").write_text(header + "".join(f"S{n},Name,0,0,active\n" for n in range(60)))
+    assert home.run("import_files", selection=[dg.AssetKey("imports")]).success
+    home.clock.advance(60)
+    (home.home.imports / "more.csv").write_text(header + "NEW,Name,5,0,active\n")
+    later = home.run("import_files")
+    (check,) = [e for e in later.get_asset_check_evaluations() if e.check_name == "nothing_held"]
+    assert (check.passed, check.metadata["held_files"].value) == (False, 1)
+    assert check.description is not None
+    assert check.description.startswith("inventory zeros.csv is held since 60 s: 60 of 60 SKUs")
+    ws = home.open()
+    with ws.engine.connect() as connection:
+        (held,) = held_imports(connection, ws.clock.now())
+    assert f"(import id {held.import_id})" in check.description
+    basis = Basis(ws.engine, home.home.imports, ws.configuration.settings.import_limits, home.clock.now(), "ann")
+    drop(basis, held.import_id, reason="an empty file")
+    ws.close()
+    (check,) = [e for e in home.run("audit").get_asset_check_evaluations() if e.check_name == "nothing_held"]
+    assert (check.passed, check.description) == (True, "Nothing is held.")
+
+
+def test_the_progress_of_a_file_is_said_whenever_a_multiple_was_passed() -> None:
+    said: list[str] = []
+    progress = Progress("stock.csv", said.append)
+    for rows in (0, 99_999, 100_001, 150_000, 250_000, 299_999):
+        progress("read", rows)
+    progress("applied", 0)
+    progress("applied", 100_000)
+    assert said == ["stock.csv: 100001 rows read", "stock.csv: 250000 rows read", "stock.csv: 100000 rows applied"]
 
 
 def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) -> None:

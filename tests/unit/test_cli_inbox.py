@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
-from invsync_dagster.inventory.tables import order_lines
+from invsync_dagster.inventory.tables import operator_actions, order_lines
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
 from invsync_dagster.sync.workspace import Workspace
@@ -177,3 +177,22 @@ def test_the_audit_looks_at_a_time_alone_if_told(invoke: Invoke, home: Home) -> 
     apply(home)
     assert "0 deliveries prove 0 lines" in invoke("audit", "--to", "2026-01-01T00:00:00Z").stdout
     assert invoke("audit", "--from", "now").exit_code == 2
+
+
+def test_a_quarantined_delivery_is_dropped_with_a_reason_that_is_kept(home: Home, invoke: Invoke) -> None:
+    receive(home, {"id": 2})
+    apply(home)
+    (entry,) = json.loads(invoke("inbox", "list", "--json").stdout)["quarantined"]
+    assert "! 1 deliveries are in quarantine" in invoke("status").stdout
+    assert invoke("inbox", "drop", entry["path"]).exit_code == 2
+    result = invoke("inbox", "drop", entry["path"], "--reason", "a test of theirs", "--actor", "ann")
+    assert (result.exit_code, result.stdout) == (0, f"{Path(entry['path']).name}: dropped\n")
+    assert json.loads(invoke("inbox", "list", "--json").stdout)["quarantined"] == []
+    assert "quarantine" not in invoke("status").stdout
+    ws = Workspace.open(home)
+    with ws.engine.connect() as connection:
+        row = connection.execute(select(operator_actions).where(operator_actions.c.action == "delivery dropped")).one()
+    ws.close()
+    assert (row.actor, row.reason, row.subject) == ("ann", "a test of theirs", Path(entry["path"]).name)
+    again = invoke("inbox", "drop", entry["path"], "--reason", "again")
+    assert (again.exit_code, "no file of that name is in quarantine" in again.stderr) == (2, True)

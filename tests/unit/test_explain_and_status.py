@@ -92,9 +92,9 @@ class World:
         (one,) = self.explain(sku, channel).listings
         return one
 
-    def status(self) -> Status:
+    def status(self, quarantined: int = 0) -> Status:
         with self.engine.connect() as connection:
-            return status(connection, NOW)
+            return status(connection, NOW, quarantined)
 
     def status_of(self, channel: str) -> ChannelStatus:
         return next(one for one in self.status().channels if one.channel == channel)
@@ -356,6 +356,14 @@ def test_what_waits_for_a_person_is_counted_and_said(world):
     assert "inventory s.csv is held since 5 h: 30 of 40 SKUs would go to 0 (import id i1)" in notes
     assert "1 SKUs have more reserved than on hand" in notes
     assert json.loads(json.dumps(now.to_dict()))["open_cases"] == 3
+
+
+def test_what_is_in_quarantine_waits_for_a_person(world):
+    now = world.status(quarantined=2)
+    assert (now.open_cases, now.to_dict()["quarantined"]) == (2, 2)
+    (note,) = now.notes()
+    assert note.startswith("2 deliveries are in quarantine: `invsync inbox list` says why; `invsync inbox replay FILE…`")
+    assert world.status().notes() == []
 
 
 def test_an_empty_stock_has_a_status(world):

@@ -115,7 +115,7 @@ def test_a_file_beyond_the_limits_is_held_as_a_whole_until_approved(stock, quant
     assert (len(stock.quantities()), stock.entries()) == (10, entries)
     assert result.kept_file.parent == stock.basis.folder / "held"
     with stock.basis.engine.connect() as connection:
-        (waiting,) = status(connection, NOW).held_imports
+        (waiting,) = status(connection, NOW, 0).held_imports
     assert (waiting.import_id, waiting.reason) == (result.import_id, result.reason)
 
     approved = approve(stock.at(hours=1), result.import_id, "stocktaking")
@@ -305,7 +305,7 @@ def test_held_counts_of_a_channel_are_decided_the_same_way(stock):
             inbound = ledger.Inbound("erp", Content(counts=counts), NOW)
             ledger.apply(connection, [inbound], now=NOW, run_id="", limits=LIMITS)
         with stock.basis.engine.connect() as connection:
-            (held,) = status(connection, NOW).held_imports
+            (held,) = status(connection, NOW, 0).held_imports
         return held.import_id
 
     assert drop(stock.basis, count(0), "no").state == "dropped"

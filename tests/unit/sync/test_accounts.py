@@ -222,7 +222,7 @@ def test_what_a_sandbox_beside_production_sells_moves_no_stock_and_is_told(make:
     assert both.available() == SKUS
     with both.ws.engine.connect() as connection:
         assert set(connection.execute(select(order_lines.c.ignored_reason)).scalars()) == {REHEARSAL}
-        found = status(connection, both.clock.now())
+        found = status(connection, both.clock.now(), 0)
     assert [(one.channel, one.environment, one.rehearses) for one in found.channels] == [
         (EAST, "production", False),
         (WEST, "sandbox", True),
