@@ -10,10 +10,10 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
 from invsync_dagster.defs.imports import nothing_held
-from invsync_dagster.defs.metadata import SHOWN, worst_rows
+from invsync_dagster.defs.metadata import SHOWN, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
-from invsync_dagster.inventory.mappings import mapping_cases
+from invsync_dagster.inventory.mappings import each_mapping_case, mapping_cases
 from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 from invsync_dagster.sync.prove import prove_orders
@@ -44,13 +44,15 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
 )
 def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
     """Prove the books."""
-    with invsync.workspace.engine.connect() as connection:
+    ws = invsync.workspace
+    with ws.engine.connect() as connection:
         found = audit(connection)
+    report = latest_report(ws.home, "books", found, ws.clock.now()) if found else {}
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{len(found)} differences." if found else "The books add up.",
-        metadata={"differences": len(found), **worst_rows(found)},
+        metadata={"differences": len(found), **worst_rows(found), **report},
     )
 
 
@@ -79,6 +81,9 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
             "lines_contradicted": proven.contradicted,
             "deliveries_unread": report.unread,
             **worst_rows(proven.contradictions),
+            **(
+                latest_report(ws.home, "orders_contradicted", proven.contradictions, now) if proven.contradicted else {}
+            ),
         },
     )
 
@@ -92,10 +97,13 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
 )
 def mappings_clear(invsync: Invsync) -> dg.AssetCheckResult:
     """Count mapping cases."""
-    with invsync.workspace.engine.connect() as connection:
+    ws = invsync.workspace
+    with ws.engine.connect() as connection:
         cases = mapping_cases(connection, SHOWN)
+        clear = not (cases.unmapped or cases.in_review or cases.unresolved_lines)
+        report = {} if clear else latest_report(ws.home, "mappings", each_mapping_case(connection), ws.clock.now())
     return dg.AssetCheckResult(
-        passed=not (cases.unmapped or cases.in_review or cases.unresolved_lines),
+        passed=clear,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{cases.unmapped} active SKUs without a listing, {cases.in_review} listings in review, "
         f"{cases.unresolved_lines} order lines without a listing.",
@@ -104,6 +112,7 @@ def mappings_clear(invsync: Invsync) -> dg.AssetCheckResult:
             "listings_in_review": cases.in_review,
             "unresolved_lines": cases.unresolved_lines,
             **worst_rows(cases.first),
+            **report,
         },
     )
 

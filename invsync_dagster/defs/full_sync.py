@@ -13,11 +13,11 @@ from typing import Any
 import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.metadata import cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.settings import Settings
-from invsync_dagster.sync.differences import Difference
 from invsync_dagster.sync.full_run import full_run
 from invsync_dagster.sync.reconcile import FullSyncReport
 from invsync_dagster.sync.workspace import Workspace
@@ -27,12 +27,9 @@ CHECK = "shows_what_it_should"
 
 @dataclass
 class Outcome:
-    """What became of some batches of one channel; `failed` has the reason of each that must be run again."""
+    """What became of some batches of one channel: their reports added up, and the reason of each that must be run again."""
 
-    levels: int = 0
-    drift: int = 0
-    missing: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    total: FullSyncReport
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,9 +72,20 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
     )
     def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
         cause_of(context)
-        outcome = yield from sync_batches(context, invsync.workspace, name, context.partition_keys)
-        yield _check(key, outcome)
+        ws = invsync.workspace
+        with failing(context, name):
+            outcome = yield from sync_batches(context, ws, name, context.partition_keys)
+        found = drift_found(ws, name)
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=CHECK,
+            passed=found.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found.description,
+            metadata=found.metadata,
+        )
         if outcome.failed:
+            tag_failed(context, [name])
             raise dg.Failure(failure_text(name, outcome), allow_retries=False)
 
     return full_sync_asset
@@ -85,27 +93,49 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
 
 def sync_batches(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, ws: Workspace, name: str, batches: Sequence[str]
-) -> Generator[dg.AssetMaterialization, None, Outcome]:
-    """Run batches, some at once; yield each finished one as the materialisation of its partition."""
-    outcome = Outcome()
+) -> Generator[dg.AssetMaterialization | dg.AssetObservation, None, Outcome]:
+    """Run batches, some at once; yield each finished one as the materialisation of its partition, and at the end what came
+    of them together as an observation of the asset."""
+    total = FullSyncReport(name, batch=-1)
+    outcome = Outcome(total)
+    began = ws.clock.now()
     keys = {int(batch): batch for batch in batches}
     for report in full_run(ws, name, list(keys), run_id=context.run.run_id):
         batch = keys[report.batch]
-        outcome.levels += report.levels
-        outcome.drift += report.drift
-        outcome.missing += report.missing
-        outcome.differences += report.differences
+        _add(total, report)
         if report.problem:
             outcome.failed[batch] = report.problem
             context.log.error(f"batch {batch} of {name}: {report.problem}")
             continue
         metadata = {
+            "dagster/partition_row_count": report.levels,
             **_figures(report),
             **worst_rows(report.differences),
             **report_file(ws.home, context.run.run_id, f"differences_{name}_{batch}", report.differences),
         }
         yield dg.AssetMaterialization(full_sync_key(name), partition=batch, metadata=metadata)
+    total.seconds = (ws.clock.now() - began).total_seconds()
+    yield dg.AssetObservation(
+        full_sync_key(name),
+        metadata={
+            "batches": len(keys),
+            "failed_batches": len(outcome.failed),
+            **_figures(total),
+            **worst_rows(total.differences),
+            **report_file(ws.home, context.run.run_id, f"differences_{name}", total.differences),
+        },
+    )
     return outcome
+
+
+# The counts of a report, each the sum of its batches'.
+_COUNTS = ("levels", "equal", "in_bulk", "drift", "uncertain", "missing", "repaired", "left", "api_calls")
+
+
+def _add(total: FullSyncReport, report: FullSyncReport) -> None:
+    for count in _COUNTS:
+        setattr(total, count, getattr(total, count) + getattr(report, count))
+    total.differences += report.differences
 
 
 def failure_text(name: str, outcome: Outcome) -> str:
@@ -124,9 +154,8 @@ def failed_batches(instance: dg.DagsterInstance, name: str, batches: dg.StaticPa
 
 
 def _figures(report: FullSyncReport) -> dict[str, int | float]:
-    """The numbers of a batch that become plots; the keys are stable. Counts are levels, times seconds."""
+    """The numbers of a batch, or of all of a run, that become plots; the keys are stable. Counts are levels, times seconds."""
     return {
-        "dagster/partition_row_count": report.levels,
         "levels": report.levels,
         "equal": report.equal,
         "in_bulk": report.in_bulk,
@@ -142,14 +171,30 @@ def _figures(report: FullSyncReport) -> dict[str, int | float]:
     }
 
 
-def _check(key: dg.AssetKey, outcome: Outcome) -> dg.AssetCheckResult:
-    share = outcome.drift / outcome.levels if outcome.levels else 0.0
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=not (outcome.drift or outcome.missing),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{outcome.drift} of {outcome.levels} levels had drifted, {outcome.missing} show no number and "
-        "are in review; the report says of each why, and what was done.",
-        metadata={"drift": outcome.drift, "drift_share": round(share, 5), "missing": outcome.missing},
+@dataclass(frozen=True, slots=True)
+class DriftFound:
+    """The check's verdict over all batches of a channel, each as it was run last: one batch that is run again alone says
+    nothing of the others."""
+
+    passed: bool
+    description: str
+    metadata: dict[str, dg.MetadataValue[Any]]
+
+
+def drift_found(ws: Workspace, name: str) -> DriftFound:
+    """Judge the full runs of channel `name`."""
+    with ws.engine.connect() as connection:
+        runs = full_runs(connection).get(name, NEVER_RUN)
+    share = runs.drift / runs.levels if runs.levels else 0.0
+    failed = f" {len(runs.failed)} of them did not come to their end." if runs.failed else ""
+    return DriftFound(
+        not (runs.drift or runs.missing),
+        f"{runs.drift} of {runs.levels} levels had drifted, {runs.missing} show no number and are in review, in the latest "
+        f"runs of {runs.batches} batches.{failed} The reports say of each why, and what was done.",
+        {
+            "drift": dg.MetadataValue.int(runs.drift),
+            "drift_share": dg.MetadataValue.float(round(share, 5)),
+            "missing": dg.MetadataValue.int(runs.missing),
+            "batches": dg.MetadataValue.int(runs.batches),
+        },
     )

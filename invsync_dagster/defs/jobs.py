@@ -13,7 +13,14 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import parse_moment
 from invsync_dagster.defs import names
 from invsync_dagster.defs.explaining import explain_job
-from invsync_dagster.defs.full_sync import batch_partitions, failed_batches, failure_text, sync_batches
+from invsync_dagster.defs.full_sync import (
+    CHECK,
+    batch_partitions,
+    drift_found,
+    failed_batches,
+    failure_text,
+    sync_batches,
+)
 from invsync_dagster.defs.metadata import SHOWN, cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
@@ -88,11 +95,23 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
     for channel in ws.configuration.channels:
         again = failed_batches(context.instance, channel.name, batches)
         context.log.info(f"{channel.name}: {len(again)} failed batches")
+        if not again:
+            continue
         with failing(context, channel.name):
             outcome = yield from sync_batches(context, ws, channel.name, again)
         if outcome.failed:
             tag_failed(context, [channel.name])
             failures.append(failure_text(channel.name, outcome))
+        # As an event, since a job of ops has no checks: else the verdict would be of what was before until the next full run.
+        found = drift_found(ws, channel.name)
+        yield dg.AssetCheckEvaluation(
+            asset_key=names.full_sync_key(channel.name),
+            check_name=CHECK,
+            passed=found.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found.description,
+            metadata=found.metadata,
+        )
     if failures:
         raise dg.Failure("\n".join(failures), allow_retries=False)
 

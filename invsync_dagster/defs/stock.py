@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
-from invsync_dagster.defs.metadata import cause_of, column_schema, report_file, worst_rows
+from invsync_dagster.defs.metadata import SHOWN as TABLE_ROWS
+from invsync_dagster.defs.metadata import cause_of, column_schema, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
-from invsync_dagster.inventory.changes import changes_by_channel, oldest_changes
+from invsync_dagster.inventory.changes import changes_by_channel, each_change, oldest_changes
 from invsync_dagster.inventory.status import QUARANTINE_MEND
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
 from invsync_dagster.sync.intake import IntakeReport, apply_inbox
@@ -25,6 +26,16 @@ SHOWN_IN_TIME = 3
 
 # A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
 OLDEST_CHANGE_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShortSku:
+    """A SKU of which more is promised than there is, in units."""
+
+    sku: str
+    product_name: str
+    quantity: int
+    reserved_quantity: int
 
 
 def build_stock(configuration: Configuration) -> list[Any]:
@@ -146,11 +157,15 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
         select(stock.sku, stock.product_name, stock.quantity, stock.reserved_quantity)
         .where(short)
         .order_by(stock.quantity - stock.reserved_quantity, stock.sku)
-        .limit(20)
     )
-    with invsync.workspace.engine.connect() as connection:
+    ws = invsync.workspace
+    with ws.engine.connect() as connection:
         skus, active, units, reserved, version, negative = connection.execute(totals).one()
-        rows = [dg.TableRecord(dict(row._mapping)) for row in connection.execute(worst)] if negative else []
+        table: dict[str, Any] = {}
+        if negative:
+            rows = [ShortSku(*row) for row in connection.execute(worst.limit(TABLE_ROWS))]
+            every = (ShortSku(*row) for row in connection.execute(worst.execution_options(yield_per=1000)))
+            table = {**worst_rows(rows), **latest_report(ws.home, "negative_skus", every, ws.clock.now())}
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": skus,
@@ -159,7 +174,7 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
             "reserved": int(reserved),
             "ledger_sequence": version,
             "negative_skus": negative,
-            **({"worst": dg.MetadataValue.table(rows)} if rows else {}),
+            **table,
         },
         check_results=[
             dg.AssetCheckResult(
@@ -193,18 +208,19 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
         "that they had. Look at `invsync held list`; approve with `invsync held approve CHANNEL`, or take the change back."
     ),
 )
-def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
+def inventory_changes(invsync: Invsync) -> dg.MaterializeResult:
     """Count the changes of each channel and show the oldest."""
     ws = invsync.workspace
     now = ws.clock.now()
     with ws.engine.connect() as connection:
         channels = changes_by_channel(connection, now)
-        oldest = oldest_changes(connection, 20)
+        oldest = oldest_changes(connection, TABLE_ROWS)
         held_levels = select(func.count()).where(inventory_levels.c.held_quantity.is_not(None))
         held = connection.execute(held_levels).scalar_one()
-    ages = [(now - one.oldest).total_seconds() for one in channels if one.oldest]
-    age = max(ages, default=0.0)
-    late = age > OLDEST_CHANGE_SECONDS
+        ages = [(now - one.oldest).total_seconds() for one in channels if one.oldest]
+        age = max(ages, default=0.0)
+        late = age > OLDEST_CHANGE_SECONDS
+        report = latest_report(ws.home, "oldest_changes", each_change(connection), now) if late else {}
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(one.changes for one in channels),
@@ -215,7 +231,7 @@ def inventory_changes(context: dg.AssetExecutionContext, invsync: Invsync) -> dg
             "oldest_change_s": round(age, 1),
             **{f"changes_{one.channel}": one.changes for one in channels},
             **worst_rows(oldest if late else oldest[:SHOWN_IN_TIME]),
-            **(report_file(ws.home, context.run.run_id, "oldest_changes", oldest) if late else {}),
+            **report,
         },
         check_results=[
             dg.AssetCheckResult(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.tables import operator_actions
+from invsync_dagster.inventory.tables import full_sync_batches, operator_actions
 
 _ACTION: Final = "batches set"
 
@@ -36,9 +36,11 @@ def batches_in_force(connection: Connection) -> int | None:
 
 
 def set_batches(connection: Connection, number: int, *, actor: str, reason: str, now: datetime) -> None:
-    """Put a number of batches in force, in the caller's `write_transaction`; the same number again changes nothing."""
+    """Put a number of batches in force, in the caller's `write_transaction`; the same number again changes nothing. With
+    another one the same batch means other levels: what came of the former ones is forgotten."""
     before = batches_in_force(connection)
     if before != number:
+        connection.execute(delete(full_sync_batches))
         record_action(
             connection,
             at=now,

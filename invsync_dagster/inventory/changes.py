@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select
 
 from invsync_dagster.inventory.tables import inventory_levels, is_change
+
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,13 @@ def oldest_changes(
     connection: Connection, limit: int | None = None, *, channel: str = "", skus: Collection[str] = ()
 ) -> list[Change]:
     """Return changes, longest out of step first, of all channels or one, of all SKUs or some."""
+    return list(each_change(connection, limit, channel=channel, skus=skus))
+
+
+def each_change(
+    connection: Connection, limit: int | None = None, *, channel: str = "", skus: Collection[str] = ()
+) -> Iterator[Change]:
+    """Yield what `oldest_changes` returns, some rows in memory at a time."""
     level = inventory_levels.c
     query = select(
         level.channel,
@@ -82,4 +91,5 @@ def oldest_changes(
     if skus:
         query = query.where(level.central_sku.in_(skus))
     query = query.order_by(level.out_of_step_since, level.id).limit(limit)
-    return [Change(*row) for row in connection.execute(query)]
+    for row in connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+        yield Change(*row)

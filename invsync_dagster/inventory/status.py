@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, not_, select
 
 from invsync_dagster.inventory.channels import rehearses
+from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.inventory.lines import REHEARSAL
 from invsync_dagster.inventory.tables import (
     central_inventory,
@@ -33,7 +34,7 @@ QUARANTINE_MEND = (
 
 COLUMNS = (
     "channel", "environment", "state", "active", "in step", "out of step", "held", "review", "paused",
-    "oldest change", "last push", "last delivery", "success, last hour", "syncs, last hour",
+    "oldest change", "last push", "last delivery", "last full run", "success, last hour", "syncs, last hour",
 )  # fmt: skip
 
 
@@ -44,7 +45,8 @@ class ChannelStatus:
     Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed:
     the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
     whose number at the platform isn't known for sure. Rates are None where nothing was attempted. `silent_since` is when
-    the first order or count was made there that no delivery told of, as far as was looked.
+    the first order or count was made there that no delivery told of, as far as was looked. Since `last_full_run_at` all levels
+    were read back and compared, but those of the `failed_batches` (None: never all).
     """
 
     channel: str
@@ -70,6 +72,8 @@ class ChannelStatus:
     syncs_last_hour: int
     failed_last_hour: int
     success_rate_last_hour: float | None
+    last_full_run_at: datetime | None
+    failed_batches: tuple[int, ...]
     unresolved_lines: int
     unclear_orders: int
 
@@ -145,6 +149,8 @@ class Status:
                 age_in_words(one.oldest_change_seconds),
                 _ago(one.last_push_at, self.at),
                 _ago(one.last_delivery_at, self.at),
+                _ago(one.last_full_run_at, self.at)
+                + (f", {len(one.failed_batches)} failed" if one.failed_batches else ""),
                 "-" if one.success_rate_last_hour is None else f"{one.success_rate_last_hour:.1%}",
                 str(one.syncs_last_hour),
             )
@@ -163,6 +169,12 @@ class Status:
                 )
             if one.unclear_orders:
                 notes.append(f"{one.channel}: {one.unclear_orders} unclear orders, asked for again with the next push")
+            if one.failed_batches:
+                batches = ", ".join(map(str, one.failed_batches))
+                notes.append(
+                    f"{one.channel}: of the last full run these batches failed: {batches}; look at their reasons at "
+                    f"full_sync/{one.channel} in the UI, and run the job retry_failed_batches"
+                )
             if one.silent_since is not None:
                 notes.append(
                     f"{one.channel}: a change of {_ago(one.silent_since, self.at)} and no delivery since; "
@@ -243,6 +255,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
         .group_by(lines.channel),
     )
     unclear = _by_channel(connection, select(unclear_orders.c.channel, func.count()).group_by(unclear_orders.c.channel))
+    full = full_runs(connection)
     result = []
     for row in connection.execute(
         select(channels, rehearses()).where(channels.c.status != "retired").order_by(channels.c.name)
@@ -276,6 +289,8 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
                 syncs_last_hour=done,
                 failed_last_hour=failed,
                 success_rate_last_hour=succeeded / (succeeded + failed) if succeeded + failed else None,
+                last_full_run_at=full.get(row.name, NEVER_RUN).since,
+                failed_batches=full.get(row.name, NEVER_RUN).failed,
                 unresolved_lines=unresolved.get(row.name, 0),
                 unclear_orders=unclear.get(row.name, 0),
             )

@@ -15,6 +15,7 @@ from invsync_dagster.inventory.batches import batch_of, batches_in_force, set_ba
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
@@ -93,8 +94,16 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
     the push that follows; missing ones go to review, unless most are
     missing: then the channel is stopped instead. Running a batch
-    again is harmless. Never raises for the platform's failures: they stand in the report.
+    again is harmless. Never raises for the platform's failures: they stand in the report. What came of the batch is kept.
     """
+    report = _full_sync(ws, name, batch, run_id)
+    numbers = (report.levels, report.drift, report.missing)
+    with write_transaction(ws.engine, name) as connection:
+        keep_batch(connection, BatchDone(name, batch, run_id, ws.clock.now(), *numbers, report.problem))
+    return report
+
+
+def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncReport:
     report = FullSyncReport(name, batch)
     began = ws.clock.now()
     channel = ws.channel(name)

@@ -20,6 +20,7 @@ from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.events import Content
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.status import Status, status
 from invsync_dagster.platforms.contract import (
     ChannelListing,
     LevelReference,
@@ -171,6 +172,14 @@ class Installation:
                 **arguments,  # type: ignore[arg-type]
             )
         )
+
+    def status(self) -> Status:
+        """Return how things stand."""
+        ws = self.open()
+        with ws.engine.connect() as connection:
+            found = status(connection, self.clock.now(), 0)
+        ws.close()
+        return found
 
     def tags(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """Return the tags of a finished run."""

@@ -104,7 +104,9 @@ def test_buyers_fields_go_by_night_after_the_days_that_are_set(install: Callable
     assert checks(result)["buyers_erased"].passed
 
 
-def test_a_delivery_in_quarantine_keeps_the_check_red_until_it_is_put_back(install: Callable[..., Installation]) -> None:
+def test_a_delivery_in_quarantine_keeps_the_check_red_until_it_is_put_back(
+    install: Callable[..., Installation],
+) -> None:
     home = install("shop")
     home.stock({"A": 5}, ["shop"])
     receive(home, "B", 3)
@@ -125,7 +127,9 @@ def test_a_delivery_in_quarantine_keeps_the_check_red_until_it_is_put_back(insta
     assert (check.passed, check.description) == (True, "All deliveries were applied.")
 
 
-def test_what_can_not_be_read_in_the_inbox_is_red_as_long_as_it_lies_there(install: Callable[..., Installation]) -> None:
+def test_what_can_not_be_read_in_the_inbox_is_red_as_long_as_it_lies_there(
+    install: Callable[..., Installation],
+) -> None:
     home = install("shop")
     home.home.inbox.mkdir(parents=True)
     stranger = home.home.inbox / "stranger.segment"

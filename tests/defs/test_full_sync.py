@@ -1,8 +1,12 @@
+import csv
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 
-from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
+from invsync_dagster.defs.full_sync import CHECK, batch_partitions, failed_batches
+from invsync_dagster.defs.names import failed_channel_tag
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Settings
 from tests.defs.conftest import Installation
 
@@ -53,6 +57,61 @@ def test_a_full_run_finds_drift_says_why_and_repairs_it(install: Callable[..., I
     assert "86 more than acknowledged" in reports[0].read_text()
 
 
+def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    (one,) = [one for one in result.get_asset_check_evaluations() if one.check_name == CHECK]
+    return one
+
+
+def totals(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    (event,) = result.get_asset_observation_events()
+    return {key: value.value for key, value in event.asset_observation_data.asset_observation.metadata.items()}
+
+
+def test_a_run_sums_up_its_batches_with_all_differences_in_one_file(install: Callable[..., Installation]) -> None:
+    home = in_step(install)
+    home.platforms["one"].shown |= {"S3": 99, "S6": 0}
+    result = full_run(home)
+    found = totals(result)
+    assert (found["batches"], found["failed_batches"], found["levels"], found["drift"]) == (4, 0, len(STOCK), 2)
+    assert (found["equal"], found["repaired"]) == (len(STOCK) - 2, 2)
+    with Path(str(found["report"])).open() as file:
+        assert {row["sku"]: row["observed"] for row in csv.DictReader(file)} == {"S3": "99", "S6": "0"}
+
+
+def test_one_batch_run_again_alone_does_not_speak_for_the_others(install: Callable[..., Installation]) -> None:
+    home = in_step(install)
+    home.platforms["one"].shown["S3"] = 99
+    whole = full_run(home)
+    drifted = next(batch for batch, figures in done(whole).items() if figures["drift"])
+    home.clock.advance(60)
+    other = home.run("full_sync", selection=[KEY], partition_key=next(b for b in done(whole) if b != drifted))
+    verdict = check(other)
+    assert (verdict.passed, verdict.metadata["drift"].value) == (False, 1)
+    assert verdict.description is not None
+    assert verdict.description.startswith("1 of 8 levels had drifted")
+    assert "in the latest runs of 4 batches" in verdict.description
+    home.clock.advance(60)
+    again = check(home.run("full_sync", selection=[KEY], partition_key=drifted))
+    assert (again.passed, again.metadata["drift"].value) == (True, 0)
+
+
+def test_a_channel_that_fails_is_a_tag_of_its_run(install: Callable[..., Installation]) -> None:
+    home = in_step(install)
+    tag = failed_channel_tag("one")
+    assert tag not in home.tags(full_run(home))
+    home.platforms["one"].broken = {"S5"}
+    assert home.tags(full_run(home))[tag] == "true"
+    assert home.tags(home.run("retry_failed_batches"))[tag] == "true"
+    home.platforms["one"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
+    preview = {"ops": {"read_and_compare": {"config": {"channel": "one"}}}}
+    assert home.tags(home.run("preview_channel", run_config=preview))[tag] == "true"
+    assert home.tags(home.run("discover"))[tag] == "true"
+    home.platforms["one"].error, home.platforms["one"].broken = None, set()
+    for result in (home.run("retry_failed_batches"), home.run("preview_channel", run_config=preview)):
+        assert result.success
+        assert tag not in home.tags(result)
+
+
 def test_one_failing_batch_leaves_the_others_done_and_is_run_again_alone(install: Callable[..., Installation]) -> None:
     home = in_step(install)
     home.platforms["one"].broken = {"S5"}
@@ -66,8 +125,16 @@ def test_one_failing_batch_leaves_the_others_done_and_is_run_again_alone(install
     assert not still_broken.success
     assert failed_batches(home.instance, "one", batch_partitions(home.configuration.settings)) == failed
     home.platforms["one"].broken = set()
+    status = home.status()
+    assert (status.channels[0].failed_batches, status.channels[0].last_full_run_at) == (
+        (int(failed[0]),),
+        home.clock.now(),
+    )
+    assert f"one: of the last full run these batches failed: {int(failed[0])};" in "\n".join(status.notes())
     again = home.run("retry_failed_batches")
     assert again.success
+    assert check(again).passed
+    assert home.status().channels[0].failed_batches == ()
     assert set(done(again)) == set(failed)
     assert all(status is dg.AssetPartitionStatus.MATERIALIZED for status in statuses(home).values())
 

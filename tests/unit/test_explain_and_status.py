@@ -362,7 +362,9 @@ def test_what_is_in_quarantine_waits_for_a_person(world):
     now = world.status(quarantined=2)
     assert (now.open_cases, now.to_dict()["quarantined"]) == (2, 2)
     (note,) = now.notes()
-    assert note.startswith("2 deliveries are in quarantine: `invsync inbox list` says why; `invsync inbox replay FILE…`")
+    assert note.startswith(
+        "2 deliveries are in quarantine: `invsync inbox list` says why; `invsync inbox replay FILE…`"
+    )
     assert world.status().notes() == []
 
 

@@ -58,6 +58,7 @@ channels = Table(
     Column("last_success_at", UtcDateTime),
     Column("last_problem", Text, nullable=False, default=""),  # why the last push failed as a whole; "" where it didn't
     Column("last_delivery_at", UtcDateTime),  # when the last delivery that was applied had come
+    Column("subscribed_at", UtcDateTime),  # from then on deliveries are expected (NULL: nothing is subscribed to)
     Column("silent_since", UtcDateTime),  # the first order or count since then that no delivery told of
 )
 
@@ -246,6 +247,33 @@ rate_limits = Table(
     Column("channel", Text, primary_key=True),
     Column("ready_at", Float, nullable=False, default=0.0),
     Column("blocked_until", Float, nullable=False, default=0.0),
+)
+
+# One row a batch of a channel's full runs: what came of it the last time. Dagster has the rest, and keeps no run for good.
+full_sync_batches = Table(
+    "full_sync_batches",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("batch", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", Text, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("levels", BigInteger, nullable=False),
+    Column("drift", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),  # "" where it came to its end
+    sqlite_with_rowid=False,
+)
+
+# One row a kind of notification that we have subscribed to, or switched on again: the last two times. A platform that drops
+# one again and again is mended hourly, and somebody must be told.
+subscription_mends = Table(
+    "subscription_mends",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("mended_at", UtcDateTime, nullable=False),
+    Column("mended_before_at", UtcDateTime),
+    sqlite_with_rowid=False,
 )
 
 # One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way.

@@ -101,6 +101,7 @@ def upgrade() -> None:
         sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_problem", TEXT, nullable=False),
         sa.Column("last_delivery_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("subscribed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("silent_since", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_channels")),
     )
@@ -122,6 +123,19 @@ def upgrade() -> None:
         sa.Column("reason", TEXT, nullable=False),
         sa.Column("run_id", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_deliveries")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "full_sync_batches",
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("batch", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("run_id", TEXT, nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("levels", sa.BigInteger(), nullable=False),
+        sa.Column("drift", sa.BigInteger(), nullable=False),
+        sa.Column("missing", sa.BigInteger(), nullable=False),
+        sa.Column("problem", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("channel", "batch", name=op.f("pk_full_sync_batches")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -360,6 +374,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("event_id", name=op.f("uq_stock_ledger_event_id")),
     )
     op.create_index("ix_stock_ledger_sku_sequence", "stock_ledger", ["sku", "sequence"], unique=False)
+    op.create_table(
+        "subscription_mends",
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("topic", TEXT, nullable=False),
+        sa.Column("mended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("mended_before_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("channel", "topic", name=op.f("pk_subscription_mends")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "sync_logs",
         sa.Column("id", IDENTITY, nullable=False),

@@ -1,0 +1,76 @@
+"""What came of the batches of full runs, the last time that each was run: kept one by one, read as a channel's whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from invsync_dagster.inventory.batches import batches_in_force
+from invsync_dagster.inventory.bulk import upsert_rows
+from invsync_dagster.inventory.tables import full_sync_batches
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A batch that was run; counts are levels, `problem` is "" where it came to its end."""
+
+    channel: str
+    batch: int
+    run_id: str
+    ended_at: datetime
+    levels: int
+    drift: int
+    missing: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class FullRuns:
+    """A channel's batches together, each as it was run last.
+
+    `since` is when the one looked at longest ago was: all levels were read back since then, but those of the `failed` ones.
+    It is None as long as some batch was never run.
+    """
+
+    batches: int
+    levels: int
+    drift: int
+    missing: int
+    failed: tuple[int, ...]
+    since: datetime | None
+
+
+NEVER_RUN = FullRuns(0, 0, 0, 0, (), None)
+
+_COLUMNS = tuple(full_sync_batches.c)
+
+
+def keep_batch(connection: Connection, done: BatchDone) -> None:
+    """Keep what came of a batch in the place of what came of it before, in the caller's `write_transaction`."""
+    values = asdict(done)
+    row = tuple(values[column.name] for column in _COLUMNS)
+    upsert_rows(connection, full_sync_batches, ("channel", "batch"), _COLUMNS, [row])
+
+
+def full_runs(connection: Connection) -> dict[str, FullRuns]:
+    """Return each channel's full runs."""
+    in_force = batches_in_force(connection)
+    query = select(full_sync_batches).order_by(full_sync_batches.c.channel, full_sync_batches.c.batch)
+    by_channel: dict[str, list[BatchDone]] = {}
+    for row in connection.execute(query):
+        by_channel.setdefault(row.channel, []).append(BatchDone(**row._mapping))
+    return {channel: _together(rows, in_force) for channel, rows in by_channel.items()}
+
+
+def _together(rows: list[BatchDone], in_force: int | None) -> FullRuns:
+    whole = [row.ended_at for row in rows if not row.problem]
+    return FullRuns(
+        batches=len(rows),
+        levels=sum(row.levels for row in rows),
+        drift=sum(row.drift for row in rows),
+        missing=sum(row.missing for row in rows),
+        failed=tuple(row.batch for row in rows if row.problem),
+        since=min(whole) if whole and len(rows) == in_force else None,
+    )
