@@ -197,6 +197,8 @@ def audit_command(since: str | None, until: str | None, channel: str, as_json: b
             f"{proven.moved_on:,} have moved on by polls or later deliveries, {proven.contradicted:,} are contradicted; "
             f"{report.unread:,} deliveries could not be read"
         )
+        if proven.shares:
+            click.echo(proven.shares)
         for one in differences[:SHOWN]:
             click.echo(f"! {one.sku} {one.subject} {one.what}: {one.stored}, and {one.proven} is proven")
         for line in proven.contradictions[:SHOWN]:

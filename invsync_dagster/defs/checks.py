@@ -71,15 +71,19 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not proven.contradicted,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{proven.contradicted} order lines are not what their deliveries say."
-        if proven.contradicted
-        else f"{proven.deliveries} deliveries say what is booked.",
+        description=(
+            f"{proven.contradicted} order lines are not what their deliveries say. {proven.shares}"
+            if proven.contradicted
+            else f"{proven.deliveries} deliveries say what is booked. {proven.shares}"
+        ).rstrip(),
         metadata={
             "deliveries": proven.deliveries,
             "lines_proven": proven.proven,
             "lines_moved_on": proven.moved_on,
             "lines_contradicted": proven.contradicted,
             "deliveries_unread": report.unread,
+            **{f"lines_{channel}": lines for channel, lines in sorted(proven.lines.items())},
+            **{f"lines_provable_{channel}": lines for channel, lines in sorted(proven.provable.items())},
             **worst_rows(proven.contradictions),
             **(
                 latest_report(ws.home, "orders_contradicted", proven.contradictions, now) if proven.contradicted else {}

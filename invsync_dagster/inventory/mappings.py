@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, func, select
+from sqlalchemy import Connection, Select, exists, func, select
 
 from invsync_dagster.inventory.tables import central_inventory, order_lines, platform_mapping
 
@@ -83,5 +83,5 @@ def each_mapping_case(connection: Connection, limit: int | None = None) -> Itera
         yield MappingCase(sku, "", "", "", "active, but no channel lists it")
 
 
-def _rows(connection: Connection, query: Select[*tuple[Any, ...]], limit: int | None) -> Iterable[Row[*tuple[Any, ...]]]:
+def _rows(connection: Connection, query: Select[Any], limit: int | None) -> Iterable[Any]:
     return connection.execute(query.limit(limit).execution_options(yield_per=ROWS_AT_ONCE))

@@ -7,11 +7,12 @@ be what it says.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks
 from invsync_dagster.inventory.ledger import Inbound
@@ -41,13 +42,25 @@ class Contradiction:
 class Proven:
     """Of the lines that deliveries name, `proven` have the totals that a kept delivery says, and `moved_on` were changed
     since by what isn't kept: polls, whole orders that were asked for, deliveries outside the time looked at. `contradictions`
-    are the first of the `contradicted`."""
+    are the first of the `contradicted`.
+
+    Per channel, `lines` are those of the books that changed last in the time looked at; a kept delivery says of `provable` ones
+    what they must be, and the others came otherwise.
+    """
 
     deliveries: int = 0
     proven: int = 0
     moved_on: int = 0
     contradicted: int = 0
     contradictions: list[Contradiction] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+    provable: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> str:
+        """How much of each channel can be proven, in words; "" where nothing changed."""
+        each = [f"{channel} {self.provable[channel]} of {lines}" for channel, lines in sorted(self.lines.items())]
+        return f"Provable lines: {', '.join(each)}; the others came by polls, or are no longer kept." if each else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,8 @@ class Proof:
     def __init__(self) -> None:
         self._result = Proven()
         # Hashes of keys: a tenth of the keys' memory.
-        self._proven: set[int] = set()
-        self._contradicted: set[int] = set()
+        self._proven = defaultdict[str, set[int]](set)
+        self._contradicted = defaultdict[str, set[int]](set)
         self._open: dict[Key, _Told] = {}
         self._wholes: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
         self._segments: set[str] = set()
@@ -97,18 +110,19 @@ class Proof:
         for key, told in said:
             self._hold(key, told, stored.get(key))
 
-    def result(self, connection: Connection) -> Proven:
-        """Return what was found, once all batches were taken."""
+    def result(self, connection: Connection, since: datetime, until: datetime, channel: str) -> Proven:
+        """Return what was found, once all batches were taken, of the lines that changed last from `since` to before `until`, of
+        one channel or ("") of all."""
         result = self._result
         stored = _stored(connection, self._open)
         references = _last_references(connection, stored)
         for key, told in self._open.items():
-            if hash(key) in self._contradicted:
+            if hash(key) in self._contradicted[key[0]]:
                 continue
             known, whole = stored[key], self._wholes.get(key[:2])
             left_out = whole is not None and known.revision == whole[0] and key[2] not in whole[1]
             if left_out and known.totals.ordered - known.totals.cancelled <= known.totals.shipped:
-                self._proven.add(hash(key))
+                self._proven[key[0]].add(hash(key))
                 continue
             reference = references.get(key, "")
             # A newer document may have changed totals without a booking: one more, and one cancelled.
@@ -116,8 +130,17 @@ class Proof:
                 self._contradict(key, told, reference, "what this delivery has booked no delivery says", known)
             else:
                 result.moved_on += 1
-        result.contradicted = len(self._contradicted)
-        result.proven = len(self._proven - self._contradicted)
+        result.contradicted = sum(map(len, self._contradicted.values()))
+        result.proven = sum(len(proven - self._contradicted[name]) for name, proven in self._proven.items())
+        provable = {name: self._proven[name] | wrong for name, wrong in list(self._contradicted.items()) if wrong}
+        provable = {name: proven for name, proven in self._proven.items() if proven} | provable
+        others = Counter[str]()
+        times = {"since": since, "until": until, "of_channel": channel}
+        for key in connection.execute(_CHANGED, times):
+            others[key.channel] += hash(tuple(key)) not in provable.get(key.channel, ())
+        for name in others.keys() | provable.keys():
+            result.provable[name] = len(provable.get(name, ()))
+            result.lines[name] = result.provable[name] + others[name]
         return result
 
     def _hold(self, key: Key, told: _Told, stored: _Stored | None) -> None:
@@ -125,22 +148,33 @@ class Proof:
             self._contradict(key, told, told.delivery, "the line is not in the books", None)
             return
         if stored.totals == told.totals and stored.revision >= told.revision:
-            self._proven.add(hash(key))
+            self._proven[key[0]].add(hash(key))
             self._open.pop(key, None)
             return
         verdict = judge(told.revision, told.totals, False, stored.revision, stored.totals, may_stay=told.may_stay)
         if verdict is Verdict.NEWER:
             self._contradict(key, told, told.delivery, "what the delivery says is not booked", stored)
-        elif hash(key) not in self._proven and (key not in self._open or told.revision >= self._open[key].revision):
+        elif hash(key) not in self._proven[key[0]] and (key not in self._open or told.revision >= self._open[key].revision):
             self._open[key] = told
 
     def _contradict(self, key: Key, told: _Told, delivery: str, what: str, stored: _Stored | None) -> None:
-        if hash(key) not in self._contradicted and len(self._contradicted) < LISTED:
+        if hash(key) not in self._contradicted[key[0]] and len(self._result.contradictions) < LISTED:
             booked = "" if stored is None else _text(stored.revision, stored.totals)
             self._result.contradictions.append(
                 Contradiction(*key, delivery, what, _text(told.revision, told.totals), booked)
             )
-        self._contradicted.add(hash(key))
+        self._contradicted[key[0]].add(hash(key))
+
+
+_CHANGED = (
+    select(order_lines.c.channel, order_lines.c.order_id, order_lines.c.line_id)
+    .where(
+        order_lines.c.updated_at >= bindparam("since", type_=order_lines.c.updated_at.type),
+        order_lines.c.updated_at < bindparam("until", type_=order_lines.c.updated_at.type),
+        or_(bindparam("of_channel") == "", order_lines.c.channel == bindparam("of_channel")),
+    )
+    .execution_options(yield_per=10_000)
+)
 
 
 def _text(revision: int, totals: Totals) -> str:

@@ -37,5 +37,5 @@ def prove_orders(ws: Workspace, since: datetime, until: datetime, *, channel: st
         with ws.engine.connect() as connection:
             proof.take(connection, [inbound for _, inbound in understood])
     with ws.engine.connect() as connection:
-        report.proven = proof.result(connection)
+        report.proven = proof.result(connection, since, until, channel)
     return report

@@ -44,6 +44,25 @@ def test_what_deliveries_say_proves_the_books(kept: Kept) -> None:
     assert prove(kept, channel="woo_main").proven.proven == 1
 
 
+def test_of_each_channel_it_says_how_many_lines_can_be_proven(kept: Kept) -> None:
+    world = kept.world
+    world.sell("shop_main", SKU)
+    world.shops["shop_main"].take_outgoing()  # its webhook is lost, and a poll tells of it
+    world.clock.advance(300)
+    world.push("shop_main")
+    proven = prove(kept).proven
+    assert proven.lines == {"shop_main": 2, "shop_eu": 1, "woo_main": 1}
+    assert proven.provable == {"shop_main": 1, "shop_eu": 1, "woo_main": 1}
+    assert proven.shares == (
+        "Provable lines: shop_eu 1 of 1, shop_main 1 of 2, woo_main 1 of 1; the others came by polls, or are no longer kept."
+    )
+    assert prove(kept, channel="shop_main").proven.lines == {"shop_main": 2}
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_eu").values(ordered=1))
+    assert prove(kept).proven.provable["shop_eu"] == 1
+    nothing = prove_orders(kept.ws, EVER, EVER).proven
+    assert (nothing.lines, nothing.shares) == ({}, "")
+
+
 def test_later_deliveries_take_the_place_of_older_ones(kept: Kept) -> None:
     shop = kept.world.shops["shop_main"]
     order = kept.world.sell("shop_main", SKU, 3)
