@@ -154,7 +154,9 @@ class Proof:
         verdict = judge(told.revision, told.totals, False, stored.revision, stored.totals, may_stay=told.may_stay)
         if verdict is Verdict.NEWER:
             self._contradict(key, told, told.delivery, "what the delivery says is not booked", stored)
-        elif hash(key) not in self._proven[key[0]] and (key not in self._open or told.revision >= self._open[key].revision):
+        elif hash(key) not in self._proven[key[0]] and (
+            key not in self._open or told.revision >= self._open[key].revision
+        ):
             self._open[key] = told
 
     def _contradict(self, key: Key, told: _Told, delivery: str, what: str, stored: _Stored | None) -> None:
