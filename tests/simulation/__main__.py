@@ -10,7 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.simulation.day import live_day
+from tests.simulation.restored import RestoredWorld
 from tests.simulation.seeds import Verdict, live
+from tests.simulation.world import World
 
 
 def main() -> int:
@@ -21,8 +23,10 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
     parser.add_argument("--marketplaces", action="store_true", help="with eBay, Alibaba.com and Amazon besides")
     parser.add_argument("--day", action="store_true", help="a day of mixed orders against the books, line by line")
+    parser.add_argument("--restored", action="store_true", help="with the database lost, and restored, amid it")
     options = parser.parse_args()
-    live_one = live_day if options.day else partial(live, marketplaces=options.marketplaces)
+    kind = RestoredWorld if options.restored else World
+    live_one = live_day if options.day else partial(live, marketplaces=options.marketplaces, kind=kind)
     if options.seed is not None:
         verdict = live_one(options.seed)
         print(verdict.render())

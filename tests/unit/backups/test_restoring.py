@@ -105,7 +105,9 @@ def living(tmp_path: Path, each_database: str) -> Living:
     return Living(tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("each_database", "seed"), [("sqlite", 0), ("sqlite", 1), ("postgresql", 2)], indirect=["each_database"]
+)
 def test_restored_and_with_the_deliveries_since_the_stock_is_the_live_one_wherever_it_was_cut(
     living: Living, tmp_path: Path, seed: int
 ) -> None:
@@ -189,9 +191,50 @@ def test_while_the_orders_are_not_known_a_level_falls_and_does_not_rise(
     assert world.shown("shop_main", other) == world.level("shop_main", other).desired
     monkeypatch.undo()
     world.clock.advance(3600)
-    world.push("shop_main")
+    for channel in (*CHANNELS, *CHANNELS):
+        world.push(channel)
+        world.clock.advance(60)
     assert world.changes("shop_main") == 0
     assert world.shown("shop_main", SKU) == before
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+def test_a_level_does_not_rise_before_every_channel_has_told_what_it_sold(living: Living, tmp_path: Path) -> None:
+    world = living.world
+    living.stock_up(SKU)
+    taken = living.back_up()
+    world.sell("woo_main", SKU, 3)
+    living.receive("woo_main")
+    living.apply()
+    for channel in CHANNELS:
+        world.push(channel)
+    before = world.shown("shop_main", SKU)
+
+    living.restore(taken, tmp_path / "new")
+    assert world.level("shop_main", SKU).desired == before + 3
+    world.clock.advance(3700)
+    for channel in ("shop_main", "shop_eu", "erp_main", "shop_main"):
+        assert not world.push(channel).problem
+        world.clock.advance(60)
+    assert world.level("shop_main", SKU).uncertain == "restore"
+    assert world.shown("shop_main", SKU) == before
+    for channel in ("woo_main", "shop_main"):
+        world.push(channel)
+    assert (world.level("shop_main", SKU).uncertain, world.shown("shop_main", SKU)) == (None, before)
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+def test_a_channel_that_does_not_answer_keeps_the_others_from_rising_for_a_bounded_time(
+    living: Living, tmp_path: Path
+) -> None:
+    world = living.world
+    living.stock_up(SKU)
+    world.shops["shop_main"].edit(SKU, 5)
+    living.restore(living.back_up(), tmp_path / "new")
+    for minutes, shown in ((300, 5), (61, world.level("shop_main", SKU).desired)):
+        world.clock.advance(60 * minutes)
+        world.push("shop_main")
+        assert world.shown("shop_main", SKU) == shown
 
 
 def test_what_was_under_way_is_void_and_its_numbers_are_not_used_again(living: Living, tmp_path: Path) -> None:
@@ -390,7 +433,17 @@ def test_a_file_that_is_no_database_and_one_in_use_are_refused(stage: Stage, tmp
 # --- whatever ends it midway -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["unpack", "doubt_all", "name_installation", "bring_back"])
+@pytest.mark.parametrize(
+    ("each_database", "where"),
+    [
+        ("sqlite", "bring_back"),
+        ("sqlite", "unpack"),
+        ("sqlite", "doubt_all"),
+        ("postgresql", "load_dump"),
+        ("postgresql", "name_installation"),
+    ],
+    indirect=["each_database"],
+)
 def test_a_restore_that_was_killed_leaves_no_stock_to_work_on_and_can_be_done_again(
     living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -414,7 +467,7 @@ def test_a_restore_that_was_killed_leaves_no_stock_to_work_on_and_can_be_done_ag
             again.restore()
     if databases.current() == "sqlite":
         assert not (root / "stock.db").exists()
-    elif where in ("doubt_all", "name_installation"):
+    elif where == "name_installation":
         with pytest.raises(NotRestoredError, match="invsync restore"):
             Workspace.open(home, SECRETS)
     again.restore()
