@@ -20,7 +20,7 @@ from invsync_dagster.backups.manifest import (
     require_known_schema,
 )
 from invsync_dagster.backups.sealing import BackupKeys
-from invsync_dagster.backups.taking import marker_of
+from invsync_dagster.backups.taking import mark, marker_of
 from invsync_dagster.channels import load_for_webhooks
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.copies import BackupError, load_dump, to_disk
@@ -78,7 +78,7 @@ class Restoring:
             levels = self._restore_sqlite(Path(str(url.database)).absolute(), manifest)
         else:
             levels = self._restore_postgresql(manifest)
-        marker_of(self.home).write_text(f"{manifest.installation}\n")
+        mark(self.home, manifest.installation)
         return Restored(manifest, levels, inbox)
 
     def checked(self) -> Manifest:

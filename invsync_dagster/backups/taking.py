@@ -25,6 +25,7 @@ from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.inventory.copies import LONGEST_SECONDS, BackupError, copy_database, to_disk
 from invsync_dagster.inventory.database import parse_url
 from invsync_dagster.settings import Home
+from invsync_dagster.webhooks.files import write_durably
 from invsync_dagster.webhooks.inbox import LEFT_BEHIND, Inbox, segment_time
 
 KEPT = 48  # two days of hourly backups
@@ -76,13 +77,18 @@ def take(home: Home, keys: BackupKeys, now: datetime) -> Taken:
         to_disk(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    marker_of(home).write_text(f"{taken.manifest.installation}\n")
+    mark(home, taken.manifest.installation)
     return Taken(target, taken.manifest, taken.fresh)
 
 
 def marker_of(home: Home) -> Path:
     """Return the file that says whose data a home's folder holds, also where its database is gone."""
     return home.data / "installation"
+
+
+def mark(home: Home, installation: str) -> None:
+    """Note whose data a home's folder holds. Raises OSError."""
+    write_durably(marker_of(home), f"{installation}\n".encode())
 
 
 def prune(home: Home) -> int:
