@@ -86,4 +86,4 @@ def _kept_in(inbox: Path) -> Iterator[Path]:
 
 
 def _named_in(folder: Path, form: re.Pattern[str]) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if form.fullmatch(path.name))
+    return sorted(path for path in folder.glob("*") if form.fullmatch(path.name) and path.is_file())

@@ -67,7 +67,9 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
     began = packs.stat().st_mtime_ns
     packed = Packed()
     # Those that wait first: a segment that is moved meanwhile is met twice, and never not at all.
-    waiting = _waiting(inbox)
+    waiting: dict[str, dict[str, Path]] = {}
+    for name, path in segments_in(inbox).items():
+        waiting.setdefault(day_of(name), {})[name] = path
     days = {path.name for path in (inbox / "done").glob("????-??-??")} | set(waiting)
     for day in sorted(days):
         done = inbox / "done" / day
@@ -91,17 +93,11 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
     return packed
 
 
-def _waiting(inbox: Path) -> dict[str, dict[str, Path]]:
-    days: dict[str, dict[str, Path]] = {}
-    for name, path in _segments_in(inbox).items():
-        days.setdefault(day_of(name), {})[name] = path
-    return days
-
-
-def _segments_in(folder: Path) -> dict[str, Path]:
+def segments_in(folder: Path) -> dict[str, Path]:
+    """Return the segments in a folder by their names; none where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name: folder / entry.name for entry in entries if SEGMENT.fullmatch(entry.name)}
+            return {one.name: folder / one.name for one in entries if SEGMENT.fullmatch(one.name) and one.is_file()}
     except FileNotFoundError:
         return {}
 
@@ -121,7 +117,7 @@ def _pack_day(
     keys: BackupKeys,
     packed: Packed,
 ) -> None:
-    files = {**waiting, **_segments_in(done)}
+    files = {**waiting, **segments_in(done)}
     known = before.manifest.days.get(day) if before else None
     names: tuple[str, ...] = ()
     count = 0

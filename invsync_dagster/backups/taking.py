@@ -20,13 +20,14 @@ from invsync_dagster.backups.manifest import (
     read_manifest,
     write_manifest,
 )
-from invsync_dagster.backups.packs import Before, pack_inbox
+from invsync_dagster.backups.packs import Before, pack_inbox, segments_in
 from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.inventory.copies import LONGEST_SECONDS, BackupError, copy_database, to_disk
 from invsync_dagster.inventory.database import parse_url
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.files import write_durably
-from invsync_dagster.webhooks.inbox import LEFT_BEHIND, Inbox, segment_time
+from invsync_dagster.webhooks.inbox import LEFT_BEHIND
+from invsync_dagster.webhooks.segments import written_at
 
 KEPT = 48  # two days of hourly backups
 
@@ -101,9 +102,9 @@ def prune(home: Home) -> int:
 
 
 def _fill(partial: Path, home: Home, keys: BackupKeys, now: datetime, before: Before | None) -> Taken:
-    waiting = Inbox(home.inbox).segments(1)
+    waiting = segments_in(home.inbox)
     # What is being written just now appears under the time at which its writing began.
-    replay_from = min([now, *map(segment_time, waiting)]) - LEFT_BEHIND
+    replay_from = min([now, *map(written_at, waiting)]) - LEFT_BEHIND
     copy = partial / "copy"
     facts = copy_database(home.database_url, copy)
     files: dict[str, Stored] = {}

@@ -10,6 +10,7 @@ from invsync_dagster.defs.metadata import worst_rows
 from invsync_dagster.defs.names import DATABASE_BACKUP, OWNERS, UPKEEP
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.copies import BackupError
+from invsync_dagster.inventory.database import DatabaseGoneError
 
 CHECK = "restores"
 
@@ -41,8 +42,8 @@ def database_backup(invsync: Invsync) -> dg.MaterializeResult:
     try:
         keys = BackupKeys.from_environment(ws.environ)
         taken = take(ws.home, keys, ws.clock.now())
-    except (BackupError, BackupKeyError) as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+    except (BackupError, BackupKeyError, DatabaseGoneError, OSError) as error:
+        raise dg.Failure(f"there is no new backup: {error}", allow_retries=False) from error
     began = ws.clock.now()
     proof: Proof | str
     try:

@@ -71,7 +71,7 @@ def test_a_backup_holds_database_inbox_quarantine_and_channels_file_and_proves_i
     assert manifest == made.manifest
     assert (manifest.skus, manifest.sequence, manifest.schema_revision, manifest.segments) == (1, 0, "0002", 2)
     assert (manifest.quarantined, manifest.key, manifest.database) == (1, keys.name, databases.current())
-    assert manifest.replay_from == NOW + timedelta(seconds=2) - timedelta(hours=1) or manifest.replay_from < NOW
+    assert manifest.replay_from == NOW - timedelta(hours=1)
     assert marker_of(stage.home).read_text().strip() == manifest.installation != ""
     for path in [made.path, *made.path.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
@@ -210,7 +210,7 @@ def test_a_segment_that_is_applied_while_the_inbox_is_packed_is_in_the_backup(
     from invsync_dagster.backups import packs
 
     waiting = [stage.receive() for _ in range(3)]
-    listing = packs._segments_in
+    listing = packs.segments_in
 
     def listed(folder: Path) -> dict[str, Path]:
         found = listing(folder)
@@ -219,8 +219,17 @@ def test_a_segment_that_is_applied_while_the_inbox_is_packed_is_in_the_backup(
                 stage.inbox.finish(path)
         return found
 
-    monkeypatch.setattr(packs, "_segments_in", listed)
+    monkeypatch.setattr(packs, "segments_in", listed)
     assert sorted(packed(later(stage))) == [path.name for path in waiting]
+
+
+def test_what_is_not_applied_yet_is_replayed_however_old_and_what_is_no_segment_is_left_alone(stage: Stage) -> None:
+    waiting = stage.receive()
+    (stage.home.inbox / "0000000000000001-0123456789ab.segment").mkdir()
+    (stage.home.inbox / f"copy of {waiting.name}").write_text("a copy")
+    made = later(stage, days=3)
+    assert packed(made) == [waiting.name]
+    assert made.manifest.replay_from == NOW + timedelta(seconds=1) - timedelta(hours=1)
 
 
 def test_a_dump_that_fails_leaves_nothing_and_shows_no_password(
