@@ -470,6 +470,9 @@ def test_a_restore_that_was_killed_leaves_no_stock_to_work_on_and_can_be_done_ag
     elif where == "name_installation":
         with pytest.raises(NotRestoredError, match="invsync restore"):
             Workspace.open(home, SECRETS)
+    (root / "stock.db.restoring").write_bytes(b"half a database")  # what `kill -9` may leave
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / "restoring.dump").write_bytes(b"half an archive")
     again.restore()
     living.move_into(home)
     living.apply()
