@@ -385,14 +385,21 @@ def absent(state: LevelState, basis: ReadingBasis, limits: Limits) -> LevelState
     )
 
 
+def orders_known(state: LevelState, basis: ReadingBasis) -> bool:
+    """Whether the orders are known that a rise waits for: the channel's past the reading, after a restore all channels' too."""
+    return basis.orders_known and not _waits_for_others(state, basis)
+
+
+def _waits_for_others(state: LevelState, basis: ReadingBasis) -> bool:
+    since, everyone = state.uncertain_since, basis.all_orders_known_until
+    return state.uncertain == Doubt.RESTORE and since is not None and (everyone is None or everyone < since)
+
+
 def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:
-    since = state.uncertain_since
-    waited = timedelta(0) if since is None else basis.ended - since
-    if state.uncertain == Doubt.RESTORE and since is not None:
-        everyone = basis.all_orders_known_until
-        if everyone is None or everyone < since:
-            return waited >= LONGEST_RESTORE_WAIT
-    return basis.orders_known or (since is not None and waited >= LONGEST_RISE_WAIT)
+    if orders_known(state, basis):
+        return True
+    bound = LONGEST_RESTORE_WAIT if _waits_for_others(state, basis) else LONGEST_RISE_WAIT
+    return state.uncertain_since is not None and basis.ended - state.uncertain_since >= bound
 
 
 def _rise_wait(state: LevelState, limits: Limits) -> timedelta:

@@ -293,7 +293,7 @@ def _record(
             basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
             shown = reading.quantity
             seen = levels.absent(state, basis, limits) if shown is None else levels.settle(state, shown, basis, limits)
-            logs.append(reading_log(attempted, state, reading.quantity, settled_how(seen, basis)))
+            logs.append(reading_log(attempted, state, reading.quantity, settled_how(state, seen, basis)))
         elif reading.absent and state.effective_quantity == NOT_THERE:
             pass  # known: the next push makes it
         elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):

@@ -256,7 +256,7 @@ def record_readings(
         basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until, everyone)
         if reading.absent:
             after.append(levels.absent(state, basis, limits))
-            reason = settled_how(after[-1], basis)
+            reason = settled_how(state, after[-1], basis)
         elif reading.quantity is None:
             reason = problem.words if problem else "the platform shows no number"
             after.append(levels.failed(state, reason, now, 0.0))
@@ -266,7 +266,7 @@ def record_readings(
             new = levels.settle(state, reading.quantity, basis, limits)
             after.append(new)
             report.settled += new.uncertain is None
-            reason = settled_how(new, basis)
+            reason = settled_how(state, new, basis)
         report.read += 1
         logs.append(reading_log(attempted, state, reading.quantity, reason))
     levels.save(connection, after, now)
@@ -279,13 +279,13 @@ def record_readings(
 _ALL_KNOWN = select(func.min(channels.c.orders_known_until)).where(channels.c.status != "retired")
 
 
-def settled_how(new: LevelState, basis: ReadingBasis) -> str:
+def settled_how(before: LevelState, new: LevelState, basis: ReadingBasis) -> str:
     """Say in a word what a reading made of a level, for the log."""
     if new.uncertain is not None:
         return f"still uncertain: {new.uncertain}"
     if new.effective_quantity == NOT_THERE:
         return "not there yet: the next write makes it"
-    if new.effective_quantity < new.desired and not basis.orders_known:
+    if new.effective_quantity < new.desired and not levels.orders_known(before, basis):
         return "settled at the bound: it may rise though the channel's orders are not known past this reading"
     return "settled"
 

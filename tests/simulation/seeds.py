@@ -44,4 +44,5 @@ def live(seed: int, *, marketplaces: bool = False, kind: type[World] = World, **
     world.settle()
     faults += [f"after the full run: {text}" for text in world.differences(edited_too=True)]
     faults += [f"audit: {text}" for text in world.audit()]
-    return Verdict(seed, world.tally, faults, "--marketplaces" if marketplaces else "")
+    flags = ["--marketplaces"] * marketplaces + ["--restored"] * (kind is not World)
+    return Verdict(seed, world.tally, faults, " ".join(flags))

@@ -19,7 +19,7 @@ from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.installation import NotRestoredError
-from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, operator_actions
+from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, operator_actions, sync_logs
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Home
 from invsync_dagster.sync import push as push_module
@@ -235,6 +235,8 @@ def test_a_channel_that_does_not_answer_keeps_the_others_from_rising_for_a_bound
         world.clock.advance(60 * minutes)
         world.push("shop_main")
         assert world.shown("shop_main", SKU) == shown
+    said = {row.error_message for row in living.rows(sync_logs) if row.action == "read" and row.sku == SKU}
+    assert any(words.startswith("settled at the bound") for words in said), said
 
 
 def test_what_was_under_way_is_void_and_its_numbers_are_not_used_again(living: Living, tmp_path: Path) -> None:
