@@ -166,6 +166,7 @@ def test_without_the_inbox_the_polls_bring_the_orders_and_nothing_is_raised_befo
         assert audit(connection) == []
 
 
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 def test_while_the_orders_are_not_known_a_level_falls_and_does_not_rise(
     living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +285,7 @@ channels:
 """
 
 
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 def test_the_channels_own_linger_counts_and_the_file_comes_back(living: Living, tmp_path: Path) -> None:
     content = CHANNELS_FILE.format(name="erp_main", environment="sandbox")
     living.ws.home.channels_file.write_text(content)
