@@ -47,7 +47,8 @@ def build_daily(configuration: Configuration) -> list[dg.AssetsDefinition]:
             "The stock at the end of a day as Parquet under data/snapshots/, one file a day: the ledger up to the "
             "day's closing sequence, which is fixed once, when the day has ended. A backfill of any past range gives "
             "the same bytes.\n\n"
-            "*Red* means that the day isn't over yet, or that the disk is full."
+            "*Red* means that the day isn't over yet (in the `time_zone` of channels.yaml), or that the disk is full. Wait "
+            "for the day's end, or make room, and materialise the partition again; the others are done."
         ),
     )
     def daily_snapshot(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:

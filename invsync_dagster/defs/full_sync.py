@@ -66,8 +66,9 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
             "and repaired by the same rules as a push.\n\n"
             "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
             "(Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "
-            "means drift: somebody else changed numbers there, or we missed an order; the report lists each level "
-            "with its likely cause."
+            "means drift, in the latest run of some batch: somebody else changed numbers there, or we missed an order; the "
+            "report lists each level with its likely cause. Find out who else writes there, or whether its webhooks come "
+            "(docs/webhooks.md); the batch's next run without drift ends it."
         ),
     )
     def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:

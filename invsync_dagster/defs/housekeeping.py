@@ -131,7 +131,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         key=HOUSEKEEPING,
         group_name=UPKEEP,
         owners=OWNERS,
-        kinds={"file", "table"},
+        kinds={"file"},
         check_specs=[
             dg.AssetCheckSpec("disk", asset=HOUSEKEEPING, description="At least a tenth of the disk is free."),
             dg.AssetCheckSpec(

@@ -63,10 +63,11 @@ class FileRow:
     description=(
         "Inventory and mapping files from data/imports/. Good rows go in; bad ones are written to a rejects file with "
         "line, column, reason and mend. Rows that are absent change nothing.\n\n"
-        "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in. Look at "
-        "it with `invsync imports`, then approve or drop it. `all_rows_taken`: mend the rejected rows and drop the "
-        "file again. *A red asset* means that a file could not be read at all, or that the disk is full; it stays in the "
-        "folder, and nothing of it went in."
+        "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in, and it waits "
+        "until it is decided. Look at it with `invsync imports list --held`, then `invsync imports approve ID --reason …` or "
+        "`invsync imports drop ID --reason …`. `all_rows_taken`: mend the rejected rows (the table names their file) and put "
+        "the file there again. *A red asset* means that a file could not be read at all, or that the disk is full; it stays "
+        "in the folder, and nothing of it went in: mend or remove it."
     ),
 )
 def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:

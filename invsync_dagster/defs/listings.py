@@ -54,7 +54,8 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
             "be), doubly mapped, renamed and gone. Nothing is mapped by it: it writes a mapping file to correct and import "
             "(docs/mapping.md). A mapped listing that is gone is stopped, and waits in review.\n\n"
             "*Red* means that the channel couldn't be asked, or that its answer can't be true: it lists nothing, or another "
-            "shop's goods. Then nothing was changed. *A red check* counts what a person has to look at."
+            "shop's goods. Then nothing was changed: look at its entry in channels.yaml and at its account. *A red check* counts "
+            "what a person has to look at: correct the mapping file of the run, and import it."
         ),
     )
     def listings_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:

@@ -58,7 +58,8 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
             f"The orders of **{channel.title}** that changed last on the day before, as the channel lists them, compared line "
             "by line with what we have booked. What is missing or newer there is applied, as a poll does, and then named: "
             "webhooks and polls should have told of it.\n\n"
-            "*Red* means that the channel could not be asked. *A red check* names what differed (docs/webhooks.md)."
+            "*Red* means that the channel could not be asked: look at its check `pushed`, and run the job `count_orders` again "
+            "once it answers. *A red check* names what differed; what was missing is booked by now (docs/webhooks.md)."
         ),
     )
     def order_count_asset(context: dg.AssetExecutionContext, config: CountConfig, invsync: Invsync) -> Iterator[Any]:

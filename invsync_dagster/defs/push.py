@@ -124,8 +124,8 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
             f"What the pushes to **{channel.title}** did: each level whose number was out of step was written, or read "
             "and settled.\n\n"
             "*Red* means that the channel as a whole failed (credentials, configuration, no answer before the "
-            "deadline); the other channels went on. The check `pushed` says why and what to do. Nothing is lost: what "
-            "is left stays a change, and the next cycle attempts it anew.\n\n"
+            "deadline); the other channels went on. Look at the check `pushed`: it says why and what to do. Nothing is lost: "
+            "what is left stays a change, and the next cycle attempts it anew.\n\n"
             + (f"**Disabled:** {channel.disabled_reason}" if channel.disabled_reason else "")
         ).rstrip(),
     )

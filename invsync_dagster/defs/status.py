@@ -14,6 +14,9 @@ from invsync_dagster.sync.hearing import oldest_waiting
 from invsync_dagster.sync.quarantined import in_quarantine
 from invsync_dagster.sync.workspace import Workspace
 
+# Of the table `channels`, as people read it.
+COLUMN_SCHEMA = dg.TableSchema(columns=[dg.TableColumn(name, type="text") for name in COLUMNS])
+
 
 def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
     """Return the status asset, downstream of all pushes."""
@@ -24,11 +27,13 @@ def build_status(configuration: Configuration) -> list[dg.AssetsDefinition]:
         group_name=STOCK,
         owners=OWNERS,
         kinds={"table"},
+        metadata={"dagster/column_schema": COLUMN_SCHEMA},
         description=(
             "How things stand, per channel: listings active, in step, held and in review, the oldest change, the "
             "success rate of the last hour. The push step writes it with every scheduled cycle and whenever a channel "
             "failed; materialise it to see the present.\n\n"
-            "*Red* means that the database could not be read. What needs a person stands under `notes`."
+            "*Red* means that the database could not be read. Look at the run's error; once the database is back, the next "
+            "cycle writes it. What needs a person stands under `notes`, each with what to do."
         ),
     )
     def sync_status(invsync: Invsync) -> dg.MaterializeResult:

@@ -76,8 +76,10 @@ def build_stock(configuration: Configuration) -> list[Any]:
         "The append-only ledger of the stock. Each run applies the waiting webhook deliveries exactly once, in one "
         "transaction with the balances and every listing's desired quantity.\n\n"
         "*Red* means that nothing was applied (database or disk): the files wait in data/inbox/ and nothing is lost. "
-        "A red check `understood` means deliveries in data/inbox/quarantine/, each with its reason; `configuration` "
-        "names the line of channels.yaml and the mend."
+        "Look at the run's error; once that is mended, the next run applies them. A red check `understood` means "
+        "deliveries in data/inbox/quarantine/, whichever run put them there: `invsync inbox list` names each with its "
+        "reason, `invsync inbox replay FILE…` applies it once that is mended. `configuration` names the line of "
+        "channels.yaml and the mend."
     ),
 )
 def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -137,8 +139,8 @@ def _understood(quarantine: InQuarantine, report: IntakeReport) -> dg.AssetCheck
     ],
     description=(
         "The balance of every SKU as of one ledger sequence: what every number below derives from.\n\n"
-        "*A red check* `not_negative`: more is promised than there is. Such SKUs show 0 everywhere; count them, or "
-        "cancel an order. `invsync explain SKU` shows how it came about."
+        "*A red check* `not_negative`: more is promised than there is. Such SKUs show 0 everywhere. Count them, or "
+        "cancel an order; `invsync explain SKU` shows how it came about."
     ),
 )
 def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:

@@ -50,8 +50,9 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
         description=(
             f"What **{channel.title}** notifies us of. Hourly it is compared with what we need; what is missing is "
             "subscribed to, what the platform has paused or disabled is switched on again.\n\n"
-            "*A red check* says what is left to a person. Meanwhile nothing is lost: the orders changed are listed in every "
-            "cycle, so a sale is heard minutes later instead of seconds."
+            "*A red check* says what is left to a person. Look at its words, then run `invsync webhooks sync` "
+            "(docs/webhooks.md). Meanwhile nothing is lost: the orders changed are listed in every cycle, so a sale is heard "
+            "minutes later instead of seconds."
         ),
     )
     def subscriptions_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.MaterializeResult:
@@ -78,7 +79,7 @@ def _asset(channel: Channel) -> dg.AssetsDefinition:
 
 def _subscribed(key: dg.AssetKey, watch: Watch) -> dg.AssetCheckResult:
     mended = [f"{one.topic} was {one.found}: {one.done}" for one in watch.topics if one.done]
-    words = watch.problems or mended or [watch.unwatched or f"All {len(watch.topics)} are active."]
+    words = [*watch.problems, *mended] or [watch.unwatched or f"All {len(watch.topics)} are active."]
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=SUBSCRIBED,
@@ -94,18 +95,23 @@ def _heard(key: dg.AssetKey, ws: Workspace, name: str) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(asset_key=key, check_name=HEARD, passed=True, description="The channel is disabled.")
     unheard, now = hear(ws, name), ws.clock.now()
     last = unheard.last_delivery_at
-    if last is None:
-        words = "No delivery has ever come, so none is expected: orders are heard from lists."
+    age: dict[str, float] = {}
+    if last is not None:
+        age["last_delivery_age_s"] = round((now - last).total_seconds(), 1)
+        words = f"The last delivery came {age_in_words(age['last_delivery_age_s'])} ago."
+    elif unheard.subscribed_at is not None:
+        waited = age_in_words((now - unheard.subscribed_at).total_seconds())
+        words = f"No delivery has come since all was subscribed to, {waited} ago."
     else:
-        words = f"The last delivery came {age_in_words((now - last).total_seconds())} ago."
+        words = "No delivery has ever come, and nothing is subscribed to: orders are heard from lists."
     if unheard.since is not None:
-        age = age_in_words((now - unheard.since).total_seconds())
-        words += f" Since then lists alone told of {unheard.changes} orders or counts, the first one of {age} ago."
+        first = age_in_words((now - unheard.since).total_seconds())
+        words += f" Since then lists alone told of {unheard.changes} orders or counts, the first one of {first} ago."
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=HEARD,
         passed=unheard.since is None,
         severity=dg.AssetCheckSeverity.WARN,
         description=words,
-        metadata={"changes_unheard": unheard.changes},
+        metadata={"changes_unheard": unheard.changes, **age},
     )

@@ -16,9 +16,11 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Orders placed, and counts of an ERP made, since the last delivery came; `since` is when the first of them was."""
+    """Orders placed, and counts of an ERP made, since the last delivery came, or since all was subscribed to where none ever
+    did; `since` is when the first of them was."""
 
     last_delivery_at: datetime | None
+    subscribed_at: datetime | None
     changes: int
     since: datetime | None
 
@@ -32,7 +34,7 @@ _HEARD = (
     )
     .values(last_delivery_at=_AT, silent_since=None)
 )
-_LAST = select(channels.c.last_delivery_at).where(channels.c.name == bindparam("channel"))
+_LAST = select(channels.c.last_delivery_at, channels.c.subscribed_at).where(channels.c.name == bindparam("channel"))
 _AFTER = bindparam("after", type_=order_lines.c.created_at.type)
 _BEFORE = bindparam("before", type_=order_lines.c.created_at.type)
 _PLACED = select(func.count(func.distinct(order_lines.c.order_id)), func.min(order_lines.c.created_at)).where(
@@ -45,7 +47,7 @@ _COUNTED = select(func.count(), func.min(stock_counts.c.as_of)).where(
 )
 _SET_SILENT = (
     update(channels)
-    .where(channels.c.name == bindparam("silent"), channels.c.last_delivery_at == _AT)
+    .where(channels.c.name == bindparam("silent"), channels.c.last_delivery_at.is_not_distinct_from(_AT))
     .values(silent_since=bindparam("since", type_=channels.c.silent_since.type))
 )
 
@@ -63,22 +65,23 @@ def look_for_silence(connection: Connection, channel: str, before: datetime) -> 
     """Return what happened at a channel before `before` and after its last delivery.
 
     Every platform notifies of a new order, and an ERP of each change of its shelf: a quiet channel has none of them, and one
-    that has fell silent. Where no delivery ever came, nothing is expected. Reads all of a channel's lines: 0.15 s a million
-    of them on SQLite.
+    that has fell silent. Where no delivery ever came and nothing is subscribed to, nothing is expected. Reads all of a
+    channel's lines: 0.15 s a million of them on SQLite.
     """
-    last = connection.execute(_LAST, {"channel": channel}).scalar_one_or_none()
+    row = connection.execute(_LAST, {"channel": channel}).one_or_none()
+    last, subscribed = row if row is not None else (None, None)
+    expected = last or subscribed
     changes, first = 0, []
-    if last is not None:
-        times = {"channel": channel, "after": last + CLOCKS_DIFFER, "before": before}
+    if expected is not None:
+        times = {"channel": channel, "after": expected + CLOCKS_DIFFER, "before": before}
         for query in (_PLACED, _COUNTED):
             number, at = connection.execute(query, times).one()
             changes += number
             first += [at] if number else []
-    return Unheard(last, changes, min(first, default=None))
+    return Unheard(last, subscribed, changes, min(first, default=None))
 
 
 def keep_silence(connection: Connection, channel: str, unheard: Unheard) -> None:
     """Keep since when a channel is silent, for the status; not if a delivery has come since it was looked for."""
-    if unheard.last_delivery_at is not None:
-        values = {"silent": channel, "at": unheard.last_delivery_at, "since": unheard.since}
-        connection.execute(_SET_SILENT, values)
+    values = {"silent": channel, "at": unheard.last_delivery_at, "since": unheard.since}
+    connection.execute(_SET_SILENT, values)

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.channels import is_retired
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.explanation import in_utc
+from invsync_dagster.inventory.subscribed import expect_deliveries, mended_again, note_mends
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.subscribing import Subscriber, Subscription, SubscriptionState
 from invsync_dagster.platforms.transport import is_loopback
@@ -21,6 +24,10 @@ LONGEST = timedelta(minutes=2)
 NOT_TOLD = (
     "no address for its webhooks is known, so its orders are heard from lists alone; set receiver_url in channels.yaml (for "
     "Amazon webhook_queue or webhook_event_bridge)"
+)
+AGAIN_MEND = (
+    "the platform drops it, mostly since its deliveries aren't answered in time: see whether the receiver can be reached "
+    "from outside and answers with 200, and that no other installation uses the account (docs/webhooks.md)"
 )
 TOO_LATE = "the channel allowed no call in time"
 
@@ -39,13 +46,14 @@ class Topic:
 @dataclass
 class Watch:
     """What a channel's subscriptions are. `unwatched` says why there is nothing to look at, `problem` why nothing could be
-    seen; "" otherwise."""
+    seen; "" otherwise. `again`: what was made or mended for the second time within a day, with the last time."""
 
     channel: str
     address: str = ""
     topics: list[Topic] = field(default_factory=list)
     unwatched: str = ""
     problem: str = ""
+    again: dict[str, str] = field(default_factory=dict)
     api_calls: int = 0
 
     @property
@@ -56,7 +64,11 @@ class Watch:
     def problems(self) -> list[str]:
         """What is left to a person, one sentence each."""
         own = [self.problem] if self.problem else []
-        return own + [f"{one.topic}: {one.problem}" for one in self.topics if one.problem]
+        return [
+            *own,
+            *(f"{one.topic}: {one.problem}" for one in self.topics if one.problem),
+            *(f"{topic} was mended twice within a day, last at {at}: {AGAIN_MEND}" for topic, at in self.again.items()),
+        ]
 
 
 def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
@@ -90,7 +102,20 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
         watch.topics = [_looked_at(calls, platform, one, watch.address, mend=mend) for one in answer.subscriptions]
         watch.unwatched = "" if answer.subscriptions else NOT_TOLD
     watch.api_calls = calls.made
+    _keep(ws, watch, mend=mend)
     return watch
+
+
+def _keep(ws: Workspace, watch: Watch, *, mend: bool) -> None:
+    """Keep what was mended, and since when deliveries are expected; not where the platform could not be asked."""
+    now, name = ws.clock.now(), watch.channel
+    if mend and not watch.problem:
+        with write_transaction(ws.engine, name) as connection:
+            note_mends(connection, name, {one.topic: one.done == "made" for one in watch.topics if one.done}, now)
+            if watch.unwatched or watch.active == len(watch.topics):
+                expect_deliveries(connection, name, None if watch.unwatched else now)
+    with ws.engine.connect() as connection:
+        watch.again = {topic: in_utc(at) for topic, at in mended_again(connection, name, now).items()}
 
 
 def _address(ws: Workspace, channel: Channel) -> str:

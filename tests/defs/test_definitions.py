@@ -1,19 +1,22 @@
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import dagster as dg
 import pytest
 import yaml
 
 from invsync_dagster.channels import load
+from invsync_dagster.cli import main
 from invsync_dagster.defs.build import build
 from invsync_dagster.defs.names import LOCATION
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.settings import Home
-from tests.defs.conftest import SECRETS, Installation
+from tests.defs.conftest import ENTRY, SECRETS, Installation
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,8 +91,39 @@ def test_every_asset_says_what_it_is_and_who_owns_it(install: Callable[..., Inst
         assert spec.description, spec.key
         assert spec.owners, spec.key
         assert spec.group_name not in (None, "default"), spec.key
-        if spec.key.to_user_string() not in ("webhook_files", "import_files"):
-            assert "red" in spec.description.lower(), spec.key
+
+
+# What a person is told to do, as the beginning of a sentence or of what follows a colon or semicolon.
+MEND = re.compile(r"(?:[.:;] |: )(?:look|make|mend|run|count|correct|import|wait|find)\b", re.IGNORECASE)
+
+
+def test_every_asset_says_what_red_means_and_what_to_do(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    with home.home.channels_file.open("a") as file:
+        file.write(ENTRY.format(name="shop").replace("erp", "shopify").replace("base_url", "shop_url"))
+    for spec in home.definitions().resolve_all_asset_specs():
+        if spec.key.to_user_string() in ("webhook_files", "import_files"):
+            continue  # files that others put there
+        _, red, said = (spec.description or "").partition("*Red*")
+        _, check, said_of_check = (spec.description or "").partition("*A red ")
+        assert red or check, spec.key
+        assert MEND.search(said or said_of_check), spec.key
+        named = set(re.findall(r"`invsync ([^`]+)`", spec.description or ""))
+        groups = {name for name, command in main.commands.items() if isinstance(command, click.Group)}
+        assert named.isdisjoint(groups), f"{spec.key}: a group alone prints its help"
+
+
+def test_every_table_has_its_columns_and_every_asset_its_kind(install: Callable[..., Installation]) -> None:
+    tables = set()
+    for spec in install("one").definitions().resolve_all_asset_specs():
+        assert spec.kinds, spec.key
+        if spec.kinds & {"table", "parquet"}:
+            schema = spec.metadata["dagster/column_schema"]
+            assert isinstance(schema, dg.TableSchema), spec.key
+            assert all(column.name and column.type for column in schema.columns), spec.key
+            assert len(schema.columns) >= 4, spec.key
+            tables.add(spec.key.to_user_string())
+    assert {"stock_ledger", "inventory_snapshot", "inventory_changes", "daily_snapshot", "sync_status"} <= tables
 
 
 def test_the_lineage_leads_from_the_files_to_the_status(install: Callable[..., Installation]) -> None:

@@ -98,6 +98,47 @@ def test_what_is_off_is_mended_and_said_and_then_all_is_green(install: Callable[
     assert checks(result)["one.subscribed"].description == "erp has nothing to subscribe to"
 
 
+def test_what_the_platform_drops_again_and_again_is_red_for_a_day(install: Callable[..., Installation]) -> None:
+    home, shop = with_shop(install)
+    shop.subscribed = {"orders/create": SubscriptionState.OFF, "orders/updated": SubscriptionState.ACTIVE}
+    assert checks(home.run("subscriptions"))["shop.subscribed"].passed
+    home.clock.advance(3600)
+    shop.subscribed["orders/create"] = SubscriptionState.OFF
+    check = checks(home.run("subscriptions"))["shop.subscribed"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.description is not None
+    assert check.description.startswith("orders/create was mended twice within a day, last at ")
+    assert "see whether the receiver can be reached" in check.description
+    home.clock.advance(3600)
+    assert not checks(home.run("subscriptions"))["shop.subscribed"].passed
+    home.clock.advance(86_400)
+    check = checks(home.run("subscriptions"))["shop.subscribed"]
+    assert (check.passed, check.description) == (True, "All 2 are active.")
+    shop.subscribed["orders/create"] = SubscriptionState.OFF
+    assert checks(home.run("subscriptions"))["shop.subscribed"].passed
+
+
+def test_from_the_first_subscription_on_a_delivery_is_expected(install: Callable[..., Installation]) -> None:
+    home, shop = with_shop(install)
+    shop.subscribed = {"orders/create": SubscriptionState.MISSING}
+    check = checks(home.run("subscriptions"))["shop.heard"]
+    assert (check.passed, check.description) == (True, "No delivery has come since all was subscribed to, 0 s ago.")
+    shop.orders_of = [order_of("1", home.clock.now() + timedelta(minutes=30))]
+    home.clock.advance(3600)
+    assert home.run("incremental").success
+    home.clock.advance(3600)
+    check = checks(home.run("subscriptions"))["shop.heard"]
+    assert (check.passed, check.metadata["changes_unheard"].value) == (False, 1)
+    assert "last_delivery_age_s" not in check.metadata
+    ws = home.open()
+    with write_transaction(ws.engine) as connection:
+        note_deliveries(connection, [("shop", home.clock.now())])
+    ws.close()
+    home.clock.advance(60)
+    check = checks(home.run("subscriptions"))["shop.heard"]
+    assert (check.passed, check.metadata["last_delivery_age_s"].value) == (True, 60.0)
+
+
 def test_what_can_not_be_mended_is_red_with_the_platforms_words(install: Callable[..., Installation]) -> None:
     home, shop = with_shop(install)
     shop.subscribed, shop.refuses = {"orders/create": SubscriptionState.OFF}, True

@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable
 
 import dagster as dg
+import pytest
 
 from invsync_dagster.defs.names import push_key
 from invsync_dagster.platforms.errors import PlatformError, Recovery
@@ -124,3 +125,29 @@ def test_nothing_is_written_before_the_first_push_is_approved(install: Callable[
     second = home.run("incremental")
     assert checks(second) == {"one": True}
     assert home.platforms["one"].shown == STOCK
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_why_a_person_started_a_run_is_kept_also_where_the_channel_failed(
+    install: Callable[..., Installation], dry_run: bool
+) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    home.platforms["one"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
+    given = {"skus": ["A"], "reason": "a customer called", "dry_run": dry_run}
+    result = home.run("sync_skus", run_config={"ops": {"push_results": {"config": given}}})
+    assert result.success is dry_run
+    assert home.tags(result)["invsync/reason"] == "a customer called"
+    assert "invsync/reason" not in home.tags(home.run("incremental"))
+    if dry_run:
+        (event,) = result.get_asset_observation_events()
+        shown = event.asset_observation_data.asset_observation.metadata
+        assert (shown["dry_run"].value, shown["reason"].value) == (True, "a customer called")
+
+
+def test_a_reason_of_a_thousand_words_fits_into_the_tag(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({"A": 5}, ["one"])
+    given = {"skus": ["A"], "reason": "why " * 1000, "dry_run": True}
+    result = home.run("sync_skus", run_config={"ops": {"push_results": {"config": given}}})
+    assert len(home.tags(result)["invsync/reason"]) == 500

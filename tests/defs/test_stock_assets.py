@@ -15,6 +15,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import drop, import_file
 from invsync_dagster.inventory.status import held_imports
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from tests.defs.conftest import Installation
 
@@ -157,6 +158,47 @@ def test_more_promised_than_there_is_shows_in_the_snapshot(install: Callable[...
     assert metadata(result, "inventory_snapshot")["negative_skus"] == 1
     [check] = [e for e in result.get_asset_check_evaluations() if e.check_name == "not_negative"]
     assert not check.passed
+
+
+def test_what_is_red_comes_with_all_its_rows_in_a_file_that_is_written_every_half_hour(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("one")
+    imported_at(home, home.clock.now(), {f"S{number:02}": 5 for number in range(30)})
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    (home.home.imports / "short.csv").write_text(
+        "sku,product_name,quantity,reserved_quantity,status\n"
+        + "".join(f"N{number:02},Short,5,8,active\n" for number in range(25))
+    )
+    home.run("import_files", selection=[dg.AssetKey("imports")])
+    audit = home.run("audit")
+    (check,) = [e for e in audit.get_asset_check_evaluations() if e.check_name == "mappings_clear"]
+    assert len(check.metadata["worst"].value) == 20
+    report = Path(str(check.metadata["report"].value))
+    assert report == home.home.reports / "latest" / "mappings.csv"
+    assert len(report.read_text().splitlines()) == 1 + 55
+    shown = metadata(home.run("incremental"), "inventory_snapshot")
+    negative = Path(str(shown["report"]))
+    assert len(negative.read_text().splitlines()) == 1 + 25
+    imported_at(home, home.clock.now(), {"N00": 50})
+    home.run("incremental")
+    assert len(negative.read_text().splitlines()) == 1 + 25
+    home.clock.advance(1801)
+    home.run("incremental")
+    assert len(negative.read_text().splitlines()) == 1 + 24
+
+
+def test_all_changes_that_are_late_are_in_the_file(install: Callable[..., Installation]) -> None:
+    home = install("one")
+    home.stock({f"S{number:02}": 5 for number in range(25)}, ["one"])
+    home.platforms["one"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
+    first = metadata(home.run("incremental"), "inventory_changes")
+    assert "report" not in first
+    home.clock.advance(1000)
+    late = metadata(home.run("incremental"), "inventory_changes")
+    lines = Path(str(late["report"])).read_text().splitlines()
+    assert lines[0].startswith("channel,sku,item_id,location_id,shown,desired,")
+    assert {line.split(",")[1] for line in lines[1:]} == {f"S{number:02}" for number in range(25)}
 
 
 def test_the_backup_is_proven_and_only_the_latest_are_kept(install: Callable[..., Installation]) -> None:

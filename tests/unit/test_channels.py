@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
-from invsync_dagster.channels import Channel, Configuration, Rules, load, load_for_webhooks
+from invsync_dagster.channels import Channel, Configuration, Rules, _Entry, load, load_for_webhooks
 from invsync_dagster.platforms.ebay import EbaySettings
 from invsync_dagster.platforms.shopify import ShopifySettings
-from invsync_dagster.settings import Home, Settings
+from invsync_dagster.settings import ChangeLimits, Home, Retention, Settings
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = """\
 settings:
@@ -100,10 +106,43 @@ channels:
     assert loaded(home, text.replace(written, "''")).problems[0].startswith("channels.yaml line 5: channel 'ali': ")
 
 
+def settings_of(model: type[BaseModel]) -> Iterator[str]:
+    """Every setting that a model takes, with those of the models within it."""
+    for name, field in model.model_fields.items():
+        yield name
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from settings_of(inner)
+
+
+def with_what_is_commented_out(text: str) -> str:
+    """The file with the settings that stand in it as comments: `# name: value`, or `# - name: value`."""
+    return re.sub(r"^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$", r"\1\2", text, flags=re.MULTILINE)
+
+
+def test_every_setting_stands_in_the_projects_own_file_and_can_be_used_as_it_stands_there(home: Home) -> None:
+    text = with_what_is_commented_out((ROOT / "channels.yaml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"\b([a-z_]+):", text))
+    assert {*settings_of(Settings), *settings_of(_Entry)} - named == set()
+    variables = [line.partition("=")[0] for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()]
+    configuration = loaded(home, text, dict.fromkeys([*variables, "ALERTS_MAIL"], "x"))
+    assert configuration.problems == ()
+    settings = configuration.settings
+    assert (settings.change_limits, settings.retention) == (ChangeLimits(), Retention())
+    assert settings.imports["supplier"].columns == {"sku": "Artikel", "quantity": "Bestand"}
+    assert (settings.ui_url, [target.url_env for target in settings.alerts]) == (
+        "https://stock.example.com",
+        ["ALERTS_MAIL"],
+    )
+    channels = by_name(configuration)
+    assert channels["shopify_main"].rules.dead_band == 3
+    assert channels["shopify_main"].cut_over_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert channels["erp_main"].contains_orders_of == ("shopify_main",)
+
+
 def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> None:
-    root = Path(__file__).parents[2]
-    text = (root / "channels.yaml").read_text(encoding="utf-8")
-    variables = [line.partition("=")[0] for line in (root / ".env.example").read_text(encoding="utf-8").splitlines()]
+    text = (ROOT / "channels.yaml").read_text(encoding="utf-8")
+    variables = [line.partition("=")[0] for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()]
     assert all(
         name in text
         for name in variables

@@ -271,7 +271,7 @@ subscription_mends = Table(
     metadata,
     Column("channel", Text, primary_key=True),
     Column("topic", Text, primary_key=True),
-    Column("mended_at", UtcDateTime, nullable=False),
+    Column("mended_at", UtcDateTime),  # NULL: it was set up, and held since
     Column("mended_before_at", UtcDateTime),
     sqlite_with_rowid=False,
 )

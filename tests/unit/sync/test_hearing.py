@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.hearing import Unheard, keep_silence, note_deliveries
+from invsync_dagster.inventory.subscribed import expect_deliveries
 from invsync_dagster.inventory.tables import channels
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.hearing import hear, oldest_waiting
@@ -102,6 +103,30 @@ def test_where_no_delivery_ever_came_none_is_expected(world: LittleWorld) -> Non
     assert (unheard.last_delivery_at, unheard.changes, unheard.since) == (None, 0, None)
 
 
+def test_where_all_is_subscribed_to_a_first_delivery_is_expected(world: LittleWorld) -> None:
+    ws = world.processes[0]
+    with write_transaction(world.engine) as connection:
+        expect_deliveries(connection, "shop_main", world.clock.now())
+    subscribed = world.clock.now()
+    world.clock.advance(86_400)
+    assert hear(ws, "shop_main") == Unheard(None, subscribed, 0, None)
+    world.sell("shop_main", SKU)
+    placed = world.clock.now().replace(microsecond=0)
+    world.shops["shop_main"].take_outgoing()
+    world.clock.advance(300)
+    world.push("shop_main")
+    world.clock.advance(7200)
+    assert hear(ws, "shop_main") == Unheard(None, subscribed, 1, placed)
+    assert row(world).silent_since == placed
+    with write_transaction(world.engine) as connection:
+        expect_deliveries(connection, "shop_main", world.clock.now())
+    assert row(world).subscribed_at == subscribed
+    with write_transaction(world.engine) as connection:
+        expect_deliveries(connection, "shop_main", None)
+    assert hear(ws, "shop_main").since is None
+    assert row(world).silent_since is None
+
+
 def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
@@ -143,7 +168,7 @@ def test_a_delivery_that_comes_while_silence_is_looked_for_ends_it(world: Little
     first, now = world.clock.now(), world.clock.advance(7200)
     with write_transaction(world.engine) as connection:
         note_deliveries(connection, [("shop_main", first)])
-        looked = Unheard(first, 1, first)
+        looked = Unheard(first, None, 1, first)
         note_deliveries(connection, [("shop_main", now)])
         keep_silence(connection, "shop_main", looked)
     assert (row(world).last_delivery_at, row(world).silent_since) == (now, None)

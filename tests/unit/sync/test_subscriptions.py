@@ -67,6 +67,21 @@ def test_what_the_platform_switched_off_is_mended_and_the_rest_left_alone(world:
     assert (mended.problems, [one.done for one in mended.topics]) == ([], ["", "mended", "", ""])
 
 
+def test_what_is_deleted_again_within_a_day_is_left_to_a_person_for_a_day(world: LittleWorld) -> None:
+    ws = known_at(world)
+    for round_ in range(3):
+        watch = watch_subscriptions(ws, "shop_main", mend=True)
+        assert (len(watch.problems), states(watch)[0]) == (int(round_ == 2), ("missing", "made"))
+        world.shops["shop_main"].subscriptions.drop("orders/create")
+        world.clock.advance(3600)
+    (problem,) = watch.problems
+    assert problem.startswith("orders/create was mended twice within a day, last at ")
+    assert list(watch_subscriptions(ws, "shop_main", mend=False).again) == ["orders/create"]
+    assert watch_subscriptions(ws, "shop_eu", mend=True).problems == []
+    world.clock.advance(86_400)
+    assert watch_subscriptions(ws, "shop_main", mend=True).problems == []
+
+
 def test_one_that_can_not_be_made_is_named_in_the_platforms_words_and_the_others_are_made(
     world: LittleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

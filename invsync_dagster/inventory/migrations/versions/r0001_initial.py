@@ -378,7 +378,7 @@ def upgrade() -> None:
         "subscription_mends",
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("topic", TEXT, nullable=False),
-        sa.Column("mended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("mended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("mended_before_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("channel", "topic", name=op.f("pk_subscription_mends")),
         sqlite_with_rowid=False,
