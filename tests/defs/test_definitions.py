@@ -9,6 +9,7 @@ import click
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
@@ -193,6 +194,21 @@ def test_a_channel_lost_from_the_file_is_paused_and_named(install: Callable[...,
     [check] = [e for e in result.get_asset_check_evaluations() if e.check_name == "configuration"]
     assert not check.passed
     assert "'two'" in (check.description or "")
+
+
+def test_what_takes_long_is_not_ended_and_what_hangs_is(install: Callable[..., Installation]) -> None:
+    repository = install("one").definitions().get_repository_def()
+    longest = {job.name: int(job.run_tags.get(MAX_RUNTIME_SECONDS_TAG, 0)) for job in repository.get_all_jobs()}
+    instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    # What has no tag is ended by this: a full run from the asset's page, and each run of a backfill. 100,000 listings of
+    # Shopify take 3,998 s.
+    assert instance["run_monitoring"]["max_runtime_seconds"] == 14400
+    assert {name: longest[name] for name in ("incremental", "webhooks", "sync_skus")} == {
+        "incremental": 300,
+        "webhooks": 300,
+        "sync_skus": 300,
+    }
+    assert longest["import_files"] == longest["full_sync"] == longest["audit"] == 14400
 
 
 def test_the_location_has_one_name_everywhere() -> None:
