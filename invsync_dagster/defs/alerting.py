@@ -42,6 +42,7 @@ TRIES_WITHOUT_DATABASE = 20
 _SAID_ELSEWHERE = {
     dg.AssetCheckKey(names.CHANGES, "oldest_change"),
     dg.AssetCheckKey(names.CHANGES, "breaker"),
+    dg.AssetCheckKey(names.IMPORTS, "nothing_held"),
     dg.AssetCheckKey(names.HOUSEKEEPING, "disk"),
 }
 

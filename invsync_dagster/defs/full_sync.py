@@ -6,8 +6,8 @@ that worked stay done. Why this combination: docs/decisions/0004-partial-success
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -23,14 +23,6 @@ from invsync_dagster.sync.reconcile import FullSyncReport
 from invsync_dagster.sync.workspace import Workspace
 
 CHECK = "shows_what_it_should"
-
-
-@dataclass
-class Outcome:
-    """What became of some batches of one channel: their reports added up, and the reason of each that must be run again."""
-
-    total: FullSyncReport
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 def batch_partitions(settings: Settings) -> dg.StaticPartitionsDefinition:
@@ -75,7 +67,7 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         cause_of(context)
         ws = invsync.workspace
         with failing(context, name):
-            outcome = yield from sync_batches(context, ws, name, context.partition_keys)
+            failed = yield from sync_batches(context, ws, name, context.partition_keys)
         found = drift_found(ws, name)
         yield dg.AssetCheckResult(
             asset_key=key,
@@ -85,27 +77,27 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
             description=found.description,
             metadata=found.metadata,
         )
-        if outcome.failed:
+        if failed:
             tag_failed(context, [name])
-            raise dg.Failure(failure_text(name, outcome), allow_retries=False)
+            raise dg.Failure(failure_text(name, failed), allow_retries=False)
 
     return full_sync_asset
 
 
 def sync_batches(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, ws: Workspace, name: str, batches: Sequence[str]
-) -> Generator[dg.AssetMaterialization | dg.AssetObservation, None, Outcome]:
+) -> Generator[dg.AssetMaterialization | dg.AssetObservation, None, dict[str, str]]:
     """Run batches, some at once; yield each finished one as the materialisation of its partition, and at the end what came
-    of them together as an observation of the asset."""
+    of them together as an observation of the asset. Return the reason of each batch that failed."""
     total = FullSyncReport(name, batch=-1)
-    outcome = Outcome(total)
+    failed: dict[str, str] = {}
     began = ws.clock.now()
     keys = {int(batch): batch for batch in batches}
     for report in full_run(ws, name, list(keys), run_id=context.run.run_id):
         batch = keys[report.batch]
         _add(total, report)
         if report.problem:
-            outcome.failed[batch] = report.problem
+            failed[batch] = report.problem
             context.log.error(f"batch {batch} of {name}: {report.problem}")
             continue
         metadata = {
@@ -120,13 +112,13 @@ def sync_batches(
         full_sync_key(name),
         metadata={
             "batches": len(keys),
-            "failed_batches": len(outcome.failed),
+            "failed_batches": len(failed),
             **_figures(total),
             **worst_rows(total.differences),
             **report_file(ws.home, context.run.run_id, f"differences_{name}", total.differences),
         },
     )
-    return outcome
+    return failed
 
 
 # The counts of a report, each the sum of its batches'.
@@ -139,9 +131,9 @@ def _add(total: FullSyncReport, report: FullSyncReport) -> None:
     total.differences += report.differences
 
 
-def failure_text(name: str, outcome: Outcome) -> str:
+def failure_text(name: str, failed: Mapping[str, str]) -> str:
     """Say which batches failed and why, and what to do."""
-    batches = ", ".join(f"{batch} ({reason})" for batch, reason in outcome.failed.items())
+    batches = ", ".join(f"{batch} ({reason})" for batch, reason in failed.items())
     return (
         f"{name}: failed batches: {batches}. The others are done; run the job retry_failed_batches once this is mended."
     )

@@ -98,10 +98,10 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
         if not again:
             continue
         with failing(context, channel.name):
-            outcome = yield from sync_batches(context, ws, channel.name, again)
-        if outcome.failed:
+            failed = yield from sync_batches(context, ws, channel.name, again)
+        if failed:
             tag_failed(context, [channel.name])
-            failures.append(failure_text(channel.name, outcome))
+            failures.append(failure_text(channel.name, failed))
         # As an event, since a job of ops has no checks: else the verdict would be of what was before until the next full run.
         found = drift_found(ws, channel.name)
         yield dg.AssetCheckEvaluation(

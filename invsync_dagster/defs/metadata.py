@@ -79,7 +79,7 @@ def latest_report(home: Home, name: str, rows: Iterable[DataclassInstance], now:
     path = home.reports / "latest" / f"{name}.csv"
     if not (path.exists() and path.stat().st_mtime > (now - WRITTEN_EVERY).timestamp()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
+        partial = path.with_suffix(f".{os.getpid()}.part")
         _write_csv(partial, (plain(row) for row in rows))
         os.utime(partial, (now.timestamp(), now.timestamp()))
         partial.replace(path)

@@ -48,8 +48,17 @@ _COLUMNS = tuple(full_sync_batches.c)
 
 
 def keep_batch(connection: Connection, done: BatchDone) -> None:
-    """Keep what came of a batch in the place of what came of it before, in the caller's `write_transaction`."""
+    """Keep what came of a batch in the place of what came of it before, in the caller's `write_transaction`.
+
+    One that failed has looked at a part alone, and makes nothing better: what was found before stays.
+    """
     values = asdict(done)
+    if done.problem:
+        table = full_sync_batches.c
+        query = select(table.levels, table.drift, table.missing)
+        before = connection.execute(query.where(table.channel == done.channel, table.batch == done.batch)).first()
+        if before is not None:
+            values |= {name: max(number, values[name]) for name, number in before._mapping.items()}
     row = tuple(values[column.name] for column in _COLUMNS)
     upsert_rows(connection, full_sync_batches, ("channel", "batch"), _COLUMNS, [row])
 

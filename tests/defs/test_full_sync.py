@@ -91,6 +91,12 @@ def test_one_batch_run_again_alone_does_not_speak_for_the_others(install: Callab
     assert verdict.description.startswith("1 of 8 levels had drifted")
     assert "in the latest runs of 4 batches" in verdict.description
     home.clock.advance(60)
+    home.platforms["one"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
+    failed = check(home.run("full_sync", selection=[KEY], partition_key=drifted))
+    assert (failed.passed, failed.metadata["drift"].value) == (False, 1)
+    assert "1 of them did not come to their end" in str(failed.description)
+    home.platforms["one"].error = None
+    home.clock.advance(60)
     again = check(home.run("full_sync", selection=[KEY], partition_key=drifted))
     assert (again.passed, again.metadata["drift"].value) == (True, 0)
 

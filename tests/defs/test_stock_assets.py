@@ -173,7 +173,9 @@ def test_what_is_red_comes_with_all_its_rows_in_a_file_that_is_written_every_hal
     home.run("import_files", selection=[dg.AssetKey("imports")])
     audit = home.run("audit")
     (check,) = [e for e in audit.get_asset_check_evaluations() if e.check_name == "mappings_clear"]
-    assert len(check.metadata["worst"].value.records) == 20
+    table = check.metadata["worst"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert len(table.records) == 20
     report = Path(str(check.metadata["report"].value))
     assert report == home.home.reports / "latest" / "mappings.csv"
     assert len(report.read_text().splitlines()) == 1 + 55

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.hearing import Unheard, keep_silence, note_deliveries
-from invsync_dagster.inventory.subscribed import expect_deliveries
+from invsync_dagster.inventory.subscribed import expect_deliveries, mended_again, note_mends
 from invsync_dagster.inventory.tables import channels
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.hearing import hear, oldest_waiting
@@ -125,6 +125,23 @@ def test_where_all_is_subscribed_to_a_first_delivery_is_expected(world: LittleWo
         expect_deliveries(connection, "shop_main", None)
     assert hear(ws, "shop_main").since is None
     assert row(world).silent_since is None
+
+
+def test_what_is_mended_twice_within_a_day_is_known_for_a_day(world: LittleWorld) -> None:
+    def mend(made: dict[str, bool], hours: float) -> list[str]:
+        world.clock.advance(hours * 3600)
+        with write_transaction(world.engine) as connection:
+            note_mends(connection, "shop_main", made, world.clock.now())
+            return list(mended_again(connection, "shop_main", world.clock.now()))
+
+    assert mend({"create": True, "update": True}, 0) == []  # set up
+    assert mend({"create": True, "update": False}, 1) == []
+    assert mend({"create": True}, 23.9) == ["create"]
+    assert mend({}, 23.9) == ["create"]
+    assert mend({}, 0.2) == []
+    assert mend({"update": False}, 1) == []  # two days later
+    with world.engine.connect() as connection:
+        assert mended_again(connection, "shop_eu", world.clock.now()) == {}
 
 
 def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
