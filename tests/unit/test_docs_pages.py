@@ -107,3 +107,15 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("platform", VENDORS)
+def test_what_a_platforms_page_says_of_a_code_is_said_of_one_that_the_errors_pages_know(platform: str) -> None:
+    section = of_platform(platform).partition(f"## {SECTIONS[-1]}\n")[2]
+    codes = {
+        code for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for code in re.findall(r"[\w.-]+", row)
+    }
+    errors = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "errors").glob("*.md"))
+    rows = "".join(re.findall(rf"^\| (?:{platform}|every channel) \|.*$", errors, re.MULTILINE))
+    assert len(codes) > 4
+    assert {code for code in codes if f"`{code}`" not in rows} == set()
