@@ -117,7 +117,12 @@ def inbox_replay(files: tuple[Path, ...], since: str | None, until: str | None, 
 @decided
 def inbox_drop(files: tuple[Path, ...], actor: str, reason: str) -> None:
     """Give quarantined deliveries up (FILEs of data/inbox/quarantine/): they were not applied, and nobody waits for them any
-    more. What came stays among the kept deliveries."""
+    more. What came stays among the kept deliveries.
+
+    \b
+    Examples:
+      invsync inbox drop 1795249801-0.json --reason "a test of the platform's"
+    """
     with workspace() as ws:
         quarantine = Inbox(ws.home.inbox).quarantine
         for path in [_quarantined(quarantine, file) for file in files]:

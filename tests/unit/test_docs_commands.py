@@ -230,7 +230,7 @@ def test_a_command_of_the_documentation_works_in_a_small_home(
 ) -> None:
     there = {
         "ID": prepared.applied_import if "undo" in words else prepared.held_import,
-        "FILE": prepared.quarantined if "replay" in words else "inventory.csv",
+        "FILE": prepared.quarantined if words[0] == "inbox" else "inventory.csv",
         "HELD": "PAUSED" if "resume" in words else "HELD",
     }
     root = shutil.copytree(prepared.home.root, tmp_path / "home")
