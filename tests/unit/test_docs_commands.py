@@ -168,14 +168,13 @@ def prepare(home: Home) -> Prepared:
         "listings pause PAUSED --reason recalled",
     ):
         assert invoke(home, *shlex.split(command)).exit_code == 0, command
+    assert invoke(home, "import", "empty.csv", "--as-of", now.isoformat()).exit_code == 1
     assert invoke(home, "import", "nothing_shown.csv").exit_code == 1
     broken = Delivery("erp_main", "stock", now, {}, b"[]")
     SegmentWriter(home.inbox, SystemClock(), random.Random(1)).write([broken])
     ws = Workspace.open(home)
     apply_inbox(ws, run_id="run")
     ws.close()
-    # The last of all: an approval is of what was seen.
-    assert invoke(home, "import", "empty.csv", "--as-of", now.isoformat()).exit_code == 1
     with engine.connect() as connection:
         states = dict(connection.execute(select(imports.c.state, imports.c.id).order_by(imports.c.id.desc())).all())
     engine.dispose()
