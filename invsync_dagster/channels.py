@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from invsync_dagster.environment import EmptySecretFileError, SecretFileError
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
 from invsync_dagster.platforms.settings import DATA_FOLDER, PREVIOUS_SECRET, VendorSettings
@@ -71,7 +72,7 @@ class Channel:
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the secrets by the field that names their variable: `webhook_secret_env: X` gives
         `{"webhook_secret_env": environ["X"]}`. A field that is None gives none, nor does a previous secret that isn't
-        set. Raises KeyError with the variable's name."""
+        set. Raises KeyError with the variable's name, and `SecretFileError`."""
         return _values(self.settings.variables(), environ)
 
     def door_secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +81,14 @@ class Channel:
 
 
 def _values(variables: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    return {key: environ[name] for key, name in variables.items() if key != PREVIOUS_SECRET or environ.get(name)}
+    return {key: environ[name] for key, name in variables.items() if key != PREVIOUS_SECRET or _has(environ, name)}
+
+
+def _has(environ: Mapping[str, str], name: str) -> bool:
+    try:
+        return bool(environ.get(name))
+    except EmptySecretFileError:  # as a variable that is empty: no secret is being changed
+        return False
 
 
 @dataclass(frozen=True)
@@ -216,10 +224,10 @@ class _Loader:
                 bad.add(path[0])
             settings = Settings.model_validate({key: value for key, value in values.items() if key not in bad})
         for number, target in enumerate(settings.alerts):
-            if not self._environ.get(target.url_env):
-                sentence = f"settings: the environment variable {target.url_env} is not set — set it in .env"
+            if sentence := self._unset(target.url_env):
                 self._problem(
-                    ("settings", "alerts", number, "url_env"), f"{sentence}; nobody is alerted there until then"
+                    ("settings", "alerts", number, "url_env"),
+                    f"settings: {sentence}; nobody is alerted there until then",
                 )
         return settings
 
@@ -331,8 +339,16 @@ class _Loader:
                     f"{label}: {key} must be the name of an environment variable (capitals, digits, _), "
                     "never the secret itself — name the variable, and set it in .env",
                 )
-            elif key in needed and key != PREVIOUS_SECRET and not self._environ.get(value):
-                self._problem(place, f"{label}: the environment variable {value} is not set — set it in .env")
+            elif key in needed and key != PREVIOUS_SECRET and (sentence := self._unset(value)):
+                self._problem(place, f"{label}: {sentence}")
+
+    def _unset(self, variable: str) -> str:
+        """Return why a variable has no value, with the mend; "" where it has one."""
+        try:
+            value = self._environ.get(variable)
+        except SecretFileError as error:
+            return str(error)
+        return "" if value else f"the environment variable {variable} is not set — set it in .env"
 
     def _across(self, channels: dict[str, Channel], places: dict[str, int]) -> dict[str, Channel]:
         """Check what concerns more than one channel."""

@@ -10,6 +10,7 @@ import dagster as dg
 from invsync_dagster.channels import load
 from invsync_dagster.defs.build import build
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.environment import Environment
 from invsync_dagster.settings import Home
 
 # The one beta name in use, known and tested; Dagster would print a warning an asset at each start of a run.
@@ -20,4 +21,4 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy` of", cate
 def definitions() -> dg.Definitions:
     """Never fails for what is in channels.yaml: a bad entry is a disabled channel with a red check."""
     home = Home.from_environment(os.environ)
-    return build(home, load(home, os.environ), Invsync())
+    return build(home, load(home, Environment(os.environ)), Invsync())

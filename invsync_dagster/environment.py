@@ -1,15 +1,81 @@
-"""The `.env` file at the root: reading it into a process, and writing it without losing what people put there."""
+"""Where variables come from: the environment, files of a secret store, and `.env` at the root, which is read and written."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 FILE_NAME = ".env"
+
+# `X_FILE` names a file that holds the value of X: as Docker's secrets and systemd's credentials are handed out.
+IN_A_FILE = "_FILE"
+
+
+class SecretFileError(Exception):
+    """A file that is to hold a variable's value, and doesn't give it; the message names both, and never a value."""
+
+
+class EmptySecretFileError(SecretFileError):
+    """A file that is to hold a variable's value, and is empty."""
+
+
+class Environment(Mapping[str, str]):
+    """Environment variables, where `X_FILE` may name a file that holds the value of X.
+
+    The file is read at each look, so that a new secret is there for the next run, without a restart. The iteration is over
+    the variables themselves.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables: Mapping[str, str] = variables._variables if isinstance(variables, Environment) else variables
+
+    def __getitem__(self, name: str) -> str:
+        """Return the value, without the line breaks at the end of a file. Raises KeyError, and `SecretFileError` for a file
+        that can't be read or is empty, and where there are both a value and a file."""
+        path = self._variables.get(name + IN_A_FILE)
+        if not path:
+            return self._variables[name]
+        if self._variables.get(name):
+            raise SecretFileError(
+                f"{name} and {name}{IN_A_FILE} are both set, and only one can be meant: unset the other"
+            )
+        return _value_in(path, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return f"Environment({len(self)} variables)"
+
+
+def _value_in(path: str, name: str) -> str:
+    said = f"{name}{IN_A_FILE} names {path}, which"
+    try:
+        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SecretFileError(
+            f"{said} can't be read: {error.strerror} — put the secret there, readable for us"
+        ) from None
+    except UnicodeDecodeError:
+        raise SecretFileError(f"{said} is no text in UTF-8 — put the secret there as text") from None
+    if not value:
+        raise EmptySecretFileError(f"{said} is empty — put the secret there")
+    return value
+
+
+def readable(environ: Mapping[str, str], name: str) -> str:
+    """Return the value of a variable; "" for one that is not set, or whose file doesn't give it."""
+    try:
+        return environ.get(name) or ""
+    except SecretFileError:
+        return ""
 
 
 def read_env_file(root: Path) -> dict[str, str]:

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from invsync_dagster.environment import Environment
+
 # What an environment variable is called. A pasted secret nearly never looks like this, so messages repeat only these.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -34,13 +36,14 @@ class Home:
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read INVSYNC_ROOT (default: the working directory), INVSYNC_DATA (default: data/ in the root),
         INVSYNC_DATABASE_URL (default: SQLite in the data folder) and INVSYNC_CHANNELS (default: channels.yaml in the
-        root). A relative path counts from the root; an empty variable is an unset one."""
+        root). A relative path counts from the root; an empty variable is an unset one. The URL may stand in a file that
+        INVSYNC_DATABASE_URL_FILE names. Raises `SecretFileError`."""
         root = Path(environ.get("INVSYNC_ROOT") or ".").absolute()
         data = root / (environ.get("INVSYNC_DATA") or "data")
         return cls(
             root=root,
             data=data,
-            database_url=environ.get("INVSYNC_DATABASE_URL") or f"sqlite:///{data / 'invsync.db'}",
+            database_url=Environment(environ).get("INVSYNC_DATABASE_URL") or f"sqlite:///{data / 'invsync.db'}",
             channels_file=root / (environ.get("INVSYNC_CHANNELS") or "channels.yaml"),
         )
 

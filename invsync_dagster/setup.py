@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Configuration, load
-from invsync_dagster.environment import FILE_NAME, load_env_file, read_env_file, write_env_file
+from invsync_dagster.environment import FILE_NAME, IN_A_FILE, load_env_file, read_env_file, write_env_file
 from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url
 from invsync_dagster.settings import Home
 
@@ -80,7 +80,8 @@ def missing_sandbox_secrets(configuration: Configuration, environ: Mapping[str, 
         if channel.environment == "sandbox"
         for name in channel.secrets(_EveryVariable()).values()
     }
-    return {name: secrets.token_urlsafe(32) for name in sorted(names) if not environ.get(name)}
+    there = {name for name in names if environ.get(name) or environ.get(name + IN_A_FILE)}
+    return {name: secrets.token_urlsafe(32) for name in sorted(names - there)}
 
 
 class _EveryVariable(Mapping[str, str]):

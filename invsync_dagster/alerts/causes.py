@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from invsync_dagster.channels import Configuration
+from invsync_dagster.environment import readable
 from invsync_dagster.platforms.errors import class_in, told
 
 # A message is read on a phone: the whole stands on the page that it links to.
@@ -97,7 +98,8 @@ def secrets_of(configuration: Configuration, environ: Mapping[str, str]) -> froz
     for channel in configuration.channels:
         settings = channel.settings.model_dump()
         names |= {value for key, value in settings.items() if key.endswith("_env") and isinstance(value, str)}
-    return frozenset(value for value in map(environ.get, names) if value and len(value) >= SHORTEST_SECRET)
+    values = (readable(environ, name) for name in names)
+    return frozenset(value for value in values if len(value) >= SHORTEST_SECRET)
 
 
 def reason(words: str, secrets: Collection[str]) -> str:

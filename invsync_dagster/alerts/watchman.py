@@ -16,6 +16,7 @@ from invsync_dagster.alerts.conditions import disk_cause, stock_causes
 from invsync_dagster.alerts.sending import SECONDS, Message, Sender, Tone
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
+from invsync_dagster.environment import readable
 from invsync_dagster.settings import Home
 
 # A message names so many causes; whoever wants them all looks at the list.
@@ -83,7 +84,7 @@ class Watchman:
     def _targets(self) -> list[str]:
         """Return the targets whose address is known; of the others the check of channels.yaml is red."""
         names = dict.fromkeys(target.url_env for target in self.configuration.settings.alerts)
-        return [name for name in names if self.environ.get(name)]
+        return [name for name in names if readable(self.environ, name)]
 
     def _send(self, messages: Mapping[str, Message]) -> dict[str, str]:
         """Send side by side: one that hangs takes its own seconds alone."""

@@ -12,6 +12,7 @@ from invsync_dagster.cli.alerting import alerts_group
 from invsync_dagster.cli.channels import channels_group
 from invsync_dagster.cli.common import Commands
 from invsync_dagster.cli.discovering import discover_command
+from invsync_dagster.cli.exporting import export_command
 from invsync_dagster.cli.holding import held_group
 from invsync_dagster.cli.importing import import_command, imports_group
 from invsync_dagster.cli.inbox import audit_command, inbox_group
@@ -42,6 +43,7 @@ for command in (
     channels_group,
     inbox_group,
     audit_command,
+    export_command,
     alerts_group,
     webhooks_group,
     restore_command,

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from invsync_dagster.backups.sealing import BackupKeyError
 from invsync_dagster.channels import Channel, load_for_webhooks
 from invsync_dagster.clock import parse_moment
-from invsync_dagster.environment import load_env_file, read_env_file
+from invsync_dagster.environment import Environment, SecretFileError, load_env_file, read_env_file
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
@@ -46,7 +46,7 @@ class ChannelName(click.ParamType[str]):
     name = "channel"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        environ = {**read_env_file(Home.from_environment().root), **os.environ}
+        environ = Environment({**read_env_file(Home.from_environment().root), **os.environ})
         # As the receiver loads it: a press of a key keeps no copy of the file.
         channels = load_for_webhooks(Home.from_environment(environ), environ).channels
         names = [channel.name for channel in channels if channel.name.startswith(incomplete)]
@@ -73,6 +73,7 @@ _SAYING_WHY = (
     OutOfTimeError,
     DatabaseUrlError,
     InboxKeyError,
+    SecretFileError,
     BackupError,
     BackupKeyError,
     NotRestoredError,
@@ -83,8 +84,8 @@ class Commands(click.Group):
     """Loads the `.env` of the root, and turns what stops a command into one line; anything else is our fault: it raises."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        load_env_file(Home.from_environment().root)
         try:
+            load_env_file(Home.from_environment().root)
             return super().invoke(ctx)
         except _SAYING_WHY as error:
             raise RefusedError(str(error)) from error

@@ -24,8 +24,10 @@ from invsync_dagster.cli.common import (
     workspace,
 )
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import IntakeReport
@@ -39,6 +41,14 @@ from invsync_dagster.webhooks.seals import Seals
 # Rows and differences that the terminal shows; --json has all.
 SHOWN = 20
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+BOOKS_MEND = (
+    "Somebody has changed the database by hand, or it is damaged: don't repair it by hand. `invsync explain SKU` shows the"
+    " entries; the latest backup in which nothing differs has the state before (docs/production.md)."
+)
+ATTEMPTS_MEND = (
+    "The log of what was sent, or the levels, have been changed by hand, or an older backup was put in their place. What the"
+    " shops show is right once a full run has read them (the job full_sync); a level is proven again by its next attempts."
+)
 
 
 @click.group("inbox")
@@ -56,7 +66,7 @@ def inbox_list(as_json: bool) -> None:
       invsync inbox list
     """
     home, now = Home.from_environment(), SystemClock().now()
-    seals = Seals.from_environment(os.environ)
+    seals = Seals.from_environment(Environment(os.environ))
     inbox = Inbox(home.inbox, seals)
     oldest = inbox.segments(1)
     waiting = {
@@ -150,7 +160,7 @@ def _quarantined(quarantine: Quarantine, file: Path) -> Path:
 
 def _put_back(files: tuple[Path, ...]) -> None:
     home = Home.from_environment()
-    seals = Seals.from_environment(os.environ)
+    seals = Seals.from_environment(Environment(os.environ))
     inbox, writer = Inbox(home.inbox, seals), SegmentWriter(home.inbox, SystemClock(), random.SystemRandom(), seals)
     for file in files:
         path = file if file.is_file() else inbox.quarantine.folder / file.name
@@ -178,7 +188,8 @@ def _show_replay(report: IntakeReport) -> None:
 @click.option("--channel", type=CHANNEL, default="", help="Deliveries of one channel alone.")
 @as_json_option
 def audit_command(since: str | None, until: str | None, channel: str, as_json: bool) -> None:
-    """Prove the books: balances by the ledger, bookings by the orders' totals, totals by the deliveries that are kept.
+    """Prove the books: balances by the ledger, bookings by the orders' totals, totals by the deliveries that are kept, and
+    what channels acknowledged by the log of attempts.
 
     \b
     Examples:
@@ -189,23 +200,29 @@ def audit_command(since: str | None, until: str | None, channel: str, as_json: b
         begin = moment("--from", since) if since else EARLIEST
         end = moment("--to", until) if until else ws.clock.now()
         with ws.engine.connect() as connection:
-            differences = audit(connection)
+            books, attempts = audit(connection), audit_attempts(connection)
         report = prove_orders(ws, begin, end, channel=channel)
     proven = report.proven
+    differences = [*books, *attempts]
     wrong = bool(differences or proven.contradicted)
     if as_json:
         found = {"differences": [asdict(one) for one in differences], **asdict(proven), "unread": report.unread}
         print_json(found)
     else:
         click.echo(
-            f"books: {len(differences)} differences; orders: {proven.deliveries:,} deliveries prove {proven.proven:,} lines, "
+            f"books: {len(books)} differences; attempts: {len(attempts)} differences; "
+            f"orders: {proven.deliveries:,} deliveries prove {proven.proven:,} lines, "
             f"{proven.moved_on:,} have moved on by polls or later deliveries, {proven.contradicted:,} are contradicted; "
             f"{report.unread:,} deliveries could not be read"
         )
         if proven.shares:
             click.echo(proven.shares)
-        for one in differences[:SHOWN]:
-            click.echo(f"! {one.sku} {one.subject} {one.what}: {one.stored}, and {one.proven} is proven")
+        for found_here, mend in ((books, BOOKS_MEND), (attempts, ATTEMPTS_MEND)):
+            for one in found_here[:SHOWN]:
+                place = " ".join(word for word in (one.sku, one.subject, one.what) if word)
+                click.echo(f"! {place}: {one.stored}, and {one.proven} is proven")
+            if found_here:
+                click.echo(mend)
         for line in proven.contradictions[:SHOWN]:
             click.echo(
                 f"! {line.channel} order {line.order_id} line {line.line_id}: {line.what}: {line.delivery} says {line.told}, "

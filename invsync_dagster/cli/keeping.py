@@ -13,7 +13,7 @@ from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import take
 from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.environment import read_env_file
+from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
@@ -63,7 +63,7 @@ def move_database_command(variable: str) -> None:
       INVSYNC_NEW_DATABASE_URL=postgresql://invsync@127.0.0.1/invsync invsync move-database
     """
     home = Home.from_environment()
-    wanted = os.environ.get(variable)
+    wanted = Environment(os.environ).get(variable)
     if not wanted:
         raise RefusedError(f"{variable} is not set; give it the URL of the new database")
     old = parse_url(home.database_url)

@@ -24,6 +24,7 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.defs import names
 from invsync_dagster.defs.sensors import SensorFunction
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.database import DatabaseGoneError, open_database
 from invsync_dagster.settings import Home
 
@@ -242,7 +243,8 @@ def build_alerts_sensor(
 
     @cache
     def watchman() -> Watchman:
-        return Watchman(home, configuration, os.environ, open_database(home.database_url), SystemClock(), send)
+        environ = Environment(os.environ)
+        return Watchman(home, configuration, environ, open_database(home.database_url), SystemClock(), send)
 
     return dg.SensorDefinition(
         name="alerts_sensor",

@@ -13,6 +13,7 @@ from invsync_dagster.defs.imports import nothing_held
 from invsync_dagster.defs.metadata import SHOWN, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.mappings import each_mapping_case, mapping_cases
 from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
@@ -28,6 +29,7 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
     return [
         ledger_adds_up,
         orders_as_delivered,
+        attempts_logged,
         mappings_clear,
         deliveries_applied,
         nothing_held,
@@ -89,6 +91,24 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
                 latest_report(ws.home, "orders_contradicted", proven.contradictions, now) if proven.contradicted else {}
             ),
         },
+    )
+
+
+@dg.asset_check(
+    asset=names.LEDGER,
+    name="attempts_logged",
+    description="Every attempt of a level is in the log, without a gap, and every number that a channel acknowledged has its "
+    "attempt or reading there. Red: the log or the levels were changed by hand; `invsync audit` says what to do.",
+)
+def attempts_logged(invsync: Invsync) -> dg.AssetCheckResult:
+    """Prove the log of attempts."""
+    with invsync.workspace.engine.connect() as connection:
+        found = audit_attempts(connection)
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{len(found)} differences." if found else "Every number has its attempt or reading.",
+        metadata={"differences": len(found), **worst_rows(found)},
     )
 
 

@@ -32,7 +32,8 @@ HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"
 
-# Run tags. The Runs page filters by them.
+# Run tags. The Runs page filters by them, and shows the user beside the run.
+USER: Final = "user"
 CAUSE: Final = "invsync/cause"
 WEBHOOK: Final = "webhook"
 SCHEDULE: Final = "schedule"

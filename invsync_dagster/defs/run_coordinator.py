@@ -1,4 +1,4 @@
-"""How a requested run gets its process: a webhook's run at once, every other run through Dagster's queue."""
+"""How a requested run gets its operator and its process: a webhook's run at once, every other through Dagster's queue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from invsync_dagster.defs.names import CAUSE, WEBHOOK
+from invsync_dagster.defs.operators import tag_operator
 
 # While one run pushes what was sold, a second may take what is sold meanwhile. More would only share the processor.
 AT_ONCE: Final = 2
@@ -27,6 +28,7 @@ class WebhooksFirst(QueuedRunCoordinator[DagsterInstance]):
         run = context.dagster_run
         if run.status != DagsterRunStatus.NOT_STARTED:
             return super().submit_run(context)  # it says that the run was submitted before
+        tag_operator(self._instance, context)
         if run.tags.get(CAUSE) != WEBHOOK or self._webhook_runs_in_progress() >= AT_ONCE:
             return super().submit_run(context)
         self._instance.launch_run(run.run_id, context.workspace)

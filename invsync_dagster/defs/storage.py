@@ -10,6 +10,7 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
 
 VARIABLE = "INVSYNC_DAGSTER_DATABASE_URL"
@@ -30,8 +31,8 @@ class ChosenStorage(DagsterStorage, ConfigurableClass):
     def from_config_value(  # type: ignore[override]  # what is chosen, not this class
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, str]
     ) -> DagsterStorage:
-        """Return the storage. Raises `DatabaseUrlError` for a URL that can't be used."""
-        url = dagster_database_url(os.environ)
+        """Return the storage. Raises `DatabaseUrlError` for a URL that can't be used, `SecretFileError` for its file."""
+        url = dagster_database_url(Environment(os.environ))
         if url is None:
             from invsync_dagster.defs.sqlite_storage import KeptSqliteStorage
 

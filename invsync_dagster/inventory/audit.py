@@ -1,13 +1,13 @@
-"""The self-audit: proves that balances are the sums of the ledger, and that what is booked is what orders say."""
+"""The self-audit of the stock: balances are the sums of a whole ledger, and what is booked is what orders say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, literal, or_, select, text
 
 from invsync_dagster.inventory.rules import greatest
-from invsync_dagster.inventory.tables import central_inventory, order_lines, stock_ledger
+from invsync_dagster.inventory.tables import APPEND_ONLY, central_inventory, imports, order_lines, stock_ledger
 
 # Differences that one audit lists; more of them are no more useful to a person, and the first one is red already.
 LISTED = 1000
@@ -32,6 +32,10 @@ def audit(connection: Connection) -> list[Difference]:
         *_lines(connection),
         *_entries(connection),
         *_unknown_skus(connection),
+        *_missing_entries(connection),
+        *_last_entries(connection),
+        *_sources(connection),
+        *_guards(connection),
     ]
 
 
@@ -170,6 +174,70 @@ def _unknown_skus(connection: Connection) -> list[Difference]:
         .limit(LISTED)
     )
     return [Difference(sku, "entries of an unknown SKU", "", 0, int(units)) for sku, units in connection.execute(query)]
+
+
+def _missing_entries(connection: Connection) -> list[Difference]:
+    """One writer at a time counts the entries up from 1, so that one that is taken out leaves a gap."""
+    entry = stock_ledger.c
+    entries, latest = connection.execute(select(func.count(), func.coalesce(func.max(entry.sequence), 0))).one()
+    return [] if entries == latest else [Difference("", "entries of the ledger", "", entries, latest)]
+
+
+def _last_entries(connection: Connection) -> list[Difference]:
+    """The balance that a SKU's last entry states is the SKU's."""
+    central, entry = central_inventory.c, stock_ledger.c
+    pairs = (
+        ("on hand, by the last entry", central.quantity, entry.quantity_after),
+        ("reserved, by the last entry", central.reserved_quantity, entry.reserved_after),
+    )
+    found = []
+    for what, stored, proven in pairs:
+        query = (
+            select(central.sku, literal(what), literal(""), stored, proven)
+            .select_from(central_inventory.join(stock_ledger, entry.sequence == central.version))
+            .where(stored != proven, entry.sku == central.sku)
+            .order_by(central.sku)
+            .limit(LISTED)
+        )
+        found += [_difference(*row) for row in connection.execute(query)]
+    return found
+
+
+def _sources(connection: Connection) -> list[Difference]:
+    """An entry of an order has its order line, and one of an import its import."""
+    entry, line = stock_ledger.c, order_lines.c
+    of_line = and_(line.channel == entry.channel, line.order_id == entry.order_id, line.line_id == entry.line_id)
+    subject = literal("entry ") + cast(entry.sequence, Text)
+    orphans = (
+        ("entry of an unknown order line", entry.order_id != "", select(line.line_id).where(of_line)),
+        (
+            "entry of an unknown import",
+            and_(entry.kind.in_(("import", "undo")), entry.reference != ""),
+            select(imports.c.id).where(imports.c.id == entry.reference),
+        ),
+    )
+    found = []
+    for what, meant, source in orphans:
+        query = (
+            select(entry.sku, literal(what), subject, entry.quantity_delta, literal(0))
+            .where(meant, ~source.exists())
+            .order_by(entry.sequence)
+            .limit(LISTED)
+        )
+        found += [_difference(*row) for row in connection.execute(query)]
+    return found
+
+
+def _guards(connection: Connection) -> list[Difference]:
+    """The database itself refuses changes of the logs, by the triggers that the first migration made."""
+    if connection.dialect.name == "postgresql":
+        wanted = {f"{name}_append_only" for name in APPEND_ONLY}
+        query = "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND tgname LIKE '%append_only'"
+    else:
+        wanted = {f"{name}_no_{change}" for name in APPEND_ONLY for change in ("update", "delete")}
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    there = set(connection.execute(text(query)).scalars())
+    return [Difference("", "refusal of changes", name, 0, 1) for name in sorted(wanted - there)]
 
 
 def _difference(sku: str, what: str, subject: str, stored: int, proven: int) -> Difference:

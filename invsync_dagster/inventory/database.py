@@ -165,6 +165,8 @@ def _open_sqlite(parsed: URL) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            # Else INSERT OR REPLACE would get past the triggers that keep the logs append-only.
+            "recursive_triggers=ON",
             f"busy_timeout={int(WAIT_FOR_WRITER_SECONDS * 1000)}",
             # 16 MB a connection: a run has one for each channel, and the system caches the file besides.
             "cache_size=-16000",

@@ -13,11 +13,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Row, ScalarSelect, Table, delete, func, select, text
 
+from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import deliveries, sync_logs
 
 # Rows that one transaction removes: sales wait for it no longer than about 50 ms.
 ROWS_A_CHUNK = 5_000
+
+# The operator action that says which rows went, and into which file.
+ARCHIVED = "logs archived"
 
 # The outcomes that a level's number rests on.
 RESTED_ON = ("acknowledged", "accepted", "observed")
@@ -35,8 +39,9 @@ def archive_logs(engine: Engine, folder: Path, before: datetime, now: datetime) 
     """Move the rows of `sync_logs` older than `before` to a gzipped CSV in `folder`, all but what levels rest on.
 
     Kept are each level's latest row, and its latest that was acknowledged, accepted or read, so that its number can always
-    be explained. The file is whole and on disk before a row goes; columns as in the table. Called again after a crash it
-    may archive rows twice, and loses none. Raises OSError.
+    be explained. The file is whole and on disk before a row goes; columns as in the table. That they go is itself recorded,
+    as an operator action with the file, its rows and ids. Called again after a crash it may archive rows twice, and loses
+    none. Raises OSError.
     """
     log = sync_logs.c
     with engine.connect() as connection:
@@ -49,9 +54,27 @@ def archive_logs(engine: Engine, folder: Path, before: datetime, now: datetime) 
         path = folder / f"sync_logs-{now:%Y%m%dT%H%M%SZ}.csv.gz"
         rows = connection.execution_options(yield_per=ROWS_A_CHUNK).execute(query)
         written = _write(path, [column.name for column in log], rows.partitions())
+        ids = connection.execute(query.with_only_columns(func.min(log.id), func.max(log.id)).order_by(None)).one()
     if not written:
         path.unlink()
         return Archived()
+    with write_transaction(engine) as connection:
+        record_action(
+            connection,
+            at=now,
+            actor="housekeeping",
+            action=ARCHIVED,
+            subject=sync_logs.name,
+            before=None,
+            after={
+                "file": path.name,
+                "rows": written,
+                "first_id": ids[0],
+                "last_id": ids[1],
+                "older_than": before.isoformat(),
+            },
+            reason="older than retention.logs_days",
+        )
     last = 0
     while True:
         with engine.connect() as connection:

@@ -33,7 +33,7 @@ from starlette.types import Receive, Scope, Send
 
 from invsync_dagster.channels import load
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.environment import load_env_file
+from invsync_dagster.environment import Environment, load_env_file
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faces import ActionError
 from invsync_dagster.sandbox.faults import DONE_FIRST, STATUS, Fault, Faults, Kind
@@ -251,7 +251,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s sandbox %(levelname)s %(message)s")
     load_env_file(Home.from_environment().root)
     home = Home.from_environment()
-    channels = [channel for channel in load(home).channels if channel.environment == "sandbox"]
+    environ = Environment(os.environ)
+    channels = [channel for channel in load(home, environ).channels if channel.environment == "sandbox"]
     usable = [channel for channel in channels if not channel.disabled_reason]
     state_file = given.state or home.data / "sandbox" / "state.json"
     try:
@@ -261,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         catalogue = read_catalogue(given.catalogue or home.root / "data" / "sample")
-        world = World(usable, os.environ, catalogue, SystemClock(), SystemRandom(), given.receiver, state_file)
+        world = World(usable, environ, catalogue, SystemClock(), SystemRandom(), given.receiver, state_file)
     except (OSError, ValueError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    insert,
     literal,
     not_,
     or_,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, is_change
+from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, is_change, sync_logs
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.levels import Doubt
@@ -322,7 +323,7 @@ ONE_CLAIMED = (
 
 def take_over(connection: Connection, channel: str, worker: Worker, limits: Limits, now: datetime) -> list[int]:
     """Free claims that ran out or whose worker is dead, and mark their levels uncertain: the write may have landed, or
-    may land until the platform's linger time is over. Returns the level ids."""
+    may land until the platform's linger time is over. The attempts are logged: nobody else may. Returns the level ids."""
     dead: dict[str, bool] = {}
     ids = []
     for row in connection.execute(_CLAIMED, {"of_channel": channel}):
@@ -338,5 +339,34 @@ def take_over(connection: Connection, channel: str, worker: Worker, limits: Limi
         was_read = state.claim is not None and state.claim.startswith(READ)
         freed = state if was_read else levels.doubted(state, Doubt.CLAIM_TAKEN_OVER, now, linger)
         states.append(freed._replace(due_at=now))
+    connection.execute(_LOG_TAKEN_OVER, {"ids": as_parameter(ids), "taken_at": now})
     levels.save(connection, states, now)
     return ids
+
+
+_LEVEL = inventory_levels.c
+# What was sent, if it was, while the levels still say so.
+_TAKEN_OVER: dict[str, ColumnElement[Any]] = {
+    "timestamp": bindparam("taken_at", type_=sync_logs.c.timestamp.type),
+    "platform": _LEVEL.channel,
+    "sku": _LEVEL.central_sku,
+    "action": literal("take_over"),
+    "old_quantity": _LEVEL.acknowledged_quantity,
+    "new_quantity": _LEVEL.sent_quantity,
+    "status": literal("unknown"),
+    "error_message": literal("the worker ended, or its claim ran out, before an answer was recorded"),
+    "code": literal(str(Doubt.CLAIM_TAKEN_OVER)),
+    "level_id": _LEVEL.id,
+    "attempt": _LEVEL.attempt,
+    "ledger_sequence": func.coalesce(_LEVEL.sent_sequence, 0),
+    "rules_revision": _LEVEL.rules_revision,
+    "started_at": _LEVEL.sent_at,
+    "idempotency_key": literal(""),
+    "run_id": literal(""),
+}
+_LOG_TAKEN_OVER = insert(sync_logs).from_select(
+    list(_TAKEN_OVER),
+    select(*_TAKEN_OVER.values())
+    .where(among(_LEVEL.id, "ids"), not_(_LEVEL.claim.startswith(READ)))
+    .order_by(_LEVEL.id),
+)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from invsync_dagster.channels import Channel, Configuration, load
 from invsync_dagster.clock import Clock, SystemClock
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.installation import required_installation
 from invsync_dagster.platforms.contract import Platform
@@ -55,7 +56,7 @@ class Workspace:
         except BaseException:
             engine.dispose()
             raise
-        return cls.over(home, engine, os.environ if environ is None else environ)
+        return cls.over(home, engine, Environment(os.environ if environ is None else environ))
 
     @classmethod
     def over(cls, home: Home, engine: Engine, environ: Mapping[str, str]) -> Self:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from invsync_dagster.channels import Configuration
+from invsync_dagster.environment import SecretFileError
 from invsync_dagster.platforms.doors import WebhookDoor
 from invsync_dagster.platforms.registry import VENDORS
 
@@ -33,7 +34,7 @@ def gates_of(configuration: Configuration, environ: Mapping[str, str]) -> Gates:
         else:
             try:
                 doors[channel.name] = VENDORS[channel.platform].door(channel.settings, channel.door_secrets(environ))
-            except ValueError as error:
+            except (ValueError, SecretFileError) as error:
                 closed[channel.name] = str(error)
         if channel.inventory_webhook:
             plain = channel.name

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from invsync_dagster.channels import load_for_webhooks
 from invsync_dagster.clock import Clock, SystemClock
-from invsync_dagster.environment import read_environment
+from invsync_dagster.environment import Environment, SecretFileError, read_environment
 from invsync_dagster.platforms.doors import ChallengedDoor, GreetedDoor, KeyedDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
@@ -265,8 +265,8 @@ def main() -> int:
     """Run the receiver until SIGTERM or SIGINT; what was taken by then is written and answered. Returns the exit code.
 
     Listens on INVSYNC_RECEIVER_HOST (127.0.0.1) and INVSYNC_RECEIVER_PORT (8791). Secrets come from the environment, and
-    from the file that INVSYNC_ENV_FILE names, else `.env` in the root. On SIGHUP that file and channels.yaml are read
-    anew, while deliveries are taken.
+    from the file that INVSYNC_ENV_FILE names, else `.env` in the root, or from files that they name (`X_FILE`). On SIGHUP
+    all of these and channels.yaml are read anew, while deliveries are taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # It warns of each message that isn't HTTP: strangers would fill the log.
@@ -279,7 +279,6 @@ def main() -> int:
         return 2
     # Proxies, certificates and AWS's own ways to find credentials are looked for there.
     os.environ.update(environ)
-    home = Home.from_environment(environ)
     clock = SystemClock()
     host = environ.get("INVSYNC_RECEIVER_HOST") or "127.0.0.1"
     port = environ.get("INVSYNC_RECEIVER_PORT") or "8791"
@@ -287,8 +286,9 @@ def main() -> int:
         print(f"INVSYNC_RECEIVER_PORT is {port!r}: give a port from 0 to 65535", file=sys.stderr)
         return 2
     try:
-        seals = Seals.from_environment(os.environ)
-    except InboxKeyError as error:
+        home = Home.from_environment(environ)
+        seals = Seals.from_environment(Environment(environ))
+    except (InboxKeyError, SecretFileError) as error:
         print(error, file=sys.stderr)
         return 2
     try:
@@ -333,10 +333,11 @@ async def _serve(
                 log.error("INVSYNC_ENV_FILE can't be read, so all stays as it was: %s", error.strerror)
                 return
             os.environ.update(environ)
-            configuration = await asyncio.to_thread(load_for_webhooks, home, environ)
+            secrets = Environment(environ)
+            configuration = await asyncio.to_thread(load_for_webhooks, home, secrets)
             for problem in configuration.problems:
                 log.warning("%s", problem)
-            gates = gates_of(configuration, environ)
+            gates = gates_of(configuration, secrets)
             if not gates.doors and receiver.channels:
                 log.error("no channel can be opened, so those that are open stay so: %s", ", ".join(receiver.channels))
                 return

@@ -1,17 +1,20 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, OpExecutionContext, job, op
 from dagster._check import NotImplementedCheckError
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._core.test_utils import MockedRunLauncher, instance_for_test
+from dagster._core.test_utils import MockedRunLauncher, create_run_for_test, instance_for_test
+from dagster._core.workspace.context import WorkspaceRequestContext
+from starlette.requests import Request
 
 from invsync_dagster.defs import runner
-from invsync_dagster.defs.names import SCHEDULE, WEBHOOK
+from invsync_dagster.defs.names import BY_HAND, SCHEDULE, WEBHOOK
+from invsync_dagster.defs.operators import operator_of, tag_operator
 from invsync_dagster.defs.run_coordinator import AT_ONCE
 from tests.defs.conftest import queued_run
 
@@ -26,10 +29,29 @@ def instance() -> Iterator[DagsterInstance]:
         yield made
 
 
-def submit(instance: DagsterInstance, cause: str) -> str:
+def submit(instance: DagsterInstance, cause: str, workspace: Any = None) -> str:
     run = queued_run(instance, cause, DagsterRunStatus.NOT_STARTED)
+    return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace)).run_id
+
+
+def asked_with(**headers: str) -> Any:
+    """Return what a webserver hands on of a request with these headers."""
     anything: Any = None
-    return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=anything)).run_id
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return WorkspaceRequestContext(
+        instance=anything,
+        current_workspace=anything,
+        process_context=anything,
+        version=None,
+        source=Request({"type": "http", "headers": named}),
+        read_only=False,
+    )
+
+
+def tags(instance: DagsterInstance, run_id: str) -> Mapping[str, str]:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.tags
 
 
 def launched(instance: DagsterInstance) -> list[str]:
@@ -77,6 +99,59 @@ def test_a_run_that_no_code_server_has_is_terminated_by_its_status(instance: Dag
     waiting = queued_run(instance, SCHEDULE)
     assert instance.run_coordinator.cancel_run(waiting.run_id)
     assert status(instance, waiting.run_id) == DagsterRunStatus.CANCELED
+
+
+@pytest.mark.parametrize("cause", [BY_HAND, WEBHOOK])
+def test_a_run_carries_who_is_logged_in_at_the_proxy(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    monkeypatch.setenv("INVSYNC_USER_HEADER", "X-Invsync-User")
+    run_id = submit(instance, cause, asked_with(x_invsync_user="ann", x_other="bob"))
+    assert tags(instance, run_id)["user"] == "ann"
+    assert "user" not in tags(instance, submit(instance, cause, asked_with(x_other="bob")))
+    assert "user" not in tags(instance, submit(instance, cause))
+
+
+def test_without_the_setting_no_header_is_believed(instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INVSYNC_USER_HEADER", raising=False)
+    assert "user" not in tags(instance, submit(instance, BY_HAND, asked_with(x_invsync_user="ann")))
+
+
+def test_a_user_that_came_along_as_a_tag_is_nobodys_word(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVSYNC_USER_HEADER", "X-Invsync-User")
+    for workspace, told in ((asked_with(x_invsync_user="ann"), "ann"), (None, "")):
+        run = create_run_for_test(instance, status=DagsterRunStatus.NOT_STARTED, tags={"user": "root"})
+        tag_operator(instance, SubmitRunContext(run, workspace))
+        assert tags(instance, run.run_id)["user"] == told
+    parent = create_run_for_test(instance, status=DagsterRunStatus.FAILURE, tags={"user": "ann"})
+    retry = create_run_for_test(
+        instance,
+        status=DagsterRunStatus.NOT_STARTED,
+        tags={"user": "ann"},
+        parent_run_id=parent.run_id,
+        root_run_id=parent.run_id,
+    )
+    nothing: Any = None
+    tag_operator(instance, SubmitRunContext(retry, nothing))
+    assert tags(instance, retry.run_id)["user"] == "ann"
+
+
+def test_a_step_knows_who_started_its_run() -> None:
+    seen = []
+
+    @op
+    def ask(context: OpExecutionContext) -> None:
+        seen.append(operator_of(context))
+
+    @job
+    def asking() -> None:
+        ask()
+
+    asking.execute_in_process(tags={"user": "ann"})
+    asking.execute_in_process()
+    assert seen == ["ann", ""]
 
 
 def test_the_queue_has_places_beside_the_runs_that_go_past_it_and_backfills() -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 HOME = "/srv/invsync"
 BIN = Path(sys.executable).parent
-PORTS = ("4000", "3000", "8791")
+PORTS = ("4000", "3000", "8791", "3001")
 
 
 def units() -> dict[str, configparser.ConfigParser]:

@@ -19,6 +19,7 @@ from typing import Literal
 from sqlalchemy import Engine, select
 
 from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
@@ -372,7 +373,7 @@ class World:
     def audit(self) -> list[str]:
         """Return what doesn't add up in our own books."""
         with self.engine.connect() as connection:
-            return [str(problem) for problem in audit(connection)]
+            return [str(problem) for problem in (*audit(connection), *audit_attempts(connection))]
 
     def _work_agenda(self, until: datetime | None) -> None:
         while self.agenda and (until is None or self.agenda[0][0] <= until):

@@ -27,6 +27,7 @@ from invsync_dagster.inventory.tables.channels import (
 )
 from invsync_dagster.inventory.tables.columns import UtcDateTime, metadata
 from invsync_dagster.inventory.tables.records import (
+    APPEND_ONLY,
     alert_notices,
     alerts,
     deliveries,
@@ -45,6 +46,7 @@ from invsync_dagster.inventory.tables.stock import (
 )
 
 __all__ = [
+    "APPEND_ONLY",
     "NOTHING_KNOWN",
     "NOT_THERE",
     "UtcDateTime",

@@ -32,6 +32,9 @@ sync_logs = Table(
     Index("ix_sync_logs_timestamp", "timestamp"),
 )
 
+# The tables whose rows the database refuses to change, by triggers of the first migration.
+APPEND_ONLY = ("stock_ledger", "sync_logs", "operator_actions")
+
 # One row a delivery, written in the ledger's transaction: two runs over one file change nothing.
 deliveries = Table(
     "deliveries",

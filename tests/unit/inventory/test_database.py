@@ -12,6 +12,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, delete, func, insert, make_url, select, text, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 
 from invsync_dagster.inventory import book
@@ -82,6 +84,21 @@ def test_the_logs_can_be_appended_to_but_not_changed(table):
     before = stock.rows(table)
     assert before
     for statement in (update(table).values({list(table.c)[-1].name: "forged"}), delete(table)):
+        with pytest.raises(IntegrityError, match="append-only"), write_transaction(stock.engine) as connection:
+            connection.execute(statement)
+    key = next(iter(table.primary_key.columns))
+    row = {column.name: value for column, value in zip(table.c, before[0], strict=True)} | {
+        list(table.c)[-1].name: "forged"
+    }
+    others = (
+        [sqlite_insert(table).values(row).prefix_with("OR REPLACE")]
+        if stock.engine.dialect.name == "sqlite"
+        else [
+            postgresql_insert(table).values(row).on_conflict_do_update(index_elements=[key], set_=row),
+            text(f"TRUNCATE {table.name}"),
+        ]
+    )
+    for statement in others:
         with pytest.raises(IntegrityError, match="append-only"), write_transaction(stock.engine) as connection:
             connection.execute(statement)
     assert stock.rows(table) == before

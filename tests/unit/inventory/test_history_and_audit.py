@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import write_transaction
@@ -125,7 +125,7 @@ def test_books_that_add_up_pass_the_audit():
                 received_at=START,
                 applied_at=START,
             ),
-            {("C", "entries of an unknown SKU", 0, 4)},
+            {("C", "entries of an unknown SKU", 0, 4), ("", "entries of the ledger", 4, 99)},
         ),
     ],
 )
@@ -136,3 +136,46 @@ def test_the_audit_names_what_does_not_add_up(statement, found):
         connection.execute(statement)
     with stock.engine.connect() as connection:
         assert {(one.sku, one.what, one.stored, one.proven) for one in audit(connection)} == found
+
+
+def entered(stock: Stock, **values: object) -> set[tuple[str, str, str, int, int]]:
+    """Append an entry after the last one, and return what the audit finds."""
+    latest = stock.rows(stock_ledger)[-1]
+    row = {column.name: value for column, value in zip(stock_ledger.c, latest, strict=True)}
+    row |= {"sequence": latest.sequence + 1, "event_id": "forged"} | values
+    with write_transaction(stock.engine) as connection:
+        connection.execute(insert(stock_ledger).values(row))
+        changed = {"version": row["sequence"]}
+        connection.execute(update(central_inventory).where(central_inventory.c.sku == row["sku"]).values(changed))
+    with stock.engine.connect() as connection:
+        return {(one.sku, one.what, one.subject, one.stored, one.proven) for one in audit(connection)}
+
+
+def test_an_entry_that_states_another_balance_is_named():
+    stock = Stock({"A": 10})
+    found = entered(stock, quantity_delta=0, reserved_delta=0, quantity_after=12, reserved_after=0)
+    assert found == {("A", "on hand, by the last entry", "", 10, 12)}
+
+
+def test_an_entry_without_its_source_is_named():
+    stock = Stock({"A": 10})
+    nothing = {"quantity_delta": 0, "reserved_delta": 0, "moved_delta": 0}
+    orphan = entered(stock, **nothing, kind="reserve", channel=OTHER, order_id="9", line_id="1")
+    assert orphan == {("A", "entry of an unknown order line", "entry 2", 0, 0)}
+    stock = Stock({"A": 10})
+    assert entered(stock, **nothing, kind="undo", reference="no-import") == {
+        ("A", "entry of an unknown import", "entry 2", 0, 0)
+    }
+
+
+def test_a_log_that_the_database_would_let_be_changed_is_named():
+    stock = Stock({"A": 10})
+    on_postgresql = stock.engine.dialect.name == "postgresql"
+    name = "sync_logs_append_only" if on_postgresql else "sync_logs_no_delete"
+    with pytest.raises(InterruptedError), write_transaction(stock.engine) as connection:
+        connection.execute(
+            text(f"ALTER TABLE sync_logs DISABLE TRIGGER {name}" if on_postgresql else f"DROP TRIGGER {name}")
+        )
+        assert [(one.what, one.subject) for one in audit(connection)] == [("refusal of changes", name)]
+        raise InterruptedError  # the transaction is taken back, and the trigger is there again
+    stock.prove()

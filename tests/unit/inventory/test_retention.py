@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from invsync_dagster.inventory import retention
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.retention import archive_logs, forget_receipts
-from invsync_dagster.inventory.tables import deliveries, sync_logs
+from invsync_dagster.inventory.tables import deliveries, operator_actions, sync_logs
 from tests.unit.inventory.stock import START, Stock, at, order
 
 
@@ -101,6 +101,23 @@ def test_the_database_refuses_to_delete_logs_again_once_they_are_archived(tmp_pa
     with pytest.raises(DBAPIError, match="append-only"), write_transaction(stock.engine) as connection:
         connection.execute(delete(sync_logs))
     assert quantities(stock) == [2]
+
+
+def test_that_rows_went_is_itself_recorded_with_their_file(tmp_path: Path) -> None:
+    stock = Stock()
+    for days_ago in (9, 8, 7):
+        log(stock, 1, days_ago, 1)
+    archived = archive_logs(stock.engine, tmp_path, START - timedelta(days=5), START)
+    assert archived.path is not None
+    [action] = [row for row in stock.rows(operator_actions) if row.action == "logs archived"]
+    assert (action.actor, action.subject, action.at) == ("housekeeping", "sync_logs", START)
+    assert action.after == {
+        "file": archived.path.name,
+        "rows": 2,
+        "first_id": 1,
+        "last_id": 2,
+        "older_than": (START - timedelta(days=5)).isoformat(),
+    }
 
 
 def test_a_full_disk_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
