@@ -153,11 +153,13 @@ def _unreadable(name: str, error: OSError | UnreadableError) -> str:
 
 
 def _keep_copy(path: Path, content: bytes) -> None:
-    """Replace the last good copy at once or not at all, and only where it differs."""
+    """Replace the last good copy at once or not at all, and only where it differs. It is for the owner only: a secret that
+    was put in the place of its variable's name is in it."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.touch(mode=0o600)
     temporary.write_bytes(content)
     temporary.replace(path)
 

@@ -54,27 +54,11 @@ def archive_logs(engine: Engine, folder: Path, before: datetime, now: datetime) 
         path = folder / f"sync_logs-{now:%Y%m%dT%H%M%SZ}.csv.gz"
         rows = connection.execution_options(yield_per=ROWS_A_CHUNK).execute(query)
         written = _write(path, [column.name for column in log], rows.partitions())
-        ids = connection.execute(query.with_only_columns(func.min(log.id), func.max(log.id)).order_by(None)).one()
+        ends = query.with_only_columns(func.min(log.id), func.max(log.id)).order_by(None)
+        first_id, last_id = connection.execute(ends).one()
     if not written:
         path.unlink()
         return Archived()
-    with write_transaction(engine) as connection:
-        record_action(
-            connection,
-            at=now,
-            actor="housekeeping",
-            action=ARCHIVED,
-            subject=sync_logs.name,
-            before=None,
-            after={
-                "file": path.name,
-                "rows": written,
-                "first_id": ids[0],
-                "last_id": ids[1],
-                "older_than": before.isoformat(),
-            },
-            reason="older than retention.logs_days",
-        )
     last = 0
     while True:
         with engine.connect() as connection:
@@ -82,9 +66,26 @@ def archive_logs(engine: Engine, folder: Path, before: datetime, now: datetime) 
             ids = list(connection.execute(chunk).scalars())
         if not ids:
             return Archived(written, path)
-        last = ids[-1]
         with write_transaction(engine) as connection, _deletable(connection, sync_logs):
+            if not last:
+                record_action(
+                    connection,
+                    at=now,
+                    actor="housekeeping",
+                    action=ARCHIVED,
+                    subject=sync_logs.name,
+                    before=None,
+                    after={
+                        "file": path.name,
+                        "rows": written,
+                        "first_id": first_id,
+                        "last_id": last_id,
+                        "older_than": before.isoformat(),
+                    },
+                    reason="older than retention.logs_days",
+                )
             connection.execute(delete(sync_logs).where(log.id.in_(ids)))
+        last = ids[-1]
 
 
 def _latest(ceiling: int, statuses: Sequence[str] = ()) -> ScalarSelect[int]:

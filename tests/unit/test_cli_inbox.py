@@ -153,7 +153,7 @@ def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradi
     apply(home)
     good = invoke("audit")
     assert good.exit_code == 0
-    assert "books: 0 differences; orders: 2 deliveries prove 2 lines" in good.stdout
+    assert "books: 0 differences; attempts: 0 differences; orders: 2 deliveries prove 2 lines" in good.stdout
     assert "1 deliveries could not be read" in good.stdout
 
     engine = open_database(home.database_url)

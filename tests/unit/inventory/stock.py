@@ -117,7 +117,7 @@ class Stock:
                 source,
                 now=self.now,
                 run_id="run",
-                reference=source.name,
+                reference="",  # no file behind it
                 kind="import",
                 limits=limits,
             )

@@ -15,6 +15,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.retention import archive_logs
 from invsync_dagster.inventory.tables import inventory_levels, sync_logs
 from invsync_dagster.platforms.transport import Request
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from tests.simulation.world import SimulatedDeathError
 from tests.unit.sync.conftest import LittleWorld
 
@@ -81,6 +82,8 @@ def test_an_attempt_under_way_is_no_gap_and_that_of_a_dead_worker_is_logged_by_w
 ) -> None:
     world.erp.restock(SKU, 5)
     world.deliver("erp_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    world.inbox.clear()
 
     def die(when: str, request: Request) -> None:
         if when == "before" and request.url.endswith("/stock"):
@@ -88,7 +91,6 @@ def test_an_attempt_under_way_is_no_gap_and_that_of_a_dead_worker_is_logged_by_w
 
     world.transports["erp_main"]._on_send = die
     with pytest.raises(SimulatedDeathError):
-        world.run_process(0)
         world.push("erp_main")
     world.transports["erp_main"]._on_send = None
     attempt, sent = world.level("erp_main", SKU).attempt, world.level("erp_main", SKU).sent_quantity
