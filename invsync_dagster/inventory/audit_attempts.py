@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import Connection, and_, case, false, func, select
 
 from invsync_dagster.inventory.audit import LISTED, Difference
 from invsync_dagster.inventory.retention import ARCHIVED
@@ -12,6 +12,9 @@ from invsync_dagster.inventory.tables import inventory_levels, operator_actions,
 
 # What carries an attempt's number: its outcome, and that its worker was dead or late.
 _NUMBERED = ("push", "take_over")
+
+# A restore lets the numbers go on so much higher, since those of the attempts that are lost with it may be in use.
+RESTORED = 1_000_000
 
 
 def audit_attempts(connection: Connection) -> list[Difference]:
@@ -41,18 +44,22 @@ def _gaps(connection: Connection, since: datetime | None) -> list[Difference]:
             func.min(log.attempt).label("first"),
             func.max(log.attempt).label("last"),
         )
-        .where(log.action.in_(_NUMBERED), log.attempt > 0, *(() if since is None else (log.timestamp >= since,)))
+        .select_from(sync_logs.join(inventory_levels, level.id == log.level_id))
+        .where(log.action.in_(_NUMBERED), log.attempt > 0, log.attempt > level.attempt - RESTORED)
+        .where(*(() if since is None else (log.timestamp >= since,)))
         .group_by(log.level_id)
         .subquery("numbers")
     )
     attempts, last = func.coalesce(numbers.c.attempts, 0), func.coalesce(numbers.c.last, 0)
     under_way = and_(level.claim.is_not(None), last < level.attempt)
     ended = level.attempt - case((under_way, 1), else_=0)
-    wanted = ended
-    if since is not None:
-        # A level of which nothing is in the log since then has made no attempt since, or it is missing.
-        begun = case((level.sent_at >= since, level.attempt), else_=level.attempt + 1)
-        wanted = ended - func.coalesce(numbers.c.first, begun) + 1
+    # A level of which nothing is in the log since then has made no attempt since, or it is missing.
+    none_since = (
+        level.attempt + 1 if since is None else case((level.sent_at >= since, level.attempt), else_=level.attempt + 1)
+    )
+    first = func.coalesce(numbers.c.first, none_since)
+    whole = level.attempt < RESTORED if since is None else false()
+    wanted = ended - case((whole, 1), else_=first) + 1
     query = (
         select(level.central_sku, level.channel, level.item_id, level.location_id, attempts, wanted)
         .select_from(inventory_levels.outerjoin(numbers, numbers.c.level_id == level.id))

@@ -121,7 +121,8 @@ def test_a_user_that_came_along_as_a_tag_is_nobodys_word(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVSYNC_USER_HEADER", "X-Invsync-User")
-    for workspace, told in ((asked_with(x_invsync_user="ann"), "ann"), (None, "")):
+    nothing: Any = None
+    for workspace, told in ((asked_with(x_invsync_user="ann"), "ann"), (nothing, "")):
         run = create_run_for_test(instance, status=DagsterRunStatus.NOT_STARTED, tags={"user": "root"})
         tag_operator(instance, SubmitRunContext(run, workspace))
         assert tags(instance, run.run_id)["user"] == told
@@ -133,7 +134,6 @@ def test_a_user_that_came_along_as_a_tag_is_nobodys_word(
         parent_run_id=parent.run_id,
         root_run_id=parent.run_id,
     )
-    nothing: Any = None
     tag_operator(instance, SubmitRunContext(retry, nothing))
     assert tags(instance, retry.run_id)["user"] == "ann"
 

@@ -167,6 +167,14 @@ def test_the_services_learn_who_is_logged_in_and_not_what_the_client_says_or_the
         assert (answer["users"], answer["authorization"]) == ([user], None)
 
 
+def test_the_status_page_is_behind_the_login_and_the_rest_of_the_receiver_is_not_there(proxy: Proxy) -> None:
+    assert proxy.ask(proxy.ui, "/status.html").status_code == 401
+    for user in ("ann", "vic"):
+        assert proxy.ask(proxy.ui, "/status.html", user=user).json()["name"] == "receiver"
+    for path in ("/status", "/metrics", "/healthz", "/webhooks/shopify_main", "/inventory-webhook"):
+        assert proxy.ask(proxy.ui, path, user="ann").json()["name"] == "webserver"
+
+
 def test_a_foreign_page_can_not_use_the_login_of_whoever_looks_at_it(proxy: Proxy) -> None:
     link = f"/graphql?query={MUTATION}"
     for site in ("cross-site", "same-site"):
@@ -193,6 +201,7 @@ def test_webhooks_reach_the_receiver_with_their_bytes_and_signature(proxy: Proxy
             "/",
             "/healthz",
             "/status",
+            "/status.html",
             "/metrics",
             "/graphql",
             "/runs",

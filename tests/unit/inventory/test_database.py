@@ -98,9 +98,9 @@ def test_the_logs_can_be_appended_to_but_not_changed(table):
             text(f"TRUNCATE {table.name}"),
         ]
     )
-    for statement in others:
+    for other in others:
         with pytest.raises(IntegrityError, match="append-only"), write_transaction(stock.engine) as connection:
-            connection.execute(statement)
+            connection.execute(other)
     assert stock.rows(table) == before
 
 

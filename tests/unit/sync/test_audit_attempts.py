@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from invsync_dagster.inventory import retention
-from invsync_dagster.inventory.audit_attempts import audit_attempts
+from invsync_dagster.inventory.audit_attempts import RESTORED, audit_attempts
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.retention import archive_logs
 from invsync_dagster.inventory.tables import inventory_levels, sync_logs
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
-from tests.simulation.world import SimulatedDeathError
+from tests.simulation.processes import SimulatedDeathError
 from tests.unit.sync.conftest import LittleWorld
 
 SKU = "SKU-0001"
@@ -105,6 +105,19 @@ def test_an_attempt_under_way_is_no_gap_and_that_of_a_dead_worker_is_logged_by_w
     world.push("erp_main", process=1)
     assert world.level("erp_main", SKU).acknowledged_quantity == world.shown("erp_main", SKU)
     assert found(world) == set()
+
+
+def test_the_numbers_that_a_restore_leaves_out_are_no_gap_and_those_behind_them_are(world: LittleWorld) -> None:
+    level = inventory_levels.c
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).values(attempt=level.attempt + RESTORED))
+    assert found(world) == set()
+    for _ in range(3):
+        restocked(world)
+    assert found(world) == set()
+    attempts = [row for row in logged(world, "shop_main") if row.attempt > RESTORED]
+    forge(world, sync_logs.c.id == attempts[1].id)
+    assert found(world) == {(SKU, "logged attempts", len(attempts) - 1, len(attempts))}
 
 
 def test_what_was_archived_is_not_missing_and_what_came_since_is_proven(world: LittleWorld, tmp_path: Path) -> None:
