@@ -12,9 +12,10 @@ import pytest
 import requests
 
 from invsync_dagster.demo.dagster_api import Dagster
+from invsync_dagster.demo.services import DemoError
 from invsync_dagster.platforms.erp import wire
 from tests.postgres_server import PASSWORD, shared_server
-from tests.production.deployed import BIN, Deployed
+from tests.production.deployed import BIN, Deployed, units
 
 CHANNELS = """\
 channels:
@@ -31,6 +32,7 @@ channels:
 EVENT = {"event_id": "e1", "sku": "0071", "change_type": "adjustment", "quantity": 7, "version": 1}
 RUNS = """query { runsOrError(filter: { pipelineName: "webhooks" }) {
   __typename ... on Runs { results { runId status } } } }"""
+TAGS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"""
 AGAIN = """mutation($params: ReexecutionParams!) {
   launchRunReexecution(reexecutionParams: $params) { __typename ... on PythonError { message } } }"""
 
@@ -87,7 +89,13 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     deployed.start()
     dagster = Dagster(f"http://127.0.0.1:{deployed.ports['3000']}")
     deployed.wait_for("the code location", lambda: dagster.is_ready(["invsync"]))
-    run_id = dagster.launch("backup", {})
+    viewer = Dagster(f"http://127.0.0.1:{deployed.ports['3001']}")
+    deployed.wait_for("the viewer", lambda: viewer.is_ready(["invsync"]))
+    with pytest.raises(DemoError, match="UnauthorizedError"):
+        viewer.launch("backup", {})
+    dagster._session.headers["X-Invsync-User"] = "ann"  # as the proxy sends it
+    run_id = dagster.launch("backup", {"user": "root"})
+    assert {"key": "user", "value": "ann"} in dagster.ask(TAGS, {"id": run_id})["runOrError"]["tags"]
     deployed.wait_for("the run", lambda: dagster.run_status(run_id) in ("SUCCESS", "FAILURE"))
     assert dagster.run_status(run_id) == "SUCCESS"
     receiver = f"http://127.0.0.1:{deployed.ports['8791']}"
@@ -125,5 +133,5 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     upgraded_again = deployed.run(str(BIN / "python"), "-m", "invsync_dagster.cli", "upgrade", "--no-backup")
     assert (upgraded_again.returncode, upgraded_again.stdout.splitlines()[-1]) == (0, "Dagster's storage: up to date")
     codes = deployed.stop()
-    assert set(codes) == {"invsync-code", "invsync-daemon", "invsync-receiver", "invsync-runner", "invsync-webserver"}
+    assert set(codes) == set(units())
     assert codes["invsync-runner"] == 0
