@@ -76,7 +76,8 @@ def _acknowledged(connection: Connection, since: datetime | None) -> list[Differ
     confirmed = log.status.in_(("acknowledged", "observed"))
     told = select(log.id).where(
         log.level_id == level.id,
-        log.timestamp == level.acknowledged_at,
+        # Not the column itself: SQLite would look among all rows of that time, of a bulk submission thousands, for each level.
+        func.coalesce(log.timestamp, level.acknowledged_at) == level.acknowledged_at,
         log.new_quantity == level.acknowledged_quantity,
         confirmed,
     )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import JSON, Column, Connection, Select, Table, select
+from sqlalchemy import JSON, Column, Connection, Select, Table, func, select
 
 from invsync_dagster.inventory.retention import ARCHIVED
 from invsync_dagster.inventory.tables import UtcDateTime, operator_actions, order_lines, stock_ledger, sync_logs
@@ -59,7 +59,9 @@ def export(connection: Connection, kind: str, since: datetime, until: datetime, 
     file is for its owner only, and there is none unless it is whole. Raises FileExistsError if `path` is there, OSError.
     """
     chosen = KINDS[kind]
-    query = select(chosen.table).where(chosen.time >= since, chosen.time < until).order_by(*chosen.order)
+    # Not the column itself: by its index SQLite would sort the rows of the period, in memory.
+    time = func.coalesce(chosen.time, until)
+    query = select(chosen.table).where(time >= since, time < until).order_by(*chosen.order)
     with _whole(path) as file:
         opened = _csv_writer(file, chosen.table) if form == "csv" else _parquet_writer(file, chosen.table)
         with opened as write:
