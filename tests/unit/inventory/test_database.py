@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -90,7 +91,7 @@ def test_the_logs_can_be_appended_to_but_not_changed(table):
     row = {column.name: value for column, value in zip(table.c, before[0], strict=True)} | {
         list(table.c)[-1].name: "forged"
     }
-    others = (
+    others: list[Any] = (
         [sqlite_insert(table).values(row).prefix_with("OR REPLACE")]
         if stock.engine.dialect.name == "sqlite"
         else [
