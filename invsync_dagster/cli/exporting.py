@@ -28,8 +28,9 @@ def export_command(kind: str, since: str, until: str, form: str, output: Path) -
     """Write a period of the ledger, of the attempts, of people's actions or of the orders to a file.
 
     \b
-    invsync export ledger --from 2026-06-01 --to 2026-07-01 --output june.csv
-    invsync export attempts --from 2026-06-01 --to 2026-07-01 --format parquet --output june.parquet
+    Examples:
+      invsync export ledger --from 2026-06-01 --to 2026-07-01 --output june.csv
+      invsync export attempts --from 2026-06-01 --to 2026-07-01 --format parquet --output june.parquet
     """
     with workspace() as ws:
         zone = ZoneInfo(ws.configuration.settings.time_zone)

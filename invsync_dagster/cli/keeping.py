@@ -34,7 +34,7 @@ def upgrade_command(no_backup: bool) -> None:
     url = parse_url(home.database_url)
     if not no_backup and not is_bare(home.database_url):
         try:
-            backup = take(home, BackupKeys.from_environment(os.environ), SystemClock().now())
+            backup = take(home, BackupKeys.from_environment(Environment(os.environ)), SystemClock().now())
         except BackupError as error:
             raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
         click.echo(f"backup: {backup.path} ({backup.manifest.size_bytes:,} bytes)")

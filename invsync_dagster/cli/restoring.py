@@ -12,6 +12,7 @@ from invsync_dagster.backups.restoring import Restoring
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.cli.common import NOT_AS_HOPED, run_id, user, workspace
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import parse_url
 from invsync_dagster.inventory.status import age_in_words
@@ -42,8 +43,9 @@ def restore_command(backup: Path, inbox: Path | None, preview: bool, actor: str)
       invsync restore data/backups/invsync-20261121T020000Z
     """
     home, now = Home.from_environment(), SystemClock().now()
-    keys = BackupKeys.from_environment(os.environ)
-    restoring = Restoring(home, backup, keys, os.environ, actor, now, inbox)
+    environ = Environment(os.environ)
+    keys = BackupKeys.from_environment(environ)
+    restoring = Restoring(home, backup, keys, environ, actor, now, inbox)
     manifest = restoring.checked()
     _show(backup, manifest, age_in_words((now - manifest.taken_at).total_seconds()))
     if preview:

@@ -102,13 +102,15 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
 )
 def attempts_logged(invsync: Invsync) -> dg.AssetCheckResult:
     """Prove the log of attempts."""
-    with invsync.workspace.engine.connect() as connection:
+    ws = invsync.workspace
+    with ws.engine.connect() as connection:
         found = audit_attempts(connection)
+    report = latest_report(ws.home, "attempts", found, ws.clock.now()) if found else {}
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{len(found)} differences." if found else "Every number has its attempt or reading.",
-        metadata={"differences": len(found), **worst_rows(found)},
+        metadata={"differences": len(found), **worst_rows(found), **report},
     )
 
 
