@@ -145,6 +145,12 @@ class ImportLimits(BaseModel):
         ge=0,
         description="Units by which a source may always move the stock, however large their share is.",
     )
+    window_minutes: int = Field(
+        default=60,
+        ge=1,
+        le=10_080,
+        description="Minutes in which what all sources zero and move adds up, against the whole stock.",
+    )
 
 
 class ImportSource(BaseModel):
@@ -175,18 +181,24 @@ class ImportSource(BaseModel):
 
 
 class ChangeLimits(BaseModel):
-    """The breaker before the wire: what one change of rules, mapping or status moves beyond these is held per listing."""
+    """The breaker before the wire: what changes of rules, mapping or status move beyond these is held per listing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     zeroed_share: float = Field(
-        default=0.2, ge=0, le=1, description="Share of a channel's active listings that one change may set to 0."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of a channel's listings that changes may set to 0 within the window.",
     )
     raised_share: float = Field(
-        default=0.5, ge=0, le=1, description="Share of a channel's active listings that one change may raise."
+        default=0.5, ge=0, le=1, description="Share of a channel's listings that changes may raise within the window."
     )
     minimum: int = Field(
-        default=20, ge=0, description="Listings that a change may always move so, however large their share is."
+        default=20, ge=0, description="Listings that changes may always move so, however large their share is."
+    )
+    window_minutes: int = Field(
+        default=60, ge=1, le=10_080, description="Minutes in which what several changes move adds up."
     )
 
 

@@ -128,7 +128,7 @@ def _held_causes(connection: Connection, rows: dict[str, Row[Any]], secrets: Col
     level = inventory_levels.c
     query = (
         select(level.channel, func.count(), func.max(level.held_reason))
-        .where(level.held_quantity.is_not(None))
+        .where(level.held_quantity.is_not(None), level.held_dropped_at.is_(None))
         .group_by(level.channel)
         .order_by(level.channel)
     )

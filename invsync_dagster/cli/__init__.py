@@ -20,6 +20,7 @@ from invsync_dagster.cli.keeping import move_database_command, upgrade_command
 from invsync_dagster.cli.listing import listings_group
 from invsync_dagster.cli.pushing import approve_command, preview_command, sync_command
 from invsync_dagster.cli.restoring import restore_command
+from invsync_dagster.cli.ruling import rules_group
 from invsync_dagster.cli.seeing import explain_command, status_command
 from invsync_dagster.cli.webhooks import webhooks_group
 
@@ -39,6 +40,7 @@ for command in (
     approve_command,
     discover_command,
     held_group,
+    rules_group,
     listings_group,
     channels_group,
     inbox_group,

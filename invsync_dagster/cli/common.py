@@ -23,9 +23,9 @@ from invsync_dagster.environment import Environment, SecretFileError, load_env_f
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
 from invsync_dagster.inventory.explain import UnknownError
-from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError
+from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from invsync_dagster.cli.common import (
     CHANNEL,
+    LARGEST,
     NOT_AS_HOPED,
     RefusedError,
     as_json_option,
@@ -136,11 +137,42 @@ def imports_list(held_only: bool, as_json: bool) -> None:
         print_table("Imports", shown, [tuple(row.values()) for row in rows])
 
 
+@imports_group.command("show")
+@click.argument("import_id")
+@as_json_option
+def imports_show(import_id: str, as_json: bool) -> None:
+    """What a held import would do now, and how to approve that.
+
+    \b
+    Examples:
+      invsync imports show 20260701T060000-1a2b3c4d
+    """
+    with workspace() as ws:
+        found, seen = importing.look_again(_basis(ws, user()), import_id)
+        with ws.engine.connect() as connection:
+            row = connection.execute(select(imports).where(imports.c.id == import_id)).one()
+    if as_json:
+        counted = row.summary.get("counts", [])
+        print_json({"seen": str(seen), "counts": counted, "preview": found.to_dict() if found else None})
+        return
+    click.echo(f"{row.kind} {row.file_name}, {row.rows} rows: {row.reason}")
+    if found:
+        click.echo(found.render())
+    else:
+        rows = [(sku, quantity, as_of) for sku, quantity, as_of, *_ in row.summary["counts"]]
+        print_table(f"Counts: {len(rows)}, the first {LARGEST}; --json has all", ("SKU", "counted", "as of"),
+                    rows[:LARGEST])  # fmt: skip
+    click.echo(f"approve it: invsync imports approve {import_id} --seen {seen} --reason … (or: imports drop)")
+
+
 @imports_group.command("approve")
 @click.argument("import_id")
+@click.option(
+    "--seen", default="", help="The look that you approve, from `imports show`; else that of when it was held."
+)
 @decided
 @as_json_option
-def imports_approve(import_id: str, actor: str, reason: str, as_json: bool) -> None:
+def imports_approve(import_id: str, seen: str, actor: str, reason: str, as_json: bool) -> None:
     """Let a held import go in, as it was declared; sales since then are kept.
 
     \b
@@ -148,7 +180,7 @@ def imports_approve(import_id: str, actor: str, reason: str, as_json: bool) -> N
       invsync imports approve 20260701T060000-1a2b3c4d --reason "the season is over"
     """
     with workspace() as ws:
-        _show_import(importing.approve(_basis(ws, actor), import_id, reason), as_json)
+        _show_import(importing.approve(_basis(ws, actor), import_id, reason, seen), as_json)
 
 
 @imports_group.command("drop")

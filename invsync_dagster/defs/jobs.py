@@ -12,6 +12,7 @@ from pydantic import Field
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import parse_moment
 from invsync_dagster.defs import names
+from invsync_dagster.defs.deciding import approver, decide_job
 from invsync_dagster.defs.explaining import explain_job
 from invsync_dagster.defs.full_sync import (
     CHECK,
@@ -44,8 +45,10 @@ class ApprovalConfig(dg.Config):
     """Who approves which channel's first push, and why."""
 
     channel: str = Field(description="The channel's name in channels.yaml.")
-    actor: str = Field(description="Who approves; kept with the decision.")
-    reason: str = Field(description="Why it may write, for whoever asks later.")
+    actor: str = Field(
+        default="", description="Who approves; kept with the decision. Empty: who started the run, as the proxy says."
+    )
+    reason: str = Field(min_length=1, description="Why it may write, for whoever asks later.")
 
 
 class ReplayConfig(dg.Config):
@@ -77,10 +80,10 @@ def preview_op(context: dg.OpExecutionContext, config: PreviewConfig, invsync: I
 def approve_op(context: dg.OpExecutionContext, config: ApprovalConfig, invsync: Invsync) -> None:
     """Approve the first push of a channel."""
     cause_of(context)
-    ws = invsync.workspace
+    ws, actor = invsync.workspace, approver(context, config.actor)
     with write_transaction(ws.engine) as connection:
-        approve_first_push(connection, config.channel, actor=config.actor, reason=config.reason, now=ws.clock.now())
-    context.log.info(f"{config.actor} approved the first push of {config.channel}: {config.reason}")
+        approve_first_push(connection, config.channel, actor=actor, reason=config.reason, now=ws.clock.now())
+    context.log.info(f"{actor} approved the first push of {config.channel}: {config.reason}")
 
 
 @dg.op(
@@ -267,4 +270,4 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="Orders and units of the day before, as each channel lists them, against our own.",
             )
         )
-    return [*jobs, preview_job, approve_job, retry_job, explain_job, replay_job]
+    return [*jobs, preview_job, approve_job, decide_job, retry_job, explain_job, replay_job]

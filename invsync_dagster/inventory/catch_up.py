@@ -26,16 +26,14 @@ def hold_beyond_limits(connection: Connection, now: datetime) -> int:
     if not changed:
         return 0
     level = inventory_levels.c
-    found: dict[str, breaker.Moves] = defaultdict(breaker.Moves)
+    found: dict[str, breaker.Moves] = defaultdict(dict)
     trial = connection.begin_nested()
     for name, revision in changed:
         query = select(level.central_sku).where(level.channel == name, level.rules_revision < revision).distinct()
         for skus in chunks(connection.execute(query).scalars().all(), levels.SKUS_AT_ONCE):
             before = breaker.shown(connection, level.central_sku, skus, level.channel == name)
             levels.recompute(connection, skus, now)
-            moved = breaker.moves(before, breaker.shown(connection, level.id, before.keys())).get(name, breaker.Moves())
-            found[name].zeroed |= moved.zeroed
-            found[name].raised |= moved.raised
+            found[name] |= breaker.moves(before, breaker.shown(connection, level.id, before.keys())).get(name, {})
     trial.rollback()
     held = 0
     for name, revision in changed:

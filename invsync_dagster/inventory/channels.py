@@ -54,6 +54,7 @@ def register(
         "zeroed_share": change_limits.zeroed_share,
         "raised_share": change_limits.raised_share,
         "moved_minimum": change_limits.minimum,
+        "moved_window_minutes": change_limits.window_minutes,
         "contains_orders_of": list(contains_orders_of),
         "count_lag_seconds": count_lag_seconds,
         "restock": restock,

@@ -16,8 +16,10 @@ from invsync_dagster.events import LineReference, StockCount
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
+from invsync_dagster.inventory.looks import Look
 from invsync_dagster.inventory.references import resolve
-from invsync_dagster.inventory.tables import central_inventory, imports, stock_counts, stock_ledger
+from invsync_dagster.inventory.sources import Window
+from invsync_dagster.inventory.tables import imports, stock_counts, stock_ledger
 from invsync_dagster.settings import ImportLimits
 
 Basis = Literal["on_hand", "available"]
@@ -125,8 +127,9 @@ def apply_counts(
     """Put counts into force in the caller's `write_transaction`, and bring the levels of their SKUs up to date.
 
     On hand becomes the count plus what moved after it (see `CountInForce`). A count that isn't newer than the one in
-    force changes nothing. SKUs must exist; others are returned as `unknown`. With `limits`, counts that together zero or
-    move more are held as a whole. `reference` goes into the entries (import id, receipt).
+    force changes nothing. SKUs must exist; others are returned as `unknown`. With `limits`, counts that zero or move more,
+    together with what sources moved before within the window, are held as a whole. `reference` goes into the entries
+    (import id, receipt).
     """
     book = Book(connection, now=now, run_id=run_id)
     result = _apply(
@@ -206,7 +209,7 @@ def _apply(
     }
     wanted = balances_after(book, newest, in_forces)
     if limits is not None:
-        reason = _beyond(book, wanted, limits)
+        reason = _beyond(book, source.name, wanted, limits)
         if reason:
             result.held = len(newest)
             result.held_reason = reason
@@ -323,24 +326,19 @@ def _promised(connection: Connection, counts: Mapping[str, Count], contained: Co
     return promised
 
 
-def _beyond(book: Book, wanted: Mapping[str, tuple[int, int]], limits: ImportLimits) -> str:
-    """Say what is beyond the limits; the stock as a whole is only summed up where the minimum is exceeded."""
-    zeroed = moved = 0
+def _beyond(book: Book, source: str, wanted: Mapping[str, tuple[int, int]], limits: ImportLimits) -> str:
+    """Say what is beyond the limits, together with what sources moved before within the window."""
+    zeroed = moved = filled = 0
     for sku, (quantity, _) in wanted.items():
         before = book.balance(sku).quantity
         zeroed += before > 0 >= quantity
-        moved += abs(quantity - before)
-    if zeroed <= limits.zeroed_minimum and moved <= limits.moved_minimum_units:
+        if before <= 0 < quantity:
+            filled += quantity - before
+        else:
+            moved += abs(quantity - before)
+    if not (zeroed or moved or filled):
         return ""
-    central = central_inventory.c
-    stocked, units = book.connection.execute(
-        select(func.count(), func.sum(central.quantity)).where(central.quantity > 0)
-    ).one()
-    if zeroed > limits.zeroed_minimum and zeroed > limits.zeroed_share * stocked:
-        return f"would zero {zeroed} of {stocked} stocked SKUs"
-    if moved > limits.moved_minimum_units and stocked and moved > limits.moved_share * int(units):
-        return f"would move {moved} units, with {units} in stock"
-    return ""
+    return Window(book.connection, limits, book.now).beyond(source, zeroed, moved, filled=filled)
 
 
 def _hold(book: Book, counts: Sequence[Count], source: CountSource, kind: str, reason: str) -> str:
@@ -363,6 +361,7 @@ def _hold(book: Book, counts: Sequence[Count], source: CountSource, kind: str, r
                 "lag_seconds": source.lag_seconds,
                 "kind": kind,
                 "counts": payload,
+                "look": str(Look.at_present(book.connection)),
             },
             "created_at": book.now,
             "reason": reason,

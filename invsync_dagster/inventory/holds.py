@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
@@ -19,59 +20,121 @@ NUMBER: Final[Any] = func.coalesce(
     inventory_levels.c.expected, inventory_levels.c.acknowledged_quantity, inventory_levels.c.observed_quantity
 )
 
+HELD: Final = "levels held"
+APPROVED: Final = "levels approved"
+DROPPED: Final = "levels dropped"
+
+Held = tuple[str, int | None]  # a hold: its channel, and the action that held its levels
+
+
+def subject_of(channel: str, number: int | None) -> str:
+    """Return what a decision about a hold is recorded under."""
+    return f"hold {number} of channel {channel}"
+
 
 def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, actor: str, now: datetime) -> int:
     """Hold levels, in the caller's `write_transaction`, at what their channel shows but never above the number given for
     each (what it should show before); return how many were not held already.
 
-    A level whose number isn't known (never written, never read) has none to be held at, and is left out.
+    Those of a channel are one hold, named by the action that records it. A level whose number isn't known (never
+    written, never read) has none to be held at, and is left out.
     """
     level = inventory_levels.c
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    held: dict[int, str] = {}
+    fitting = select(level.channel, level.id, level.central_sku).where(
+        level.held_quantity.is_(None), NUMBER.is_not(None)
+    )
+    held: dict[str, dict[int, str]] = defaultdict(dict)
     for part in chunks(at_most):
-        fitting = select(level.id, level.central_sku).where(
-            level.id.in_(part), level.held_quantity.is_(None), NUMBER.is_not(None)
+        for channel, level_id, sku in connection.execute(fitting.where(level.id.in_(part))):
+            held[channel][level_id] = sku
+    statement = (
+        update(inventory_levels)
+        .where(level.id == bindparam("key"))
+        .values(
+            held_quantity=least(NUMBER, bindparam("most")),
+            held_sequence=sequence,
+            held_reason=reason,
+            held_revision=bindparam("revision"),
+            held_dropped_at=None,
         )
-        held |= {row.id: row.central_sku for row in connection.execute(fitting)}
-    if held:
-        statement = (
-            update(inventory_levels)
-            .where(level.id == bindparam("key"))
-            .values(held_quantity=least(NUMBER, bindparam("most")), held_sequence=sequence, held_reason=reason)
+    )
+    for channel, skus in held.items():
+        revision = record_action(
+            connection,
+            at=now,
+            actor=actor,
+            action=HELD,
+            subject=f"{len(skus)} levels of channel {channel}",
+            before=None,
+            after=list(skus),
+            reason=reason,
         )
-        connection.execute(statement, [{"key": level_id, "most": at_most[level_id]} for level_id in held])
-        _record(connection, "levels held", list(held), actor, reason, now)
-        levels.recompute(connection, set(held.values()), now)
-    return len(held)
+        rows = [{"key": level_id, "most": at_most[level_id], "revision": revision} for level_id in skus]
+        connection.execute(statement, rows)
+        levels.recompute(connection, set(skus.values()), now)
+    return sum(map(len, held.values()))
 
 
 def approve(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
-    """Let held levels show what their rules say again, in the caller's `write_transaction`; return how many were held."""
+    """Let held levels show what their rules say again, in the caller's `write_transaction`; return how many were held.
+
+    What a person approved counts for no window.
+    """
     level = inventory_levels.c
-    freed: list[Row[tuple[int, str]]] = []
+    freed: dict[Held, list[int]] = defaultdict(list)
+    skus: set[str] = set()
+    asked = select(level.channel, level.held_revision, level.id, level.central_sku).where(
+        level.held_quantity.is_not(None)
+    )
     for part in chunks(level_ids):
-        statement = (
+        for channel, number, level_id, sku in connection.execute(asked.where(level.id.in_(part))):
+            freed[channel, number].append(level_id)
+            skus.add(sku)
+        connection.execute(
             update(inventory_levels)
             .where(level.id.in_(part), level.held_quantity.is_not(None))
             .values(held_quantity=None, held_sequence=None, held_desired=None, held_reason="")
-            .returning(level.id, level.central_sku)
         )
-        freed += connection.execute(statement).all()
-    if freed:
-        _record(connection, "levels approved", [row.id for row in freed], actor, reason, now)
-        levels.recompute(connection, {row.central_sku for row in freed}, now)
-    return len(freed)
+    _record(connection, APPROVED, freed, actor, reason, now)
+    levels.recompute(connection, skus, now)
+    return sum(map(len, freed.values()))
 
 
-def _record(connection: Connection, action: str, level_ids: list[int], actor: str, reason: str, now: datetime) -> None:
-    record_action(
-        connection,
-        at=now,
-        actor=actor,
-        action=action,
-        subject=f"{len(level_ids)} levels",
-        before=None,
-        after=level_ids,
-        reason=reason,
-    )
+def drop(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
+    """Decide that held levels stay at what they show, less what is sold, until what held them is taken back; return how
+    many were undecided. In the caller's `write_transaction`."""
+    level = inventory_levels.c
+    dropped: dict[Held, list[int]] = defaultdict(list)
+    for part in chunks(level_ids):
+        statement = (
+            update(inventory_levels)
+            .where(level.id.in_(part), level.held_quantity.is_not(None), level.held_dropped_at.is_(None))
+            .values(held_dropped_at=now)
+            .returning(level.channel, level.held_revision, level.id)
+        )
+        for channel, number, level_id in connection.execute(statement):
+            dropped[channel, number].append(level_id)
+    _record(connection, DROPPED, dropped, actor, reason, now)
+    return sum(map(len, dropped.values()))
+
+
+def _record(
+    connection: Connection,
+    action: str,
+    decided: Mapping[Held, list[int]],
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    for (channel, number), level_ids in decided.items():
+        record_action(
+            connection,
+            at=now,
+            actor=actor,
+            action=action,
+            subject=subject_of(channel, number),
+            before=None,
+            after=level_ids,
+            reason=reason,
+        )

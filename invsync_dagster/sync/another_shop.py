@@ -32,5 +32,5 @@ def another_shop(name: str, missing: int, asked: int) -> str:
     """Return the sentence for whoever has to look."""
     return (
         f"{missing} of {asked} listings are unknown at {name}: are these the credentials, or the mapping, of another shop? "
-        "Nothing was sent to review; mend it, and the next push goes on"
+        "No more of them are sent to review; mend it, and the next push goes on"
     )

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select, update
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.lines import channel_facts
+from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
 from invsync_dagster.settings import ImportLimits
 from invsync_dagster.sync.levels import Doubt, LevelState
@@ -100,11 +101,15 @@ def adopt(
     book.load({one.difference.sku for one in found})
     level, adopted = inventory_levels.c, set()
     rehearses = channel_facts(connection, [channel])[channel].rehearses
+    too_many = len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units
+    beyond = "" if rehearses or too_many else Window(connection, limits, now).beyond(channel, 0, units)
     for one in found:
         if rehearses:
             one.difference.done = "reported: a sandbox beside production channels changes no stock"
-        elif len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units:
+        elif too_many:
             one.difference.done = f"reported: {len(found)} listings, {units} units at once are too many to adopt unseen"
+        elif beyond:
+            one.difference.done = f"reported: adopting {beyond}"
         elif one.level_id not in plain or one.expected == 0 or one.observed == 0:
             one.difference.done = "reported: its rules leave open how many are on hand"
         else:

@@ -50,6 +50,19 @@ class _Push:
     skus: tuple[str, ...] | None
     report: PushReport
     orders_known_until: datetime | None = None
+    asked: int = 0
+    unknown: int = 0
+
+    def is_stray(self, unknown: int, asked: int) -> bool:
+        """Say whether a call, or all of this push so far, reached another shop: some platforms take five rows a call, or one."""
+        self.asked += asked
+        self.unknown += unknown
+        return is_another_shop(unknown, asked) or (unknown > 0 and is_another_shop(self.unknown, self.asked))
+
+    def stray(self) -> PlatformError:
+        """Return what stops the channel, told by all that this push asked for."""
+        told = another_shop(self.channel.name, self.unknown, self.asked)
+        return PlatformError(Recovery.REVIEW, ANOTHER_SHOP, told)
 
     def token(self) -> str:
         return f"{self.ws.rng.getrandbits(128):032x}"
@@ -241,14 +254,14 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
     sent = iter(answer.outcomes)
     outcomes = tuple(held.get(claim.level_id) or next(sent) for claim in claims) if held else answer.outcomes
     missing = sum(map(is_unknown, answer.outcomes))
-    stray = is_another_shop(missing, len(rows))
+    stray = push.is_stray(missing, len(rows))
     if stray:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
     with write_transaction(ws.engine, push.channel.name) as connection:
         record_writes(connection, attempted, claims, outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
     if stray:
-        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(rows)))
+        raise push.stray()
     failure = _failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure.retry_after)
@@ -280,8 +293,8 @@ def _read_batch(push: _Push) -> None:
         answer = calls.platform.read([claim.reference for claim in claims])
         calls.learn(answer.budget, limits.read_cost)
         missing = sum(is_unknown(reading.problem) for reading in answer.readings)
-        if is_another_shop(missing, len(claims)):
-            raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(push.channel.name, missing, len(claims)))
+        if push.is_stray(missing, len(claims)):
+            raise push.stray()
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, answer.readings, strict=True)
         if any(claim.quantity > (reading.quantity or 0) for claim, reading in pairs if _may_rise(reading)):

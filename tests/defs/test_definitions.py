@@ -64,6 +64,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "sync_skus",
         "preview_channel",
         "approve_first_push",
+        "decide_held",
         "retry_failed_batches",
         "explain",
         "replay_deliveries",

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.held_counts import approve_held, drop_held
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
@@ -30,15 +31,13 @@ from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_sou
 from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
 from invsync_dagster.inventory.imports.spool import Spool
-from invsync_dagster.inventory.tables import imports
+from invsync_dagster.inventory.looks import DecisionError, Look, changed_since, decided_by
+from invsync_dagster.inventory.sources import Window
+from invsync_dagster.inventory.tables import imports, operator_actions
 
 NOTHING = "no row of the file can go in"
 
 COUNTS = "counts"  # the kind of counts that a channel sent and the breaker holds; they have no file
-
-
-class DecisionError(Exception):
-    """An import that can't be approved or dropped, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
     """
     with _parsed(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now)) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
-            found = _apply(connection, basis, parsed, "preview")
+            found = _judged(connection, basis, _apply(connection, basis, parsed, "preview"), "preview")
             raise NotKeptError
         return found
 
@@ -115,7 +114,7 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given:
         if same is not None:
             return same
         import_id = _new_id(connection, basis.now, sha256)
-        found = _apply(connection, basis, parsed, import_id)
+        found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
         if found.beyond:
             raise NotKeptError
         kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, "", parsed, found)
@@ -130,14 +129,19 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given:
         return ImportResult(import_id, results.HELD, reason, found, kept_file=kept)
 
 
-def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
-    """Apply a held import, or held counts, as declared; sales since are kept. Raises `DecisionError`, `FileError`."""
+def approve(basis: Basis, import_id: str, reason: str, seen: str = "") -> ImportResult:
+    """Apply a held import, or held counts, as declared; sales since are kept. Raises `DecisionError`, `FileError`.
+
+    The approval covers what a look saw (`seen`, else that of the moment when it was held): where rules, mapping, statuses or
+    other imports have changed the stock since, it is refused.
+    """
     said = f"approved by {basis.actor}: {reason}"
+    decided_by(basis.actor, reason)
     with basis.engine.connect() as connection:
         row = _held(connection, import_id)
     if row.kind == COUNTS:
         with write_transaction(basis.engine) as connection:
-            _held(connection, import_id)
+            _as_seen(connection, _held(connection, import_id), seen)
             approve_held(connection, import_id, actor=basis.actor, reason=reason, now=basis.now, run_id=basis.run_id)
         return ImportResult(import_id, results.APPLIED, said)
     path = basis.folder / row.path
@@ -152,7 +156,7 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
         _full_disk_named(row.file_name),
         write_transaction(basis.engine) as connection,
     ):
-        _held(connection, import_id)
+        _as_seen(connection, _held(connection, import_id), seen)
         found = _apply(connection, basis, parsed, import_id)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
     move(path, basis.folder / target)
@@ -162,6 +166,7 @@ def approve(basis: Basis, import_id: str, reason: str) -> ImportResult:
 def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
     """Decide against a held import, or held counts: nothing of it goes in. Raises `DecisionError`."""
     said = f"dropped by {basis.actor}: {reason}"
+    decided_by(basis.actor, reason)
     with write_transaction(basis.engine) as connection:
         row = _held(connection, import_id)
         if row.kind == COUNTS:
@@ -171,6 +176,25 @@ def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
         _decide(connection, basis, row, results.DROPPED, target, reason, row.summary, None)
     move(basis.folder / row.path, basis.folder / target)
     return ImportResult(import_id, results.DROPPED, said, kept_file=basis.folder / target)
+
+
+def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
+    """Say what a held import would do now, and the look that an approval of it names. Raises `DecisionError`, `FileError`.
+
+    None for held counts of a channel, which say themselves what they set.
+    """
+    with basis.engine.connect() as connection:
+        row = _held(connection, import_id)
+        look = Look.at_present(connection)
+    if row.kind == COUNTS:
+        return None, look
+    declared = Declaration.from_dict(row.summary["declaration"])
+    with _parsed(basis, basis.folder / row.path, row.file_name, declared) as parsed:
+        with suppress(NotKeptError), write_transaction(basis.engine) as connection:
+            look = Look.at_present(connection)
+            found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
+            raise NotKeptError
+        return found, look
 
 
 def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
@@ -239,6 +263,14 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str)
     return replace(
         found, file=parsed.file, source=parsed.source, rejections=parsed.rejections, left_out=parsed.left_out
     )
+
+
+def _judged(connection: Connection, basis: Basis, found: Preview, import_id: str) -> Preview:
+    """Judge a file together with what sources moved before within the window, where it is within the limits by itself."""
+    if found.kind != INVENTORY or found.beyond:
+        return found
+    reason = Window(connection, basis.limits, basis.now).beyond(import_id, found.zeroed, found.units_moved)
+    return replace(found, beyond=(reason,)) if reason else found
 
 
 @contextmanager
@@ -320,7 +352,8 @@ def _record(
         "rows": parsed.good + len(parsed.rejections) if parsed else 0,
         "applied_rows": _applied_rows(found) if state == results.APPLIED else 0,
         "rejected_rows": len(parsed.rejections) if parsed else 0,
-        "summary": _summary(parsed, found),
+        "summary": _summary(parsed, found)
+        | ({"look": str(Look.at_present(connection))} if state == results.HELD else {}),
         "created_at": basis.now,
         "reason": reason,
         "run_id": basis.run_id,
@@ -345,8 +378,31 @@ def _held(connection: Connection, import_id: str) -> Row[Any]:
     if row is None:
         raise DecisionError(f"there is no import '{import_id}'")
     if row.state != results.HELD:
-        raise DecisionError(f"import '{import_id}' is {row.state}, not held: there is nothing to decide")
+        by = _decided_in_words(connection, row)
+        raise DecisionError(f"import '{import_id}' is {row.state}, not held: there is nothing to decide{by}")
     return row
+
+
+def _decided_in_words(connection: Connection, row: Row[Any]) -> str:
+    """Say who decided about an import that was held, and why, for who comes second."""
+    action = operator_actions.c
+    query = select(operator_actions).where(
+        action.subject.in_((f"import {row.id}", row.id)),
+        action.action.in_(("import approved", "import dropped", "counts applied", "counts dropped")),
+    )
+    done = connection.execute(query.order_by(action.id.desc()).limit(1)).one_or_none()
+    return "" if done is None else f" ({done.action} by {done.actor} at {in_utc(done.at)}: {done.reason})"
+
+
+def _as_seen(connection: Connection, row: Row[Any], seen: str) -> None:
+    """Refuse to approve a held import that isn't what was seen any more. Raises `DecisionError`."""
+    look = Look.parse(connection, seen or row.summary["look"])
+    changed = changed_since(connection, look)
+    if changed:
+        raise DecisionError(
+            f"import '{row.id}' was not approved, since the stock isn't what was seen any more: {changed}. Look again: "
+            f"`invsync imports show {row.id}` says what it would do now, and how to approve that"
+        )
 
 
 def _decide(

@@ -19,11 +19,13 @@ from invsync_dagster.inventory.counts import COUNT_COLUMNS, Count, balances_afte
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.importing import DecisionError, NotKeptError
+from invsync_dagster.inventory.imports.importing import NotKeptError
 from invsync_dagster.inventory.imports.reading import INVENTORY, MAPPING
 from invsync_dagster.inventory.imports.results import SHOWN
 from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.inventory.skus import Sku, set_skus
+from invsync_dagster.inventory.sources import forget
 from invsync_dagster.inventory.tables import (
     central_inventory,
     imports,
@@ -128,6 +130,7 @@ def undo(basis: Basis, import_id: str, reason: str) -> Undone:
         row = _applied(connection, import_id)
         found = _undo(connection, basis, row)
         connection.execute(update(imports).where(imports.c.id == import_id).values(state=results.UNDONE))
+        forget(connection, import_id)
         record_action(
             connection,
             at=basis.now,

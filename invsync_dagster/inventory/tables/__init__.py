@@ -44,6 +44,7 @@ from invsync_dagster.inventory.tables.stock import (
     stock_counts,
     stock_ledger,
 )
+from invsync_dagster.inventory.tables.windows import moved_levels, source_moves
 
 __all__ = [
     "APPEND_ONLY",
@@ -65,10 +66,12 @@ __all__ = [
     "is_change",
     "listing_walks",
     "metadata",
+    "moved_levels",
     "operator_actions",
     "order_lines",
     "platform_mapping",
     "rate_limits",
+    "source_moves",
     "stock_counts",
     "stock_ledger",
     "subscription_mends",

@@ -39,6 +39,7 @@ channels = Table(
     Column("zeroed_share", Float, nullable=False, default=0.2),  # limits of a change: see settings.ChangeLimits
     Column("raised_share", Float, nullable=False, default=0.5),
     Column("moved_minimum", BigInteger, nullable=False, default=20),
+    Column("moved_window_minutes", BigInteger, nullable=False, default=60),
     Column("rules_revision", BigInteger, nullable=False, default=0),
     Column(
         "recomputed_revision", BigInteger, nullable=False, default=0
@@ -106,7 +107,8 @@ NOT_THERE = -2
 #   linger_until         until then a write whose answer was lost may still land
 #   moved_at             when an own sale, cancel or restock was booked last
 #   touched              counts attempts and own-channel events; a reading is valid only if it stood still meanwhile
-#   held_*               a level that the breaker holds: its number when held, less what was sold since
+#   held_*               a level that the breaker holds: its number when held, less what was sold since. `held_revision` is the
+#                        action that held it, and names the hold; `held_dropped_at`: a person decided that it stays so
 inventory_levels = Table(
     "inventory_levels",
     metadata,
@@ -152,6 +154,8 @@ inventory_levels = Table(
     Column("held_sequence", BigInteger),
     Column("held_desired", BigInteger),
     Column("held_reason", Text, nullable=False, default=""),
+    Column("held_revision", BigInteger),
+    Column("held_dropped_at", UtcDateTime),
     UniqueConstraint("channel", "item_id", "location_id"),
     Index("ix_inventory_levels_central_sku", "central_sku"),
 )

@@ -13,9 +13,10 @@ from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
 from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.importing import DecisionError, preview
+from invsync_dagster.inventory.imports.importing import look_again, preview
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import Move, Tally
+from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.inventory.status import status
 from invsync_dagster.inventory.tables import (
     central_inventory,
@@ -138,7 +139,7 @@ def test_a_dropped_import_never_goes_in(stock):
     with pytest.raises(DecisionError, match="is dropped, not held"):
         approve(stock.basis, result.import_id, "after all")
     with pytest.raises(DecisionError, match="there is no import 'nope'"):
-        drop(stock.basis, "nope", "")
+        drop(stock.basis, "nope", "why")
 
 
 def test_a_held_file_that_comes_again_waits_once(stock):
@@ -154,7 +155,7 @@ def test_a_kept_copy_that_was_changed_can_not_be_approved(stock):
     result = import_file(stock.basis, stock.file(many(0)))
     result.kept_file.write_text(many(1), encoding="utf-8")
     with pytest.raises(DecisionError, match="missing or was changed"):
-        approve(stock.basis, result.import_id, "")
+        approve(stock.basis, result.import_id, "why")
     assert set(stock.quantities().values()) == {10}
 
 
@@ -231,7 +232,8 @@ def test_the_file_applied_last_counts_from_its_approval(stock):
     stock.load(many(10))
     held = import_file(stock.at(minutes=1), stock.file(many(0)))
     import_file(stock.at(minutes=2), stock.file(many(11)))
-    approve(stock.at(minutes=3), held.import_id, "yes")
+    _, seen = look_again(stock.at(minutes=3), held.import_id)
+    approve(stock.at(minutes=3), held.import_id, "yes", str(seen))
     assert import_file(stock.at(minutes=4), stock.file(many(0))).state == "already_imported"
     assert import_file(stock.at(minutes=5), stock.file(many(11))).state == "applied"
 

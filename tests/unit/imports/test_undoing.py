@@ -11,9 +11,9 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.importing import DecisionError
 from invsync_dagster.inventory.imports.undoing import preview_undo, undo
 from invsync_dagster.inventory.listings import send_to_review, set_status
+from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.inventory.tables import central_inventory, operator_actions, platform_mapping, stock_ledger
 from tests.unit.imports.stock import MAPPING_HEADER, NOW, Stock, import_file
 

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("zeroed_share", sa.Float(), nullable=False),
         sa.Column("raised_share", sa.Float(), nullable=False),
         sa.Column("moved_minimum", sa.BigInteger(), nullable=False),
+        sa.Column("moved_window_minutes", sa.BigInteger(), nullable=False),
         sa.Column("rules_revision", sa.BigInteger(), nullable=False),
         sa.Column("recomputed_revision", sa.BigInteger(), nullable=False),
         sa.Column("contains_orders_of", sa.JSON(), nullable=False),
@@ -201,6 +202,8 @@ def upgrade() -> None:
         sa.Column("held_sequence", sa.BigInteger(), nullable=True),
         sa.Column("held_desired", sa.BigInteger(), nullable=True),
         sa.Column("held_reason", TEXT, nullable=False),
+        sa.Column("held_revision", sa.BigInteger(), nullable=True),
+        sa.Column("held_dropped_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inventory_levels")),
         sa.UniqueConstraint(
             "channel", "item_id", "location_id", name=op.f("uq_inventory_levels_channel_item_id_location_id")
@@ -256,6 +259,26 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("shared IS 1"),
         postgresql_where=sa.text("shared IS true"),
+    )
+    op.create_table(
+        "moved_levels",
+        sa.Column("level_id", sa.BigInteger(), nullable=False),
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("direction", TEXT, nullable=False),
+        sa.Column("base", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("level_id", name=op.f("pk_moved_levels")),
+    )
+    op.create_index("ix_moved_levels_channel", "moved_levels", ["channel", "at", "direction"], unique=False)
+    op.create_table(
+        "source_moves",
+        sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("source", TEXT, nullable=False),
+        sa.Column("zeroed", sa.BigInteger(), nullable=False),
+        sa.Column("moved", sa.BigInteger(), nullable=False),
+        sa.Column("stocked", sa.BigInteger(), nullable=True),
+        sa.Column("units", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("minute", "source", name=op.f("pk_source_moves")),
     )
     op.create_table(
         "operator_actions",

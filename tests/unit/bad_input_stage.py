@@ -1,0 +1,173 @@
+"""An installation with two shops on sockets, worked by the command line, for what a bad day does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from invsync_dagster.channels import load
+from invsync_dagster.cli import main
+from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.sandbox.faces import Article
+from invsync_dagster.sandbox.server import SandboxServer
+from invsync_dagster.sandbox.world import World
+from invsync_dagster.settings import Home
+from tests.simulation.written import written_key, written_rows
+
+CHANNELS = """\
+# What we sell, and where.
+settings:
+  low_stock: 2       # pushed before all others
+channels:
+  # The store gets all but a few.
+  - name: woo_main
+    platform: woocommerce
+    environment: sandbox
+    settings:
+      store_url: http://127.0.0.1:{port}/woo_main
+      consumer_key_env: BAD_KEY
+      consumer_secret_env: BAD_SIGNING
+      webhook_secret_env: BAD_WEBHOOK
+    rules:
+      buffer: 1      # for what sells meanwhile
+      maximum: 5
+    limits: {{write_linger: 0, rate: 1000, burst: 1000}}
+
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}/erp_main
+      api_key_env: BAD_KEY
+      signing_secret_env: BAD_SIGNING
+      webhook_secret_env: BAD_WEBHOOK
+    limits: {{write_linger: 0}}
+"""
+SKUS = [f"S{number:03d}" for number in range(60)]
+IN_STOCK = 10
+SHOWN = {"woo_main": 5, "erp_main": 10}
+
+
+class CountingWorld(World):
+    """Counts the rows that are written to its shops."""
+
+    written = 0
+
+    def handle(self, name: str, request: Request) -> Response:
+        if written_key(request) is not None:
+            self.written += len(written_rows(request))
+        return super().handle(name, request)
+
+
+class Desk:
+    """The terminal of an installation in step, and what its shops were told since."""
+
+    def __init__(self, home: Home, world: CountingWorld, port: int) -> None:
+        self.home = home
+        self.world = world
+        self.port = port
+        self._files = 0
+
+    def run(self, *arguments: object, exit_code: int = 0) -> str:
+        """Run a command; returns what it printed on both streams."""
+        result = self.invoke(*arguments)
+        assert result.exit_code == exit_code, (result.output, result.stderr, result.exception)
+        return result.stdout + result.stderr
+
+    @staticmethod
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(one) for one in arguments])
+
+    def json(self, *arguments: object) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+    def stock_file(self, quantities: dict[str, object]) -> Path:
+        """Write an inventory file that was counted just now."""
+        self._files += 1
+        path = self.home.root / f"stock-{self._files}.csv"
+        path.write_text("sku,quantity\n" + "".join(f'{sku},"{units}"\n' for sku, units in quantities.items()))
+        return path
+
+    def mapping_file(self, skus: list[str], **rules: int) -> Path:
+        """Write a mapping file of the store with rules of the listings' own."""
+        self._files += 1
+        path = self.home.root / f"mapping-{self._files}.csv"
+        columns = ",".join(["central_sku,channel,platform_sku,platform_item_id,platform_location_id", *rules])
+        values = "".join(f",{value}" for value in rules.values())
+        rows = "".join(f"{sku},woo_main,{sku},{item_id(sku)},{values}\n" for sku in skus)
+        path.write_text(f"{columns}\n{rows}")
+        return path
+
+    def count(self, path: Path, exit_code: int = 0) -> dict[str, Any]:
+        """Import an inventory file as of now."""
+        now = SystemClock().now().isoformat()
+        return dict(json.loads(self.run("import", path, "--as-of", now, "--json", exit_code=exit_code)))
+
+    def edit(self, old: str, new: str) -> None:
+        """Change a line of channels.yaml, as a person does, and take it over."""
+        text = self.home.channels_file.read_text()
+        assert old in text
+        self.home.channels_file.write_text(text.replace(old, new))
+        self.run("channels", "sync")
+
+    def push(self) -> int:
+        """Push all; returns the rows that were written."""
+        before = self.world.written
+        self.run("sync", *SKUS)
+        return self.world.written - before
+
+    def shown(self) -> dict[str, set[int]]:
+        return {name: {row.quantity for row in self.world.books(name)} for name in SHOWN}
+
+    def untouched(self) -> bool:
+        """Push, and say whether the shops were told nothing and show what they showed."""
+        return self.push() == 0 and self.shown() == {name: {number} for name, number in SHOWN.items()}
+
+
+def item_id(sku: str) -> str:
+    return str(1000 + int(sku[1:]))
+
+
+@contextmanager
+def desk_in(root: Path, setenv: Any) -> Iterator[Desk]:
+    """Open an installation with sixty SKUs of ten pieces, whose two shops show them, by their rules."""
+    setenv("INVSYNC_ROOT", str(root))
+    for name in ("BAD_KEY", "BAD_SIGNING", "BAD_WEBHOOK"):
+        setenv(name, f"secret of {name}")
+    home = Home.from_environment()
+    engine = open_database(home.database_url)
+    migrate(engine)
+    engine.dispose()
+    home.channels_file.write_text(CHANNELS.format(port=9))
+    articles = {
+        "woo_main": [Article(sku, SHOWN["woo_main"], item_id(sku)) for sku in SKUS],
+        "erp_main": [Article(sku, SHOWN["erp_main"]) for sku in SKUS],
+    }
+    clock, nobody, state = SystemClock(), "http://127.0.0.1:9", root / "shops.json"
+    world = CountingWorld(load(home).channels, os.environ, articles, clock, random.Random(1), nobody, state)
+    with SandboxServer(world) as server:
+        home.channels_file.write_text(CHANNELS.format(port=server.port))
+        desk = Desk(home, world, server.port)
+        desk.run("channels", "sync")
+        opening = desk.stock_file(dict.fromkeys(SKUS, IN_STOCK))
+        long_ago = (clock.now() - timedelta(days=1)).isoformat()
+        desk.run("import", opening, "--as-of", long_ago)
+        desk.run("import", desk.mapping_file(SKUS))
+        listings = "".join(f"{sku},erp_main,{sku},{sku},\n" for sku in SKUS)
+        header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+        (root / "erp.csv").write_text(header + listings)
+        desk.run("import", root / "erp.csv")
+        for name in SHOWN:
+            desk.run("approve", name, "--reason", "looked")
+        assert desk.untouched()
+        yield desk

@@ -1,0 +1,124 @@
+"""A bad day on sockets: what would empty or flood the shops is held or refused with the reason, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.bad_input_stage import IN_STOCK, SHOWN, SKUS, Desk, desk_in
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
+        monkeypatch.delenv(name, raising=False)
+    with desk_in(tmp_path, monkeypatch.setenv) as opened:
+        yield opened
+
+
+def test_an_empty_source_is_rejected(desk: Desk) -> None:
+    assert desk.count(desk.stock_file({}), exit_code=1)["state"] == "rejected"
+    assert desk.untouched()
+
+
+def test_an_all_zero_file_is_held_and_what_sells_meanwhile_goes_on(desk: Desk) -> None:
+    held = desk.count(desk.stock_file(dict.fromkeys(SKUS, 0)), exit_code=1)
+    assert (held["state"], held["reason"]) == ("held", "60 of 60 SKUs that can be sold would go to 0 (limit 20%)")
+    assert desk.untouched()
+
+
+def test_a_file_with_half_the_skus_leaves_the_others_as_they_are(desk: Desk) -> None:
+    assert desk.count(desk.stock_file(dict.fromkeys(SKUS[:30], IN_STOCK)))["state"] == "applied"
+    assert desk.untouched()
+
+
+def test_a_wrong_decimal_mark_is_rejected_or_held(desk: Desk) -> None:
+    assert desk.count(desk.stock_file(dict.fromkeys(SKUS, "10,000")), exit_code=1)["state"] == "rejected"
+    assert desk.count(desk.stock_file(dict.fromkeys(SKUS, "10000")), exit_code=1)["state"] == "held"
+    assert desk.untouched()
+
+
+def test_a_rule_that_makes_everything_0_is_held_and_undone(desk: Desk) -> None:
+    before = desk.home.channels_file.read_text()
+    desk.edit("buffer: 1 ", "buffer: 100 ")
+    assert desk.untouched()
+    (hold,) = desk.json("held", "list")["holds"]
+    assert "would set to 0 60 of 60 listings on woo_main; 20 may pass unseen" in hold["reason"]
+    (change,) = [one for one in desk.json("rules", "list") if one["after"] == {"buffer": 100}]
+    previewed = desk.run("rules", "undo", change["number"])
+    assert "buffer 100 -> 1" in previewed
+    assert "0 listings on woo_main show another number" in previewed
+    assert "buffer: 100 " in desk.home.channels_file.read_text()
+    desk.run("rules", "undo", change["number"], "--reason", "a slip", "--actor", "ann")
+    assert desk.home.channels_file.read_text() == before
+    assert desk.json("held", "list")["levels"] == []
+    assert desk.untouched()
+    again = desk.run("rules", "undo", change["number"], "--reason", "a slip", "--actor", "bob", exit_code=2)
+    assert f"change {change['number']} was undone already: ann decided at" in again
+
+
+def test_a_rule_that_raises_everything_is_held(desk: Desk) -> None:
+    desk.edit("maximum: 5", "maximum: 10000")
+    assert desk.untouched()
+    assert "would raise 60 of 60 listings on woo_main" in desk.run("held", "list")
+
+
+def test_a_file_that_makes_everything_10000_is_held(desk: Desk) -> None:
+    held = desk.count(desk.stock_file(dict.fromkeys(SKUS, 10_000)), exit_code=1)
+    assert held["reason"] == "599400 units would move, of 600 on hand (limit 50%)"
+    assert desk.untouched()
+
+
+def test_an_approval_of_what_has_changed_since_is_refused_and_says_what_to_do(desk: Desk) -> None:
+    held = desk.count(desk.stock_file(dict.fromkeys(SKUS, 0)), exit_code=1)
+    desk.edit("maximum: 5", "maximum: 4")
+    assert desk.push() == len(SKUS)  # that rule alone: it lowers, and zeroes nothing
+    refused = desk.run("imports", "approve", held["import_id"], "--reason", "yes", exit_code=2)
+    assert "was not approved, since the stock isn't what was seen any more: channel configured" in refused
+    assert f"invsync imports show {held['import_id']}" in refused
+    assert desk.push() == 0
+    seen = desk.json("imports", "show", held["import_id"])
+    assert seen["preview"]["zeroed"] == 60
+    desk.run("imports", "approve", held["import_id"], "--seen", seen["seen"], "--reason", "closing down")
+    desk.push()
+    assert desk.shown() == {"woo_main": {0}, "erp_main": {0}}
+
+
+def test_an_approval_of_a_rule_whose_stock_was_imported_since_is_refused(desk: Desk) -> None:
+    desk.edit("maximum: 5", "maximum: 10000")
+    (hold,) = desk.json("held", "list")["holds"]
+    desk.count(desk.stock_file(dict.fromkeys(SKUS, 12)))
+    refused = desk.run("held", "approve", hold["number"], "--reason", "yes", exit_code=2)
+    assert "nothing was approved, since it isn't what was seen any more: import" in refused
+    assert desk.shown()["woo_main"] == {SHOWN["woo_main"]}
+
+
+def test_of_two_operators_at_once_one_decides_and_the_other_is_told(desk: Desk) -> None:
+    held = desk.count(desk.stock_file(dict.fromkeys(SKUS, 0)), exit_code=1)["import_id"]
+    desk.run("imports", "drop", held, "--reason", "wrong export", "--actor", "ann")
+    late = desk.run("imports", "approve", held, "--reason", "go", "--actor", "bob", exit_code=2)
+    assert "is dropped, not held" in late
+    assert "import dropped by ann at" in late
+    assert late.rstrip().endswith(": wrong export)")
+    assert desk.untouched()
+
+
+def test_ten_files_that_zero_four_percent_each_stop_at_the_limit(desk: Desk) -> None:
+    states = []
+    for first in range(0, 40, 4):
+        quantities: dict[str, object] = dict.fromkeys(SKUS, IN_STOCK)
+        quantities |= dict.fromkeys(SKUS[: first + 4], 0)
+        states.append(desk.count(desk.stock_file(quantities), exit_code=first >= 20)["state"])
+    assert states == ["applied"] * 5 + ["held"] * 5
+    desk.push()
+    assert sum(row.quantity == 0 for row in desk.world.books("woo_main")) == 20
+
+
+def test_ten_mappings_that_zero_four_percent_each_stop_at_the_limit(desk: Desk) -> None:
+    for first in range(0, 40, 4):
+        desk.run("import", desk.mapping_file(SKUS[first : first + 4], percent=0), exit_code=first >= 20)
+    desk.push()
+    assert sum(row.quantity == 0 for row in desk.world.books("woo_main")) == 20
+    assert len(desk.json("held", "list")["holds"]) == 5
