@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.util import load_yaml_guess_indent
 
 from invsync_dagster.yaml_lines import UnreadableError, read_yaml
 
@@ -55,20 +56,37 @@ def _wanted(document: Any, channel: str, rules: Mapping[str, int | None]) -> Any
 
 
 def _edited(content: bytes, channel: str, rules: Mapping[str, int | None]) -> bytes:
-    _, mapping, sequence = load_yaml_guess_indent(content.decode())
+    text = content.decode()
+    dash, nested = re.search(r"^( *)- ", text, re.MULTILINE), re.search(r"^( +)\w+:", text, re.MULTILINE)
+    offset = len(dash[1]) if dash else 0
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10_000
-    yaml.indent(mapping=mapping or 2, sequence=(sequence or 0) + 2, offset=sequence or 0)
-    document = yaml.load(content)
+    yaml.indent(mapping=len(nested[1]) if nested else 2, sequence=offset + 2, offset=offset)
+    document = yaml.load(text)
     entry = next(one for one in document["channels"] if one.get("name") == channel)
     if entry.get("rules") is None:
         entry["rules"] = {}
     for name, value in rules.items():
         _set(entry["rules"], name, value)
-    out = io.BytesIO()
+    out = io.StringIO()
     yaml.dump(document, out)
-    return out.getvalue()
+    return _with_lines_of(text, out.getvalue()).encode()
+
+
+def _with_lines_of(before: str, after: str) -> str:
+    """Return the text after an edit, with the lines of before wherever only their spaces differ."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    alike = SequenceMatcher(None, _bare(old), _bare(new), autojunk=False).get_opcodes()
+    return "".join(
+        line
+        for kind, begin, end, new_begin, new_end in alike
+        for line in (old[begin:end] if kind == "equal" else new[new_begin:new_end])
+    )
+
+
+def _bare(lines: list[str]) -> list[str]:
+    return ["".join(line.split()) for line in lines]
 
 
 def _set(values: Any, name: str, value: int | None) -> None:

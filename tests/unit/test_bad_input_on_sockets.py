@@ -42,7 +42,7 @@ def test_a_wrong_decimal_mark_is_rejected_or_held(desk: Desk) -> None:
 
 def test_a_rule_that_makes_everything_0_is_held_and_undone(desk: Desk) -> None:
     before = desk.home.channels_file.read_text()
-    desk.edit("buffer: 1 ", "buffer: 100 ")
+    desk.edit("buffer: 1   ", "buffer: 100 ")
     assert desk.untouched()
     (hold,) = desk.json("held", "list")["holds"]
     assert "would set to 0 60 of 60 listings on woo_main; 20 may pass unseen" in hold["reason"]
