@@ -32,7 +32,8 @@ def hold_beyond_limits(connection: Connection, now: datetime) -> int:
         query = select(level.central_sku).where(level.channel == name, level.rules_revision < revision).distinct()
         for skus in chunks(connection.execute(query).scalars().all(), levels.SKUS_AT_ONCE):
             before = breaker.shown(connection, level.central_sku, skus, level.channel == name)
-            levels.recompute(connection, skus, now)
+            # This channel's alone: another one with new rules must still be found as it was.
+            levels.recompute(connection, skus, now, channel=name)
             found[name] |= breaker.moves(before, breaker.shown(connection, level.id, before.keys())).get(name, {})
     trial.rollback()
     held = 0

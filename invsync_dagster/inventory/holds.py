@@ -72,7 +72,7 @@ def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, act
         )
         rows = [{"key": level_id, "most": at_most[level_id], "revision": revision} for level_id in skus]
         connection.execute(statement, rows)
-        levels.recompute(connection, set(skus.values()), now)
+        levels.recompute(connection, set(skus.values()), now, channel=channel)
     return sum(map(len, held.values()))
 
 

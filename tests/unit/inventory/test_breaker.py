@@ -89,6 +89,17 @@ def test_rules_that_would_zero_a_channel_are_held_there_as_a_whole_and_nowhere_e
     assert all(stock.level(OTHER, sku).held_quantity is None for sku in SKUS)
 
 
+def test_rules_of_several_channels_that_change_at_once_are_each_held(stock: Stock) -> None:
+    limits = ChangeLimits(zeroed_share=0.2, raised_share=0.5, minimum=5)
+    with write_transaction(stock.engine) as connection:
+        for name in (SHOP, OTHER):
+            wrong = Rules(buffer=10)
+            channels.register(connection, name, "shopify", "sandbox", True, wrong, None, START, change_limits=limits)
+        assert hold_beyond_limits(connection, START) == 80
+    catch_up(stock.engine, at(1))
+    assert desired(stock, SHOP) == desired(stock, OTHER) == {10}
+
+
 def test_rules_that_only_lower_pass_and_rules_that_raise_too_many_are_held(stock: Stock) -> None:
     set_rules(stock, SHOP, Rules(buffer=4))
     catch_up(stock.engine, at(1))
