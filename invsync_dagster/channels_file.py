@@ -16,6 +16,10 @@ from ruamel.yaml.error import YAMLError
 
 from invsync_dagster.yaml_lines import UnreadableError, read_yaml
 
+# How far the file indents a list, and a block within a block.
+_DASH = re.compile(r"^( *)- ", re.MULTILINE)
+_NESTED = re.compile(r"^( *)\w+:[ \t]*(?:#.*)?\n( +)\w+:", re.MULTILINE)
+
 
 class NotWrittenError(Exception):
     """The file is as it was, and why; the message ends with what to write by hand."""
@@ -57,12 +61,12 @@ def _wanted(document: Any, channel: str, rules: Mapping[str, int | None]) -> Any
 
 def _edited(content: bytes, channel: str, rules: Mapping[str, int | None]) -> bytes:
     text = content.decode()
-    dash, nested = re.search(r"^( *)- ", text, re.MULTILINE), re.search(r"^( +)\w+:", text, re.MULTILINE)
+    dash, nested = _DASH.search(text), _NESTED.search(text)
     offset = len(dash[1]) if dash else 0
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10_000
-    yaml.indent(mapping=len(nested[1]) if nested else 2, sequence=offset + 2, offset=offset)
+    yaml.indent(mapping=len(nested[2]) - len(nested[1]) if nested else 2, sequence=offset + 2, offset=offset)
     document = yaml.load(text)
     entry = next(one for one in document["channels"] if one.get("name") == channel)
     if entry.get("rules") is None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from invsync_dagster.channels import load
@@ -30,6 +31,7 @@ CHANNELS = """\
 # What we sell, and where.
 settings:
   low_stock: 2       # pushed before all others
+  import_limits: {{moved_share: 0.1, moved_minimum_units: 300}}
 channels:
   # The store gets all but a few.
   - name: woo_main
@@ -141,11 +143,13 @@ def item_id(sku: str) -> str:
 
 
 @contextmanager
-def desk_in(root: Path, setenv: Any) -> Iterator[Desk]:
+def desk_in(root: Path, environment: pytest.MonkeyPatch) -> Iterator[Desk]:
     """Open an installation with sixty SKUs of ten pieces, whose two shops show them, by their rules."""
-    setenv("INVSYNC_ROOT", str(root))
+    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
+        environment.delenv(name, raising=False)
+    environment.setenv("INVSYNC_ROOT", str(root))
     for name in ("BAD_KEY", "BAD_SIGNING", "BAD_WEBHOOK"):
-        setenv(name, f"secret-of-{name}")
+        environment.setenv(name, f"secret-of-{name}")
     home = Home.from_environment()
     engine = open_database(home.database_url)
     migrate(engine)
