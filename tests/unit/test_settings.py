@@ -68,6 +68,10 @@ def test_every_setting_is_described() -> None:
         ("retries", -1),
         ("push_deadline_seconds", float("inf")),
         ("unheard_of", 1),
+        ("import_limits", {"window_minutes": 0}),
+        ("change_limits", {"window_minutes": 20_000}),
+        ("change_limits", {"zeroed_share": 1.2}),
+        ("change_limits", {"raised": 0.2}),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(name: str, value: object) -> None:
