@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from invsync_dagster.cli.common import NOT_AS_HOPED, as_json_option, print_json, print_table, user, workspace
+from invsync_dagster.cli.common import (
+    CHANNEL,
+    NOT_AS_HOPED,
+    as_json_option,
+    print_json,
+    print_table,
+    user,
+    workspace,
+)
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.rule_changes import rule_changes
 from invsync_dagster.sync.undo_rules import preview_rules_undo, undo_rules
@@ -16,10 +24,16 @@ def rules_group() -> None:
 
 
 @rules_group.command("list")
-@click.option("--channel", default="", help="Only this channel.")
+@click.option("--channel", type=CHANNEL, default="", help="Only this channel.")
 @as_json_option
 def rules_list(channel: str, as_json: bool) -> None:
-    """The latest changes of rules, newest first: when, by whom, from what to what."""
+    """The latest changes of rules, newest first: when, by whom, from what to what.
+
+    \b
+    Examples:
+      invsync rules list
+      invsync rules list --channel shopify_main
+    """
     with workspace() as ws, ws.engine.connect() as connection:
         changes = rule_changes(connection, channel)
     if as_json:
@@ -47,7 +61,13 @@ def rules_list(channel: str, as_json: bool) -> None:
 @click.option("--actor", default=user, show_default="your user name", help="Who decides.")
 @as_json_option
 def rules_undo(change: int, reason: str | None, actor: str, as_json: bool) -> None:
-    """Put the rules of before CHANGE back into channels.yaml. Shows it first; with --reason it is done."""
+    """Put the rules of before CHANGE back into channels.yaml. Shows it first; with --reason it is done.
+
+    \b
+    Examples:
+      invsync rules undo 1234
+      invsync rules undo 1234 --reason "one nought too many"
+    """
     with workspace() as ws:
         found = undo_rules(ws, change, actor=actor, reason=reason) if reason else preview_rules_undo(ws, change)
     if as_json:

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -12,23 +13,21 @@ from sqlalchemy import Connection, func, select
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.metadata import SHOWN as TABLE_ROWS
-from invsync_dagster.defs.metadata import cause_of, column_schema, latest_report, plain, worst_rows
+from invsync_dagster.defs.metadata import cause_of, column_schema, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
 from invsync_dagster.inventory.changes import changes_by_channel, each_change, oldest_changes
-from invsync_dagster.inventory.deciding import Hold, held_levels, held_sources, holds_now
+from invsync_dagster.inventory.deciding import Hold, held_levels, holds_now
 from invsync_dagster.inventory.looks import Look
 from invsync_dagster.inventory.status import QUARANTINE_MEND
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
 from invsync_dagster.sync.intake import IntakeReport, apply_inbox
 from invsync_dagster.sync.quarantined import SHOWN, InQuarantine, in_quarantine
 from invsync_dagster.sync.registration import missing_channels, register_channels
+from invsync_dagster.sync.workspace import Workspace
 
 # Twenty rows in every cycle were a twelfth of all that Dagster keeps.
 SHOWN_IN_TIME = 3
-
-# Rows of the breaker's table: enough to see what kind of change it is.
-SHOWN_HELD = 20
 
 # A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
 OLDEST_CHANGE_SECONDS = 900.0
@@ -206,7 +205,7 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
     check_specs=[
         dg.AssetCheckSpec("oldest_change", asset=names.CHANGES, description="No change waits longer than 15 minutes."),
         dg.AssetCheckSpec(
-            "breaker", asset=names.CHANGES, description="Nothing that the breaker holds waits for a person."
+            "breaker", asset=names.CHANGES, description="No listing that the breaker holds waits for a person."
         ),
     ],
     description=(
@@ -215,9 +214,8 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
         "much as there is work.\n\n"
         "*A red check* `oldest_change`: a level has been out of step for long; the table `worst` says why. `breaker`: "
         "a change of rules, mapping or status would have moved too many listings, which go on selling down from the number "
-        "that they had; or an import or a channel's counts would have moved too much stock, and nothing of them went in. The "
-        "check's tables show what waits: decide with the job `decide_held` (or `invsync held`, `invsync imports`), or take the "
-        "change back (docs/holding.md)."
+        "that they had. The check's table shows them: decide with the job `decide_held` or `invsync held`, or take the change "
+        "back (docs/holding.md)."
     ),
 )
 def inventory_changes(invsync: Invsync) -> dg.MaterializeResult:
@@ -229,7 +227,7 @@ def inventory_changes(invsync: Invsync) -> dg.MaterializeResult:
         oldest = oldest_changes(connection, TABLE_ROWS)
         holds = holds_now(connection)
         held = sum(one.levels for one in holds)
-        breaker = _breaker_check(connection, holds)
+        breaker = _breaker_check(connection, ws, holds, now)
         ages = [(now - one.oldest).total_seconds() for one in channels if one.oldest]
         age = max(ages, default=0.0)
         late = age > OLDEST_CHANGE_SECONDS
@@ -259,26 +257,23 @@ def inventory_changes(invsync: Invsync) -> dg.MaterializeResult:
     )
 
 
-def _breaker_check(connection: Connection, holds: Sequence[Hold]) -> dg.AssetCheckResult:
-    """Tell what waits for a person: each hold and each source in a sentence, and the levels in a table."""
+def _breaker_check(connection: Connection, ws: Workspace, holds: Sequence[Hold], now: datetime) -> dg.AssetCheckResult:
+    """Tell what waits for a person: each hold in a sentence with its mend, and the levels in a table."""
     waiting = [one for one in holds if one.waits]
-    sources = held_sources(connection)
-    seen = Look.at_present(connection)
     told = [f"Hold {one.number}, {one.waits} listings: {one.reason}. A mistake? {one.mend}." for one in waiting]
-    told += [f"{one.kind} {one.file} (id {one.import_id}): {one.reason}." for one in sources]
-    levels = held_levels(connection, limit=SHOWN_HELD) if waiting else []
-    kept = sum(one.dropped for one in holds)
+    shown: dict[str, Any] = {}
+    if waiting:
+        shown["seen"] = str(Look.at_present(connection))
+        shown |= worst_rows(held_levels(connection, limit=TABLE_ROWS))
+        shown |= latest_report(ws.home, "held", held_levels(connection), now)
     return dg.AssetCheckResult(
         check_name="breaker",
-        passed=not told,
+        passed=not waiting,
         severity=dg.AssetCheckSeverity.WARN,
         description="\n".join([*told, "Decide with the job `decide_held`."]) if told else "Nothing waits for a person.",
         metadata={
             "held": sum(one.waits for one in waiting),
-            "held_sources": len(sources),
-            "kept_as_decided": kept,
-            **({"seen": str(seen)} if told else {}),
-            **worst_rows(levels),
-            **({"sources": dg.MetadataValue.table([dg.TableRecord(plain(one)) for one in sources])} if sources else {}),
+            "kept_as_decided": sum(one.dropped for one in holds),
+            **shown,
         },
     )

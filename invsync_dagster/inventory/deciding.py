@@ -23,7 +23,6 @@ from invsync_dagster.inventory.looks import (
 )
 from invsync_dagster.inventory.tables import (
     channels,
-    imports,
     inventory_levels,
     operator_actions,
     platform_mapping,
@@ -80,18 +79,6 @@ class HeldLevel:
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         return asdict(self) | {"since": self.since.isoformat() if self.since else None}
-
-
-@dataclass(frozen=True, slots=True)
-class HeldSource:
-    """An import, or counts of a channel, that wait for a person; nothing of them went in."""
-
-    import_id: str
-    kind: str
-    file: str
-    rows: int
-    since: datetime
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +142,6 @@ def held_levels(connection: Connection, channel: str = "", limit: int | None = N
         .limit(limit)
     )
     return [HeldLevel(*row) for row in connection.execute(query)]
-
-
-def held_sources(connection: Connection) -> list[HeldSource]:
-    """Return the imports and counts that wait for a person, oldest first."""
-    held = imports.c
-    query = select(held.id, held.kind, held.file_name, held.rows, held.created_at, held.reason)
-    rows = connection.execute(query.where(held.state == "held").order_by(held.created_at, held.id))
-    return [HeldSource(*row) for row in rows]
 
 
 def decide(
