@@ -157,6 +157,8 @@ def _tried(ws: Workspace, connection: Connection, change: RuleChange) -> RulesUn
     found = RulesUndone(change.number, name, change.after, change.before)
     query = select(level.id, level.central_sku).where(level.channel == name)
     skus = {row.id: row.central_sku for row in connection.execute(query)}
+    held = select(level.id).where(level.channel == name, level.held_quantity.is_not(None))
+    held_before = set(connection.execute(held).scalars())
     before = breaker.shown(connection, level.channel, [name])
     revision = connection.execute(select(channels.c.rules_revision).where(channels.c.name == name)).scalar_one() + 1
     connection.execute(
@@ -170,8 +172,7 @@ def _tried(ws: Workspace, connection: Connection, change: RuleChange) -> RulesUn
         for level_id, was in before.items()
         if after[level_id].number != was.number
     ]
-    held = select(level.id).where(level.channel == name, level.held_quantity.is_not(None))
-    found.held = len(connection.execute(held).all())
+    found.held = len(set(connection.execute(held).scalars()) - held_before)
     found.moved = len(moved)
     found.zeroed = sum(one.after == 0 for one in moved)
     found.raised = sum(one.after > one.before for one in moved)

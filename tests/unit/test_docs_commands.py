@@ -21,6 +21,9 @@ from invsync_dagster.channels import load
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.deciding import holds_now
+from invsync_dagster.inventory.looks import Look
+from invsync_dagster.inventory.rule_changes import rule_changes
 from invsync_dagster.inventory.tables import imports
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
@@ -129,6 +132,9 @@ class Prepared:
     held_import: str
     applied_import: str
     quarantined: str
+    hold: str
+    change: str
+    look: str
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +174,11 @@ def prepare(home: Home) -> Prepared:
         "listings pause PAUSED --reason recalled",
     ):
         assert invoke(home, *shlex.split(command)).exit_code == 0, command
-    assert invoke(home, "import", "empty.csv", "--as-of", now.isoformat()).exit_code == 1
+    home.channels_file.write_text(home.channels_file.read_text() + "    rules:\n      buffer: 1\n")
+    assert invoke(home, "channels", "sync").exit_code == 0
+    assert invoke(home, "sync", "HELD").exit_code == 0
     assert invoke(home, "import", "nothing_shown.csv").exit_code == 1
+    assert invoke(home, "import", "empty.csv", "--as-of", now.isoformat()).exit_code == 1
     broken = Delivery("erp_main", "stock", now, {}, b"[]")
     SegmentWriter(home.inbox, SystemClock(), random.Random(1)).write([broken])
     ws = Workspace.open(home)
@@ -177,9 +186,11 @@ def prepare(home: Home) -> Prepared:
     ws.close()
     with engine.connect() as connection:
         states = dict(connection.execute(select(imports.c.state, imports.c.id).order_by(imports.c.id.desc())).all())
+        (hold,), change = holds_now(connection), next(one for one in rule_changes(connection) if not one.listings)
+        numbers = str(hold.number), str(change.number), str(Look.at_present(connection))
     engine.dispose()
     (quarantined,) = Inbox(home.inbox).quarantine.entries()
-    return Prepared(home, states["held"], states["applied"], quarantined.path.name)
+    return Prepared(home, states["held"], states["applied"], quarantined.path.name, *numbers)
 
 
 def invoke(home: Home, *arguments: str) -> click.testing.Result:
@@ -195,6 +206,9 @@ STANDS_FOR = {
     **dict.fromkeys(("SKU", "SKUS", "OCT00-SAN-S"), "HELD"),
     **dict.fromkeys(("T", "TIME"), "2026-01-01T00:00:00+00:00"),
     **dict.fromkeys(("ID", "IMPORT_ID"), "ID"),
+    **dict.fromkeys(("HOLD", "CHANGE", "1234"), "NUMBER"),
+    **dict.fromkeys(("LOOK", "1240-56789"), "LOOK"),
+    "WHAT": "erp_main",
     "stock.csv": "inventory.csv",
     **dict.fromkeys(("R", ""), "for a reason"),
 }
@@ -231,6 +245,8 @@ def test_a_command_of_the_documentation_works_in_a_small_home(
         "ID": prepared.applied_import if "undo" in words else prepared.held_import,
         "FILE": prepared.quarantined if words[0] == "inbox" else "inventory.csv",
         "HELD": "PAUSED" if "resume" in words else "HELD",
+        "NUMBER": prepared.change if "rules" in words else prepared.hold,
+        "LOOK": prepared.look,
     }
     root = shutil.copytree(prepared.home.root, tmp_path / "home")
     result = invoke(Home.from_environment({"INVSYNC_ROOT": str(root)}), *(there.get(word, word) for word in words))
