@@ -172,6 +172,8 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             held_sequence=case((freed, None), else_=level.held_sequence),
             held_reason=case((freed, ""), else_=level.held_reason),
             held_desired=case((holds, target.wanted), (freed, None), else_=level.held_desired),
+            # That it stays as it is was decided about other rules.
+            held_dropped_at=case((level.rules_revision < target.revision, None), else_=level.held_dropped_at),
             desired_sequence=target.sequence,
             rules_revision=target.revision,
             uncertain=case((resumes, func.coalesce(level.uncertain, doubt)), else_=level.uncertain),

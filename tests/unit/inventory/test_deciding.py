@@ -105,6 +105,16 @@ def test_what_is_dropped_stays_as_it_is_shown_and_falls_by_what_is_sold(stock: S
         assert holds_now(connection) == []
 
 
+def test_what_was_dropped_waits_for_a_person_again_once_other_rules_move_it(stock: Stock) -> None:
+    decided(stock, SHOP, "drop")
+    set_rules(stock, SHOP, Rules(minimum=50), 5)
+    with stock.engine.connect() as connection:
+        (one,) = holds_now(connection)
+    assert (one.levels, one.waits) == (40, 40)
+    assert shown(stock) == [10] * 40
+    assert decided(stock, SHOP, "drop", minute=6).levels == 40
+
+
 def test_what_was_dropped_can_still_be_approved(stock: Stock) -> None:
     decided(stock, SHOP, "drop")
     assert decided(stock, SHOP, minute=4).levels == 40

@@ -583,3 +583,17 @@ def test_writes_recorded_together_leave_what_writes_recorded_one_by_one_leave(
         name: alone[name] for name in alone if name not in moved
     }
     assert alone["acknowledged_attempt"] == alone["attempt"] == together["acknowledged_attempt"] + 1
+
+
+def test_another_shop_is_known_by_calls_of_few_rows_as_well(world: LittleWorld) -> None:
+    world.erp._articles.clear()
+    ws = world.processes[0]
+    platform = ws.platform(ws.channel("erp_main"))
+    platform._limits = replace(platform.limits, read_batch=5)  # type: ignore[attr-defined]
+    doubt = {"uncertain": "never_read", "expected": None}
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).where(inventory_levels.c.channel == "erp_main").values(doubt))
+    report = world.push("erp_main")
+    assert report.problem.startswith("another_shop: 10 of 10 listings are unknown at erp_main")
+    assert reviewed(world) == 5
+    assert stopped(world, "erp_main") == report.problem
