@@ -23,6 +23,7 @@ FLOOD_CONNECTIONS = 400
 # More than there are places.
 SLOW_CONNECTIONS = 700
 PROBE_SECONDS = 6
+STATUS_TOKEN = "a-token-of-the-benchmark-0123"  # noqa: S105 - of no account
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
 
 def measure(root: Path) -> int:
     unsigned = {name: value for name, value in headers().items() if name != "X-Shopify-Hmac-Sha256"}
-    with receiver(root) as port:
+    with receiver(root, INVSYNC_STATUS_TOKEN=STATUS_TOKEN) as port:
         quiet = probe(port)
         notes: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 2)}
         figure("receiver_other_channel_p99", quiet, "ms", **notes)
@@ -42,8 +43,10 @@ def measure(root: Path) -> int:
             ("signed_flood", f"/webhooks/{SHOP}", headers()),
             ("unsigned_flood", f"/webhooks/{SHOP}", unsigned),
             ("flood_of_unknown_names", "/webhooks/nobody", headers()),
+            ("status_flood_without_token", "/status", {}),
+            ("status_flood_with_token", "/status", {"Authorization": f"Bearer {STATUS_TOKEN}"}),
         ):
-            with flooding(port, root, path, given) as rate:
+            with flooding(port, root, path, given, "GET" if "status" in name else "POST") as rate:
                 p99 = probe(port)
                 flood: dict[str, Any] = {"connections": FLOOD_CONNECTIONS, "flood_per_second": round(rate())}
             figure(f"receiver_other_channel_p99_{name}", p99, "ms", floor=quiet, **flood, **notes)
@@ -71,11 +74,13 @@ def probe(port: int) -> float:
 
 
 @contextmanager
-def flooding(port: int, root: Path, path: str, given: dict[str, str]) -> Iterator[Callable[[], float]]:
+def flooding(port: int, root: Path, path: str, given: dict[str, str], method: str) -> Iterator[Callable[[], float]]:
     """Have wrk flood a path; what is yielded waits for its end and returns its requests a second."""
     script = root / "flood.lua"
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in given.items()]
-    script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [[{BODY.decode()}]]", *lines]), encoding="utf-8")
+    if method == "POST":
+        lines.append(f"wrk.body = [[{BODY.decode()}]]")
+    script.write_text("\n".join([f'wrk.method = "{method}"', *lines]), encoding="utf-8")
     address = f"http://127.0.0.1:{port}{path}"
     command = ["wrk", "-t1", f"-c{FLOOD_CONNECTIONS}", f"-d{PROBE_SECONDS + 2}s", "-s", str(script), address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -215,9 +215,9 @@ def environment(root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def receiver(root: Path) -> Iterator[int]:
-    """Run the receiver as it runs in earnest, and yield its port."""
-    environ = environment(root)
+def receiver(root: Path, **variables: str) -> Iterator[int]:
+    """Run the receiver as it runs in earnest, with these variables besides, and yield its port."""
+    environ = environment(root) | variables
     command = [sys.executable, "-m", "invsync_dagster.webhooks.receiver"]
     process = subprocess.Popen(command, env=environ, cwd=root, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""The time source that every room takes as an argument, so that all of it runs on a virtual clock too."""
+"""The time source that every room takes as an argument, so that all of it runs on a virtual clock too; how times are said."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def parse_moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone; write it as {text}+00:00 if it is UTC")
     return moment.astimezone(UTC)
+
+
+def age_in_words(seconds: float | None) -> str:
+    """`4 s`, `12 min`, `3 h`, `2 d`; `-` for none."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

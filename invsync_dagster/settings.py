@@ -63,6 +63,11 @@ class Home:
         return self.data / "reports"
 
     @property
+    def status(self) -> Path:
+        """The status document, by which the receiver knows how all stands."""
+        return self.data / "status"
+
+    @property
     def locks(self) -> Path:
         """One lock file a living worker."""
         return self.data / "locks"

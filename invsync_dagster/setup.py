@@ -46,7 +46,7 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
 
 def make_folders_and_tables(home: Home) -> None:
     """Make the folders of a home that are missing, and bring its database to the latest revision."""
-    for folder in (home.inbox, home.imports, home.reports, home.locks):
+    for folder in (home.inbox, home.imports, home.reports, home.status, home.locks):
         folder.mkdir(parents=True, exist_ok=True)
     engine = open_database(home.database_url)
     try:

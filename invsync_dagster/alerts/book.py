@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
 from invsync_dagster.alerts.causes import DOWN, Cause, Found, Severity
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explanation import in_utc
-from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.inventory.tables import alert_notices, alerts
 from invsync_dagster.settings import AlertTarget
 
@@ -59,6 +59,7 @@ class Alert:
     """A cause that is open, or was; times are aware UTC."""
 
     cause: str
+    channel: str
     severity: str
     title: str
     message: str

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, and_, func, not_, select
 
 from invsync_dagster.alerts.causes import Cause, Kind, Severity, help_page, reason
 from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.explanation import in_utc
-from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.inventory.tables import channels, imports, inventory_levels, is_change
 from invsync_dagster.platforms.errors import Recovery, class_in
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from invsync_dagster.cli.common import CHANNEL, as_json_option, moment, print_json, print_table, workspace
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.past import explain_at
-from invsync_dagster.inventory.status import COLUMNS, age_in_words, status
+from invsync_dagster.inventory.status import COLUMNS, status
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 from invsync_dagster.sync.quarantined import in_quarantine
 
@@ -25,7 +26,7 @@ def status_command(as_json: bool) -> None:
         with ws.engine.connect() as connection:
             found = status(connection, ws.clock.now(), in_quarantine(ws).deliveries)
         problems = list(ws.configuration.problems)
-        waiting = oldest_waiting(ws)
+        waiting = oldest_waiting(ws.home.inbox, ws.clock.now())
     seconds = waiting.total_seconds() if waiting is not None else None
     if as_json:
         print_json({**found.to_dict(), "configuration_problems": problems, "oldest_delivery_seconds": seconds})

@@ -18,7 +18,7 @@ from invsync_dagster.defs.push import build_push
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.schedules import build_schedules
 from invsync_dagster.defs.sensors import build_sensors
-from invsync_dagster.defs.status import build_status
+from invsync_dagster.defs.status import build_status, build_status_sensor
 from invsync_dagster.defs.stock import build_stock
 from invsync_dagster.defs.subscriptions import build_subscriptions
 from invsync_dagster.defs.upkeep import database_backup
@@ -49,7 +49,11 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         asset_checks=audit_checks,
         jobs=build_jobs(configuration, audit_checks),
         schedules=build_schedules(configuration),
-        sensors=[*build_sensors(home), build_alerts_sensor(home, configuration, checks)],
+        sensors=[
+            *build_sensors(home),
+            build_alerts_sensor(home, configuration, checks),
+            build_status_sensor(home, configuration, checks),
+        ],
         resources={"invsync": invsync},
         executor=dg.in_process_executor,
     )

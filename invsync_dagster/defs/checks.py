@@ -7,6 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
 from invsync_dagster.defs.imports import nothing_held
@@ -15,7 +16,6 @@ from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.mappings import each_mapping_case, mapping_cases
-from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 from invsync_dagster.sync.prove import prove_orders
 
@@ -151,7 +151,8 @@ def mappings_clear(invsync: Invsync) -> dg.AssetCheckResult:
 )
 def deliveries_applied(invsync: Invsync) -> dg.AssetCheckResult:
     """Look for the oldest delivery that waits."""
-    waiting = oldest_waiting(invsync.workspace)
+    ws = invsync.workspace
+    waiting = oldest_waiting(ws.home.inbox, ws.clock.now())
     seconds = waiting.total_seconds() if waiting is not None else 0.0
     return dg.AssetCheckResult(
         passed=waiting is None or waiting <= LONGEST_WAIT,

@@ -7,10 +7,10 @@ from collections import Counter
 import dagster as dg
 
 from invsync_dagster.channels import Channel, Configuration
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.defs.metadata import cause_of, plain
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, platform_kinds, platform_tags, subscriptions_key
 from invsync_dagster.defs.resources import Invsync
-from invsync_dagster.inventory.status import age_in_words
 from invsync_dagster.sync.hearing import hear
 from invsync_dagster.sync.subscriptions import Watch, watch_subscriptions
 from invsync_dagster.sync.workspace import Workspace

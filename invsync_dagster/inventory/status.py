@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, not_, select
 
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.channels import rehearses
 from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.inventory.lines import REHEARSAL
@@ -17,6 +18,7 @@ from invsync_dagster.inventory.tables import (
     imports,
     inventory_levels,
     is_change,
+    is_not_active,
     order_lines,
     platform_mapping,
     stock_ledger,
@@ -231,11 +233,18 @@ def held_imports(connection: Connection, now: datetime) -> tuple[HeldImport, ...
 def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...]:
     listings: dict[str, dict[str, int]] = {}
     listing, level = platform_mapping.c, inventory_levels.c
-    by_status = select(listing.platform_name, listing.status, func.count()).group_by(
-        listing.platform_name, listing.status
+    # Nearly all listings are active: all are counted by an index, and the others by theirs.
+    everything = select(listing.platform_name, func.count()).group_by(listing.platform_name)
+    others = (
+        select(listing.platform_name, listing.status, func.count())
+        .where(is_not_active())
+        .group_by(listing.platform_name, listing.status)
     )
-    for name, state, number in connection.execute(by_status):
-        listings.setdefault(name, {})[state] = number
+    for name, number in connection.execute(everything):
+        listings[name] = {"active": number}
+    for name, state, number in connection.execute(others):
+        listings[name][state] = number
+        listings[name]["active"] -= number
     is_held = level.held_quantity.is_not(None)
     # Active listings by what stands in their way; the changes are found by their partial index.
     active_on_level = (
@@ -329,16 +338,6 @@ def _state(row: Any) -> tuple[str, str]:
     if row.push_approved_at is None:
         return "not approved", "its first push waits for a preview and an approval"
     return "active", ""
-
-
-def age_in_words(seconds: float | None) -> str:
-    """`4 s`, `12 min`, `3 h`, `2 d`; `-` for none."""
-    if seconds is None:
-        return "-"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def _ago(then: datetime | None, now: datetime) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, and_, bindparam, distinct, func, select, union
 
 from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import inventory_levels, listing_walks, sync_logs, walked_listings
+from invsync_dagster.inventory.tables import inventory_levels, is_change, listing_walks, sync_logs, walked_listings
 from invsync_dagster.platforms.contract import Limits, Outcome, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sync.claims import Claim
@@ -18,6 +18,9 @@ _DAY = timedelta(days=1)
 # Shares of the limit. Rises are folded once half is used, and stop at four fifths: what is left is for falls, since a number
 # that is too high sells what isn't there; the last twenty-fifth is for zeros.
 _FOLDED_FROM, _RISES, _FALLS = 0.5, 0.8, 0.96
+
+# Part of the words by which a level that waits is known.
+_USED = "writes in 24 hours are used"
 
 # Only what reached the listing counts, or may have.
 _WRITTEN = (str(Result.ACKNOWLEDGED), str(Result.ACCEPTED), str(Result.UNKNOWN))
@@ -82,10 +85,24 @@ def waiting(
         elif kind == "rise" and used >= most * _FOLDED_FROM:
             until = last + apart
         if until > now:
-            words = f"{used} of {most} writes in 24 hours are used: this {kind} waits until {until:%H:%M} UTC"
+            words = f"{used} of {most} {_USED}: this {kind} waits until {until:%H:%M} UTC"
             seconds = (until - now).total_seconds()
             held[level_id] = Outcome(Result.REJECTED, Recovery.WAIT, "day_limit", words, seconds)
     return held
+
+
+_LEVEL = inventory_levels.c
+_NOW_WAITING = select(func.count()).where(
+    _LEVEL.channel == bindparam("of_channel"),
+    is_change(),
+    _LEVEL.due_at > bindparam("now"),
+    _LEVEL.last_error.contains(_USED, autoescape=True),
+)
+
+
+def now_waiting(connection: Connection, channel: str, now: datetime) -> int:
+    """Return how many levels of a channel wait because their listing's writes of the day are used."""
+    return connection.execute(_NOW_WAITING, {"of_channel": channel, "now": now}).scalar_one()
 
 
 def _allowed(claim: Claim, most: int) -> tuple[str, int]:

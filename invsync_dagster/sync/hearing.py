@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.hearing import Unheard, keep_silence, look_for_silence
@@ -16,10 +17,10 @@ LONGEST_WAIT = timedelta(minutes=5)
 HEARD_WITHIN = timedelta(hours=1)
 
 
-def oldest_waiting(ws: Workspace) -> timedelta | None:
+def oldest_waiting(inbox: Path, now: datetime) -> timedelta | None:
     """Return how long the oldest delivery has been waiting in the inbox, None where none waits."""
-    oldest = Inbox(ws.home.inbox).segments(1)
-    return max(ws.clock.now() - segment_time(oldest[0]), timedelta()) if oldest else None
+    oldest = Inbox(inbox).segments(1)
+    return max(now - segment_time(oldest[0]), timedelta()) if oldest else None
 
 
 def hear(ws: Workspace, name: str) -> Unheard:

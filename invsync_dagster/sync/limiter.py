@@ -10,10 +10,11 @@ Pushes go first: what reads a whole channel starts its calls behind them (docs/d
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, update
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -95,6 +96,27 @@ class Limiter:
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         connection.execute(dialect.insert(rate_limits).values(channel=self.channel).on_conflict_do_nothing())
         return connection.execute(change, {"key": self.channel, **values}).one()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a channel's rate: `points` of `burst`, and the seconds for which a throttled answer let it wait."""
+
+    points: float
+    burst: float
+    blocked_seconds: float
+
+
+def left(connection: Connection, limits: Mapping[str, Limits], now: float) -> dict[str, Left]:
+    """Return what is left now (seconds since the epoch) of each channel that `limits` has."""
+    rows = {row.channel: row for row in connection.execute(select(rate_limits))}
+    result = {}
+    for channel, limit in limits.items():
+        row = rows.get(channel)
+        lacking = max(0.0, row.ready_at - now) * limit.rate if row else 0.0
+        blocked = max(0.0, row.blocked_until - now) if row else 0.0
+        result[channel] = Left(max(0.0, limit.burst - lacking), limit.burst, blocked)
+    return result
 
 
 def _change(**values: ColumnElement[float]) -> ReturningUpdate[Any]:

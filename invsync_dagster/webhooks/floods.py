@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from invsync_dagster.clock import Clock
+from invsync_dagster.webhooks.status.counts import Counts
 
 log = logging.getLogger("invsync.receiver")
 
@@ -49,18 +50,27 @@ class Shares:
 class FoldedLog:
     """Tells of what was refused: the first time at once, then what comes in the same minute as a number."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counts: Counts) -> None:
         self._clock = clock
+        self._counts = counts
         self._told: dict[tuple[str, str], tuple[datetime, int]] = {}
 
     def refused(self, channel: str, status: int, reason: str, detail: str = "") -> None:
         """Tell why a webhook of `channel` was answered `status`. Channels and reasons are ours, so they are few; a
         stranger's own words are a detail, of which the first is told."""
+        self._counts.refusals[channel, reason] += 1
+        self._tell(f"a webhook for {channel}", status, reason, detail)
+
+    def refused_visitor(self, status: int, reason: str) -> None:
+        """Tell why somebody who asked how all stands was answered `status`."""
+        self._tell("the status to somebody", status, reason, "")
+
+    def _tell(self, what: str, status: int, reason: str, detail: str) -> None:
         now = self._clock.now()
-        before, times = self._told.get((channel, reason), (None, 0))
+        before, times = self._told.get((what, reason), (None, 0))
         if before is not None and now - before < TOLD_EVERY:
-            self._told[channel, reason] = before, times + 1
+            self._told[what, reason] = before, times + 1
             return
         more = f" ({times} times more since {before:%H:%M:%S} UTC)" if times else ""
-        log.warning("refused a webhook for %s with %d: %s%s%s", channel, status, reason, detail, more)
-        self._told[channel, reason] = now, 0
+        log.warning("refused %s with %d: %s%s%s", what, status, reason, detail, more)
+        self._told[what, reason] = now, 0

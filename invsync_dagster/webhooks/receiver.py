@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 
 import uvicorn
 from starlette.applications import Starlette
@@ -38,6 +39,9 @@ from invsync_dagster.webhooks.queues import QueuePoller, pollers_of
 from invsync_dagster.webhooks.seals import InboxKeyError, Seals
 from invsync_dagster.webhooks.segments import Delivery
 from invsync_dagster.webhooks.server import REFUSED, server_of
+from invsync_dagster.webhooks.status.counts import Counts
+from invsync_dagster.webhooks.status.desk import PATHS, Desk
+from invsync_dagster.webhooks.status.tokens import NO_TOKENS, TokenError, Tokens
 
 log = logging.getLogger("invsync.receiver")
 
@@ -69,10 +73,12 @@ class _Opened:
     challenged: Mapping[str, ChallengedDoor]
     max_bytes: int
     pollers: Sequence[QueuePoller]
+    desk: Desk
 
 
 class Receiver:
-    """The receiver's app: POST /webhooks/{channel}, POST /inventory-webhook, GET /healthz (docs/receiver-openapi.yaml).
+    """The receiver's app: POST /webhooks/{channel}, POST /inventory-webhook, GET /healthz, and to bearers of a token /status,
+    /status.html and /metrics (docs/receiver-openapi.yaml).
 
     Answers 202 once the delivery is on disk, and 200 to a platform's greeting of a new webhook. Else: 400 for what can't
     be taken, 401 for a signature that doesn't prove its sender, 408 for a body that doesn't come, 413 for one that is too
@@ -82,30 +88,36 @@ class Receiver:
     stays 200: webhooks are taken all the same.
     """
 
-    def __init__(self, writer: Writer, inbox: Path, clock: Clock, transport: Transport) -> None:
-        """`transport` fetches public keys. Nothing is taken before `open`."""
+    def __init__(self, writer: Writer, inbox: Path, status: Path, clock: Clock, transport: Transport) -> None:
+        """`transport` fetches public keys, `status` is the folder of the status document. Nothing is taken before `open`."""
         self._group = GroupCommit(writer)
         self._inbox = inbox
+        self._status = status
         self._clock = clock
         self._transport = transport
         self._shares = Shares()
         self._large_bytes = 0
-        self._log = FoldedLog(clock)
+        self._counts = Counts()
+        self._log = FoldedLog(clock, self._counts)
         self._running = False
         self._lifespan = Starlette(lifespan=self._live)
-        self._opened = self._opening(Gates({}), 0, ())
+        self._opened = self._opening(Gates({}), 0, (), NO_TOKENS)
 
-    def open(self, gates: Gates, max_bytes: int, pollers: Sequence[QueuePoller] = ()) -> None:
-        """Take deliveries by these gates, bodies of up to `max_bytes` bytes, and empty these queues while the app runs;
-        called again, it changes all three for what comes next, and no delivery is refused for it."""
+    def open(
+        self, gates: Gates, max_bytes: int, pollers: Sequence[QueuePoller] = (), tokens: Tokens = NO_TOKENS
+    ) -> None:
+        """Take deliveries by these gates, bodies of up to `max_bytes` bytes, empty these queues while the app runs, and show
+        the status to bearers of these tokens; called again, it changes all of it for what comes next, and no delivery is
+        refused for it."""
         if self._running:
             _exchange(self._opened.pollers, pollers)
-        self._opened = self._opening(gates, max_bytes, pollers)
+        self._opened = self._opening(gates, max_bytes, pollers, tokens)
 
-    def _opening(self, gates: Gates, max_bytes: int, pollers: Sequence[QueuePoller]) -> _Opened:
+    def _opening(self, gates: Gates, max_bytes: int, pollers: Sequence[QueuePoller], tokens: Tokens) -> _Opened:
         keyed = {name: door for name, door in gates.doors.items() if isinstance(door, KeyedDoor)}
         challenged = {name: door for name, door in gates.doors.items() if isinstance(door, ChallengedDoor)}
-        return _Opened(gates, Keys(self._transport, self._clock), keyed, challenged, max_bytes, pollers)
+        desk = Desk(self._status, self._inbox, tokens, self._counts, self._clock, self._log, self._form)
+        return _Opened(gates, Keys(self._transport, self._clock), keyed, challenged, max_bytes, pollers, desk)
 
     @property
     def channels(self) -> Sequence[str]:
@@ -126,12 +138,14 @@ class Receiver:
     async def _answer(self, request: Request, method: str, path: str) -> Response:
         if path.startswith(WEBHOOKS):
             channel = path.removeprefix(WEBHOOKS)
-            return await self._take(request, channel) if method == "POST" else self._challenge(request, channel)
+            return await self._counted(request, channel) if method == "POST" else self._challenge(request, channel)
         if path == "/inventory-webhook":
             plain = self._opened.gates.plain
-            return await self._take(request, plain) if method == "POST" else _wrong_method("POST")
+            return await self._counted(request, plain) if method == "POST" else _wrong_method("POST")
         if path == "/healthz":
             return await self._health() if method in ("GET", "HEAD") else _wrong_method("GET")
+        if path in PATHS:
+            return await self._opened.desk.answer(request, method, path)
         return Response(status_code=404)
 
     @asynccontextmanager
@@ -157,6 +171,19 @@ class Receiver:
         door = self._opened.challenged.get(channel)
         answer = door.challenge_answer(request.query_params) if door is not None and request.method == "GET" else None
         return Response(answer, media_type="application/json") if answer is not None else _wrong_method("POST")
+
+    async def _counted(self, request: Request, channel: str) -> Response:
+        gates = self._opened.gates
+        began = monotonic()
+        response = await self._take(request, channel)
+        name = channel if channel in gates.doors or channel in gates.closed else UNKNOWN
+        self._counts.answered(name, response.status_code, monotonic() - began)
+        return response
+
+    async def _form(self, request: Request, max_bytes: int) -> bytes | None:
+        """Return the body of a form. Raises TimeoutError and ClientDisconnect."""
+        async with asyncio.timeout(BODY_SECONDS):
+            return await self._body(request, max_bytes)
 
     async def _take(self, request: Request, channel: str) -> Response:
         opened = self._opened
@@ -306,7 +333,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # The server takes these two over, ends in order, and raises them again: then this makes the exit code 0.
         signal.signal(number, _end)
-    receiver = Receiver(_writer(home, clock, seals), home.inbox, clock, RequestsTransport())
+    receiver = Receiver(_writer(home, clock, seals), home.inbox, home.status, clock, RequestsTransport())
     server = server_of(receiver)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, listener, receiver, home, seals, at_start))
@@ -342,7 +369,7 @@ async def _serve(
                 log.error("no channel can be opened, so those that are open stay so: %s", ", ".join(receiver.channels))
                 return
             pollers = pollers_of(gates.doors, lambda: _writer(home, clock, seals), clock)
-            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers)
+            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers, _tokens(environ))
             log.info("open for %s", ", ".join(receiver.channels) or "no channel")
 
     def reopen_soon() -> None:
@@ -360,6 +387,15 @@ async def _serve(
     sys.setswitchinterval(0.0002)
     log.info("listening on %s:%s for %s", *listener.getsockname()[:2], ", ".join(receiver.channels) or "no channel")
     await server.serve(sockets=[listener])
+
+
+def _tokens(environ: Mapping[str, str]) -> Tokens:
+    """Return who may see the status; nobody where a token is none: webhooks are taken all the same."""
+    try:
+        return Tokens.from_environment(environ)
+    except TokenError as error:
+        log.error("%s", error)
+        return NO_TOKENS
 
 
 def _writer(home: Home, clock: Clock, seals: Seals) -> SegmentWriter:

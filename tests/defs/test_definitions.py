@@ -79,7 +79,12 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "subscriptions_schedule": "20 * * * *",
         "backup_schedule": "0 * * * *",
     }
-    assert {one.name for one in repository.sensor_defs} == {"inbox_sensor", "imports_sensor", "alerts_sensor"}
+    assert {one.name for one in repository.sensor_defs} == {
+        "inbox_sensor",
+        "imports_sensor",
+        "alerts_sensor",
+        "status_sensor",
+    }
 
 
 def test_nothing_runs_by_itself_until_switched_on(install: Callable[..., Installation]) -> None:

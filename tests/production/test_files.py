@@ -47,7 +47,7 @@ def test_a_service_of_compose_runs_one_of_our_programs_unprivileged_and_comes_ba
     assert "USER invsync" in (DEPLOY / "Dockerfile").read_text()
 
 
-def test_the_receiver_gets_its_inbox_and_what_verifies_webhooks_and_nothing_else() -> None:
+def test_the_receiver_gets_its_inbox_the_status_and_what_verifies_webhooks_and_nothing_else() -> None:
     unit = UNITS[RECEIVER]["Service"]
     assert unit["Environment"] == "INVSYNC_ENV_FILE=/etc/invsync/receiver.env"
     assert (unit["ProtectSystem"], "ReadWritePaths" in unit) == ("strict", False)
@@ -59,7 +59,11 @@ def test_the_receiver_gets_its_inbox_and_what_verifies_webhooks_and_nothing_else
     service = SERVICES["receiver"]
     assert service["env_file"] == ["receiver.env"]
     assert service["environment"].keys() == {"INVSYNC_RECEIVER_HOST", "INVSYNC_RECEIVER_PORT"}
-    assert service["volumes"] == ["inbox:/srv/invsync/data/inbox", "../channels.yaml:/srv/invsync/channels.yaml:ro"]
+    assert service["volumes"] == [
+        "inbox:/srv/invsync/data/inbox",
+        "status:/srv/invsync/data/status:ro",
+        "../channels.yaml:/srv/invsync/channels.yaml:ro",
+    ]
     assert (service["read_only"], "depends_on" in service) == (True, False)
 
 
@@ -71,6 +75,8 @@ def test_the_two_example_files_share_no_name_and_the_receivers_has_no_credential
         "INVSYNC_RECEIVER_HOST",
         "INVSYNC_RECEIVER_PORT",
         "INVSYNC_INBOX_KEY",
+        "INVSYNC_STATUS_TOKEN",
+        "INVSYNC_STATUS_PREVIOUS_TOKEN",
         "WEBHOOK_SECRET",
         "PREVIOUS_SECRET",
     }

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, update
 
+from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.explain import UnknownError, explain
 from invsync_dagster.inventory.explanation import Explanation, ListingExplanation
-from invsync_dagster.inventory.status import COLUMNS, ChannelStatus, Status, age_in_words, status
+from invsync_dagster.inventory.status import COLUMNS, ChannelStatus, Status, status
 from invsync_dagster.inventory.tables import (
     central_inventory,
     channels,

@@ -93,7 +93,7 @@ def test_a_clone_that_was_moved_gets_its_new_paths_and_keeps_its_secrets(root: P
 def test_the_set_up_makes_the_folders_and_the_tables(root: Path) -> None:
     setup.set_up(root, {})
     home = Home.from_environment(read_env_file(root))
-    assert all(folder.is_dir() for folder in (home.inbox, home.imports, home.reports, home.locks))
+    assert all(folder.is_dir() for folder in (home.inbox, home.imports, home.reports, home.status, home.locks))
     engine = open_database(home.database_url)
     assert {"stock_ledger", "central_inventory", "inventory_levels"} <= set(inspect(engine).get_table_names())
     engine.dispose()

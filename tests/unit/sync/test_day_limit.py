@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from invsync_dagster.platforms.contract import Result
+from invsync_dagster.sync.day_limit import now_waiting
 from invsync_dagster.sync.discover import discover
 from tests.unit.sync.ebay_stage import NAME, EbayStage
 
@@ -26,6 +27,9 @@ def test_rises_are_folded_from_half_of_the_day_on_and_show_the_sum() -> None:
         assert stage.count("A", quantity).problem == ""
     assert (spent(stage), stage.shown("A")) == (5, 15)
     assert "5 of 10 writes in 24 hours are used: this rise waits until" in stage.level("A").last_error
+    with stage.ws.engine.connect() as connection:
+        assert now_waiting(connection, NAME, stage.clock.now()) == 1
+        assert now_waiting(connection, "another", stage.clock.now()) == 0
     stage.count("B", 12)
     assert stage.shown("B") == 12
     # 24 hours over the 3 writes that are left for rises.

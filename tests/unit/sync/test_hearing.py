@@ -155,15 +155,14 @@ def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
 
 def test_the_oldest_waiting_delivery_is_found_in_the_inbox(world: LittleWorld, tmp_path: Path) -> None:
     home = Home(root=tmp_path, data=tmp_path, database_url="", channels_file=tmp_path / "channels.yaml")
-    ws = replace(world.processes[0], home=home)
-    assert oldest_waiting(ws) is None
+    assert oldest_waiting(home.inbox, world.clock.now()) is None
     Inbox(home.inbox).prepare(world.clock.now())
-    assert oldest_waiting(ws) is None
+    assert oldest_waiting(home.inbox, world.clock.now()) is None
     writer = SegmentWriter(home.inbox, world.clock, random.Random(1))
     for _ in range(3):
         writer.write([Delivery("shop_main", "orders/create", world.clock.now(), {}, b"{}")])
         world.clock.advance(100)
-    assert oldest_waiting(ws) == timedelta(seconds=300)
+    assert oldest_waiting(home.inbox, world.clock.now()) == timedelta(seconds=300)
 
 
 def test_an_erp_whose_counts_come_by_lists_alone_is_silent(world: LittleWorld) -> None:

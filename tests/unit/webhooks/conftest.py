@@ -14,9 +14,10 @@ from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.status.tokens import Tokens
 from tests.contract.ebay_harness import EbayHarness
 from tests.unit.webhooks.doors import Door
-from tests.unit.webhooks.serving import LIMIT, NOW, Stage, WatchedWriter, opened, served
+from tests.unit.webhooks.serving import LIMIT, NOW, TOKEN, Stage, WatchedWriter, opened, served
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def receiver(tmp_path: Path) -> Iterator[Stage]:
     woo = WooCommerceDoor("https://shop.example.com", ["secret"])
     doors: dict[str, WebhookDoor] = {"shop": Door(), "desk": Door(), "woo": woo, "ebay": EbayHarness().door}
     gates = Gates(doors, {"broken": "its secret is not set"}, plain="desk")
-    with served(opened(gates, writer, inbox.folder, clock, LIMIT)) as port:
-        yield Stage(port, inbox, writer)
+    with served(opened(gates, writer, inbox.folder, clock, LIMIT, tokens=Tokens([TOKEN]))) as port:
+        yield Stage(port, inbox, writer, clock)
         # Whatever a test holds up ends with it.
         writer.gate.set()

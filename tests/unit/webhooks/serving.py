@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
+from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.group import Writer
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
@@ -22,7 +23,9 @@ from invsync_dagster.webhooks.queues import QueuePoller
 from invsync_dagster.webhooks.receiver import Receiver
 from invsync_dagster.webhooks.segments import Delivery
 from invsync_dagster.webhooks.server import server_of
+from invsync_dagster.webhooks.status.tokens import NO_TOKENS, Tokens
 
+TOKEN = "a-token-of-the-tests-0123456789"
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 LIMIT = 2_000
 BODY = b'{"id": 820982911946154508, "line_items": []}'
@@ -36,10 +39,11 @@ def opened(
     max_bytes: int,
     transport: Transport | None = None,
     pollers: Sequence[QueuePoller] = (),
+    tokens: Tokens = NO_TOKENS,
 ) -> Receiver:
-    """Return a receiver that is open."""
-    receiver = Receiver(writer, inbox, clock, transport or RequestsTransport())
-    receiver.open(gates, max_bytes, pollers)
+    """Return a receiver that is open; the status document is beside the inbox."""
+    receiver = Receiver(writer, inbox, inbox.parent / "status", clock, transport or RequestsTransport())
+    receiver.open(gates, max_bytes, pollers, tokens)
     return receiver
 
 
@@ -91,11 +95,17 @@ class WatchedWriter:
 
 @dataclass
 class Stage:
-    """A receiver on a socket, with its inbox and the writer that a test can hold up."""
+    """A receiver on a socket, with its inbox, its clock, and the writer that a test can hold up."""
 
     port: int
     inbox: Inbox
     writer: WatchedWriter
+    clock: VirtualClock
+
+    @property
+    def status(self) -> Path:
+        """The folder of the status document."""
+        return self.inbox.folder.parent / "status"
 
     def post(self, body: bytes, headers: dict[str, str], path: str = "/webhooks/shop") -> int:
         return ask(self.port, "POST", path, body, headers)[0]

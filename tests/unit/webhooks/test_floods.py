@@ -15,6 +15,7 @@ from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.webhooks import floods, server
 from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.floods import FoldedLog, FullError, Shares
+from invsync_dagster.webhooks.status.counts import Counts
 from tests.unit.webhooks.doors import signed
 from tests.unit.webhooks.serving import BODY, LIMIT, NOW, Stage, ask
 
@@ -111,7 +112,7 @@ def test_those_that_wait_for_a_refusal_give_their_places_away(receiver: Stage, m
 
 def test_a_reason_is_told_once_a_minute_with_its_number(caplog: pytest.LogCaptureFixture) -> None:
     clock = VirtualClock(NOW)
-    folded = FoldedLog(clock)
+    folded = FoldedLog(clock, Counts())
     for _ in range(5):
         folded.refused("shop", 401, "the signature is wrong")
     folded.refused("desk", 401, "the signature is wrong")

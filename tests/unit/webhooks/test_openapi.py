@@ -22,8 +22,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from invsync_dagster.webhooks.status.desk import PATHS
+from invsync_dagster.webhooks.status.tokens import COOKIE, Tokens
 from tests.unit.webhooks.doors import sign, signed
-from tests.unit.webhooks.serving import Stage, ask
+from tests.unit.webhooks.serving import NOW, TOKEN, Stage, ask
 
 DESCRIPTION = Path(__file__).parents[3] / "docs" / "receiver-openapi.yaml"
 DESCRIBED = schemathesis.openapi.from_path(DESCRIPTION)
@@ -39,22 +41,22 @@ CHECKS = [
 ]
 # With 503 in the description, `not_a_server_error` would refuse what is meant.
 CHANNELS = st.sampled_from(["shop", "desk", "woo", "ebay", "broken", "nobody"]) | st.text(max_size=20)
-# A question about health can't be asked wrongly.
+# A question about health or the status can't be asked wrongly.
+PLAIN = ("GET /healthz", "GET /status", "GET /metrics", "GET /status.html")
 MODES = [
-    (label, mode)
-    for label in OPERATIONS
-    for mode in GenerationMode
-    if (label, mode.value) != ("GET /healthz", "negative")
+    (label, mode) for label in OPERATIONS for mode in GenerationMode if label not in PLAIN or mode.value == "positive"
 ]
 
 
 class Signed(AuthBase):
-    """Signs the bytes that are sent, as the tests' door wants it."""
+    """Signs the bytes that are sent, as the tests' door wants it; what is asked has the token, and a cookie."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
         request.headers["X-Test-Signature"] = sign(body if isinstance(body, bytes) else body.encode())
         request.headers["X-Test-Topic"] = "orders/create"
+        request.headers["Authorization"] = f"Bearer {TOKEN}"
+        request.headers["Cookie"] = f"{COOKIE}={Tokens([TOKEN]).cookie(NOW)}"
         return request
 
 
@@ -72,6 +74,8 @@ def test_every_answer_is_one_that_is_described(receiver: Stage, label: str, mode
             channel, proof = data.draw(CHANNELS), data.draw(st.sampled_from([Signed(), None]))
             if not answered:  # one at least is answered as its sender wishes
                 channel, proof = "ebay" if label.startswith("GET") else "shop", Signed()
+            if label == "POST /status.html" and isinstance(case.body, dict) and isinstance(proof, Signed):
+                case.body["token"] = TOKEN
             if "channel" in (case.path_parameters or {}):
                 case.path_parameters["channel"] = channel
             answer: Any = case.call(
@@ -89,17 +93,20 @@ def test_every_answer_is_one_that_is_described(receiver: Stage, label: str, mode
             case.validate_response(answer, checks=CHECKS)
 
         sends()
-    assert mode is GenerationMode.NEGATIVE or answered[0] in (200, 202)
+    assert mode is GenerationMode.NEGATIVE or answered[0] in (200, 202, 303)
     assert 500 not in answered
 
 
 def test_the_description_names_what_the_receiver_answers_and_all_platforms_proofs() -> None:
     described = yaml.safe_load(DESCRIPTION.read_text(encoding="utf-8"))
-    assert set(described["paths"]) == {"/webhooks/{channel}", "/inventory-webhook", "/healthz"}
+    assert set(described["paths"]) == {"/webhooks/{channel}", "/inventory-webhook", "/healthz", *PATHS}
     responses = described["paths"]["/webhooks/{channel}"]["post"]["responses"]
     assert set(responses) == {"200", "202", "400", "401", "408", "413", "415", "503"}
-    names = {scheme["name"].lower() for scheme in described["components"]["securitySchemes"].values()}
+    names = {
+        scheme["name"].lower() for scheme in described["components"]["securitySchemes"].values() if "name" in scheme
+    }
     assert names == {
+        "invsync_status",
         "x-shopify-hmac-sha256",
         "x-wc-webhook-signature",
         "x-ebay-signature",

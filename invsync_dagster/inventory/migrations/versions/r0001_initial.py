@@ -253,6 +253,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("held_quantity IS NOT NULL"),
     )
     op.create_index(
+        "ix_inventory_levels_stopped",
+        "inventory_levels",
+        ["channel"],
+        unique=False,
+        sqlite_where=sa.text("pushable IS 0"),
+        postgresql_where=sa.text("pushable IS false"),
+    )
+    op.create_index(
         "ix_inventory_levels_shared",
         "inventory_levels",
         ["central_sku"],
@@ -471,6 +479,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_platform_mapping_central_sku", "platform_mapping", ["central_sku"], unique=False)
     op.create_index("ix_platform_mapping_level_id", "platform_mapping", ["level_id"], unique=False)
+    op.create_index(
+        "ix_platform_mapping_not_active",
+        "platform_mapping",
+        ["platform_name", "status"],
+        unique=False,
+        sqlite_where=sa.text("status != 'active'"),
+        postgresql_where=sa.text("status != 'active'"),
+    )
     op.create_index(
         "ix_platform_mapping_platform_sku", "platform_mapping", ["platform_name", "platform_sku"], unique=False
     )

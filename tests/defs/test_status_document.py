@@ -1,0 +1,88 @@
+"""The sensor that writes the status document: over real runs, while the database is away, and of checks that there are."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from invsync_dagster.defs import names
+from invsync_dagster.defs.status import status_sensor_function
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database
+from invsync_dagster.sync import standing
+from invsync_dagster.sync.standing import SAID_HERE, Standing
+from invsync_dagster.webhooks.status import document
+from tests.defs.conftest import SECRETS, Installation
+
+BACKUP_CHECK = dg.AssetCheckKey(names.DATABASE_BACKUP, "restored")
+
+
+@pytest.fixture
+def home(install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch) -> Installation:
+    monkeypatch.setattr(standing, "disk_cause", lambda data: ())
+    return install("one", "two")
+
+
+def look(home: Installation, made: Standing | None = None) -> document.Document | None:
+    engine = open_database(home.home.database_url)
+    made = made or Standing(home.home, home.configuration, SECRETS, engine, home.clock)
+    evaluate = status_sensor_function(lambda: made, [BACKUP_CHECK])
+    result = evaluate(dg.build_sensor_context(home.instance))
+    assert isinstance(result, dg.SkipReason)
+    engine.dispose()
+    return document.read(home.home.status)
+
+
+def test_each_look_writes_how_all_stands(home: Installation) -> None:
+    home.stock({"A": 5, "B": 7}, ["one", "two"])
+    first = look(home)
+    assert first is not None
+    assert [(one["channel"], one["out_of_step"]) for one in first["channels"]] == [("one", 2), ("two", 2)]
+    assert home.run("incremental").success
+    home.clock.advance(15)
+    second = look(home)
+    assert second is not None
+    assert [(one["channel"], one["in_step"]) for one in second["channels"]] == [("one", 2), ("two", 2)]
+    assert second["trend"]["out_of_step"][0] == 4
+    assert second["backup"] is None
+
+
+def test_a_backup_is_verified_if_its_checks_say_so(home: Installation) -> None:
+    (home.home.data / "backups").mkdir()
+    (home.home.data / "backups" / "invsync-20260301T100000Z.db").touch()
+    for passed in (True, False):
+        event = dg.AssetCheckEvaluation(
+            asset_key=names.DATABASE_BACKUP, check_name=BACKUP_CHECK.name, passed=passed, metadata={}
+        )
+        home.instance.report_runless_asset_event(event)
+        told = look(home)
+        assert told is not None
+        assert told["backup"]["verified"] is passed
+
+
+def test_a_database_that_is_away_is_written_down_and_its_return_too(
+    home: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise DatabaseGoneError("", {}, OSError("refused"))
+
+    with monkeypatch.context() as away:
+        away.setattr(standing, "status", gone)
+        assert look(home) is None
+    assert look(home) is not None
+    home.clock.advance(60)
+    with monkeypatch.context() as away:
+        away.setattr(standing, "status", gone)
+        told = look(home)
+    assert told is not None
+    assert [problem["title"] for problem in told["problems"]] == ["The database can't be used"]
+    assert document.seen(told, home.clock.now() + timedelta(seconds=1)).age_seconds == 1.0
+    told = look(home)
+    assert told is not None
+    assert told["problems"] == []
+
+
+def test_the_checks_that_the_document_speaks_for_are_there(home: Installation, tmp_path: Path) -> None:
+    keys = home.definitions().resolve_asset_graph().asset_check_keys
+    assert set(SAID_HERE) <= {f"{key.asset_key.to_user_string()}/{key.name}" for key in keys}
