@@ -29,10 +29,13 @@ channels:
       webhook_secret_env: ERP_WEBHOOK
 """
 
+STATUS_TOKEN = "a-token-of-the-tests-0123456789"
 EVENT = {"event_id": "e1", "sku": "0071", "change_type": "adjustment", "quantity": 7, "version": 1}
 RUNS = """query { runsOrError(filter: { pipelineName: "webhooks" }) {
   __typename ... on Runs { results { runId status } } } }"""
 TAGS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"""
+START_SENSOR = """mutation($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } } }"""
 AGAIN = """mutation($params: ReexecutionParams!) {
   launchRunReexecution(reexecutionParams: $params) { __typename ... on PythonError { message } } }"""
 
@@ -56,7 +59,7 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
             "ERP_KEY": "key",
             "ERP_SIGNING": "signing",
         },
-        {"ERP_WEBHOOK": "webhook"},
+        {"ERP_WEBHOOK": "webhook", "INVSYNC_STATUS_TOKEN": STATUS_TOKEN},
     )
     (tmp_path / "channels.yaml").write_text(CHANNELS)
     try:
@@ -71,6 +74,13 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
 
 def webhook_runs(dagster: Dagster) -> list[str]:
     return [run["status"] for run in dagster.ask(RUNS, {})["runsOrError"]["results"]]
+
+
+def problems_on_the_page(receiver: str) -> list[str]:
+    """Return what the status says is wrong; the sensor writes it, the receiver serves it."""
+    answer = requests.get(f"{receiver}/status", headers={"Authorization": f"Bearer {STATUS_TOKEN}"}, timeout=10)
+    assert answer.status_code == 200, answer.status_code
+    return [problem["cause"] for problem in answer.json()["problems"]]
 
 
 def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(deployed: Deployed) -> None:
@@ -96,6 +106,8 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     dagster._session.headers["X-Invsync-User"] = "ann"  # as the proxy sends it
     run_id = dagster.launch("backup", {"user": "root"})
     assert {"key": "user", "value": "ann"} in dagster.ask(TAGS, {"id": run_id})["runOrError"]["tags"]
+    sensor = {"repositoryLocationName": "invsync", "repositoryName": "__repository__", "sensorName": "status_sensor"}
+    assert dagster.ask(START_SENSOR, {"selector": sensor})["startSensor"]["__typename"] == "Sensor"
     deployed.wait_for("the run", lambda: dagster.run_status(run_id) in ("SUCCESS", "FAILURE"))
     assert dagster.run_status(run_id) == "SUCCESS"
     receiver = f"http://127.0.0.1:{deployed.ports['8791']}"
@@ -115,6 +127,7 @@ def test_the_services_run_a_job_on_postgresql_take_webhooks_and_end_in_order(dep
     assert requests.post(f"{receiver}/webhooks/erp_main", data=body, headers=signed, timeout=10).status_code == 202
     # The ERP's address is nobody's: the delivery is applied, and the push fails. Terminable and so on: test_runner.py
     deployed.wait_for("the runner's run", lambda: webhook_runs(dagster) == ["FAILURE"])
+    deployed.wait_for("the status", lambda: problems_on_the_page(receiver) == ["push_failed:erp_main"])
     with shared_server().admin("invsync") as stock:
         assert stock.execute("SELECT channel FROM deliveries").fetchall() == [("erp_main",)]
     [runs_own] = dagster.ask(RUNS, {})["runsOrError"]["results"]

@@ -19,6 +19,7 @@ import pytest
 
 from invsync_dagster.platforms.erp import wire
 from invsync_dagster.webhooks.inbox import Inbox
+from tests.unit.webhooks.serving import ask
 
 ROOT = Path(__file__).parents[3]
 SECRET = "the secret that signs webhooks"
@@ -208,6 +209,29 @@ def test_a_secret_is_changed_without_a_restart_and_without_a_delivery_refused(tm
         assert post(connection, b"{}", "another") == 202
         connection.close()
     assert set(senders.answered) <= set(kept_bodies(tmp_path))
+
+
+def test_the_status_token_is_changed_without_a_restart_and_a_bad_one_closes_nothing_else(tmp_path: Path) -> None:
+    variables = tmp_path / "receiver.env"
+
+    def answered(port: int, *tokens: str) -> list[int]:
+        bearers = [{"Authorization": f"Bearer {token}"} for token in tokens]
+        return [ask(port, "GET", "/status", headers=headers)[0] for headers in bearers]
+
+    first, second = "the-first-token-0123456789", "the-second-token-0123456789"
+    secret = f"DESK_SECRET='{SECRET}'\n"
+    variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN={first}\n")
+    with running(tmp_path, INVSYNC_ENV_FILE=str(variables)) as (process, port):
+        assert answered(port, first, second) == [200, 401]
+        variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN={second}\nINVSYNC_STATUS_PREVIOUS_TOKEN={first}\n")
+        read_anew(process)
+        assert answered(port, first, second) == [200, 200]
+        variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN=hunter2\n")
+        read_anew(process)
+        assert answered(port, first, "hunter2") == [404, 404]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        assert post(connection, b"{}") == 202
+        connection.close()
 
 
 def test_an_environment_file_that_cant_be_read_is_told_in_one_line(tmp_path: Path) -> None:
