@@ -97,8 +97,8 @@ def busy_hour(engine: Engine) -> None:
         for statement in (
             "INSERT INTO stock_ledger (sequence, event_id, sku, kind, quantity_delta, reserved_delta, moved_delta,"
             " quantity_after, reserved_after, channel, order_id, line_id, reference, reason, occurred_at, received_at,"
-            f" applied_at, run_id) {numbers} SELECT :first + i, 'sale/' || i, {SKU}, 'reserve', 0, 1, 0, 1000, 1, 'shop_' || ((i + 1) % 5), '',"
-            " '', '', '', :now, :now, :now, '' FROM n",
+            f" applied_at, run_id) {numbers} SELECT :first + i, 'sale/' || i, {SKU}, 'reserve', 0, 1, 0, 1000, 1,"
+            " 'shop_' || ((i + 1) % 5), '', '', '', '', :now, :now, :now, '' FROM n",
             "INSERT INTO sync_logs (timestamp, platform, sku, action, status, error_message, code, level_id, attempt,"
             f" ledger_sequence, rules_revision, idempotency_key, run_id) {numbers} SELECT :now, 'shop_' || (i % 5), {SKU},"
             " 'push', 'acknowledged', '', '', i, 1, :first + i, 0, '', '' FROM n",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Select, func, not_, select
 
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.channels import rehearses
@@ -246,15 +246,13 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
         listings[name][state] = number
         listings[name]["active"] -= number
     is_held = level.held_quantity.is_not(None)
-    # Active listings by what stands in their way; the changes are found by their partial index.
-    active_on_level = (
-        select(level.channel, func.count(), func.count(level.uncertain), func.min(level.out_of_step_since))
-        .join(platform_mapping, and_(listing.level_id == level.id, listing.status == "active"))
-        .group_by(level.channel)
-    )
-    changes = {row[0]: row[1:] for row in connection.execute(active_on_level.where(is_change(), not_(is_held)))}
-    held = _by_channel(connection, active_on_level.where(level.pushable.is_(True), is_held))
-    stopped = _by_channel(connection, active_on_level.where(level.pushable.is_(False)))
+    # Sums are decimals on PostgreSQL.
+    changes = {
+        row[0]: (int(row[1]), int(row[2]), row[3])
+        for row in connection.execute(_active_listings(is_change(), not_(is_held)))
+    }
+    held = _by_channel(connection, _active_listings(level.pushable.is_(True), is_held))
+    stopped = _by_channel(connection, _active_listings(level.pushable.is_(False)))
     attempts = _attempts(connection, now)
     lines = order_lines.c
     unresolved = _by_channel(
@@ -307,8 +305,32 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     return tuple(result)
 
 
+def _active_listings(*of_levels: ColumnElement[bool]) -> Select[Any]:
+    """Select, by channel, the active listings on these levels, those of them that are uncertain, and since when the first
+    is out of step.
+
+    The listings are looked up level by level: PostgreSQL takes changes for nearly all levels, and would join the two tables
+    whole (0.7 s in place of 0.02 s at 500,000 levels with 2,500 changes).
+    """
+    level, listing = inventory_levels.c, platform_mapping.c
+    listings = (
+        select(func.count())
+        .where(listing.level_id == level.id, listing.status == "active")
+        .correlate(inventory_levels)
+        .scalar_subquery()
+    )
+    columns = (level.channel, level.uncertain, level.out_of_step_since, listings.label("listings"))
+    on = select(*columns).where(*of_levels).subquery().c
+    return select(
+        on.channel,
+        func.sum(on.listings),
+        func.coalesce(func.sum(on.listings).filter(on.uncertain.is_not(None)), 0),
+        func.min(on.out_of_step_since).filter(on.listings > 0),
+    ).group_by(on.channel)
+
+
 def _by_channel(connection: Connection, query: Select[Any]) -> dict[str, int]:
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def _attempts(connection: Connection, now: datetime) -> dict[str, tuple[int, int, int]]:

@@ -67,6 +67,8 @@ class Standing:
             "problems": _sorted([*self._to_be_mended(), *_not_applied(waiting), *_problems(causes, alerts)]),
             "notes": [f"{reason(note, secrets)}." for note in found.notes()],
             **plain,
+            # An unclear order is asked for again by itself, with the next push.
+            "waits_for_people": found.open_cases - sum(one.unclear_orders for one in found.channels),
             "channels": channels,
             "held_imports": [
                 one | {"file_name": reason(one["file_name"], secrets), "reason": reason(one["reason"], secrets)}

@@ -70,13 +70,13 @@ def seen(document: Document | None, now: datetime) -> Seen:
         seconds = age.total_seconds()
         title = f"This is {age_in_words(seconds)} old"
         problems.insert(0, _silent(title, "; the figures below are of then", since=document["written_at"]))
-    return Seen(document, age.total_seconds(), problems, _verdict(problems, document["open_cases"]))
+    return Seen(document, age.total_seconds(), problems, _verdict(problems, document["waits_for_people"]))
 
 
-def _verdict(problems: Sequence[Mapping[str, Any]], open_cases: int) -> Verdict:
+def _verdict(problems: Sequence[Mapping[str, Any]], waits_for_people: int) -> Verdict:
     if any(problem["severity"] == "error" for problem in problems):
         return Verdict.TROUBLE
-    return Verdict.ATTENTION if problems or open_cases else Verdict.WELL
+    return Verdict.ATTENTION if problems or waits_for_people else Verdict.WELL
 
 
 def _silent(title: str, more: str, since: str | None = None) -> dict[str, Any]:

@@ -120,7 +120,8 @@ class _Times:
 def _summary(seen: Seen) -> str:
     errors = sum(problem["severity"] == "error" for problem in seen.problems)
     parts = [_number(errors, "error"), _number(len(seen.problems) - errors, "warning")]
-    parts.append(_number(seen.document.get("open_cases", 0), "open case"))
+    waiting = seen.document.get("waits_for_people", 0)
+    parts.append(f"{_number(waiting, 'case')} for you" if waiting else "")
     return ", ".join(part for part in parts if part)
 
 

@@ -24,9 +24,9 @@ class Tokens:
 
     def __init__(self, tokens: Sequence[str] = ()) -> None:
         """Raises TokenError for one that could be guessed."""
-        if any(len(token) < SHORTEST for token in tokens):
+        if any(len(token) < SHORTEST or not token.isascii() for token in tokens):
             raise TokenError(
-                f"{VARIABLE}: a token has {SHORTEST} characters at least, as `openssl rand -hex {SHORTEST}` makes one; the "
+                f"{VARIABLE}: a token has {SHORTEST} ASCII characters at least, as `openssl rand -hex {SHORTEST}` makes one; the "
                 "status stays closed until then"
             )
         self._tokens = [token.encode() for token in tokens]

@@ -25,6 +25,7 @@ from invsync_dagster.inventory.tables import (
     platform_mapping,
     rate_limits,
     sync_logs,
+    unclear_orders,
 )
 from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.sandbox.clock import VirtualClock
@@ -234,7 +235,14 @@ def test_a_held_import_is_told_with_its_reason(watch: Watch) -> None:
     told = watch.told()
     values = {"import_id": "1", "kind": "inventory", "file_name": "a.csv", "rows": 9, "reason": "all zero"}
     assert told["held_imports"] == [values | {"held_seconds": 180.0}]
-    assert (told["open_cases"], watch.causes()) == (1, ["held_imports:"])
+    assert (told["open_cases"], told["waits_for_people"], watch.causes()) == (1, 1, ["held_imports:"])
+
+
+def test_an_order_that_is_asked_for_again_waits_for_nobody(watch: Watch) -> None:
+    watch.put(unclear_orders, channel=SHOP, order_id="1001", reason="a refund came first", since=START)
+    told = watch.told()
+    assert (told["open_cases"], told["waits_for_people"]) == (1, 0)
+    assert seen(told, START).verdict is Verdict.WELL
 
 
 def test_the_trend_has_the_most_of_each_five_minutes_of_a_day(watch: Watch) -> None:

@@ -77,6 +77,7 @@ def document(now: datetime = NOW, **changes: Any) -> dict[str, Any]:
         "ledger_sequence": 981_223,
         "out_of_step": 21,
         "open_cases": 0,
+        "waits_for_people": 0,
         "channels": [channel(name, platform, now) for name, platform in CHANNELS.items()],
         "held_imports": [],
         "oldest_delivery_seconds": None,
@@ -159,4 +160,4 @@ def in_trouble(now: datetime = NOW) -> dict[str, Any]:
             "held_seconds": 2_820.0,
         }
     ]
-    return told | {"open_cases": 44, "out_of_step": 235, "oldest_delivery_seconds": 12.0}
+    return told | {"open_cases": 46, "waits_for_people": 44, "out_of_step": 235, "oldest_delivery_seconds": 12.0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import logging
 import threading
@@ -16,6 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from invsync_dagster.sandbox.clock import VirtualClock
+from invsync_dagster.webhooks import receiver as receiver_module
+from invsync_dagster.webhooks import server
 from invsync_dagster.webhooks.gates import Gates
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.status import desk, page
@@ -226,9 +230,10 @@ def test_a_forged_or_old_cookie_is_none(forged: str) -> None:
 
 
 def test_a_token_that_could_be_guessed_is_refused_without_repeating_it() -> None:
-    with pytest.raises(TokenError, match="24 characters") as refused:
-        Tokens.from_environment({"INVSYNC_STATUS_TOKEN": "hunter2"})
-    assert "hunter2" not in str(refused.value)
+    for guessable in ("hunter2", "ä" * 24):
+        with pytest.raises(TokenError, match="24 ASCII characters") as refused:
+            Tokens.from_environment({"INVSYNC_STATUS_TOKEN": guessable})
+        assert guessable not in str(refused.value)
     assert not Tokens.from_environment({"INVSYNC_STATUS_PREVIOUS_TOKEN": TOKEN})
 
 
@@ -265,7 +270,7 @@ def test_the_document_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problems", "open_cases", "verdict", "title"),
+    ("problems", "waiting", "verdict", "title"),
     [
         ([], 0, "well", "✓ All is well · invsync"),
         ([], 3, "attention", "! Needs a look · invsync"),
@@ -274,16 +279,16 @@ def test_the_document_is_for_its_owner_alone(tmp_path: Path) -> None:
     ],
 )
 def test_the_verdict_is_the_worst_of_what_there_is(
-    receiver: Stage, problems: list[dict[str, object]], open_cases: int, verdict: str, title: str
+    receiver: Stage, problems: list[dict[str, object]], waiting: int, verdict: str, title: str
 ) -> None:
-    documents.write(receiver.status, document(problems=problems, open_cases=open_cases))
+    documents.write(receiver.status, document(problems=problems, waits_for_people=waiting))
     assert (told(receiver)["verdict"], shown(receiver).title) == (verdict, title)
 
 
 def test_the_page_says_what_is_wrong_since_when_why_and_what_to_do(receiver: Stage) -> None:
     documents.write(receiver.status, in_trouble())
     seen = shown(receiver)
-    assert "Trouble : 1 error, 1 warning, 44 open cases" in seen.text
+    assert "Trouble : 1 error, 1 warning, 44 cases for you" in seen.text
     assert "Error shopify_main refuses us since 12:13 (47 min)" in seen.text
     assert "put the new keys into SHOPIFY_MAIN_ACCESS_TOKEN" in seen.text
     assert {"href": "https://stock.example.com/assets/push_results/shopify_main"} in seen.all("a")
@@ -380,6 +385,46 @@ def test_whoever_asks_without_end_is_given_what_was_made_a_second_ago(
     receiver.clock.advance(1)
     told(receiver)
     assert len(reads) == 2
+
+
+def test_webhooks_are_taken_while_the_status_is_being_made_and_many_wait_for_it(
+    receiver: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents.write(receiver.status, document())
+    making, go_on = threading.Event(), threading.Event()
+    read = documents.read
+
+    def held_up(folder: Path) -> documents.Document | None:
+        making.set()
+        assert go_on.wait(timeout=20)
+        return read(folder)
+
+    monkeypatch.setattr(documents, "read", held_up)
+    asking = [threading.Thread(target=told, args=(receiver,)) for _ in range(20)]
+    for thread in asking:
+        thread.start()
+    try:
+        assert making.wait(timeout=20)
+        assert receiver.post(BODY, signed(BODY)) == 202
+    finally:
+        go_on.set()
+        for thread in asking:
+            thread.join(timeout=20)
+
+
+def test_those_without_a_token_that_wait_for_their_refusal_give_their_places_to_webhooks(
+    receiver: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "REFUSED_SECONDS", 5.0)
+    with contextlib.ExitStack() as stack:
+        flood = [http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=20) for _ in range(4)]
+        for connection in flood:
+            stack.callback(connection.close)
+            connection.request("GET", desk.JSON, headers={"Authorization": "Bearer wrong"})
+        # By this answer they all wait for theirs.
+        assert ask(receiver.port, "GET", "/healthz")[0] == 200
+        monkeypatch.setattr(server, "MOST_CONNECTIONS", 4)
+        assert [receiver.post(BODY, signed(BODY)) for _ in range(3)] == [202] * 3
 
 
 def test_the_quantiles_are_of_the_latest_answers() -> None:
