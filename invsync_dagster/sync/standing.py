@@ -47,7 +47,7 @@ class Standing:
 
     def document(self, before: Document | None, *, backup_verified: bool | None) -> Document:
         """Return how all stands now. `before` is the document until now, whose trend goes on; `backup_verified` whether
-        the last backup could be restored, None where nobody tried. Raises DatabaseGoneError."""
+        the last backup passed its check, None where none has judged one. Raises DatabaseGoneError."""
         now = self.clock.now()
         secrets = secrets_of(self.configuration, self.environ)
         with self.engine.connect() as connection:

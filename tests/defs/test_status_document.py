@@ -9,13 +9,14 @@ import pytest
 
 from invsync_dagster.defs import names
 from invsync_dagster.defs.status import status_sensor_function
+from invsync_dagster.defs.upkeep import CHECK
 from invsync_dagster.inventory.database import DatabaseGoneError, open_database
 from invsync_dagster.sync import standing
 from invsync_dagster.sync.standing import SAID_HERE, Standing
 from invsync_dagster.webhooks.status import document
 from tests.defs.conftest import SECRETS, Installation
 
-BACKUP_CHECK = dg.AssetCheckKey(names.DATABASE_BACKUP, "restored")
+BACKUP_CHECK = dg.AssetCheckKey(names.DATABASE_BACKUP, CHECK)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.transport import is_loopback
 from invsync_dagster.webhooks.floods import FoldedLog
-from invsync_dagster.webhooks.inbox import SUFFIX
+from invsync_dagster.webhooks.inbox import is_segment
 from invsync_dagster.webhooks.status import document, metrics, page
 from invsync_dagster.webhooks.status.counts import Counts
 from invsync_dagster.webhooks.status.tokens import COOKIE, SIGNED_IN_FOR, Tokens
@@ -149,7 +149,7 @@ def _waiting(inbox: Path) -> int:
     number = 0
     with os.scandir(inbox) as entries:
         for entry in entries:
-            number += entry.name.endswith(SUFFIX)
+            number += is_segment(entry.name)
             if number == MOST_COUNTED:
                 break
     return number

@@ -98,10 +98,10 @@ def test_a_file_that_only_ends_like_a_segment_is_named_and_stops_nobody(kept: Ke
     sell(kept, 1)
     stray = kept.folder / "!copy of yesterday.segment"
     stray.write_text("notes")
-    assert oldest_waiting(kept.ws) is not None
+    assert oldest_waiting(kept.folder, kept.ws.clock.now()) is not None
     report = kept.apply()
     assert (report.entries, report.quarantined) == (1, 1)
     assert report.reasons == [f"{stray.name} stays in the inbox: no segment is called so; move it away"]
     assert stray.read_text() == "notes"
-    assert oldest_waiting(kept.ws) is None
+    assert oldest_waiting(kept.folder, kept.ws.clock.now()) is None
     assert Inbox(kept.folder).waiting() == 0
