@@ -25,7 +25,7 @@ from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.status import desk, page
 from invsync_dagster.webhooks.status import document as documents
 from invsync_dagster.webhooks.status.counts import Counts
-from invsync_dagster.webhooks.status.tokens import SIGNED_IN_FOR, TokenError, Tokens
+from invsync_dagster.webhooks.status.tokens import COOKIE, SIGNED_IN_FOR, TokenError, Tokens
 from tests.unit.webhooks.doors import signed
 from tests.unit.webhooks.serving import BODY, LIMIT, NOW, TOKEN, Stage, ask, opened, served
 from tests.unit.webhooks.status_stage import document, in_trouble, problem
@@ -181,7 +181,9 @@ def test_a_wrong_token_is_said_so_and_is_in_no_log(receiver: Stage, caplog: pyte
 
 
 def test_signing_out_takes_the_cookie_away(receiver: Stage) -> None:
-    status, _, headers = post_form(receiver.port, sign_out="1")
+    assert post_form(receiver.port, sign_out="1")[0] == 401
+    given = FORM | signed_in(receiver.port)
+    status, _, headers = ask(receiver.port, "POST", desk.PAGE, b"sign_out=1", given)
     assert (status, headers["location"]) == (303, desk.PAGE)
     assert "invsync_status=; Path=/status.html; Max-Age=0;" in headers["set-cookie"]
 
@@ -410,6 +412,17 @@ def test_webhooks_are_taken_while_the_status_is_being_made_and_many_wait_for_it(
         go_on.set()
         for thread in asking:
             thread.join(timeout=20)
+
+
+def test_beyond_fifty_a_second_they_are_told_to_come_again(receiver: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "MOST_A_SECOND", 2)
+    documents.write(receiver.status, document())
+    cookie = Tokens([TOKEN]).cookie(NOW)
+    asked = [(desk.JSON, BEARER), (desk.PAGE, {"Cookie": f"{COOKIE}={cookie}"}), (desk.METRICS, BEARER)]
+    assert [ask(receiver.port, "GET", path, headers=given)[0] for path, given in asked] == [200, 200, 429]
+    assert ask(receiver.port, "GET", desk.JSON, headers=BEARER)[2]["retry-after"] == "1"
+    receiver.clock.advance(1)
+    assert told(receiver)["verdict"] == "well"
 
 
 def test_those_without_a_token_that_wait_for_their_refusal_give_their_places_to_webhooks(

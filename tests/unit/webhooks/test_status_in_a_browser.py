@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,10 +23,18 @@ TOO_WIDE = """[...document.querySelectorAll("main *")]
   .map(one => one.outerHTML.slice(0, 80))"""
 
 
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Tab]:
-    with browser.tab(tmp_path / "profile") as opened:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser.tab(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
+
+
+@pytest.fixture
+def tab(started: Tab) -> Tab:
+    started.open("about:blank")
+    started.call("Network.clearBrowserCookies")
+    started.complaints.clear()
+    return started
 
 
 def test_a_person_signs_in_on_a_phone_and_sees_at_once_what_is_wrong(receiver: Stage, tab: Tab) -> None:
