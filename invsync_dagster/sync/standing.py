@@ -23,6 +23,7 @@ from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.settings import Home
 from invsync_dagster.sync import day_limit, limiter
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
+from invsync_dagster.webhooks.inbox import Inbox
 from invsync_dagster.webhooks.status.document import VERSION, Document
 
 # The trend: the most levels out of step at once in each such time, for a day.
@@ -50,8 +51,9 @@ class Standing:
         the last backup passed its check, None where none has judged one. Raises DatabaseGoneError."""
         now = self.clock.now()
         secrets = secrets_of(self.configuration, self.environ)
+        quarantined, _ = Inbox(self.home.inbox).quarantine.standing(0)
         with self.engine.connect() as connection:
-            found = status(connection, now)
+            found = status(connection, now, quarantined)
             causes = stock_causes(connection, self.configuration, now, secrets)
             alerts = book(connection, None)
             plain = found.to_dict()

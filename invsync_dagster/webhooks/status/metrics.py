@@ -56,6 +56,7 @@ def _families(seen: Seen) -> Iterator[Metric]:
     yield _gauge("invsync_ledger_sequence", "Entries of the ledger.", document["ledger_sequence"])
     yield _gauge("invsync_open_cases", "What waits for a person.", document["open_cases"])
     yield _gauge("invsync_imports_held", "Imports and counts that are held.", len(document["held_imports"]))
+    yield _gauge("invsync_deliveries_quarantined", "Deliveries that could not be applied.", document["quarantined"])
     oldest = document["oldest_delivery_seconds"]
     yield _gauge(
         "invsync_oldest_delivery_seconds", "How long the oldest delivery has waited in the inbox.", oldest or 0

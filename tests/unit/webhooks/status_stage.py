@@ -74,6 +74,7 @@ def document(now: datetime = NOW, **changes: Any) -> dict[str, Any]:
         "units": 301_220,
         "reserved": 1_844,
         "negative": 0,
+        "quarantined": 0,
         "ledger_sequence": 981_223,
         "out_of_step": 21,
         "open_cases": 0,
