@@ -42,7 +42,7 @@ def discover_command(channel: str, as_json: bool) -> None:
         print_json(_document(found))
     else:
         _show(found)
-    if found.problem or found.found[Kind.VANISHED]:
+    if found.problem or found.found[Kind.VANISHED] or found.found[Kind.MOVED]:
         click.get_current_context().exit(NOT_AS_HOPED)
 
 
@@ -70,13 +70,17 @@ def _show(found: Discovery) -> None:
     click.echo(
         "{channel}: {listings} listings, {mapped_levels} mapped levels; {unmapped} not mapped ({matched} have a SKU of the "
         "same text, {similar} a similar one, {conflict} one that fits several, {unmatched} none); {doubly_mapped} doubly "
-        "mapped, {renamed} rows of renamed ones, {vanished} vanished, {undrivable} without a number there, {returned} "
-        "returned; {unlisted_skus} active SKUs aren't listed there".format(channel=found.channel, **totals)
+        "mapped, {renamed} rows of renamed ones, {vanished} vanished, {moved} rows of moved ones, {undrivable} without a "
+        "number there, {returned} returned; {unlisted_skus} active SKUs aren't listed there".format(
+            channel=found.channel, **totals
+        )
     )
     if found.problem:
         click.echo(f"! {found.problem}")
     if found.reviewed:
-        click.echo(f"! {found.reviewed} levels are gone there, and stopped until you retire or map them anew")
+        click.echo(f"! {found.reviewed} levels are gone or moved there, and stopped until you retire or map them anew")
+    if found.excluded:
+        click.echo(f"{found.excluded} listings are excluded from now on: the platform keeps their stock itself")
     if found.mapping_file:
         click.echo(f"to correct, and then to import: {found.mapping_file}")
         click.echo("a row without central_sku isn't imported: copy proposed_sku there where you agree")

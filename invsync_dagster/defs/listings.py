@@ -21,6 +21,7 @@ _MEND = {
     Kind.VANISHED: "gone from the channel: retire them, or map what took their place",
     Kind.DOUBLY_MAPPED: "doubly mapped: retire all but the right one",
     Kind.RENAMED: "rows of renamed ones: import the new name if it is still the same goods",
+    Kind.MOVED: "rows of moved ones, in review: import the level that holds their number now",
     Kind.UNDRIVABLE: "without a number at the channel: let it track their stock",
     Kind.RETURNED: "listed again since they were gone: make them active",
 }

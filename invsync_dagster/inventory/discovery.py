@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,9 @@ from invsync_dagster.inventory.tables import central_inventory, platform_mapping
 # How the reason of a review begins that a walk has opened.
 GONE = "no longer listed"
 
+# How the reason of a listing begins that was excluded since the platform keeps its stock in a warehouse of its own.
+KEPT_THERE = "kept by the platform"
+
 RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 
@@ -24,6 +27,7 @@ class Kind(StrEnum):
     VANISHED = "vanished"  # mapped, and the channel doesn't have it any more
     DOUBLY_MAPPED = "doubly_mapped"  # one level with two SKUs, or one SKU on two levels
     RENAMED = "renamed"  # mapped, and its platform SKU is another one now
+    MOVED = "moved"  # mapped, and its number isn't kept on that level any more
     UNDRIVABLE = "undrivable"  # mapped, but the channel keeps no number for it
     RETURNED = "returned"  # in review since it vanished, and listed again
     CONFLICT = "conflict"  # not mapped, and its SKU fits several listings
@@ -70,14 +74,18 @@ _MAPPED = (
 )
 
 
-def mapped_findings(connection: Connection, channel: str, walk: int, gone: Collection[int]) -> Iterator[Finding]:
-    """Yield the cases of listings that are mapped; `gone` are the levels that the channel was seen not to have."""
+def mapped_findings(
+    connection: Connection, channel: str, walk: int, gone: Collection[int], moved: Mapping[int, str]
+) -> Iterator[Finding]:
+    """Yield the cases of listings that are mapped; `gone` are the levels that the channel was seen not to have, `moved` those
+    that it doesn't list and keeps no number for, with its words."""
     offered = (_M.platform_name == channel) & (_M.status != "retired")
     at_level = _at_level(_W, walk)
     for part in chunks(sorted(gone)):
         for row in connection.execute(_listings(offered & _M.level_id.in_(part))):
             note = "the channel doesn't have it any more; retire it, or map what took its place"
             yield _of_listing(Kind.VANISHED, row, note, "retired")
+    yield from _moved(connection, offered, walk, moved)
     yield from _doubly_mapped(connection, offered)
     yield from _renamed(connection, offered, walk)
     drivable = exists().where(at_level, _W.problem == "")
@@ -87,10 +95,46 @@ def mapped_findings(connection: Connection, channel: str, walk: int, gone: Colle
     )
     for row in connection.execute(stuck):
         yield _of_listing(Kind.UNDRIVABLE, row, row.problem)
-    for row in connection.execute(
-        _listings(offered & (_M.status == "needs_review") & _M.status_reason.startswith(GONE) & drivable)
-    ):
-        yield _of_listing(Kind.RETURNED, row, "in review because it was gone; it is listed again", "active")
+    for status, reason, note in _RETURNED:
+        left = offered & (_M.status == status) & _M.status_reason.startswith(reason) & drivable
+        for row in connection.execute(_listings(left)):
+            yield _of_listing(Kind.RETURNED, row, note, "active")
+
+
+_RETURNED = (
+    ("needs_review", GONE, "in review because it was gone; it is listed again"),
+    ("excluded", KEPT_THERE, "excluded because the platform kept its stock; it shows a number of yours again"),
+)
+
+
+def _moved(
+    connection: Connection, offered: ColumnElement[bool], walk: int, moved: Mapping[int, str]
+) -> Iterator[Finding]:
+    """Yield listings whose number is kept on another level of their item now: one row with that level, if there is just one,
+    and one to retire. Both are ready to be imported where the level has the mapping's SKU."""
+    for part in chunks(sorted(moved)):
+        for row in connection.execute(_listings(offered & _M.level_id.in_(part))).all():
+            note = moved[row.level_id]
+            beside = (_W.item_id == row.platform_item_id) & (_W.location_id != row.platform_location_id)
+            places = connection.execute(
+                select(walked_listings).where(_W.walk_id == walk, beside, _W.problem == "")
+            ).all()
+            old = _of_listing(Kind.MOVED, row, f"{note} (its old level, to be retired)", "retired")
+            if len(places) == 1:
+                (place,) = places
+                if place.platform_sku == row.platform_sku:
+                    old = replace(old, central_sku=row.central_sku)
+                yield replace(
+                    old,
+                    platform_sku=place.platform_sku,
+                    location_id=place.location_id,
+                    variant_id=place.variant_id,
+                    note=note,
+                    title=place.title,
+                    quantity=place.quantity,
+                    status="active",
+                )
+            yield old
 
 
 def unlisted_skus(connection: Connection, channel: str) -> int:

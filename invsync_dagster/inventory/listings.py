@@ -135,10 +135,19 @@ def set_status(
 
 def send_to_review(connection: Connection, level_id: int, *, reason: str, actor: str, now: datetime) -> None:
     """Stop a level until a person has looked: its offered listings go to needs_review with the reason."""
+    _stop(connection, level_id, "needs_review", reason, actor, now)
+
+
+def exclude(connection: Connection, level_id: int, *, reason: str, actor: str, now: datetime) -> None:
+    """Leave a level to the platform, which keeps its stock: its offered listings are excluded with the reason."""
+    _stop(connection, level_id, "excluded", reason, actor, now)
+
+
+def _stop(connection: Connection, level_id: int, status: str, reason: str, actor: str, now: datetime) -> None:
     rows = _rows(connection, platform_mapping.c.level_id, [level_id])
     changed = [row for row in rows if row["status"] == "active"]
     if changed:
-        _change_status(connection, changed, "needs_review", actor, reason, now)
+        _change_status(connection, changed, status, actor, reason, now)
 
 
 def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None:

@@ -45,13 +45,15 @@ class MappedLevel:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a walk saw of a channel's mapping: `mapped` levels in all, and those of them that it didn't see.
+    """What a walk saw of a channel's mapping: `mapped` levels in all, those of them that it didn't see, and the active ones
+    whose number it said can't be kept.
 
     `named` listings that it saw are mapped with a platform SKU; `renamed` of them have another one there.
     """
 
     mapped: int
     missing: tuple[MappedLevel, ...]
+    undrivable: tuple[MappedLevel, ...]
     named: int
     renamed: int
 
@@ -154,7 +156,7 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
     same = exists().where(at_level, seen.platform_sku == listing.platform_sku)
     named = offered & (listing.platform_sku != "") & there
 
-    missing = connection.execute(
+    levels = (
         select(
             listing.level_id,
             listing.platform_item_id,
@@ -162,13 +164,16 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
             _any(listing.status == "active"),
             _any((listing.status == "needs_review") & listing.status_reason.startswith(GONE)),
         )
-        .where(offered, ~there)
         .group_by(listing.level_id, listing.platform_item_id, listing.platform_location_id)
         .order_by(listing.level_id)
-    ).all()
+    )
+    missing = connection.execute(levels.where(offered, ~there)).all()
+    drivable = exists().where(at_level, seen.problem == "")
+    undrivable = connection.execute(levels.where(offered, listing.status == "active", there, ~drivable)).all()
     return Coverage(
         mapped=connection.execute(select(func.count(listing.level_id.distinct())).where(offered)).scalar_one(),
         missing=tuple(MappedLevel(*row) for row in missing),
+        undrivable=tuple(MappedLevel(*row) for row in undrivable),
         named=connection.execute(select(func.count()).select_from(platform_mapping).where(named)).scalar_one(),
         renamed=connection.execute(select(func.count()).select_from(platform_mapping).where(named, ~same)).scalar_one(),
     )

@@ -35,6 +35,9 @@ class WriteRow:
     absent: bool = False
 
 
+# The code of a problem that says that the platform keeps the level's stock in a warehouse of its own: its listing is excluded.
+KEPT_BY_PLATFORM = "fba"
+
 # The most that Shopify and the ERP's contract take as a quantity; other platforms say nothing.
 MAX_QUANTITY = 1_000_000_000
 

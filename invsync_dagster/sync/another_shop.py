@@ -15,7 +15,17 @@ SHARE = 0.5
 
 # What platforms say of a listing that they have, and that keeps no number of its own there: a shop may switch its stock
 # management off, or close a location, as a whole.
-_THERE = frozenset({"unmanaged", "untracked", "stock_on_product", "fba", "not_stocked", "item_not_stocked_at_location"})
+_THERE = frozenset(
+    {
+        "unmanaged",
+        "untracked",
+        "stock_on_product",
+        "fba",
+        "own_quantity",
+        "not_stocked",
+        "item_not_stocked_at_location",
+    }
+)
 
 
 def is_unknown(problem: Outcome | None) -> bool:

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select,
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels
 from invsync_dagster.platforms.contract import (
     BulkLane,
@@ -35,6 +34,7 @@ from invsync_dagster.sync.levels import LevelState
 from invsync_dagster.sync.limiter import Limiter
 from invsync_dagster.sync.record import Attempted, record_writes, write_logs
 from invsync_dagster.sync.report import PushReport, RowFailure
+from invsync_dagster.sync.stopped import stop_level
 from invsync_dagster.sync.workspace import Workspace
 
 # A transaction for all 25,000 rows of a submission would keep the stock's writer for seconds.
@@ -138,8 +138,7 @@ class Bulk:
                 for state in before:
                     outcome = told.failed.get(state.id)
                     if outcome is not None and outcome.recovery is Recovery.REVIEW:
-                        reason, actor = outcome.words, f"channel {self.name}"
-                        send_to_review(connection, state.id, reason=reason, actor=actor, now=now)
+                        stop_level(connection, self.name, state.id, outcome, now)
             if len(ids) < LEVELS_AT_ONCE:
                 return
 

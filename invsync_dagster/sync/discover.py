@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,11 +18,12 @@ from invsync_dagster.inventory.imports.proposals import write_mapping
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.unmapped import unmapped_findings
 from invsync_dagster.inventory.walks import MappedLevel, Walked
-from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
-from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage, Outcome
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.stopped import is_kept_by_platform, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
 # Shopify's Standard plan tells about 12 variants a second; a walk that takes longer is broken off.
@@ -31,8 +32,8 @@ LONGEST_WALK = timedelta(hours=3)
 # Listings that one transaction keeps: a commit a page of 25 would be most of a walk's cost.
 KEPT_AT_ONCE = 2_000
 
-# Levels that one transaction sends to review.
-REVIEWED_AT_ONCE = 100
+# Levels that one transaction stops.
+STOPPED_AT_ONCE = 100
 
 SHOWN = 20  # findings that a report shows; its file has all
 
@@ -46,14 +47,16 @@ class Discovery:
     """What a walk found. Counts are listings, `levels` are those that are mapped; where `problem` isn't "", nothing was
     changed.
 
-    `reviewed` levels are gone and were sent to review by it; others wait there since an earlier walk. `first` are the
-    first findings in their order, `mapping_file` has all of them, to be corrected and imported.
+    `reviewed` levels are gone, or show another level's number, and were sent to review by it; others wait there since an
+    earlier walk. `excluded` levels are kept by the platform itself. `first` are the first findings in their order,
+    `mapping_file` has all of them, to be corrected and imported.
     """
 
     channel: str
     listings: int = 0
     levels: int = 0
     reviewed: int = 0
+    excluded: int = 0
     unlisted_skus: int = 0
     found: Counter[Kind] = field(default_factory=Counter)
     first: list[Finding] = field(default_factory=list)
@@ -75,8 +78,19 @@ class Discovery:
             "unmapped": self.unmapped,
             **{str(kind): self.found[kind] for kind in Kind},
             "sent_to_review": self.reviewed,
+            "excluded": self.excluded,
             "unlisted_skus": self.unlisted_skus,
         }
+
+
+@dataclass
+class _Lost:
+    """Mapped levels that the channel keeps no number for, with what it says of them: those that it doesn't have at all, those
+    that are no level of it any more, and those that it keeps itself."""
+
+    gone: dict[MappedLevel, Outcome] = field(default_factory=dict)
+    moved: dict[MappedLevel, Outcome] = field(default_factory=dict)
+    kept: dict[MappedLevel, Outcome] = field(default_factory=dict)
 
 
 class _ImplausibleError(Exception):
@@ -101,13 +115,11 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     believed = False
     try:
         report.listings = _walk(ws, walk, calls)
-        gone = _gone(ws, name, walk, calls, report)
-        report.problem = _beyond(ws, report, _newly(gone))
+        lost = _lost(ws, name, walk, calls, report)
+        report.problem = _beyond(ws, report, _newly(lost.gone))
         if not report.problem:
-            active = {level.id: words for level, words in gone.items() if level.active}
-            _review(ws, name, active)
-            report.reviewed = len(active)
-        _tell(ws, name, walk, {level.id for level in gone}, report, run_id)
+            _stop(ws, name, lost, report)
+        _tell(ws, name, walk, lost, report, run_id)
         if not report.problem:
             # Only now: another walk that ends meanwhile forgets those that were believed before it.
             with write_transaction(ws.engine) as connection:
@@ -181,10 +193,11 @@ def _keep(ws: Workspace, walk: int, position: int, listings: list[Walked]) -> No
         raise _ImplausibleError(f"a listing holds a value that can't be stored ({type(error).__name__})") from error
 
 
-def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> dict[MappedLevel, str]:
-    """Return the mapped levels that the channel doesn't have, with its words; raise for a walk that can't be true.
+def _lost(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> _Lost:
+    """Return the mapped levels that the channel keeps no number for; raise for a walk that can't be true.
 
-    What a walk didn't see is asked for before it counts as gone: a page may shift while others are read.
+    What a walk didn't see is asked for before it counts as gone: a page may shift while others are read. So is what it saw
+    without a number: only a reading tells which of those the platform keeps itself.
     """
     with ws.engine.connect() as connection:
         seen = walks.coverage(connection, name, walk)
@@ -199,18 +212,32 @@ def _gone(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
             _wrong_shop(name, f"{seen.renamed} of {seen.named} mapped listings have another SKU there")
         )
     known = seen.mapped - len(seen.missing) + _newly(seen.missing)
-    gone: dict[MappedLevel, str] = {}
-    for part in chunks(seen.missing, calls.platform.limits.read_batch):
+    lost = _Lost()
+    for level, problem in _problems(seen.missing, calls):
+        if is_kept_by_platform(problem):
+            lost.kept[level] = problem
+        elif is_unknown(problem):
+            lost.gone[level] = problem
+            newly = _newly(lost.gone)
+            if (newly and _newly(seen.missing) == known) or is_another_shop(newly, known):
+                what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"
+                raise _ImplausibleError(_wrong_shop(name, what))
+        elif problem.recovery is Recovery.REVIEW:
+            lost.moved[level] = problem
+    lost.kept |= {
+        level: problem for level, problem in _problems(seen.undrivable, calls) if is_kept_by_platform(problem)
+    }
+    return lost
+
+
+def _problems(levels: Sequence[MappedLevel], calls: Calls) -> Iterator[tuple[MappedLevel, Outcome]]:
+    """Read levels, and yield those that have a problem."""
+    for part in chunks(levels, calls.platform.limits.read_batch):
         references = [LevelReference(level.item_id, level.location_id) for level in part]
         answer = calls.ask(calls.platform.limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         for level, reading in zip(part, answer.readings, strict=True):
-            if reading.problem is not None and is_unknown(reading.problem):
-                gone[level] = reading.problem.words
-        newly = _newly(gone)
-        if (newly and _newly(seen.missing) == known) or is_another_shop(newly, known):
-            what = f"of {seen.mapped} mapped levels it has {seen.mapped - len(seen.missing)}"
-            raise _ImplausibleError(_wrong_shop(name, what))
-    return gone
+            if reading.problem is not None:
+                yield level, reading.problem
 
 
 def _newly(levels: Collection[MappedLevel]) -> int:
@@ -237,30 +264,35 @@ def _wrong_shop(name: str, what: str) -> str:
     )
 
 
-def _review(ws: Workspace, name: str, gone: dict[int, str]) -> None:
+def _stop(ws: Workspace, name: str, lost: _Lost, report: Discovery) -> None:
     now = ws.clock.now()
-    for part in chunks(gone.items(), REVIEWED_AT_ONCE):
+    found = {level: problem for level, problem in (lost.gone | lost.moved | lost.kept).items() if level.active}
+    for part in chunks(found.items(), STOPPED_AT_ONCE):
         with write_transaction(ws.engine) as connection:
-            for level_id, words in part:
-                send_to_review(connection, level_id, reason=_reason(words, now), actor=f"channel {name}", now=now)
+            for level, problem in part:
+                if level in lost.gone:
+                    reason = f"{GONE} on {now:%Y-%m-%d}: {problem.words}"
+                    send_to_review(connection, level.id, reason=reason, actor=f"channel {name}", now=now)
+                else:
+                    stop_level(connection, name, level.id, problem, now)
+    report.excluded = sum(level in lost.kept for level in found)
+    report.reviewed = len(found) - report.excluded
 
 
-def _reason(words: str, now: datetime) -> str:
-    return f"{GONE} on {now:%Y-%m-%d}: {words}"
-
-
-def _tell(ws: Workspace, name: str, walk: int, gone: set[int], report: Discovery, run_id: str) -> None:
+def _tell(ws: Workspace, name: str, walk: int, lost: _Lost, report: Discovery, run_id: str) -> None:
     path = ws.home.reports / run_id / f"mapping_{name}.csv"
     with ws.engine.connect() as connection:
         report.unlisted_skus = unlisted_skus(connection, name)
-        if write_mapping(path, name, _counted(_findings(connection, name, walk, gone), report)):
+        if write_mapping(path, name, _counted(_findings(connection, name, walk, lost), report)):
             report.mapping_file = path
         else:
             path.unlink()
 
 
-def _findings(connection: Connection, name: str, walk: int, gone: set[int]) -> Iterator[Finding]:
-    yield from mapped_findings(connection, name, walk, gone)
+def _findings(connection: Connection, name: str, walk: int, lost: _Lost) -> Iterator[Finding]:
+    gone = {level.id for level in lost.gone}
+    moved = {level.id: problem.message for level, problem in lost.moved.items()}
+    yield from mapped_findings(connection, name, walk, gone, moved)
     yield from unmapped_findings(connection, name, walk)
 
 

@@ -16,9 +16,8 @@ from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
-from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Limits, Reading
+from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
@@ -36,6 +35,7 @@ from invsync_dagster.sync.differences import (
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.push import calls_of, push_channel, stop_channel
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
+from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
 # Readings that one transaction takes: a commit a call of 100 was most of what a comparison cost.
@@ -51,9 +51,9 @@ LONGEST_BATCH = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A level that was missing, with the platform's words, its `touched` before the request, and the report's row of it."""
+    """A level that was missing, with what the platform said, its `touched` before the request, and the report's row of it."""
 
-    reason: str
+    problem: Outcome
     touched: int
     difference: Difference
 
@@ -92,9 +92,9 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     """Read back, compare and repair the levels of batch `batch` of channel `name`.
 
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
-    the push that follows; missing ones go to review, unless most are
-    missing: then the channel is stopped instead. Running a batch
-    again is harmless. Never raises for the platform's failures: they stand in the report. What came of the batch is kept.
+    the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most are
+    missing: then the channel is stopped instead. Running a batch again is harmless. Never raises for the platform's
+    failures: they stand in the report. What came of the batch is kept.
     """
     report = _full_sync(ws, name, batch, run_id)
     numbers = (report.levels, report.drift, report.missing)
@@ -182,14 +182,13 @@ def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: dateti
 
 
 def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
-    now, actor = ws.clock.now(), f"channel {report.channel}"
+    now = ws.clock.now()
     with write_transaction(ws.engine, report.channel) as connection:
         states = levels.load(connection, list(report.gone))
         for level_id, gone in report.gone.items():
             # A write since the reading, or under way, says itself what is there.
             if states[level_id].touched == gone.touched:
-                send_to_review(connection, level_id, reason=gone.reason, actor=actor, now=now)
-                gone.difference.done = "in review"
+                gone.difference.done = stop_level(connection, report.channel, level_id, gone.problem, now)
             else:
                 gone.difference.done = "looked at again by the next full run: it was written meanwhile"
 
@@ -278,11 +277,11 @@ def _record(
         if reading.quantity is None and not reading.absent:
             report.missing += 1
             report.unknown += is_unknown(reading.problem)
-            reason = reading.problem.words if reading.problem else "no number shown"
-            found = difference(state, None, Cause.GONE, reason, NOT_DONE)
+            problem = reading.problem or NO_NUMBER
+            found = difference(state, None, Cause.GONE, problem.words, NOT_DONE)
             report.differences.append(found)
-            logs.append(reading_log(attempted, state, None, reason))
-            report.gone[state.id] = Gone(reason, touched[state.id], found)
+            logs.append(reading_log(attempted, state, None, problem.words))
+            report.gone[state.id] = Gone(problem, touched[state.id], found)
             continue
         if state.claim is not None:
             continue  # a push is at it: it will record what it learns

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, select
 
 from invsync_dagster.inventory.bulk import insert_rows
-from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery, with_class
@@ -20,6 +19,7 @@ from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.claims import READ, Claim
 from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
 from invsync_dagster.sync.report import PushReport, RowFailure
+from invsync_dagster.sync.stopped import NO_NUMBER, is_kept_by_platform, stop_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _record_others(
     after: list[LevelState] = []
     late: dict[int, datetime] = {}
     logs: list[dict[str, Any]] = []
-    reviews: list[tuple[int, str]] = []
+    stopped: list[tuple[int, Outcome]] = []
     for claim, outcome in claims:
         state = before[claim.level_id]
         if state.claim != attempted.token or state.attempt != claim.attempt:
@@ -95,14 +95,14 @@ def _record_others(
         after.append(_after(state, claim, outcome, attempted, limits, rng.random()))
         logs.append(_log(attempted, claim, state, outcome))
         if outcome.recovery is Recovery.REVIEW:
-            reviews.append((claim.level_id, outcome.words))
+            stopped.append((claim.level_id, outcome))
         _count(report, claim, outcome, now)
     levels.save(connection, after, now)
     if late:
         levels.note_late_answers(connection, late, now)
     write_logs(connection, logs)
-    for level_id, reason in reviews:
-        send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+    for level_id, problem in stopped:
+        stop_level(connection, attempted.channel, level_id, problem, now)
 
 
 def _after(
@@ -247,21 +247,21 @@ def record_readings(
     everyone = connection.execute(_ALL_KNOWN).scalar_one() if restored else None
     after: list[LevelState] = []
     logs: list[dict[str, Any]] = []
-    reviews: list[tuple[int, str]] = []
+    stopped: list[tuple[int, Outcome]] = []
     for claim, reading in zip(claims, readings, strict=True):
         state = before[claim.level_id]
         if state.claim != READ + attempted.token:
             continue
-        problem = reading.problem
         basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until, everyone)
         if reading.absent:
             after.append(levels.absent(state, basis, limits))
             reason = settled_how(state, after[-1], basis)
         elif reading.quantity is None:
-            reason = problem.words if problem else "the platform shows no number"
+            problem = reading.problem or NO_NUMBER
+            reason = problem.words
             after.append(levels.failed(state, reason, now, 0.0))
-            reviews.append((claim.level_id, reason))
-            report.review += 1
+            stopped.append((claim.level_id, problem))
+            report.review += not is_kept_by_platform(problem)
         else:
             new = levels.settle(state, reading.quantity, basis, limits)
             after.append(new)
@@ -271,8 +271,8 @@ def record_readings(
         logs.append(reading_log(attempted, state, reading.quantity, reason))
     levels.save(connection, after, now)
     write_logs(connection, logs)
-    for level_id, reason in reviews:
-        send_to_review(connection, level_id, reason=reason, actor=f"channel {attempted.channel}", now=now)
+    for level_id, problem in stopped:
+        stop_level(connection, attempted.channel, level_id, problem, now)
 
 
 # A channel whose orders were never listed begins with those that are open then.

@@ -55,6 +55,7 @@ def test_cases_are_counted_shown_and_written_to_the_runs_mapping_file(install: C
         "vanished": 1,
         "doubly_mapped": 0,
         "renamed": 0,
+        "moved": 0,
         "undrivable": 0,
         "returned": 0,
     }

@@ -123,7 +123,7 @@ def test_a_vanished_listing_is_no_success(home: Home, invoke: Invoke) -> None:
     assert invoke("import", mapping).exit_code == 0
     result = invoke("discover", "erp_main")
     assert result.exit_code == 1
-    assert "! 1 levels are gone there, and stopped until you retire or map them anew" in result.stdout
+    assert "! 1 levels are gone or moved there, and stopped until you retire or map them anew" in result.stdout
 
 
 def test_the_wrong_shop_is_refused_in_one_line(home: Home, invoke: Invoke) -> None:

@@ -30,7 +30,7 @@ from invsync_dagster.platforms.contract import (
     outcomes_of_failure,
 )
 from invsync_dagster.platforms.ebay import errors
-from invsync_dagster.platforms.ebay.listings import is_published, item_quantity, listing_of, offered
+from invsync_dagster.platforms.ebay.listings import fixed_price, is_published, item_quantity, listing_of, offered
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
 from invsync_dagster.platforms.ebay.subscriptions import Subscriptions
@@ -38,7 +38,7 @@ from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_fro
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError, Recovery
 from invsync_dagster.platforms.fields import moment, text, understanding
 from invsync_dagster.platforms.oauth import GrantTokens
-from invsync_dagster.platforms.rows import refused_unsent, sent_without
+from invsync_dagster.platforms.rows import refused_unsent, review, sent_without
 from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Request, Response, Transport
 
@@ -135,9 +135,10 @@ class EbayPlatform:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
-        """Read SKUs in one call, and one by one the offers that keep their own quantity; the answer says what it took.
+        """Read SKUs in one call, and their offers one by one; the answer says what it took.
 
-        Raises `PlatformError`, `ValueError` above `read_batch`.
+        The offers of a level that names none are asked for as well: a seller may give one a quantity of its own at any
+        time, and buyers see that instead of the item's. Raises `PlatformError`, `ValueError` above `read_batch`.
         """
         if len(levels) > self._limits.read_batch:
             raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
@@ -154,7 +155,7 @@ class EbayPlatform:
                 if not _well_formed(level) or level.item_id not in entries:
                     continue
                 reading = self._reading(level, entries[level.item_id])
-                if level.location_id and reading.problem is None:
+                if reading.problem is None:
                     calls += 1
                     reading = _with_offer(reading, self._offers(level.item_id))
                 found[level] = reading
@@ -345,20 +346,33 @@ def _request(row: WriteRow) -> dict[str, Any]:
 
 
 def _with_offer(reading: Reading, offers: Sequence[Mapping[str, Any]]) -> Reading:
-    """Return the reading with what buyers see: the number of the offer that the level names."""
+    """Return the reading with what buyers see: the number of the offer that the level names.
+
+    Where it names none and an offer has a number of its own, what we write is not what buyers see: a person must look.
+    """
     level = reading.level
+    if not level.location_id:
+        fixed = fixed_price(offers)
+        own = None if fixed is None else offered(fixed)
+        if fixed is None or own is None:
+            return reading
+        words = (
+            f"its offer {text(fixed, 'offerId')} has a quantity of its own ({own}), and buyers see that one: map the SKU with "
+            "this offer as its platform_location_id (invsync discover proposes the row), or take the quantity off the offer"
+        )
+        return Reading(level, None, review("own_quantity", words))
     offer = next((each for each in offers if each.get("offerId") == level.location_id), None)
     if offer is None or not is_published(offer):
-        words = f"the offer {level.location_id} is not there or not published"
-        return Reading(level, None, Outcome(Result.REJECTED, Recovery.REVIEW, "not_published", words))
+        return Reading(
+            level, None, review("not_published", f"the offer {level.location_id} is not there or not published")
+        )
     own = offered(offer)
     return reading if own is None else Reading(level, own, platform_sku=level.item_id)
 
 
 def _not_found(level: LevelReference) -> Reading:
     words = "the account has no such SKU in the Inventory API (a listing made elsewhere is not in it)"
-    code = "not_found" if _well_formed(level) else "invalid_id"
-    return Reading(level, None, Outcome(Result.REJECTED, Recovery.REVIEW, code, words))
+    return Reading(level, None, review("not_found" if _well_formed(level) else "invalid_id", words))
 
 
 def _split_whole(orders: Sequence[Mapping[str, Any]]) -> tuple[list[OrderDocument], list[str]]:

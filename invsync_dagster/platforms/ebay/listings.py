@@ -17,7 +17,7 @@ def listing_of(item: Mapping[str, Any], offers: Sequence[Mapping[str, Any]]) -> 
     keeps a quantity of its own: that overrides the item's, so both are written.
     """
     sku = text(item, "sku")
-    fixed = next((offer for offer in offers if offer.get("format") == "FIXED_PRICE" and is_published(offer)), None)
+    fixed = fixed_price(offers)
     product = item.get("product")
     title = product.get("title") if isinstance(product, Mapping) else ""
     problem = ""
@@ -34,6 +34,11 @@ def listing_of(item: Mapping[str, Any], offers: Sequence[Mapping[str, Any]]) -> 
         quantity=None if problem else offered(fixed) if fixed is not None and own else quantity,
         problem=problem,
     )
+
+
+def fixed_price(offers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the offer of a SKU that sells at a fixed price and that buyers see, None if there is none."""
+    return next((offer for offer in offers if offer.get("format") == "FIXED_PRICE" and is_published(offer)), None)
 
 
 def is_published(offer: Mapping[str, Any]) -> bool:

@@ -141,6 +141,10 @@ class EbaySandbox:
                     units[level] = units.get(level, 0) + line.open
         return units
 
+    def set_own_quantity(self, sku: str, quantity: int) -> None:
+        """Give the published offer of a SKU a quantity of its own, as a seller may at any time."""
+        self._books.item(sku).own = quantity
+
     def shown(self, level: LevelReference) -> int:
         """Return what buyers see. Raises `AccountError`."""
         return self._books.item(level.item_id).shown

@@ -23,7 +23,7 @@ LIMITS = Limits(
     # This is 432,000 a day, shared by all that the application does.
     rate=5.0,
     burst=30.0,
-    # A reading asks besides for each offer that keeps its own quantity; what it took is told back.
+    # A reading asks besides for the offers of each SKU; what it took is told back.
     read_cost=MOST_ROWS + 1.0,
     # A page of listings asks for the offers of its items one by one; what it takes is told back.
     orders_cost=1.0,

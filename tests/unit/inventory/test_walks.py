@@ -48,7 +48,7 @@ def steps_of(folder: Path, size: int) -> int:
     event.listen(engine, "checkout", count)
     with engine.connect() as connection:
         coverage = walks.coverage(connection, "shop", walk)
-        renamed = sum(1 for _ in mapped_findings(connection, "shop", walk, ()))
+        renamed = sum(1 for _ in mapped_findings(connection, "shop", walk, (), {}))
         offered = sum(1 for _ in unmapped_findings(connection, "shop", walk))
     engine.dispose()
     assert (coverage.mapped, coverage.missing, coverage.renamed) == (size // 2, (), size // 4)

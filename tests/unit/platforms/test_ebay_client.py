@@ -38,14 +38,16 @@ def test_a_token_is_renewed_before_it_runs_out_and_kept_till_then() -> None:
     harness = EbayHarness()
     level = harness.make_level(5)
     harness.clock.advance(7200 - 301)
-    harness.platform.read([level])
-    assert len(harness.wire.requests) == 1
+    harness.platform.check_credentials()
+    before = len(harness.wire.requests)
     harness.clock.advance(2)
     harness.platform.read([level])
-    assert [request.url.rpartition("/")[2] for request in harness.wire.requests[1:]] == [
+    assert [request.url.rpartition("/")[2] for request in harness.wire.requests[before:]] == [
         "token",
         "bulk_get_inventory_item",
+        "offer?sku=SKU-1",
     ]
+    assert not any("token" in request.url for request in harness.wire.requests[:before])
 
 
 def test_a_token_that_cant_be_renewed_is_used_while_it_is_good() -> None:
@@ -175,6 +177,21 @@ def test_an_item_written_whose_offer_failed_is_unknown_until_it_is_read() -> Non
     outcome = write_one(harness, level, 3)
     assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
     assert outcome.message == "done in part: Why."
+
+
+def test_a_level_that_names_no_offer_has_no_number_once_an_offer_has_its_own() -> None:
+    harness = EbayHarness()
+    level, beside = harness.make_level(4), harness.make_level(7)
+    harness.account.set_own_quantity(level.item_id, 9)
+    first, second = harness.platform.read([level, beside]).readings
+    assert (first.quantity, second.quantity, second.problem) == (None, 7, None)
+    assert first.problem is not None
+    assert (first.problem.recovery, first.problem.code) == (Recovery.REVIEW, "own_quantity")
+    (listed, _) = harness.platform.listings().listings
+    assert f"its offer {listed.level.location_id} has a quantity of its own (9)" in first.problem.message
+    assert listed.level != level
+    (named,) = harness.platform.read([listed.level]).readings
+    assert (named.quantity, named.problem) == (9, None)
 
 
 def test_an_ended_offer_sends_its_level_to_review() -> None:

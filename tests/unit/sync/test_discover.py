@@ -547,5 +547,6 @@ def test_the_kinds_are_told_by_stable_names(desk: Desk) -> None:
         "unmapped",
         *(str(kind) for kind in Kind),
         "sent_to_review",
+        "excluded",
         "unlisted_skus",
     }

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select
 
-from invsync_dagster.inventory.tables import central_inventory
+from invsync_dagster.inventory.imports import importing
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.tables import central_inventory, platform_mapping
+from invsync_dagster.settings import Home, ImportLimits
+from invsync_dagster.sync.discover import Discovery, discover
+from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.ebay_stage import EbayStage
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -80,3 +89,64 @@ def test_a_token_that_ran_out_early_costs_one_attempt_and_no_stop() -> None:
     report = stage.count("A", 5)
     assert not report.stopped
     assert stage.shown("A") == 5
+
+
+def overridden() -> EbayStage:
+    """An account whose seller gave the offer of A a quantity of its own after A was mapped, with nothing of A left since."""
+    stage = EbayStage({"A": 9, "B": 5})
+    stage.settle()
+    stage.clock.advance(60)
+    stage.account.set_own_quantity("A", 9)
+    stage.count_all({"A": 0, "B": 2})
+    level = stage.level("A")
+    assert (level.acknowledged_quantity, level.uncertain, stage.account.shown(stage.levels["A"])) == (0, None, 9)
+    return stage
+
+
+def mapped(stage: EbayStage) -> dict[tuple[str, str], tuple[str, str]]:
+    """Status and reason of the listings by SKU and offer."""
+    listing = platform_mapping.c
+    with stage.engine.connect() as connection:
+        rows = connection.execute(select(platform_mapping).order_by(listing.id)).all()
+    return {(row.platform_item_id, row.platform_location_id): (row.status, row.status_reason) for row in rows}
+
+
+def walked(stage: EbayStage, folder: Path) -> tuple[Discovery, list[dict[str, str]]]:
+    home = replace(stage.ws.home, root=folder, data=folder)
+    found = discover(replace(stage.ws, home=home), "ebay_main", run_id="walk")
+    if found.mapping_file is None:
+        return found, []
+    with found.mapping_file.open(encoding="utf-8", newline="") as file:
+        return found, list(csv.DictReader(file))
+
+
+def test_the_full_run_finds_an_offer_that_shows_a_number_of_its_own() -> None:
+    stage = overridden()
+    batches = stage.ws.configuration.settings.sku_batches
+    reports = [full_sync(stage.ws, "ebay_main", batch, run_id="full") for batch in range(batches)]
+    assert (sum(one.equal for one in reports), sum(one.missing for one in reports)) == (1, 1)
+    (difference,) = [difference for one in reports for difference in one.differences]
+    assert difference.done == "in review"
+    status, reason = mapped(stage)["A", ""]
+    assert status == "needs_review"
+    assert reason.startswith("own_quantity: its offer 36445435002 has a quantity of its own (9)")
+    assert mapped(stage)["B", ""][0] == "active"
+
+
+def test_discovery_stops_the_level_and_its_file_maps_the_offer_instead(tmp_path: Path) -> None:
+    stage = overridden()
+    found, rows = walked(stage, tmp_path)
+    assert (found.problem, found.reviewed, found.found) == ("", 1, {"moved": 2})
+    assert mapped(stage)["A", ""][0] == "needs_review"
+    assert [(row["central_sku"], row["platform_location_id"], row["status"]) for row in rows] == [
+        ("A", "36445435002", "active"),
+        ("A", "", "retired"),
+    ]
+    assert found.mapping_file is not None
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    home.imports.mkdir(parents=True)
+    basis = Basis(stage.engine, home.imports, ImportLimits(), stage.clock.now(), "ann", "import")
+    assert importing.import_file(basis, found.mapping_file).state == "applied"
+    stage.settle()
+    assert (stage.shown("A"), stage.shown("B")) == (0, 2)
+    assert walked(stage, tmp_path)[0].found == {}
