@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from invsync_dagster.environment import EmptySecretFileError, SecretFileError
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
-from invsync_dagster.platforms.settings import DATA_FOLDER, PREVIOUS_SECRET, VendorSettings
+from invsync_dagster.platforms.settings import DATA_FOLDER, ENVIRONMENT, PREVIOUS_SECRET, VendorSettings
 from invsync_dagster.settings import VARIABLE, Home, Settings
 from invsync_dagster.yaml_lines import Document, Place, UnreadableError, read_yaml
 
@@ -286,7 +286,8 @@ class _Loader:
             self._problem((*here, "settings", key), f"{label}: unknown setting {key!r}{hint} — remove or rename it")
         known_settings = {key: value for key, value in entry.settings.items() if key in vendor.settings.model_fields}
         try:
-            settings = vendor.settings.model_validate(known_settings, context={DATA_FOLDER: self._data})
+            context = {DATA_FOLDER: self._data, ENVIRONMENT: entry.environment}
+            settings = vendor.settings.model_validate(known_settings, context=context)
         except ValidationError as error:
             for path, sentence in _sentences(error, vendor.settings):
                 self._problem((*here, "settings", *path), f"{label}: {sentence}")

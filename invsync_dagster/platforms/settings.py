@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from invsync_dagster.platforms.transport import is_loopback
 
 # In the context of a validation: the installation's data folder, from which paths count.
 DATA_FOLDER = "data_folder"
+
+# In the context of a validation: the channel's environment; where nobody says it, addresses are those of production.
+ENVIRONMENT = "environment"
 
 # Only while a secret is being changed does its variable hold one; unset or empty, there is none.
 PREVIOUS_SECRET = "webhook_previous_secret_env"  # noqa: S105 - the name of a field
@@ -68,3 +71,22 @@ def bare_address(value: str, wanted: str) -> str:
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError("must be a bare address, without a user name, '?' or '#'")
     return value.rstrip("/")
+
+
+def address_in(info: ValidationInfo, value: str, vendor: str, domain: str, hosts: Mapping[str, str]) -> str:
+    """Return the bare address of a vendor that has a host for each environment: `value`, "" for the one in `hosts` that the
+    channel's environment has. Any other address (a stand-in, a proxy) is taken as it is.
+
+    Raises `ValueError` for the vendor's host of the other environment: a trial would be done on the live listings.
+    """
+    environment = (info.context or {}).get(ENVIRONMENT)
+    if not value:
+        return hosts[environment or "production"]
+    names = (urlsplit(value).hostname or "").split(".")
+    its = "sandbox" if "sandbox" in names else "production"
+    if environment not in (None, its) and ".".join(names).endswith(f".{domain}"):
+        raise ValueError(
+            f"is {vendor}'s {its}, and the channel says `environment: {environment}`: leave the address out for {vendor}'s own "
+            f"{environment}, or change the environment"
+        )
+    return value

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from invsync_dagster.channels import Channel, Configuration, Rules, _Entry, load, load_for_webhooks
+from invsync_dagster.platforms.amazon import AmazonSettings
 from invsync_dagster.platforms.ebay import EbaySettings
 from invsync_dagster.platforms.shopify import ShopifySettings
 from invsync_dagster.settings import ChangeLimits, Home, Retention, Settings
@@ -202,6 +203,70 @@ def test_every_problem_names_a_mend(home: Home) -> None:
     problems = loaded(home, text).problems
     assert len(problems) == 3
     assert all(" — " in problem for problem in problems)
+
+
+EBAY = """\
+    settings:
+      client_id_env: SHOP_TOKEN
+      client_secret_env: SHOP_TOKEN
+      refresh_token_env: SHOP_TOKEN
+      verification_token_env: SHOP_TOKEN
+      webhook_url: https://sync.example.com/webhooks/it
+"""
+AMAZON = """\
+    settings:
+      region: fe
+      seller_id: A2XYZ1234567
+      marketplaces: [JP]
+      client_id_env: SHOP_TOKEN
+      client_secret_env: SHOP_TOKEN
+      refresh_token_env: SHOP_TOKEN
+"""
+
+
+def entry(platform: str, environment: str, settings: str, api_url: str = "") -> str:
+    address = f"      api_url: {api_url}\n" if api_url else ""
+    return f"channels:\n  - name: it\n    platform: {platform}\n    environment: {environment}\n{settings}{address}"
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings", "environment", "host"),
+    [
+        ("ebay", EBAY, "production", "https://api.ebay.com"),
+        ("ebay", EBAY, "sandbox", "https://api.sandbox.ebay.com"),
+        ("amazon", AMAZON, "production", "https://sellingpartnerapi-fe.amazon.com"),
+        ("amazon", AMAZON, "sandbox", "https://sandbox.sellingpartnerapi-fe.amazon.com"),
+    ],
+)
+def test_the_environment_says_which_of_the_vendors_hosts_is_called(
+    home: Home, platform: str, settings: str, environment: str, host: str
+) -> None:
+    for given in ("", host, "http://127.0.0.1:8790/it"):
+        (channel,) = loaded(home, entry(platform, environment, settings, given)).channels
+        assert channel.disabled_reason == ""
+        assert isinstance(channel.settings, EbaySettings | AmazonSettings)
+        assert channel.settings.api_url == (given or host)
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings", "environment", "other"),
+    [
+        ("ebay", EBAY, "production", "https://api.sandbox.ebay.com"),
+        ("ebay", EBAY, "sandbox", "https://api.ebay.com"),
+        ("amazon", AMAZON, "production", "https://sandbox.sellingpartnerapi-fe.amazon.com"),
+        ("amazon", AMAZON, "sandbox", "https://sellingpartnerapi-fe.amazon.com"),
+    ],
+)
+def test_the_other_environments_host_is_refused_with_its_line_and_the_mend(
+    home: Home, platform: str, settings: str, environment: str, other: str
+) -> None:
+    text = entry(platform, environment, settings, other)
+    configuration = loaded(home, text)
+    (problem,) = configuration.problems
+    line = text.splitlines().index(f"      api_url: {other}") + 1
+    assert problem.startswith(f"channels.yaml line {line}: channel 'it': api_url is ")
+    assert f"the channel says `environment: {environment}`: leave the address out" in problem
+    assert configuration.channels[0].disabled_reason == problem
 
 
 def test_a_name_used_twice_disables_both_since_nobody_can_say_which_is_meant(home: Home) -> None:

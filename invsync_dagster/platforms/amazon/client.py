@@ -339,7 +339,7 @@ class AmazonPlatform:
         if document is not None:
             body = json.dumps(document, separators=(",", ":")).encode()
             headers["Content-Type"] = "application/json"
-        url = self._settings.base + path
+        url = self._settings.api_url + path
         if query:
             url += f"?{urlencode(query, quote_via=quote, safe=',')}"
         writing = method == "PATCH" or path.endswith("/feeds") or (method == "POST" and "/subscriptions/" in path)

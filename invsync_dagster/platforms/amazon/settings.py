@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import BulkLimits, BulkReadLimits, Limits
-from invsync_dagster.platforms.settings import VendorSettings, bare_address
+from invsync_dagster.platforms.settings import VendorSettings, address_in, bare_address
 from invsync_dagster.platforms.transport import is_loopback
 
 # searchListingsItems finds at most 20 SKUs a call, and gives at most 20 items a page (listingsItems 2021-08-01).
@@ -44,11 +44,6 @@ BULK = BulkLimits(rows=25_000, least=300, rate=1 / 60, burst=5.0, check_every=60
 # is through before the report is there.
 BULK_READ = BulkReadLimits(least=20_000, check_every=60.0, patience=3_600.0, cost=1.0)
 
-_HOSTS = {
-    "na": "https://sellingpartnerapi-na.amazon.com",
-    "eu": "https://sellingpartnerapi-eu.amazon.com",
-    "fe": "https://sellingpartnerapi-fe.amazon.com",
-}
 _TOKEN_HOST = "https://api.amazon.com"  # noqa: S105 - an address
 # The marketplaces that are named by their country; others by their id.
 MARKETPLACES = {
@@ -65,6 +60,12 @@ MARKETPLACES = {
 # An SQS queue's URL names its region, its AWS account and the queue.
 QUEUE = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/\d{12}/[A-Za-z0-9_-]{1,80}")
 _REGION_OF = {number: region for region, number in MARKETPLACES.values()}
+
+
+def _hosts(region: str) -> dict[str, str]:
+    """Return the address of a region per environment."""
+    host = f"sellingpartnerapi-{region}.amazon.com"
+    return {"production": f"https://{host}", "sandbox": f"https://sandbox.{host}"}
 
 
 class AmazonSettings(VendorSettings):
@@ -118,8 +119,10 @@ class AmazonSettings(VendorSettings):
         ge=0,
         description="A full run over so many levels and more asks for the merchant listings report; 0: never.",
     )
-    api_url: str | None = Field(
-        default=None, description="Another address than the region's: a stand-in on loopback, or Amazon's own sandbox."
+    api_url: str = Field(
+        default="",
+        validate_default=True,
+        description="Another address than Amazon's own of the region and the channel's environment: a stand-in on loopback.",
     )
 
     @field_validator("marketplaces")
@@ -140,10 +143,9 @@ class AmazonSettings(VendorSettings):
 
     @field_validator("api_url")
     @classmethod
-    def _is_amazon(cls, value: str | None) -> str | None:
-        """Refuse to send tokens to anybody but Amazon and this machine."""
-        if value is None:
-            return None
+    def _is_amazon(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse to send tokens to anybody but Amazon and this machine, or into the other environment."""
+        value = address_in(info, value, "Amazon", "amazon.com", _hosts(info.data.get("region", "no")))
         wanted = "an https:// address of amazon.com, or on loopback"
         parts = urlsplit(value)
         host = parts.hostname or ""
@@ -182,14 +184,9 @@ class AmazonSettings(VendorSettings):
         return self
 
     @property
-    def base(self) -> str:
-        """The address before the paths of the API."""
-        return self.api_url or _HOSTS[self.region]
-
-    @property
     def token_url(self) -> str:
         """Where tokens are renewed: one host for all regions, and a stand-in's own."""
-        local = self.api_url is not None and is_loopback(urlsplit(self.api_url).hostname or "")
+        local = is_loopback(urlsplit(self.api_url).hostname or "")
         return f"{self.api_url if local else _TOKEN_HOST}/auth/o2/token"
 
 

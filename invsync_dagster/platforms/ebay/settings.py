@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.settings import VendorSettings, bare_address
+from invsync_dagster.platforms.settings import VendorSettings, address_in, bare_address
 
 # sell_inventory 1.18.0: bulkUpdatePriceQuantity and bulkGetInventoryItem take up to 25 items.
 MOST_ROWS = 25
@@ -37,12 +37,16 @@ LIMITS = Limits(
 )
 
 
+HOSTS = {"production": "https://api.ebay.com", "sandbox": "https://api.sandbox.ebay.com"}
+
+
 class EbaySettings(VendorSettings):
     """How one eBay seller's account is reached; secrets are named, never written here."""
 
     api_url: str = Field(
-        default="https://api.ebay.com",
-        description="eBay's API: https://api.ebay.com, or https://api.sandbox.ebay.com for its sandbox.",
+        default="",
+        validate_default=True,
+        description="Another address than eBay's own of the channel's environment: a stand-in, or a proxy of yours.",
     )
     client_id_env: str = Field(description="Environment variable with the application's App ID (client id).")
     client_secret_env: str = Field(description="Environment variable with the application's Cert ID (client secret).")
@@ -64,9 +68,11 @@ class EbaySettings(VendorSettings):
 
     @field_validator("api_url")
     @classmethod
-    def _is_an_api(cls, value: str) -> str:
-        """Refuse what would send credentials in the clear or to a half-written address."""
-        return bare_address(value, "eBay's address, as https://api.ebay.com")
+    def _is_an_api(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse what would send credentials in the clear, to a half-written address, or into the other environment."""
+        return bare_address(
+            address_in(info, value, "eBay", "ebay.com", HOSTS), "eBay's address, as https://api.ebay.com"
+        )
 
     @field_validator("webhook_url")
     @classmethod

@@ -356,13 +356,13 @@ def test_a_throttled_check_of_the_credentials_is_no_refusal(harness: AmazonHarne
 def test_countries_become_marketplaces_of_the_region() -> None:
     settings = AmazonSettings.model_validate(settings_with(marketplaces=["de", "A13V1IB3VIYZZH", "A1805IZSGTT6HS"]))
     assert settings.marketplaces == (FIRST, SECOND, "A1805IZSGTT6HS")
-    assert settings.base == "https://sellingpartnerapi-eu.amazon.com"
+    assert settings.api_url == "https://sellingpartnerapi-eu.amazon.com"
     assert settings.token_url == "https://api.amazon.com/auth/o2/token"
 
 
 def test_a_stand_in_on_loopback_gives_its_own_tokens_and_amazons_sandbox_does_not() -> None:
     local = AmazonSettings.model_validate(settings_with(api_url="http://127.0.0.1:8790/amazon_eu/"))
-    assert (local.base, local.token_url) == (
+    assert (local.api_url, local.token_url) == (
         "http://127.0.0.1:8790/amazon_eu",
         "http://127.0.0.1:8790/amazon_eu/auth/o2/token",
     )
