@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from invsync_dagster.inventory.tables import platform_mapping
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync.discover import Discovery, discover
 from invsync_dagster.sync.levels import Doubt
+from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.amazon_stage import AmazonStage
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -169,15 +175,72 @@ def test_a_lost_answer_is_settled_after_the_linger_time() -> None:
     assert stage.level("A").acknowledged_quantity == 12
 
 
-def test_a_listing_that_amazon_fulfils_goes_to_review_with_the_reason_and_is_never_written() -> None:
+FBA = {"AMAZON_EU": {"fulfillment_channel_code": "AMAZON_EU"}}
+
+
+def status_of(stage: AmazonStage, sku: str) -> tuple[str, str]:
+    listing = platform_mapping.c
+    query = select(listing.status, listing.status_reason).where(listing.central_sku == sku)
+    with stage.engine.connect() as connection:
+        row = connection.execute(query).one()
+    return row.status, row.status_reason
+
+
+def walked(stage: AmazonStage, folder: Path) -> Discovery:
+    return discover(replace(stage.ws, home=replace(stage.ws.home, data=folder)), "amazon_eu", run_id="walk")
+
+
+def test_a_listing_that_amazon_fulfils_is_excluded_with_the_reason_and_is_never_written() -> None:
     stage = AmazonStage({"A": 5, "F": 5}, {"A": 5})
     stage.account.add_item("F", None, fulfilled_by_amazon=True)
     report = stage.push()
-    assert report.review == 1
-    level = stage.level("F")
-    assert level.pushable is False
-    assert "FBA" in level.last_error
-    assert stage.account.item("F").availability == {"AMAZON_EU": {"fulfillment_channel_code": "AMAZON_EU"}}
+    assert report.review == 0
+    assert stage.level("F").pushable is False
+    status, reason = status_of(stage, "F")
+    assert (status, reason[:49]) == ("excluded", "kept by the platform: Amazon fulfils it and keeps")
+    assert stage.account.item("F").availability == FBA
+
+
+def test_a_listing_converted_to_fba_is_excluded_by_the_reading_of_the_next_patch_and_the_leftover_is_named() -> None:
+    stage = in_step({"A": 9})
+    stage.account.item("A").availability = dict(FBA)
+    stage.clock.advance(60)
+    stage.count("A", 3)
+    stage.settle()
+    assert stage.account.item("A").availability["DEFAULT"]["quantity"] == 3
+    status, reason = status_of(stage, "A")
+    assert (status, reason.rpartition("; ")[2]) == (
+        "excluded",
+        "3 of the seller's own are shown beside it: take them off there",
+    )
+    stage.count("A", 2)
+    stage.settle()
+    assert stage.account.item("A").availability["DEFAULT"]["quantity"] == 3
+
+
+def test_a_listing_converted_to_fba_is_excluded_by_the_full_run_before_anything_is_patched() -> None:
+    stage = in_step({"A": 9, "B": 4})
+    stage.account.item("A").availability = dict(FBA)
+    batches = range(stage.ws.configuration.settings.sku_batches)
+    reports = [full_sync(stage.ws, "amazon_eu", batch, run_id="full") for batch in batches]
+    assert [one.done for report in reports for one in report.differences] == ["excluded"]
+    assert (status_of(stage, "A")[0], status_of(stage, "B")[0]) == ("excluded", "active")
+    stage.count("A", 3)
+    stage.settle()
+    assert stage.account.item("A").availability == FBA
+
+
+def test_discovery_excludes_what_amazon_fulfils_and_offers_it_again_once_it_does_not(tmp_path: Path) -> None:
+    stage = in_step({"A": 9, "B": 4})
+    before = dict(stage.account.item("A").availability)
+    stage.account.item("A").availability = dict(FBA)
+    found = walked(stage, tmp_path)
+    assert (found.problem, found.excluded, found.reviewed, found.found) == ("", 1, 0, {})
+    assert status_of(stage, "A")[0] == "excluded"
+    assert walked(stage, tmp_path).excluded == 0
+    stage.account.item("A").availability = before
+    assert walked(stage, tmp_path).found == {"returned": 1}
+    assert status_of(stage, "A")[0] == "excluded"
 
 
 def test_a_token_that_was_ended_early_is_renewed_and_the_push_goes_on() -> None:
