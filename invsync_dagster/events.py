@@ -17,11 +17,14 @@ class Movement:
 @dataclass(frozen=True, slots=True)
 class LineReference:
     """How a platform names what was sold; the ledger resolves it to a listing by the first of
-    `item_id`, `variant_id`, `platform_sku` that is given and known for the channel."""
+    `item_id`, `variant_id`, `platform_sku` that is given and known for the channel.
+
+    `locations` are those that its units are taken from, by the platform's names; none where it doesn't tell."""
 
     platform_sku: str = ""
     item_id: str = ""
     variant_id: str = ""
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

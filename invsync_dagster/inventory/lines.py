@@ -25,6 +25,7 @@ from invsync_dagster.inventory.orders import (
     bookings,
     frozen,
     judge,
+    own_movement,
 )
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import channels, order_lines
@@ -33,6 +34,7 @@ Key = tuple[str, str, str]  # channel, order, line
 
 BEFORE_CUT_OVER = "the order is from before the channel's cut-over"
 REHEARSAL = "a sandbox beside production channels: its orders don't move the stock"
+ELSEWHERE = "it is sold from a location that isn't kept in step"
 KEPT_BY_PLATFORM = "the listing is excluded: the platform keeps this stock itself"
 
 _NOTHING = Totals(0, 0, 0, 0)
@@ -100,11 +102,25 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
+    elsewhere = _elsewhere(book.connection, documents)
     changed: list[tuple[Line, Document, Totals]] = []  # with the totals that are booked
+    leaving: list[tuple[Line, Document, Totals]] = []
     for key, document in documents.items():
         line = stored.get(key)
         if line is None:
-            changed.append((_new_line(key, document, facts[key[0]]), document, _NOTHING))
+            line = _new_line(key, document, facts[key[0]])
+            if key in elsewhere:
+                line.ignored_reason = line.ignored_reason or ELSEWHERE
+            changed.append((line, document, _NOTHING))
+            continue
+        if key in elsewhere and not line.ignored_reason and document.revision >= line.revision:
+            leaving.append((line, document, line.totals))
+            continue
+        if line.ignored_reason == ELSEWHERE and document.revision >= line.revision:
+            _renew(line, document)
+            if key not in elsewhere and document.line.reference.locations:
+                line.ignored_reason, line.level_id = document.line.ignored, None
+            changed.append((line, document, _NOTHING))
             continue
         verdict = judge(
             document.revision,
@@ -115,7 +131,7 @@ def book_documents(
             may_stay=document.revision_may_stay,
         )
         if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
-            line.ignored_reason = document.line.ignored
+            line.ignored_reason = ELSEWHERE if key in elsewhere else document.line.ignored
             if verdict is Verdict.NEWER:
                 _renew(line, document)
             changed.append((line, document, _NOTHING))
@@ -132,7 +148,11 @@ def book_documents(
             result.unchanged += 1
         else:
             unclear.add(key[:2])
-    targets = _targets(book, ((line, document.line.reference) for line, document, *_ in changed))
+    targets = _targets(book, ((line, document.line.reference) for line, document, _ in changed + leaving))
+    for line, document, before in leaving:
+        target = targets[line.channel].get(document.line.reference)
+        _leave(book, line, before, document, target, facts[line.channel])
+    result.ignored += len(leaving)
     for line, document, before in changed:
         target = targets[line.channel].get(document.line.reference)
         assigned = _assign(book, line, target)
@@ -142,19 +162,51 @@ def book_documents(
             continue
         _enter(book, line, before, facts[line.channel].restock, document.received_at, document.reference)
         # What was sold before the cut-over had left the channel's number before we read it.
-        if document.open_at_cut_over or not facts[line.channel].moves_own_number:
-            movement = None
-        else:
-            movement = _movement(before, line.totals)
-        if movement is not None:
-            if line.level_id is not None:
-                book.move_level(line.level_id, movement)
-            elif target is not None:
-                for level_id in target.level_ids:
-                    book.move_level(level_id, 0)
+        if not document.open_at_cut_over and facts[line.channel].moves_own_number:
+            _move(book, line, target, own_movement(before, line.totals))
         result.booked += 1
-    _store(book.connection, [line for line, *_ in changed])
+    _store(book.connection, [line for line, *_ in changed + leaving])
     return result
+
+
+def _elsewhere(connection: Connection, documents: Mapping[Key, Document]) -> set[Key]:
+    """Return the lines whose documents say that their units are taken from where nothing is kept in step."""
+    told: dict[str, dict[Key, LineReference]] = defaultdict(dict)
+    for key, document in documents.items():
+        if document.line.reference.locations:
+            told[key[0]][key] = document.line.reference
+    found = set()
+    for channel, references in told.items():
+        targets = resolve(connection, channel, set(references.values()))
+        found |= {key for key, reference in references.items() if reference in targets and targets[reference].elsewhere}
+    return found
+
+
+def _leave(
+    book: Book, line: Line, before: Totals, document: Document, target: Target | None, facts: ChannelFacts
+) -> None:
+    """Take back what is booked of a line whose units are taken from elsewhere: its webhook couldn't tell, or it was moved."""
+    if line.bookings:
+        _renew(line, document)
+        line.ignored_reason = ELSEWHERE
+        line.cancelled, line.shipped, line.restocked, line.written_off = line.ordered, 0, 0, 0
+        line.shipments = line.restocks = line.write_offs = ()
+        _enter(book, line, before, facts.restock, document.received_at, document.reference)
+        if facts.moves_own_number:
+            _move(book, line, target, own_movement(before, line.totals))
+    _renew(line, document)
+    line.ignored_reason = ELSEWHERE
+
+
+def _move(book: Book, line: Line, target: Target | None, movement: int | None) -> None:
+    """Tell the level of a line by how much its own channel moved its number; the levels that it may be, if several."""
+    if movement is None:
+        return
+    if line.level_id is not None:
+        book.move_level(line.level_id, movement)
+    elif target is not None:
+        for level_id in target.level_ids:
+            book.move_level(level_id, 0)
 
 
 def apply_open_lines(book: Book, channel: str, names: Collection[LineReference]) -> int:
@@ -298,6 +350,8 @@ def _assign(book: Book, line: Line, target: Target | None) -> Assigned:
     if line.ignored_reason:
         return Assigned.IGNORED
     if line.sku is not None:
+        if line.level_id is None and target is not None and target.sku == line.sku:
+            line.level_id = target.level_id
         return Assigned.BOOKABLE
     if target is None or not book.knows(target.sku):
         return Assigned.UNRESOLVED
@@ -331,26 +385,12 @@ def _enter(book: Book, line: Line, before: Totals, policy: Restock, received_at:
             order_id=line.order_id,
             line_id=line.line_id,
             reference=reference,
-            reason=entry.reason,
+            reason=entry.reason or line.ignored_reason,
         )
         line.booked_reserved += entry.reserved
         line.declined += entry.declined
     line.booked_shipped = line.shipped
     line.booked_restocked = line.restocked + line.written_off - line.declined
-
-
-def _movement(before: Totals, now: Totals) -> int | None:
-    """Return by how many units a line has moved the number of its own channel since, None if it hasn't touched it.
-
-    Sold and cancelled since comes to 0, and may be more: not every cancel puts its units back there.
-    """
-    if (now.ordered, now.cancelled, now.restocked) == (before.ordered, before.cancelled, before.restocked):
-        return None
-    return _own(now) - _own(before)
-
-
-def _own(totals: Totals) -> int:
-    return totals.restocked - max(0, totals.ordered - totals.cancelled)
 
 
 _COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)

@@ -206,6 +206,20 @@ def _returns(line: Line, before: Totals, policy: Restock) -> list[Booking]:
     return result
 
 
+def own_movement(before: Totals, now: Totals) -> int | None:
+    """Return by how many units a line has moved the number of its own channel since, None if it hasn't touched it.
+
+    Sold and cancelled since comes to 0, and may be more: not every cancel puts its units back there.
+    """
+    if (now.ordered, now.cancelled, now.restocked) == (before.ordered, before.cancelled, before.restocked):
+        return None
+    return _own(now) - _own(before)
+
+
+def _own(totals: Totals) -> int:
+    return totals.restocked - max(0, totals.ordered - totals.cancelled)
+
+
 def _not_yet_booked(
     movements: StoredMovements, booked: int, total: int, otherwise: datetime
 ) -> list[tuple[int, datetime]]:

@@ -17,11 +17,14 @@ _RANKS = {"active": 0, "paused": 0, "needs_review": 0, "excluded": 1, "retired":
 
 
 class Target(NamedTuple):
-    """What a reference means: the SKU, the levels that it may have moved, and whether the platform keeps the stock itself."""
+    """What a reference means: the SKU, the levels that it may have moved, and whether the platform keeps the stock itself.
+
+    `elsewhere`: its units are taken from locations of which none is kept in step for the item, while another one is."""
 
     sku: str
     level_ids: tuple[int, ...]
     excluded: bool
+    elsewhere: bool = False
 
     @property
     def level_id(self) -> int | None:
@@ -29,15 +32,20 @@ class Target(NamedTuple):
         return self.level_ids[0] if len(self.level_ids) == 1 else None
 
 
-# (the name that was looked up, SKU, level id, status, platform SKU)
-_Offer = Row[str, str, int, str, str]
+# (the name that was looked up, SKU, level id, status, platform SKU, location)
+_Offer = Row[str, str, int, str, str, str]
 
 
-def _offers(column: Column[str]) -> Select[str, str, int, str, str]:
+def _offers(column: Column[str]) -> Select[str, str, int, str, str, str]:
     listing = platform_mapping.c
-    return select(column, listing.central_sku, listing.level_id, listing.status, listing.platform_sku).where(
-        listing.platform_name == bindparam("of_channel"), among(column, "names")
-    )
+    return select(
+        column,
+        listing.central_sku,
+        listing.level_id,
+        listing.status,
+        listing.platform_sku,
+        listing.platform_location_id,
+    ).where(listing.platform_name == bindparam("of_channel"), among(column, "names"))
 
 
 _OFFERS = {
@@ -69,15 +77,26 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
             or variants.get(reference.variant_id)
             or platform_skus.get(reference.platform_sku)
         )
-        target = _choose(candidates, reference.platform_sku) if candidates else None
+        if not candidates:
+            continue
+        here = _at(candidates, reference.locations)
+        target = _choose(here or candidates, reference.platform_sku)
         if target is not None:
-            targets[reference] = target
+            targets[reference] = target if here else target._replace(elsewhere=True)
     return targets
+
+
+def _at(candidates: list[_Offer], locations: tuple[str, ...]) -> list[_Offer]:
+    """Return the listings at `locations` that are kept in step, all listings where it isn't told or none is kept anywhere."""
+    kept = [offer for offer in candidates if _RANKS[offer.status] == 0]
+    if not locations or not kept:
+        return candidates
+    return [offer for offer in kept if offer.platform_location_id in locations]
 
 
 def _choose(candidates: list[_Offer], platform_sku: str) -> Target | None:
     if len(candidates) == 1:
-        _, sku, level_id, status, _ = candidates[0]
+        _, sku, level_id, status, _, _ = candidates[0]
         return Target(sku, (level_id,), status == "excluded")
     best = min(_RANKS[offer.status] for offer in candidates)
     chosen = [offer for offer in candidates if _RANKS[offer.status] == best]

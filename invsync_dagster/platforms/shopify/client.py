@@ -38,7 +38,18 @@ from invsync_dagster.platforms.shopify.writes import ill_formed, well_formed
 from invsync_dagster.platforms.subscribing import Subscription, SubscriptionsAnswer
 from invsync_dagster.platforms.transport import Request, Transport
 
-_SCOPES = frozenset({"read_products", "read_inventory", "write_inventory", "read_locations", "read_orders"})
+_SCOPES = frozenset(
+    {
+        "read_products",
+        "read_inventory",
+        "write_inventory",
+        "read_locations",
+        "read_orders",
+        # Where an order is shipped from: the shop's own locations, and those of fulfilment services.
+        "read_merchant_managed_fulfillment_orders",
+        "read_third_party_fulfillment_orders",
+    }
+)
 
 
 _log = logging.getLogger(__name__)
@@ -261,6 +272,13 @@ class ShopifyPlatform:
             order[name] = [
                 {**part, connection: {"nodes": self._pages(document, text(part, "id"), connection)}} for part in parts
             ]
+        assigned = self._pages(documents.ASSIGNMENTS, gid, "fulfillmentOrders")
+        order["fulfillmentOrders"] = {
+            "nodes": [
+                {**part, "lineItems": {"nodes": self._pages(documents.ASSIGNED_LINES, text(part, "id"), "lineItems")}}
+                for part in assigned
+            ]
+        }
         again = self._node(documents.ORDER_PARTS, {"id": gid, "parts": 1})
         if text(again, "updatedAt") != text(order, "updatedAt"):
             raise PlatformError(Recovery.RETRY, "order_changed", "an order changed while its parts were fetched")
@@ -345,6 +363,8 @@ def _is_whole(order: Mapping[str, Any]) -> bool:
         if len(parts) >= documents.PARTS_AN_ORDER:
             return False
         connections += [mapping(part, connection) for part in parts]
+    connections.append(mapping(order, "fulfillmentOrders"))
+    connections += [mapping(part, "lineItems") for part in nodes(order, "fulfillmentOrders")]
     return not any(mapping(connection, "pageInfo").get("hasNextPage") for connection in connections)
 
 

@@ -6,7 +6,7 @@ these is fetched part by part.
 
 from __future__ import annotations
 
-ORDERS_A_PAGE = 10
+ORDERS_A_PAGE = 8
 LINES_AN_ORDER = 5
 PARTS_AN_ORDER = 3
 LINES_A_CALL = 100
@@ -171,6 +171,15 @@ fragment Whole on Order {
     createdAt
     refundLineItems(first: $lines) { nodes { quantity restockType lineItem { id } } pageInfo { hasNextPage } }
   }
+  fulfillmentOrders(first: $parts, displayable: true) {
+    nodes {
+      id
+      status
+      assignedLocation { location { id } }
+      lineItems(first: $lines) { nodes { totalQuantity lineItem { id } } pageInfo { hasNextPage } }
+    }
+    pageInfo { hasNextPage }
+  }
 }
 """
     + _LINE
@@ -231,6 +240,33 @@ query FulfillmentLines($id: ID!, $lines: Int!, $after: String) {
     ... on Fulfillment {
       fulfillmentLineItems(first: $lines, after: $after) {
         nodes { quantity lineItem { id } }
+        pageInfo { hasNextPage endCursor }
+      }
+    }
+  }
+}
+"""
+
+# Those that were closed because their lines were moved elsewhere aren't displayable.
+ASSIGNMENTS = """\
+query Assignments($id: ID!, $lines: Int!, $after: String) {
+  node(id: $id) {
+    ... on Order {
+      fulfillmentOrders(first: $lines, after: $after, displayable: true) {
+        nodes { id status assignedLocation { location { id } } }
+        pageInfo { hasNextPage endCursor }
+      }
+    }
+  }
+}
+"""
+
+ASSIGNED_LINES = """\
+query AssignedLines($id: ID!, $lines: Int!, $after: String) {
+  node(id: $id) {
+    ... on FulfillmentOrder {
+      lineItems(first: $lines, after: $after) {
+        nodes { totalQuantity lineItem { id } }
         pageInfo { hasNextPage endCursor }
       }
     }

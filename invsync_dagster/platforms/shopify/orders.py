@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -167,6 +168,7 @@ def document_of_node(order: Mapping[str, Any]) -> OrderDocument:
         at = updated_at if refund.get("createdAt") is None else moment(refund, "createdAt")
         for item in nodes(refund, "refundLineItems"):
             _refund(lines, _line_id(item), integer(item, "quantity"), at, text(item, "restockType"))
+    _place(order, lines)
     return _document(
         numeric_id(text(order, "id")),
         moment(order, "createdAt"),
@@ -174,6 +176,22 @@ def document_of_node(order: Mapping[str, Any]) -> OrderDocument:
         lines.values(),
         cancelled=order.get("cancelledAt") is not None,
     )
+
+
+def _place(order: Mapping[str, Any], lines: Mapping[str, Line]) -> None:
+    """Note the locations that each line is assigned to, as the fulfilment orders tell that we may see; a location that was
+    deleted, or a cancelled one's, tells of none."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for part in nodes(order, "fulfillmentOrders"):
+        location = mapping(part, "assignedLocation").get("location")
+        if text(part, "status") == "CANCELLED" or location is None:
+            continue
+        for item in nodes(part, "lineItems"):
+            if integer(item, "totalQuantity"):
+                places[_line_id(item)].add(text(mapping(mapping(part, "assignedLocation"), "location"), "id"))
+    for line_id, locations in places.items():
+        if (line := lines.get(line_id)) is not None:
+            line.reference = replace(line.reference, locations=tuple(sorted(locations)))
 
 
 def _line_of_webhook(item: Mapping[str, Any]) -> Line:

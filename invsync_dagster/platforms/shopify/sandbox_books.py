@@ -265,6 +265,16 @@ class Books:
         order.updated_at = told(now)
         return order
 
+    def move_order(self, number: int, location: int, now: datetime) -> Order:
+        """Have all that is unshipped of an order shipped from another location, which stocks it: the numbers follow."""
+        order = self.order(number)
+        for line in order.lines.values():
+            self._move(line.item, line.location, line.unfulfilled)
+            self._move(line.item, location, -line.unfulfilled)
+            line.location = location
+        order.updated_at = told(now)
+        return order
+
     def set_available(self, item: int, location: int, quantity: int) -> None:
         """Write the number of a level; an untracked article keeps none."""
         article = self.article(item)

@@ -19,7 +19,14 @@ _MOMENT = r"'(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)'"
 _WINDOW = re.compile(f"updated_at:>={_MOMENT} updated_at:<{_MOMENT}")
 _NO_KEY = "The @idempotent directive is required for this mutation but was not provided"
 MUTATIONS = frozenset({"SetQuantities", "ActivateLevels", "RunInBulk", "Subscribe", "MendSubscription"})
-_SCOPES = ("read_products", "write_inventory", "read_locations", "read_orders")
+_SCOPES = (
+    "read_products",
+    "write_inventory",
+    "read_locations",
+    "read_orders",
+    "read_merchant_managed_fulfillment_orders",
+    "read_third_party_fulfillment_orders",
+)
 
 
 class Refusal(Exception):
@@ -62,7 +69,7 @@ class Operations:
             case "OrderParts":
                 order = self._books.orders.get(views.number_of(variables["id"], "Order") or 0)
                 return {"node": views.order_head(order, variables["parts"]) if order else None}
-            case "OrderLines" | "FulfillmentLines" | "RefundLines":
+            case "OrderLines" | "FulfillmentLines" | "RefundLines" | "Assignments" | "AssignedLines":
                 return {"node": self._page(operation, variables)}
             case "Subscriptions":
                 return {"webhookSubscriptions": self._subscriptions.listed(variables)}
@@ -137,6 +144,13 @@ class Operations:
             if operation == "OrderLines" and gid == views.gid("Order", order.number):
                 nodes = [views.line_node(self._books, line) for line in order.lines.values()]
                 return {"lineItems": views.connection(nodes, size, after, cursor=True)}
+            if operation == "Assignments" and gid == views.gid("Order", order.number):
+                nodes = list(views.assignments(order).values())
+                return {"fulfillmentOrders": views.connection(nodes, size, after, cursor=True)}
+            for place, head in views.assignments(order).items() if operation == "AssignedLines" else []:
+                if gid == head["id"]:
+                    nodes = views.assigned_lines(order, place)
+                    return {"lineItems": views.connection(nodes, size, after, cursor=True)}
             for part in order.fulfilments if operation == "FulfillmentLines" else []:
                 if gid == views.gid("Fulfillment", part.number):
                     nodes = views.fulfilment_lines(part)
@@ -151,7 +165,7 @@ class Operations:
 def cost_of(operation: str, variables: Mapping[str, Any]) -> int:
     """Return the points of a query: one an object, ten a mutation (rate limits page; a list counts its full size)."""
     lines, parts = int(variables.get("lines", 0)), int(variables.get("parts", 0))
-    order = 1 + 3 * lines + 2 * parts * (1 + 2 * lines)
+    order = 1 + 3 * lines + 2 * parts * (1 + 2 * lines) + parts * (3 + 2 * lines)
     match operation:
         case "SetQuantities" | "RunInBulk" | "Subscribe" | "MendSubscription":
             return 10

@@ -89,7 +89,36 @@ def order_node(books: Books, order: Order, lines: int, parts: int) -> dict[str, 
             {**_refund_head(part), "refundLineItems": connection(refund_lines(part), lines)}
             for part in order.refunds[:parts]
         ],
+        "fulfillmentOrders": connection(
+            [
+                {**assignment, "lineItems": connection(assigned_lines(order, place), lines)}
+                for place, assignment in assignments(order).items()
+            ],
+            parts,
+        ),
     }
+
+
+def assignments(order: Order) -> dict[int, dict[str, Any]]:
+    """Return the FulfillmentOrders of an order by location, without their lines: what is shipped together."""
+    found = {}
+    for number, place in enumerate(dict.fromkeys(line.location for line in order.lines.values())):
+        left = any(line.unfulfilled for line in order.lines.values() if line.location == place)
+        found[place] = {
+            "id": gid("FulfillmentOrder", order.number * 100 + number),
+            "status": "OPEN" if left else "CLOSED",
+            "assignedLocation": {"location": {"id": gid("Location", place)}},
+        }
+    return found
+
+
+def assigned_lines(order: Order, place: int) -> list[dict[str, Any]]:
+    """Return the nodes of the `lineItems` of a FulfillmentOrder."""
+    return [
+        {"totalQuantity": line.quantity - line.released, "lineItem": {"id": gid("LineItem", line.line)}}
+        for line in order.lines.values()
+        if line.location == place
+    ]
 
 
 def order_head(order: Order, parts: int) -> dict[str, Any]:

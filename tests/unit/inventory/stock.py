@@ -46,11 +46,12 @@ def order(
     created: float = 0,
     updated: float | None = None,
     ignored: str = "",
+    locations: Sequence[str] = (),
 ) -> OrderDocument:
     """An order of one line; movements are (units, minute)."""
     line = OrderLine(
         "1",
-        LineReference(sku, item, variant),
+        LineReference(sku, item, variant, tuple(locations)),
         ordered,
         cancelled,
         tuple(Movement(units, at(minute)) for units, minute in shipped),

@@ -12,9 +12,11 @@ from invsync_dagster.events import Content, LineReference, OrderDocument, OrderL
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.lines import ELSEWHERE
+from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.rules import Rules
-from invsync_dagster.inventory.tables import order_lines, unclear_orders
+from invsync_dagster.inventory.tables import inventory_levels, order_lines, unclear_orders
 from tests import databases
 from tests.unit.inventory.stock import SHOP, START, Stock, at, order
 
@@ -324,3 +326,91 @@ def test_shipping_more_than_was_promised_releases_only_what_was_promised():
         ("ship", -3, -2),
     ]
     assert stock.balance() == (7, 0)
+
+
+def two_places() -> Stock:
+    """A at a location that is kept in step, and at one of a warehouse that keeps its own stock."""
+    stock = Stock({"A": 10})
+    stock.map(Listing(SHOP, "A", "two", "north"), Listing(SHOP, "A", "two", "far", status="excluded"))
+    return stock
+
+
+def ignored(stock: Stock) -> list[str]:
+    return [line.ignored_reason for line in stock.rows(order_lines)]
+
+
+@EACH
+@pytest.mark.parametrize("location", ["far", "nowhere"])
+def test_a_line_that_is_sold_from_elsewhere_has_no_effect(location: str) -> None:
+    stock = two_places()
+    assert stock.apply(order(item="two", ordered=2, locations=[location])).entries == 0
+    assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    stock.apply(order(item="two", revision=2, ordered=2, shipped=[(2, 5)], updated=5))
+    assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    stock.prove()
+
+
+@EACH
+@pytest.mark.parametrize("locations", [["north"], ["far", "north"], []])
+def test_a_line_that_is_sold_from_here_at_least_in_part_or_from_nobody_knows_where_counts(locations: list[str]) -> None:
+    stock = two_places()
+    stock.apply(order(item="two", ordered=2, locations=locations))
+    assert (stock.balance(), ignored(stock)) == ((10, 2), [""])
+    stock.prove()
+
+
+@EACH
+@pytest.mark.parametrize("revision", [1, 2])
+def test_what_a_webhook_booked_is_taken_back_once_the_order_says_where_it_is_sold_from(revision: int) -> None:
+    stock = two_places()
+    stock.apply(order(item="two", ordered=3, shipped=[(1, 4)], updated=4))
+    assert stock.balance() == (9, 2)
+    stock.apply(order(item="two", revision=revision, ordered=3, shipped=[(1, 4)], updated=4, locations=["far"]))
+    assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    assert {entry.reason for entry in stock.entries()[2:]} == {ELSEWHERE}
+    stock.apply(order(item="two", revision=3, ordered=3, shipped=[(3, 4)], updated=5))
+    assert stock.balance() == (10, 0)
+    stock.prove()
+
+
+@EACH
+def test_an_order_that_is_moved_between_locations_counts_where_it_is_now() -> None:
+    stock = two_places()
+    stock.apply(order(item="two", ordered=2, locations=["north"]))
+    stock.apply(order(item="two", revision=2, ordered=2, locations=["far"], updated=1))
+    assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    stock.apply(order(item="two", revision=1, ordered=2, locations=["north"]))
+    assert stock.balance() == (10, 0)
+    stock.apply(order(item="two", revision=3, ordered=2, locations=["north"], updated=2))
+    assert (stock.balance(), ignored(stock)) == ((10, 2), [""])
+    stock.apply(order(item="two", revision=4, ordered=2, shipped=[(2, 3)], updated=3, locations=["north"]))
+    assert (stock.balance(), [line.level_id for line in stock.rows(order_lines)]) == ((8, 0), [north(stock).id])
+    stock.prove()
+
+
+@EACH
+def test_the_locations_own_number_follows_what_is_sold_from_it_alone() -> None:
+    stock = two_places()
+    stock.change_levels(inventory_levels.c.location_id == "north", expected=10, acknowledged_quantity=10)
+    stock.apply(order(item="two", ordered=2))
+    assert north(stock).expected == 8
+    stock.apply(order(item="two", ordered=2, locations=["far"]))
+    assert north(stock).expected == 10
+    stock.apply(order(item="two", revision=2, ordered=2, locations=["north"], updated=1))
+    assert north(stock).expected == 8
+
+
+@EACH
+def test_an_item_that_is_mapped_nowhere_stays_an_open_case_wherever_it_is_sold_from() -> None:
+    stock = Stock({"A": 10})
+    assert stock.apply(order(item="new", ordered=2, locations=["far"])).unresolved == 1
+    stock.map(Listing(SHOP, "A", "new", "north"))
+    assert stock.balance() == (10, 2)
+    stock.apply(order(item="new", ordered=2, locations=["far"]))
+    assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    stock.prove()
+
+
+def north(stock: Stock) -> Any:
+    (level,) = [level for level in stock.rows(inventory_levels) if level.location_id == "north"]
+    return level
