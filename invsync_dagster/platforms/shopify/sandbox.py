@@ -116,6 +116,11 @@ class ShopifySandbox:
         order = self._books.fulfil_order(int(order_id), self._clock.now(), _by_line(units or {}))
         self._announce(order, "orders/updated")
 
+    def move(self, order_id: str, location_id: str) -> None:
+        """Have what is left of an order shipped from another location. Raises `ShopError`."""
+        number = views.number_of(location_id, "Location") or 0
+        self._announce(self._books.move_order(int(order_id), number, self._clock.now()), "orders/updated")
+
     def cancel_fulfilment(self, order_id: str) -> None:
         """Take an order's latest shipment back. Raises `ShopError`."""
         parts = [part.number for part in self._books.order(int(order_id)).fulfilments if part.status == "success"]

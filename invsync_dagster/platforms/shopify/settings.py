@@ -43,7 +43,8 @@ class ShopifySettings(VendorSettings):
     access_token_env: str | None = Field(
         default=None,
         description="Environment variable with the static Admin API access token of an older custom app "
-        "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders).",
+        "(scopes read_products, read_inventory, write_inventory, read_locations, read_orders, "
+        "read_merchant_managed_fulfillment_orders, read_third_party_fulfillment_orders).",
     )
     client_id_env: str | None = Field(
         default=None,

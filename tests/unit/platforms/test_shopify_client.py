@@ -312,7 +312,10 @@ def test_missing_scopes_are_named() -> None:
     with pytest.raises(PlatformError) as raised:
         shop.client.check_credentials()
     assert (raised.value.recovery, raised.value.code) == (Recovery.REAUTHENTICATE, "missing_scope")
-    assert raised.value.message == "the access token lacks the scopes read_locations"
+    assert raised.value.message == (
+        "the access token lacks the scopes read_locations, read_merchant_managed_fulfillment_orders, "
+        "read_third_party_fulfillment_orders"
+    )
 
 
 def test_a_large_order_that_changes_meanwhile_is_to_be_asked_for_again() -> None:

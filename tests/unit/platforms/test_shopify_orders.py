@@ -20,6 +20,7 @@ from invsync_dagster.platforms.shopify import ShopifyDoor, ShopifyPlatform, Shop
 from invsync_dagster.platforms.shopify.orders import CUSTOM, UNTRACKED, Line, Refund, document_of_webhook
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS
+from invsync_dagster.platforms.transport import Response
 from tests.contract.wire import ManualClock, Wire
 
 T1 = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -140,8 +141,8 @@ class Shop:
 
 
 def without_items(document: OrderDocument) -> OrderDocument:
-    """Webhooks don't know inventory items, so a reference without them is what both have."""
-    lines = tuple(replace(each, reference=replace(each.reference, item_id="")) for each in document.lines)
+    """Webhooks know neither inventory items nor locations, so a reference without them is what both have."""
+    lines = tuple(replace(each, reference=replace(each.reference, item_id="", locations=())) for each in document.lines)
     return replace(document, lines=lines)
 
 
@@ -201,6 +202,43 @@ def test_whatever_happens_webhook_and_api_tell_the_totals_of_the_shops_books(act
         )
         for line_id, entry in book["lines"].items()
     ]
+
+
+def test_each_line_names_the_location_that_ships_it_also_once_it_was_moved_or_has_left() -> None:
+    shop = Shop()
+    far = shop.sandbox.add_location()
+    order = shop.sandbox.buy(dict.fromkeys(shop.levels, 1))
+    here = shop.levels[0].location_id
+    assert [each.reference.locations for each in shop.asked(order).lines] == [(here,)] * 3
+    shop.sandbox.move(order, far)
+    assert [each.reference.locations for each in shop.asked(order).lines] == [(far,)] * 3
+    shop.sandbox.fulfil(order)
+    assert [each.reference.locations for each in shop.asked(order).lines] == [(far,)] * 3
+    assert all(each.reference.locations == () for each in shop.told_by_webhooks()[-1].lines)
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "units", "locations"),
+    [
+        ("OPEN", {"id": "gid://shopify/Location/7"}, 2, ("gid://shopify/Location/7",)),
+        ("CANCELLED", {"id": "gid://shopify/Location/7"}, 2, ()),
+        ("OPEN", None, 2, ()),
+        ("CLOSED", {"id": "gid://shopify/Location/7"}, 0, ()),
+    ],
+)
+def test_a_fulfilment_order_that_says_nothing_of_where_its_units_are_names_no_location(
+    status: str, location: Any, units: int, locations: tuple[str, ...]
+) -> None:
+    shop = Shop()
+    order = shop.sandbox.buy({shop.levels[0]: 2})
+    shop.asked(order)
+    answer = json.loads(shop.sandbox.handle(shop.wire.requests[-1]).body)
+    (part,) = answer["data"]["nodes"][0]["fulfillmentOrders"]["nodes"]
+    part["status"], part["assignedLocation"]["location"] = status, location
+    part["lineItems"]["nodes"][0]["totalQuantity"] = units
+    shop.wire.answer_next(Response(200, {}, json.dumps(answer).encode()))
+    (line,) = shop.asked(order).lines
+    assert line.reference.locations == locations
 
 
 def test_a_large_order_is_unclear_in_the_list_and_whole_when_asked_for() -> None:
