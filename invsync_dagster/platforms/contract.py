@@ -322,6 +322,21 @@ class BulkReader(Protocol):
         ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """A platform that learns from its answers how much one call may ask for, and how long it may take. All processes of a
+    channel go on from what the last of them learned."""
+
+    @property
+    def pace(self) -> str:
+        """What was learned so far, as a text for `go_on_from`."""
+        ...
+
+    def go_on_from(self, pace: str) -> None:
+        """Take over what another process learned; what its text doesn't hold, or the limits no longer allow, stays out."""
+        ...
+
+
 class Platform(Protocol):
     """A connected channel of one platform. Reads and order lists raise `PlatformError`; writes never do."""
 

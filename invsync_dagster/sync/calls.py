@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms.contract import Budget, Platform
+from invsync_dagster.platforms.contract import Budget, Paced, Platform
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.limiter import Limiter
 
@@ -57,10 +57,24 @@ class Calls:
     background: bool = False
     made: int = 0
     waited: float = 0.0
+    _kept_pace: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.platform, Paced):
+            if pace := self.limiter.pace():
+                self.platform.go_on_from(pace)
+            self._kept_pace = self.platform.pace
+
+    def keep_pace(self) -> None:
+        """Keep what the platform has learned of its host since, for all processes of the channel."""
+        if isinstance(self.platform, Paced) and self.platform.pace != self._kept_pace:
+            self._kept_pace = self.platform.pace
+            self.limiter.keep_pace(self._kept_pace)
 
     def wait(self, cost: float) -> None:
         """Wait until the channel's budget allows a call of `cost`, and make ready for it. Raises `OutOfTimeError`,
         `PlatformError`."""
+        self.keep_pace()
         while True:
             if self.background:
                 self._wait_behind(cost)

@@ -88,7 +88,17 @@ class Limiter:
         with side_transaction(self.engine) as connection:
             self._change(connection, _LEARN, full_at=full_at, unspent=unspent / self.limits.rate)
 
-    def _change(self, connection: Connection, change: ReturningUpdate[Any], **values: float) -> Row[float, float]:
+    def pace(self) -> str:
+        """Return what was kept of the channel's pace, "" if nothing was."""
+        with self.engine.connect() as connection:
+            return connection.execute(_PACE, {"key": self.channel}).scalar_one_or_none() or ""
+
+    def keep_pace(self, pace: str) -> None:
+        """Keep a channel's pace; the last process that learned something is right."""
+        with side_transaction(self.engine) as connection:
+            self._change(connection, _KEEP_PACE, pace=pace)
+
+    def _change(self, connection: Connection, change: ReturningUpdate[Any], **values: float | str) -> Row[float, float]:
         """Change the row in one statement, so that no other process changes it in between; return it as it is then."""
         row = connection.execute(change, {"key": self.channel, **values}).one_or_none()
         if row is not None:
@@ -119,7 +129,7 @@ def left(connection: Connection, limits: Mapping[str, Limits], now: float) -> di
     return result
 
 
-def _change(**values: ColumnElement[float]) -> ReturningUpdate[Any]:
+def _change(**values: ColumnElement[Any]) -> ReturningUpdate[Any]:
     changed = update(rate_limits).where(rate_limits.c.channel == bindparam("key")).values(values)
     return changed.returning(rate_limits.c.ready_at, rate_limits.c.blocked_until)
 
@@ -136,3 +146,5 @@ _READY_AT, _BLOCKED_UNTIL = rate_limits.c.ready_at, rate_limits.c.blocked_until
 _RESERVE = _change(ready_at=_later(_later(_READY_AT, _BLOCKED_UNTIL), _given("now")) + _given("seconds"))
 _BLOCK = _change(blocked_until=_later(_BLOCKED_UNTIL, _given("until")))
 _LEARN = _change(ready_at=_later(_READY_AT - _given("unspent"), _given("full_at")))
+_PACE = select(rate_limits.c.pace).where(rate_limits.c.channel == bindparam("key"))
+_KEEP_PACE = _change(pace=bindparam("pace", type_=rate_limits.c.pace.type))

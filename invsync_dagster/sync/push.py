@@ -320,6 +320,7 @@ def _may_rise(reading: Reading) -> bool:
 
 def _finish(push: _Push, began: datetime) -> None:
     ws, report = push.ws, push.report
+    push.calls.keep_pace()
     now = ws.clock.now()
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
     report.seconds = (now - began).total_seconds()

@@ -275,6 +275,7 @@ rate_limits = Table(
     Column("channel", Text, primary_key=True),
     Column("ready_at", Float, nullable=False, default=0.0),
     Column("blocked_until", Float, nullable=False, default=0.0),
+    Column("pace", Text, nullable=False, default=""),  # what the platform learned of its host: contract.Paced
 )
 
 # One row a batch of a channel's full runs: what came of it the last time. Dagster has the rest, and keeps no run for good.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,7 @@ class WooCommercePlatform:
         self._writes = Pace(limits.write_batch, limits.request_deadline)
         self._reads = Pace(limits.read_batch, limits.request_deadline)
         self._orders_pace = Pace(ORDERS_A_PAGE, limits.request_deadline)
+        self._paces = {"writes": self._writes, "reads": self._reads, "orders": self._orders_pace}
         self._webhooks = Webhooks(self._api, webhook_secret, self._orders_pace)
 
     def __repr__(self) -> str:
@@ -97,6 +99,18 @@ class WooCommercePlatform:
     def limits(self) -> Limits:
         """The limits, with the batches that the store's host is up to now (see `pace`)."""
         return replace(self._limits, write_batch=self._writes.rows, read_batch=self._reads.rows)
+
+    @property
+    def pace(self) -> str:
+        """What was learned of the store's host, as a text."""
+        kept = {name: pace.kept for name, pace in self._paces.items()}
+        return json.dumps(kept)
+
+    def go_on_from(self, pace: str) -> None:
+        """Go on at the pace that another process has come to."""
+        for name, (rows, deadline) in json.loads(pace).items():
+            if name in self._paces:
+                self._paces[name].go_on_from(rows, deadline)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ FIRST_SHARE = 0.5
 class Pace:
     """The rows and seconds of the next calls of one channel, at most `most` rows and `longest` seconds.
 
-    Each process learns by itself, from its first call on; what others must know of it (how long a request of it may be
-    under way) is `longest`, which stands in the channel's limits.
+    `kept` and `go_on_from` carry what was learned from process to process.
     """
 
     def __init__(self, most: int, longest: float) -> None:
@@ -23,6 +22,16 @@ class Pace:
         self._longest = longest
         self.rows = most
         self.deadline = longest * FIRST_SHARE
+
+    @property
+    def kept(self) -> tuple[int, float]:
+        """The rows and seconds that were learned."""
+        return self.rows, self.deadline
+
+    def go_on_from(self, rows: int, deadline: float) -> None:
+        """Take over the rows and seconds that another process learned, within the limits of this one."""
+        self.rows = self._bounded(rows)
+        self.deadline = max(self._longest * FIRST_SHARE, min(deadline, self._longest))
 
     def answered(self, rows: int, seconds: float) -> None:
         """Note that a call with `rows` rows was answered after `seconds`."""

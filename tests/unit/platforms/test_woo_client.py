@@ -308,6 +308,24 @@ def test_a_store_that_takes_fewer_rows_gets_fewer() -> None:
     assert stage.platform.limits.write_batch == 25
 
 
+def test_another_process_goes_on_at_the_pace_that_was_learned_within_its_own_limits() -> None:
+    stage = WooStage()
+    for _ in range(2):
+        stage.wire.lose_answer_next()
+        write_full(stage, [stage.store.add_product(f"P{number}-{stage.clock.now()}", 1) for number in range(50)])
+        stage.clock.advance(1)
+    other = WooStage()
+    other.platform.go_on_from(stage.platform.pace)
+    assert other.platform.limits.write_batch == stage.platform.limits.write_batch == 12
+    other.write(LevelReference("5"), 1)
+    assert other.wire.deadlines == [90.0]
+    small = WooStage({"write_batch": 3, "request_deadline": 40})
+    small.platform.go_on_from(stage.platform.pace)
+    assert small.platform.limits.write_batch == 3
+    small.write(LevelReference("5"), 1)
+    assert small.wire.deadlines == [40.0]
+
+
 def test_a_connection_that_never_was_says_nothing_about_the_pace() -> None:
     stage = WooStage()
     stage.wire.refuse_next()

@@ -364,6 +364,7 @@ def upgrade() -> None:
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("ready_at", sa.Float(), nullable=False),
         sa.Column("blocked_until", sa.Float(), nullable=False),
+        sa.Column("pace", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("channel", name=op.f("pk_rate_limits")),
     )
     op.create_table(
