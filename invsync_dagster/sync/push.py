@@ -18,10 +18,11 @@ from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.claims import (
@@ -103,7 +104,7 @@ def push_channel(
     calls = calls_of(ws, channel, deadline, background=background)
     push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
     try:
-        if not row.stopped_reason or _recovered(push):
+        if not row.stopped_reason or _recovered(push, row.stopped_reason):
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)
@@ -164,11 +165,13 @@ def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | N
 _CHANNEL = select(channels, ONE_CLAIMED).where(channels.c.name == bindparam("channel"))
 
 
-def _recovered(push: _Push) -> bool:
-    """Check the credentials of a stopped channel; it goes on once they work."""
+def _recovered(push: _Push, reason: str) -> bool:
+    """Check the credentials of a stopped channel; it goes on once they work, and open the shop that was mapped."""
     push.calls.wait(push.calls.platform.limits.read_cost)
     try:
         push.calls.platform.check_credentials()
+        if reason.startswith(ANOTHER_SHOP):
+            _recognise(push)
     except PlatformError as error:
         push.report.problem = str(error)
         push.report.stopped = True
@@ -178,6 +181,29 @@ def _recovered(push: _Push) -> bool:
             update(channels).where(channels.c.name == push.channel.name).values(stopped_reason="", stopped_at=None)
         )
     return True
+
+
+def _recognise(push: _Push) -> None:
+    """Read some levels before anything is written: another store may have the same ids. Raises `PlatformError`."""
+    limits, name = push.calls.platform.limits, push.channel.name
+    with push.ws.engine.connect() as connection:
+        some = connection.execute(_SAMPLE, {"of_channel": name, "most": limits.read_batch}).all()
+    references = [LevelReference(row.item_id, row.location_id) for row in some]
+    answer = push.calls.ask(limits.read_cost, lambda: push.calls.platform.read(references))
+    by_level = {row.id: reading for row, reading in zip(some, answer.readings, strict=True)}
+    with push.ws.engine.connect() as connection:
+        readings = told_apart(connection, name, by_level).values()
+    missing = sum(is_unknown(reading.problem) for reading in readings)
+    if is_another_shop(missing, len(some)):
+        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
+
+
+_SAMPLE = (
+    select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)
+    .where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
+    .order_by(inventory_levels.c.id)
+    .limit(bindparam("most"))
+)
 
 
 def _make_due(push: _Push) -> None:
@@ -292,11 +318,14 @@ def _read_batch(push: _Push) -> None:
     try:
         answer = calls.platform.read([claim.reference for claim in claims])
         calls.learn(answer.budget, limits.read_cost)
-        missing = sum(is_unknown(reading.problem) for reading in answer.readings)
+        by_level = {claim.level_id: reading for claim, reading in zip(claims, answer.readings, strict=True)}
+        with ws.engine.connect() as connection:
+            readings = list(told_apart(connection, push.channel.name, by_level).values())
+        missing = sum(is_unknown(reading.problem) for reading in readings)
         if push.is_stray(missing, len(claims)):
             raise push.stray()
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
-        pairs = zip(claims, answer.readings, strict=True)
+        pairs = zip(claims, readings, strict=True)
         if any(claim.quantity > (reading.quantity or 0) for claim, reading in pairs if _may_rise(reading)):
             _poll(push)
     except (PlatformError, OutOfTimeError) as error:
@@ -307,7 +336,7 @@ def _read_batch(push: _Push) -> None:
             return
         raise
     with write_transaction(ws.engine, push.channel.name) as connection:
-        record_readings(connection, attempted, claims, answer.readings, push.orders_known_until, limits, push.report)
+        record_readings(connection, attempted, claims, readings, push.orders_known_until, limits, push.report)
 
 
 def _row(claim: Claim) -> WriteRow:

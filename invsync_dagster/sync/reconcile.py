@@ -21,6 +21,7 @@ from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, 
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.differences import (
@@ -212,6 +213,8 @@ def _read(ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], c
 
     answer = calls.ask(calls.platform.limits.read_cost, read)
     readings = {row.id: reading for row, reading in zip(places, answer.readings, strict=True)}
+    with ws.engine.connect() as connection:
+        readings = told_apart(connection, name, readings)
     attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
     return _Read(attempted, readings, {row.id: row.touched for row in places})
 

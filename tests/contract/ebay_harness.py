@@ -53,6 +53,7 @@ class EbayHarness:
         *,
         own: bool = False,
         limits: Mapping[str, float] | None = None,
+        settings: Mapping[str, Any] | None = None,
         watch: Callable[[Request, Response], None] | None = None,
         **sandbox: Any,
     ) -> None:
@@ -76,9 +77,9 @@ class EbayHarness:
         self.wire = Wire(handle)
         self.keys = Wire(handle)
         vendor = VENDORS["ebay"]
-        settings = vendor.settings.model_validate(SETTINGS)
-        self.platform = vendor.connect(settings, SECRETS, limits or {}, self.wire, self.clock)
-        self.door: WebhookDoor = vendor.door(settings, SECRETS)
+        model = vendor.settings.model_validate({**SETTINGS, **(settings or {})})
+        self.platform = vendor.connect(model, SECRETS, limits or {}, self.wire, self.clock)
+        self.door: WebhookDoor = vendor.door(model, SECRETS)
         self._own = own
         self._made = 0
         self.platform.check_credentials()

@@ -87,8 +87,8 @@ def woocommerce() -> Case:
     return Case(harness, store, lambda topic: store.webhooks.switch(topic, "disabled"), OFF, topics, "order.created")
 
 
-def ebay() -> Case:
-    harness = EbayHarness()
+def ebay(**settings: Any) -> Case:
+    harness = EbayHarness(settings=settings)
     harness.account.subscriptions.by_another_way = False
     topics = ("ORDER_CONFIRMATION", "ITEM_MARKED_SHIPPED")
     lose = harness.account.subscriptions.disable
@@ -274,15 +274,26 @@ def test_ebay_is_given_the_destination_first_and_a_marked_down_one_is_enabled() 
 
 def test_ebays_refusals_name_what_is_missing() -> None:
     case = ebay()
-    case.harness.account.subscriptions.has_alert_email = False
+    case.harness.account.subscriptions.alert_email = ""
     with pytest.raises(PlatformError) as refused:
         case.subscribe_all()
-    assert (refused.value.code, "Refer to /config" in refused.value.message) == ("ebay_195003", True)
-    case.harness.account.subscriptions.has_alert_email = True
+    assert (refused.value.code, "`alert_email`" in refused.value.message) == ("ebay_195003", True)
+    case.harness.account.subscriptions.alert_email = "owner@example.com"
     case.harness.account.subscriptions.answers_challenge = False
     with pytest.raises(PlatformError) as refused:
         case.subscribe_all()
     assert (refused.value.code, refused.value.recovery) == ("ebay_195020", Recovery.REJECT)
+
+
+def test_ebay_is_given_the_address_for_its_alerts_with_the_destination() -> None:
+    case = ebay(alert_email="seller@example.com")
+    account = case.harness.account.subscriptions
+    account.alert_email = ""
+    case.subscribe_all()
+    assert (account.alert_email, case.states()) == ("seller@example.com", dict.fromkeys(case.topics, ACTIVE))
+    account.alert_email = "another@example.com"
+    case.subscribe_all()
+    assert account.alert_email == "another@example.com"
 
 
 def test_ebays_topic_that_goes_elsewhere_is_not_taken_away() -> None:

@@ -25,8 +25,8 @@ def connect(
     """Connect a channel; `secrets` by the name of their `_env` field. Raises `KeyError`, `ValueError`."""
     url, app = settings.api_url, (secrets["client_id_env"], secrets["client_secret_env"])
     tokens = tokens_of(url, *app, seller_grant(secrets["refresh_token_env"]))
-    verification = secrets["verification_token_env"]
-    notifications = Subscriptions(url, tokens, tokens_of(url, *app, APPLICATION), verification, transport, clock)
+    own, verification = tokens_of(url, *app, APPLICATION), secrets["verification_token_env"]
+    notifications = Subscriptions(url, tokens, own, verification, settings.alert_email, transport, clock)
     return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock, notifications)
 
 

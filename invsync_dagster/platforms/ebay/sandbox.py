@@ -228,6 +228,7 @@ class EbaySandbox:
             ("GET", r"/commerce/notification/v1/public_key/([^/]+)", self._public_key),
             ("GET", r"/commerce/notification/v1/(destination|subscription)", partial(told_of.listed, query, root)),
             ("POST", r"/commerce/notification/v1/destination", partial(told_of.put_destination, request)),
+            ("PUT", r"/commerce/notification/v1/config", partial(told_of.put_config, request)),
             ("PUT", r"/commerce/notification/v1/destination/([^/]+)", partial(told_of.put_destination, request)),
             ("POST", r"/commerce/notification/v1/subscription", partial(told_of.put_subscription, request)),
             ("PUT", r"/commerce/notification/v1/subscription/([^/]+)", partial(told_of.put_subscription, request)),

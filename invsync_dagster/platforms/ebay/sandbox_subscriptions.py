@@ -16,12 +16,12 @@ _DOMAIN = "API_NOTIFICATION"
 class Subscriptions:
     """What is subscribed to. `by_another_way`: the notifications go out whatever is subscribed here.
 
-    `has_alert_email`: the application's configuration is there. `answers_challenge`: so does the endpoint.
+    `alert_email`: that of the application's configuration, "" where it has none. `answers_challenge`: so does the endpoint.
     """
 
     def __init__(self) -> None:
         self.by_another_way = True
-        self.has_alert_email = True
+        self.alert_email = "owner@example.com"
         self.answers_challenge = True
         self._destinations: dict[str, dict[str, Any]] = {}
         self._subscriptions: dict[str, dict[str, Any]] = {}
@@ -73,7 +73,7 @@ class Subscriptions:
             return _refused(404, 195022, "Invalid or missing destination id.")
         if not config.get("verificationToken"):
             return _refused(400, 195019, "Invalid or missing verification token for this endpoint.")
-        if not self.has_alert_email:
+        if not self.alert_email:
             words = "Please provide configurations required for notifications. Refer to /config"
             return _refused(409, 195003, words)
         if not self.answers_challenge:
@@ -83,6 +83,14 @@ class Subscriptions:
         made = number or self._next()
         self._destinations[made] = {**given, "destinationId": made}
         return Response(204) if number else _made(f"/destination/{made}")
+
+    def put_config(self, request: Request) -> Response:
+        """Answer PUT /config."""
+        email = str(json.loads(request.body).get("alertEmail", ""))
+        if "@" not in email:
+            return _refused(400, 195025, "Invalid or missing email.")
+        self.alert_email = email
+        return Response(204)
 
     def put_subscription(self, request: Request, number: str = "") -> Response:
         """Answer POST /subscription and PUT /subscription/<id>. A topic has one subscription."""

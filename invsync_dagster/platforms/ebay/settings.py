@@ -60,6 +60,12 @@ class EbaySettings(VendorSettings):
         description="The address that eBay notifies, as it was given to eBay: https://…/webhooks/<channel>."
     )
 
+    alert_email: str | None = Field(
+        default=None,
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        description="Where eBay is to write when the application's notifications fail: given to eBay with the destination.",
+    )
+
     def listened_with(self) -> dict[str, str]:
         """Return what the door needs: eBay's public keys are asked for with the application's own token, which opens no
         seller's account."""

@@ -28,6 +28,8 @@ _PAYLOAD = {"format": "JSON", "schemaVersion": "1.0", "deliveryProtocol": "HTTPS
 _MOST_PAGES = 20
 # eBay asks a new destination with a challenge before it answers.
 _DEADLINE = 30.0
+# The application has no configuration; eBay's own words name a call that a seller doesn't make.
+_NO_ALERT_EMAIL = "ebay_195003"
 _SCOPE = ", and for notifications commerce.notification.subscription"
 
 
@@ -40,6 +42,7 @@ class Subscriptions:
         seller: GrantTokens,
         application: GrantTokens,
         verification_token: str,
+        alert_email: str | None,
         transport: Transport,
         clock: Clock,
     ) -> None:
@@ -47,6 +50,7 @@ class Subscriptions:
         self._seller = seller
         self._application = application
         self._verification_token = verification_token
+        self._alert_email = alert_email
         self._transport = transport
         self._clock = clock
         self.calls = 0
@@ -69,10 +73,13 @@ class Subscriptions:
         return Subscription(subscription.topic, SubscriptionState.ACTIVE, _named(answer))
 
     def _destination(self, address: str) -> str:
-        """Return the id of the enabled destination that is our address; eBay asks it with a challenge when it is made."""
+        """Return the id of the enabled destination that is our address; eBay asks it with a challenge when it is made, and
+        makes none for an application without an address for its alerts (195003)."""
         own = next((each for each in self._destinations() if _endpoint(each) == address), None)
         if own is not None and own.get("status") == "ENABLED":
             return text(own, "destinationId")
+        if self._alert_email is not None:
+            self._send("PUT", "/config", self._application, {"alertEmail": self._alert_email})
         config = {"endpoint": address, "verificationToken": self._verification_token}
         # A name has 64 letters at most.
         name = f"invsync {urlsplit(address).hostname}"[:64]
@@ -124,6 +131,9 @@ class Subscriptions:
             if method == "GET" or not 200 <= response.status < 300:
                 errors.json_of(response, _is_object, writing=writing, secrets=self._secrets)
         except PlatformError as error:
+            if error.code == _NO_ALERT_EMAIL:
+                words = f"{error.message}; give the channel's settings `alert_email`"
+                raise PlatformError(error.recovery, error.code, words) from error
             if response.status in (401, 403):
                 raise PlatformError(error.recovery, error.code, f"{error.message}{_SCOPE}") from error
             raise

@@ -46,7 +46,8 @@ def reading_of(entry: Mapping[str, Any]) -> Reading:
     parent = identity(entry, "parent_id") if entry.get("parent_id") else ""
     level = LevelReference(identity(entry, "id"), parent)
     sku = entry.get("sku")
-    platform_sku = sku if isinstance(sku, str) else ""
+    # What is sold by a variable product's number are its variations, which have names of their own.
+    platform_sku = sku if isinstance(sku, str) and entry.get("type") != "variable" else ""
     if (problem := unmanaged(entry)) is not None:
         return Reading(level, None, problem, "", platform_sku)
     value = entry.get("stock_quantity")

@@ -62,9 +62,9 @@ def every_exchange() -> list[tuple[Request, Response]]:
     platform.orders_changed(begin, harness.clock.now() + timedelta(minutes=5))
     platform.open_orders()
     platform.orders([*orders, both, "14-00000-00000"])
-    account.subscriptions.has_alert_email = False
+    account.subscriptions.alert_email = ""
     subscribe_all(platform)
-    account.subscriptions.has_alert_email = True
+    account.subscriptions.alert_email = "owner@example.com"
     subscribe_all(platform)
     account.subscriptions.mark_down()
     subscribe_all(platform)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -192,6 +192,53 @@ def test_a_channel_pointed_at_another_shop_is_stopped_in_one_sentence_and_no_lis
     world.clock.advance(3600)
     assert not world.push("erp_main").problem
     assert (stopped(world, "erp_main"), world.changes("erp_main")) == ("", 0)
+
+
+def rename(world: LittleWorld, skus: Iterable[str]) -> None:
+    """Let the WooCommerce store's articles of these SKUs be another one's: the same ids, other goods."""
+    for article in world.shops["woo_main"]._books.articles.values():
+        if article.sku in skus:
+            article.sku = f"OTHER-{article.sku}"
+
+
+def test_another_store_with_the_same_ids_is_known_by_its_skus_and_written_nothing_until_it_is_the_right_one(
+    world: LittleWorld,
+) -> None:
+    of_woo = inventory_levels.c.channel == "woo_main"
+    with write_transaction(world.engine) as connection:
+        skus = connection.execute(select(inventory_levels.c.central_sku).where(of_woo)).scalars().all()
+        doubt = update(inventory_levels).where(of_woo)
+        connection.execute(doubt.values(uncertain="never_read", expected=None))
+    before = {article.number: article.sku for article in world.shops["woo_main"]._books.articles.values()}
+    rename(world, skus)
+    report = world.push("woo_main")
+    assert report.problem.startswith("another_shop: 14 of 16 listings are unknown at woo_main")
+    assert (report.pushed, reviewed(world)) == (0, 0)
+    with write_transaction(world.engine) as connection:
+        connection.execute(doubt.values(uncertain=None, effective_quantity=77, expected=77))
+    report = world.push("woo_main")
+    assert (report.stopped, report.pushed, stopped(world, "woo_main")[:12]) == (True, 0, "another_shop")
+    for number, sku in before.items():
+        world.shops["woo_main"]._books.articles[number].sku = sku
+    assert world.push("woo_main").pushed == len(skus)
+    assert (stopped(world, "woo_main"), world.changes("woo_main")) == ("", 0)
+
+
+def test_a_single_article_that_goes_by_another_name_goes_to_review(world: LittleWorld) -> None:
+    rename(world, {SKU})
+    with write_transaction(world.engine) as connection:
+        connection.execute(
+            update(inventory_levels)
+            .where(inventory_levels.c.channel == "woo_main")
+            .values(uncertain="never_read", expected=None)
+        )
+    report = world.push("woo_main")
+    assert (report.problem, report.review, reviewed(world)) == ("", 1, 1)
+    level = world.level("woo_main", SKU)
+    assert (level.pushable, world.changes("woo_main")) == (False, 0)
+    assert level.last_error.startswith(
+        f"another_article: the channel calls it 'OTHER-{SKU}', and it is mapped as '{SKU}'"
+    )
 
 
 def test_a_compare_and_set_refusal_is_read_the_unheard_sale_is_polled_and_the_right_number_is_written(

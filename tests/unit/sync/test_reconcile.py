@@ -120,6 +120,23 @@ def test_a_full_run_at_another_shop_stops_the_channel_and_reviews_nothing(world:
     assert reason == report.problem
 
 
+@pytest.mark.parametrize(("others", "problem"), [(1, ""), (20, "another_shop: ")])
+def test_articles_that_go_by_other_names_are_another_shops_if_most_do_and_else_go_to_review(
+    world: LittleWorld, others: int, problem: str
+) -> None:
+    ws = world.processes[0]
+    settings = ws.configuration.settings.model_copy(update={"sku_batches": 1})
+    ws.configuration = replace(ws.configuration, settings=settings)
+    for article in [one for one in world.shops["woo_main"]._books.articles.values() if one.sku][-others:]:
+        article.sku = f"OTHER-{article.sku}"
+    report = full_sync(ws, "woo_main", 0, run_id="run")
+    assert report.problem.startswith(problem)
+    with world.engine.connect() as connection:
+        query = select(platform_mapping.c.status_reason).where(platform_mapping.c.status == "needs_review")
+        reasons = connection.execute(query).scalars().all()
+    assert [reason.partition(":")[0] for reason in reasons] == ([] if problem else ["another_article"])
+
+
 def test_another_number_of_batches_is_refused_until_it_is_changed_on_purpose(world: LittleWorld) -> None:
     ws = world.processes[0]
     assert not full_sync(ws, "erp_main", 0, run_id="run").problem
