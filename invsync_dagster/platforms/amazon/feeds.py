@@ -29,7 +29,8 @@ from invsync_dagster.platforms.transport import Request, Transport
 
 _FEEDS = "/feeds/2021-06-30"
 _CONTENT_TYPE = "application/json; charset=UTF-8"
-_STATES = frozenset({"IN_QUEUE", "IN_PROGRESS", "DONE", "CANCELLED", "FATAL"})
+# Tuples where an answer's own value is looked up: it may be what no set can hold.
+_STATES = ("IN_QUEUE", "IN_PROGRESS", "DONE", "CANCELLED", "FATAL")
 # A report on 25,000 messages that all failed is about 10 MB.
 _MOST_BYTES = 100_000_000
 

@@ -71,7 +71,7 @@ def listing_of(item: Mapping[str, Any], marketplace: str) -> ChannelListing:
 
 def _stock_through(item: Mapping[str, Any], marketplace: str) -> tuple[int | None, str]:
     quantity, problem = stock_of(item)
-    offered = {summary.get("marketplaceId") for summary in objects(item, "summaries", optional=True)}
+    offered = [summary.get("marketplaceId") for summary in objects(item, "summaries", optional=True)]
     if not problem and offered and marketplace not in offered:
         return None, "elsewhere"
     return quantity, problem

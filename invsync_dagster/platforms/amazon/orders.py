@@ -22,7 +22,7 @@ FULFILLED_BY_AMAZON = "Amazon fulfils the order from its own stock (FBA)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A package in one of these states hasn't left.
-_NOT_SHIPPED = frozenset({"PENDING", "CANCELLED"})
+_NOT_SHIPPED = ("PENDING", "CANCELLED")
 
 # The API writes PARTIALLY_SHIPPED and CANCELLED, notifications PartiallyShipped and Canceled. In the order of an order's
 # life: of two documents of one moment the one further on is the newer.

@@ -27,7 +27,8 @@ from invsync_dagster.platforms.transport import Transport
 
 _REPORTS = "/reports/2021-06-30"
 _ALL_LISTINGS = "GET_MERCHANT_LISTINGS_ALL_DATA"
-_STATES = frozenset({"IN_QUEUE", "IN_PROGRESS", "DONE", "CANCELLED", "FATAL"})
+# Tuples where an answer's own value is looked up: it may be what no set can hold.
+_STATES = ("IN_QUEUE", "IN_PROGRESS", "DONE", "CANCELLED", "FATAL")
 # What is unpacked at a time: a report of 100,000 listings with their descriptions is about 200 MB.
 _BLOCK = 64 * 1024
 # Packed, the same report is 20 to 40 MB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def changed(draw: st.DrawFn, document: Any) -> bytes:
         if what == "remove":
             del holder[key]
         elif what == "replace":
-            holder[key] = draw(ODD)
+            holder[key] = copy.deepcopy(draw(ODD))  # the next change may be within it
         elif what == "wrap":
             holder[key] = [holder[key]]
         elif what == "double":
