@@ -1,4 +1,4 @@
-"""docs/reds.md says of every check and of every alert what it means and what to do."""
+"""docs/reds.md says of every check and alert what it means, docs/daily.md of every schedule and sensor what it is for."""
 
 import ast
 import re
@@ -46,3 +46,13 @@ def test_the_page_names_every_alert() -> None:
     said = {words for module in (conditions, alerting) for words in titles(Path(str(module.__file__)).read_text())}
     assert len(said) > 8
     assert {words for words in said if words not in section("Alerts")} == set()
+
+
+def test_the_page_of_daily_work_says_what_each_schedule_and_sensor_is_for(tmp_path: Path) -> None:
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    home.channels_file.write_bytes((ROOT / "channels.yaml").read_bytes())
+    definitions = build(home, load(home, {}), Invsync())
+    names = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
+    daily = (ROOT / "docs" / "daily.md").read_text(encoding="utf-8").partition("\n## Schedules and sensors")[2]
+    told = set(re.findall(r"`(\w+_(?:schedule|sensor))`", daily.partition("\n\nTo stop")[0]))
+    assert names == told, "each has a row in docs/daily.md that says what is missed without it"
