@@ -76,7 +76,7 @@ def _of_channels(channels: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
     listings = family("listings", "Listings, by how they stand.", "state")
     uncertain = family("listings_uncertain", "Of those out of step: the number there isn't known for sure.")
     oldest = family("oldest_change_seconds", "How long the oldest change has waited; 0 for none.")
-    times = family("last_timestamp_seconds", "When there last was a push, a success, a delivery.", "what")
+    times = family("last_timestamp_seconds", "When there last was a push, a success, a delivery, a full run.", "what")
     syncs = family(
         "syncs_last_hour", "Attempts of the last hour that reached the wire, and those that failed.", "result"
     )
@@ -91,7 +91,7 @@ def _of_channels(channels: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
             listings.add_metric([name, state], one[state])
         uncertain.add_metric([name], one["uncertain"])
         oldest.add_metric([name], one["oldest_change_seconds"] or 0)
-        for what in ("push", "success", "delivery"):
+        for what in ("push", "success", "delivery", "full_run"):
             if one[f"last_{what}_at"]:
                 times.add_metric([name, what], _at(one[f"last_{what}_at"]))
         syncs.add_metric([name, "all"], one["syncs_last_hour"])

@@ -183,7 +183,10 @@ def _channel(
         "sign": {"trouble": "✗", "attention": "!", "idle": "–", "well": "✓"}[standing],
         "link": f"{document['ui_url']}/assets/push_results/{one['channel']}" if document["ui_url"] else "",
         "numbers": [(what, f"{number:,}", more) for what, number, more in numbers],
-        "last": ", ".join(f"{what} {times.ago(one[f'last_{what}_at'])}" for what in ("push", "success", "delivery")),
+        "last": ", ".join(
+            f"{what.replace('_', ' ')} {times.ago(one[f'last_{what}_at'])}"
+            for what in ("push", "success", "delivery", "full_run")
+        ),
         "syncs": f"{one['syncs_last_hour']:,}" + ("" if rate is None else f", {rate:.1%} taken"),
         "latency": f"{_seconds(latency['p50'])}, 95 % in {_seconds(latency['p95'])}" if latency else "no change came",
         "latency_bars": [_percent(latency[key], slowest) for key in ("p50", "p95")] if latency else [],

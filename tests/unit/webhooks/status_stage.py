@@ -40,6 +40,8 @@ def channel(name: str, platform: str, now: datetime = NOW, **changes: Any) -> di
         "last_push_at": ago["a"],
         "last_success_at": ago["a"],
         "last_delivery_at": ago["b"],
+        "last_full_run_at": (now - timedelta(hours=9)).isoformat(),
+        "failed_batches": [],
         "silent_since": None,
         "syncs_last_hour": 1_204,
         "failed_last_hour": 3,
