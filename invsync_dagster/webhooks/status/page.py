@@ -154,7 +154,7 @@ def _figures(document: Mapping[str, Any], receiver: Mapping[str, Any], times: _T
         ("Oldest change", age_in_words(max(ages, default=None))),
         ("Deliveries waiting", f"oldest {age_in_words(waiting)}" if waiting is not None else "none"),
         ("SKUs", f"{document['skus']:,}"),
-        ("Units on hand, reserved", f"{document['units']:,}, {document['reserved']:,}"),
+        ("Units on hand", f"{document['units']:,} ({document['reserved']:,} reserved)"),
         ("Webhooks answered, 99 % within", _seconds(receiver["answer_p99_seconds"])),
         ("Last backup", f"{times.ago(backup['at'])}{proof[backup['verified']]}" if backup else "none yet"),
     ]
