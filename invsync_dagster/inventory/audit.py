@@ -33,7 +33,6 @@ def audit(connection: Connection) -> list[Difference]:
         *_entries(connection),
         *_unknown_skus(connection),
         *_missing_entries(connection),
-        *_last_entries(connection),
         *_sources(connection),
         *_guards(connection),
     ]
@@ -52,14 +51,22 @@ def _balances(connection: Connection) -> list[Difference]:
         .subquery("sums")
     )
     proven = sums.c
+    last_entry = stock_ledger.alias()
+    last = last_entry.c
     pairs = (
         ("on hand", central.quantity, func.coalesce(proven.quantity, 0)),
         ("reserved", central.reserved_quantity, func.coalesce(proven.reserved, 0)),
         ("version", central.version, func.coalesce(proven.version, 0)),
+        ("on hand, by the last entry", func.coalesce(last.quantity_after, 0), func.coalesce(proven.quantity, 0)),
+        ("reserved, by the last entry", func.coalesce(last.reserved_after, 0), func.coalesce(proven.reserved, 0)),
     )
     query = (
         select(central.sku, *(column for _, *pair in pairs for column in pair))
-        .select_from(central_inventory.outerjoin(sums, proven.sku == central.sku))
+        .select_from(
+            central_inventory.outerjoin(sums, proven.sku == central.sku).outerjoin(
+                last_entry, last.sequence == proven.version
+            )
+        )
         .where(or_(*(stored != summed for _, stored, summed in pairs)))
         .order_by(central.sku)
         .limit(LISTED)
@@ -181,26 +188,6 @@ def _missing_entries(connection: Connection) -> list[Difference]:
     entry = stock_ledger.c
     entries, latest = connection.execute(select(func.count(), func.coalesce(func.max(entry.sequence), 0))).one()
     return [] if entries == latest else [Difference("", "entries of the ledger", "", entries, latest)]
-
-
-def _last_entries(connection: Connection) -> list[Difference]:
-    """The balance that a SKU's last entry states is the SKU's."""
-    central, entry = central_inventory.c, stock_ledger.c
-    pairs = (
-        ("on hand, by the last entry", central.quantity, entry.quantity_after),
-        ("reserved, by the last entry", central.reserved_quantity, entry.reserved_after),
-    )
-    found = []
-    for what, stored, proven in pairs:
-        query = (
-            select(central.sku, literal(what), literal(""), stored, proven)
-            .select_from(central_inventory.join(stock_ledger, entry.sequence == central.version))
-            .where(stored != proven, entry.sku == central.sku)
-            .order_by(central.sku)
-            .limit(LISTED)
-        )
-        found += [_difference(*row) for row in connection.execute(query)]
-    return found
 
 
 def _sources(connection: Connection) -> list[Difference]:

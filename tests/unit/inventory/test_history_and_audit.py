@@ -99,11 +99,11 @@ def test_books_that_add_up_pass_the_audit():
     [
         (
             update(central_inventory).where(central_inventory.c.sku == "A").values(quantity=11),
-            {("A", "on hand", 11, 10), ("A", "on hand, by the last entry", 11, 10)},
+            {("A", "on hand", 11, 10)},
         ),
         (
             update(central_inventory).where(central_inventory.c.sku == "A").values(reserved_quantity=1),
-            {("A", "reserved", 1, 3), ("A", "promised", 1, 3), ("A", "reserved, by the last entry", 1, 3)},
+            {("A", "reserved", 1, 3), ("A", "promised", 1, 3)},
         ),
         (
             update(central_inventory).where(central_inventory.c.sku == "B").values(version=0),
@@ -154,7 +154,7 @@ def entered(stock: Stock, **values: object) -> set[tuple[str, str, str, int, int
 def test_an_entry_that_states_another_balance_is_named():
     stock = Stock({"A": 10})
     found = entered(stock, quantity_delta=0, reserved_delta=0, quantity_after=12, reserved_after=0)
-    assert found == {("A", "on hand, by the last entry", "", 10, 12)}
+    assert found == {("A", "on hand, by the last entry", "", 12, 10)}
 
 
 def test_an_entry_without_its_source_is_named():
