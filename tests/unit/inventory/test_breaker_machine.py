@@ -159,4 +159,4 @@ class Breaker(RuleBasedStateMachine):
 
 
 TestBreaker = Breaker.TestCase
-TestBreaker.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestBreaker.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
