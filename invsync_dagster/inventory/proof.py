@@ -132,8 +132,8 @@ class Proof:
                 result.moved_on += 1
         result.contradicted = sum(map(len, self._contradicted.values()))
         result.proven = sum(len(proven - self._contradicted[name]) for name, proven in self._proven.items())
-        told = {name: self._proven[name] | self._contradicted[name] for name in {*self._proven, *self._contradicted}}
-        provable = {name: lines for name, lines in told.items() if lines}
+        named = {name: self._proven[name] | self._contradicted[name] for name in {*self._proven, *self._contradicted}}
+        provable = {name: lines for name, lines in named.items() if lines}
         others = Counter[str]()
         times = {"since": since, "until": until, "of_channel": channel}
         for key in connection.execute(_CHANGED, times):
