@@ -77,15 +77,16 @@ def push(levels: int) -> None:
     """Build the stock, push it, and print what that took as one JSON line (this is the measured process)."""
     from invsync_dagster import definitions  # what every run of Dagster imports
     from invsync_dagster.inventory.channels import approve_first_push
-    from invsync_dagster.inventory.database import migrate, write_transaction
+    from invsync_dagster.inventory.database import migrate, open_database, write_transaction
     from invsync_dagster.settings import Home
     from invsync_dagster.sync.push import push_channel
     from invsync_dagster.sync.registration import register_channels
     from invsync_dagster.sync.workspace import Workspace
 
     definitions.definitions()
-    ws = Workspace.open(Home.from_environment())
-    migrate(ws.engine)
+    home = Home.from_environment()
+    migrate(open_database(home.database_url))
+    ws = Workspace.open(home)
     register_channels(ws)
     with write_transaction(ws.engine) as connection:
         approve_first_push(connection, "erp_main", actor="benchmark", reason="", now=ws.clock.now())

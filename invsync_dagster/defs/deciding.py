@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.defs.metadata import cause_of, report_file, worst_rows
+from invsync_dagster.defs.operators import operator_of
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.deciding import decide, held_levels, holds_now
@@ -16,9 +17,6 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.looks import DecisionError, Look
 from invsync_dagster.sync.workspace import Workspace
-
-# The tag with the name of who started a run, which the webserver's proxy passes on.
-USER = "user"
 
 
 class DecisionConfig(dg.Config):
@@ -43,7 +41,7 @@ class DecisionConfig(dg.Config):
 
 def approver(context: dg.OpExecutionContext, given: str) -> str:
     """Return who decides: as given, else as the proxy says. Raises dg.Failure where nobody does."""
-    name = given.strip() or context.run.tags.get(USER, "").strip()
+    name = given.strip() or operator_of(context).strip()
     if not name:
         raise dg.Failure("say who decides, under `actor`: it is kept with the decision", allow_retries=False)
     return name
