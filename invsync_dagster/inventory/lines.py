@@ -15,6 +15,7 @@ from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
 from invsync_dagster.inventory.channels import rehearses
+from invsync_dagster.inventory.elsewhere import sold_elsewhere
 from invsync_dagster.inventory.orders import (
     Document,
     Line,
@@ -28,13 +29,12 @@ from invsync_dagster.inventory.orders import (
     own_movement,
 )
 from invsync_dagster.inventory.references import Target, resolve
-from invsync_dagster.inventory.tables import channels, order_lines
+from invsync_dagster.inventory.tables import ELSEWHERE, channels, order_lines
 
 Key = tuple[str, str, str]  # channel, order, line
 
 BEFORE_CUT_OVER = "the order is from before the channel's cut-over"
 REHEARSAL = "a sandbox beside production channels: its orders don't move the stock"
-ELSEWHERE = "it is sold from a location that isn't kept in step"
 KEPT_BY_PLATFORM = "the listing is excluded: the platform keeps this stock itself"
 
 _NOTHING = Totals(0, 0, 0, 0)
@@ -102,7 +102,7 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
-    elsewhere = _elsewhere(book.connection, documents)
+    elsewhere = sold_elsewhere(book.connection, documents)
     changed: list[tuple[Line, Document, Totals]] = []  # with the totals that are booked
     leaving: list[tuple[Line, Document, Totals]] = []
     for key, document in documents.items():
@@ -167,19 +167,6 @@ def book_documents(
         result.booked += 1
     _store(book.connection, [line for line, *_ in changed + leaving])
     return result
-
-
-def _elsewhere(connection: Connection, documents: Mapping[Key, Document]) -> set[Key]:
-    """Return the lines whose documents say that their units are taken from where nothing is kept in step."""
-    told: dict[str, dict[Key, LineReference]] = defaultdict(dict)
-    for key, document in documents.items():
-        if document.line.reference.locations:
-            told[key[0]][key] = document.line.reference
-    found = set()
-    for channel, references in told.items():
-        targets = resolve(connection, channel, set(references.values()))
-        found |= {key for key, reference in references.items() if reference in targets and targets[reference].elsewhere}
-    return found
 
 
 def _leave(

@@ -15,6 +15,7 @@ from invsync_dagster.inventory import breaker, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.elsewhere import ask_again
 from invsync_dagster.inventory.lines import apply_open_lines
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
 
@@ -96,6 +97,7 @@ def set_listings(
             _set(connection, channel, part, result, actor, reason, now)
             names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
             result.lines += apply_open_lines(book, channel, names)
+            ask_again(connection, channel, names, now)
     book.close()
     held = breaker.hold_excess(connection, before, reason, now)
     result.held = len(held)
@@ -378,6 +380,12 @@ def _change_status(
     for channel, of_channel in by_channel.items():
         skus, _ = _join(connection, {row["level_id"] for row in of_channel}, revision, now)
         shares.part(connection, channel, {row["platform_item_id"] for row in of_channel})
+        if status == "active":
+            ask_again(connection, channel, {_name(row) for row in of_channel}, now)
         # Not the SKUs' levels elsewhere: other channels' transactions may be at work on them (`write_transaction`).
         levels.recompute(connection, skus, now, channel=channel)
     return revision
+
+
+def _name(row: dict[str, Any]) -> LineReference:
+    return LineReference(row["platform_sku"], row["platform_item_id"], row["platform_variant_id"])

@@ -38,6 +38,8 @@ from invsync_dagster.inventory.tables.records import (
     unclear_orders,
 )
 from invsync_dagster.inventory.tables.stock import (
+    ELSEWHERE,
+    OPEN_ELSEWHERE,
     central_inventory,
     daily_closings,
     installation,
@@ -49,8 +51,10 @@ from invsync_dagster.inventory.tables.windows import moved_levels, source_moves
 
 __all__ = [
     "APPEND_ONLY",
+    "ELSEWHERE",
     "NOTHING_KNOWN",
     "NOT_THERE",
+    "OPEN_ELSEWHERE",
     "UtcDateTime",
     "alert_notices",
     "alerts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, text
 
 from invsync_dagster.inventory.tables.columns import Identity, Text, UtcDateTime, metadata
 
@@ -51,6 +51,10 @@ stock_ledger = Table(
     Index("ix_stock_ledger_sku_sequence", "sku", "sequence"),
 )
 
+# Of `ignored_reason`: a location ships it that isn't kept in step. A document may name another location.
+ELSEWHERE = "sold from a location that is not kept in step"
+OPEN_ELSEWHERE = text(f"ignored_reason = '{ELSEWHERE}' AND ordered > shipped")
+
 # The totals of each order line and what of them is booked; `sku` is NULL while the line resolves to no listing
 # (an open case), and stays what it was first booked on. `ignored_reason` says why a line has no effect.
 order_lines = Table(
@@ -92,6 +96,13 @@ order_lines = Table(
         "platform_sku",
         sqlite_where=Column("sku").is_(None),
         postgresql_where=Column("sku").is_(None),
+    ),
+    # Each change of the mapping looks for those of its listings: few among all that were ever left out.
+    Index(
+        "ix_order_lines_elsewhere",
+        "ignored_reason",
+        sqlite_where=OPEN_ELSEWHERE,
+        postgresql_where=OPEN_ELSEWHERE,
     ),
     sqlite_with_rowid=False,
 )

@@ -12,11 +12,10 @@ from invsync_dagster.events import Content, LineReference, OrderDocument, OrderL
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
-from invsync_dagster.inventory.lines import ELSEWHERE
-from invsync_dagster.inventory.listings import Listing
+from invsync_dagster.inventory.listings import Listing, set_status
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.rules import Rules
-from invsync_dagster.inventory.tables import inventory_levels, order_lines, unclear_orders
+from invsync_dagster.inventory.tables import ELSEWHERE, inventory_levels, order_lines, platform_mapping, unclear_orders
 from tests import databases
 from tests.unit.inventory.stock import SHOP, START, Stock, at, order
 
@@ -408,6 +407,29 @@ def test_an_item_that_is_mapped_nowhere_stays_an_open_case_wherever_it_is_sold_f
     assert stock.balance() == (10, 2)
     stock.apply(order(item="new", ordered=2, locations=["far"]))
     assert (stock.balance(), ignored(stock)) == ((10, 0), [ELSEWHERE])
+    stock.prove()
+
+
+@EACH
+@pytest.mark.parametrize("how", ["mapped", "active"])
+def test_open_orders_of_a_location_are_asked_for_once_it_is_kept_in_step(how: str) -> None:
+    stock = two_places()
+    location = "third" if how == "mapped" else "far"
+    stock.apply(order("open", item="two", ordered=2, locations=[location]))
+    stock.apply(order("gone", item="two", ordered=2, shipped=[(2, 1)], locations=[location]))
+    stock.apply(order("other", item="shop-B", ordered=2, locations=["nowhere"]))
+    assert stock.rows(unclear_orders) == []
+    if how == "mapped":
+        stock.map(Listing(SHOP, "A", "two", "third"))
+    else:
+        (listing,) = [row for row in stock.rows(platform_mapping) if row.platform_location_id == "far"]
+        with write_transaction(stock.engine) as connection:
+            set_status(connection, [listing.id], "active", actor="ann", reason="ours now", now=at(3))
+    assert [(row.order_id, row.reason) for row in stock.rows(unclear_orders)] == [
+        ("open", "a location that may ship it is mapped now")
+    ]
+    stock.apply(order("open", item="two", ordered=2, locations=[location]))
+    assert stock.balance() == (10, 2)
     stock.prove()
 
 

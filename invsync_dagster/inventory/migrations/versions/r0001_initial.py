@@ -18,6 +18,8 @@ IDENTITY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Texts compare by their code points on both databases; a server's own collation may follow its country.
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
+_OPEN_ELSEWHERE = "ignored_reason = 'sold from a location that is not kept in step' AND ordered > shipped"
+
 APPEND_ONLY = ("stock_ledger", "sync_logs", "operator_actions")
 
 
@@ -338,6 +340,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("sku IS NULL"),
         postgresql_where=sa.text("sku IS NULL"),
+    )
+    op.create_index(
+        "ix_order_lines_elsewhere",
+        "order_lines",
+        ["ignored_reason"],
+        unique=False,
+        sqlite_where=sa.text(_OPEN_ELSEWHERE),
+        postgresql_where=sa.text(_OPEN_ELSEWHERE),
     )
     op.create_table(
         "bulk_submissions",

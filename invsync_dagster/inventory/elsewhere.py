@@ -1,0 +1,52 @@
+"""Order lines that a location ships which isn't kept in step: told by their documents, and asked for anew once it is mapped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, or_, select
+
+from invsync_dagster.events import LineReference
+from invsync_dagster.inventory.bulk import chunks, upsert_rows
+from invsync_dagster.inventory.orders import Document
+from invsync_dagster.inventory.references import resolve
+from invsync_dagster.inventory.tables import OPEN_ELSEWHERE, order_lines, unclear_orders
+
+_MAPPED = "a location that may ship it is mapped now"
+
+
+def sold_elsewhere(
+    connection: Connection, documents: Mapping[tuple[str, str, str], Document]
+) -> set[tuple[str, str, str]]:
+    """Return the lines whose documents say that their units are taken from where nothing is kept in step."""
+    told: dict[str, dict[tuple[str, str, str], LineReference]] = defaultdict(dict)
+    for key, document in documents.items():
+        if document.line.reference.locations:
+            told[key[0]][key] = document.line.reference
+    found = set()
+    for channel, references in told.items():
+        targets = resolve(connection, channel, set(references.values()))
+        found |= {key for key, reference in references.items() if reference in targets and targets[reference].elsewhere}
+    return found
+
+
+def ask_again(connection: Connection, channel: str, names: Collection[LineReference], now: datetime) -> None:
+    """Have the orders asked for that were left out and aren't shipped yet, of listings called `names` that are kept in step
+    now: which location ships a line isn't stored, and its units are promised if it is this one."""
+    line = order_lines.c
+    for part in chunks(names):
+        query = select(line.order_id).where(
+            OPEN_ELSEWHERE,
+            # As it stands, SQLite would rather walk through all of the channel's lines than take the index.
+            line.channel.concat("") == channel,
+            line.ordered - line.cancelled > line.shipped,
+            or_(
+                line.platform_sku.in_({name.platform_sku for name in part} - {""}),
+                line.item_id.in_({name.item_id for name in part} - {""}),
+                line.variant_id.in_({name.variant_id for name in part} - {""}),
+            ),
+        )
+        rows = [(channel, order_id, _MAPPED, now) for order_id in set(connection.execute(query).scalars())]
+        upsert_rows(connection, unclear_orders, ("channel", "order_id"), tuple(unclear_orders.c), rows)
