@@ -14,6 +14,7 @@ from invsync_dagster.clock import SystemClock
 from invsync_dagster.defs.names import CHANGES, DATABASE_BACKUP, OWNERS, STOCK, SYNC_STATUS, push_key
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.sensors import SensorFunction
+from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.database import DatabaseGoneError, open_database
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.status import COLUMNS, status
@@ -135,7 +136,7 @@ def build_status_sensor(
 
     @cache
     def standing() -> Standing:
-        return Standing(home, configuration, os.environ, open_database(home.database_url), SystemClock())
+        return Standing(home, configuration, Environment(os.environ), open_database(home.database_url), SystemClock())
 
     return dg.SensorDefinition(
         name="status_sensor",

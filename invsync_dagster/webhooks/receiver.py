@@ -369,7 +369,7 @@ async def _serve(
                 log.error("no channel can be opened, so those that are open stay so: %s", ", ".join(receiver.channels))
                 return
             pollers = pollers_of(gates.doors, lambda: _writer(home, clock, seals), clock)
-            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers, _tokens(environ))
+            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers, _tokens(secrets))
             log.info("open for %s", ", ".join(receiver.channels) or "no channel")
 
     def reopen_soon() -> None:
@@ -393,7 +393,7 @@ def _tokens(environ: Mapping[str, str]) -> Tokens:
     """Return who may see the status; nobody where a token is none: webhooks are taken all the same."""
     try:
         return Tokens.from_environment(environ)
-    except TokenError as error:
+    except (TokenError, SecretFileError) as error:
         log.error("%s", error)
         return NO_TOKENS
 
