@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -136,20 +137,22 @@ class Installation:
     platforms: dict[str, FakePlatform]
     instance: dg.DagsterInstance
     grace_seconds: float = 10.0
+    _opened: Iterator[int] = field(default_factory=count)
 
     @property
     def configuration(self) -> Configuration:
         return load(self.home, SECRETS)
 
     def open(self) -> Workspace:
-        rng = random.Random(1)
+        # Two workers that are open at once must not have one name: each would wait for the other's lock.
+        number = next(self._opened)
         return Workspace(
             home=self.home,
             configuration=self.configuration,
             engine=open_database(self.home.database_url),
             clock=self.clock,
-            rng=random.Random(rng.getrandbits(64) ^ id(rng)),
-            worker=LockedWorker(self.home.locks, random.Random(id(rng))),
+            rng=random.Random(2 * number),
+            worker=LockedWorker(self.home.locks, random.Random(2 * number + 1)),
             environ=SECRETS,
             _platforms=dict(self.platforms),
         )
