@@ -214,8 +214,8 @@ def inventory_snapshot(invsync: Invsync) -> dg.MaterializeResult:
         "much as there is work.\n\n"
         "*A red check* `oldest_change`: a level has been out of step for long; the table `worst` says why. `breaker`: "
         "a change of rules, mapping or status would have moved too many listings, which go on selling down from the number "
-        "that they had. The check's table shows them: decide with the job `decide_held` or `invsync held`, or take the change "
-        "back (docs/holding.md)."
+        "that they had. Look at the check's table or at `invsync held list`, then decide with the job `decide_held` or "
+        "`invsync held approve HOLD --reason …`, or take the change back (docs/holding.md)."
     ),
 )
 def inventory_changes(invsync: Invsync) -> dg.MaterializeResult:
