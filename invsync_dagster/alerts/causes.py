@@ -35,6 +35,7 @@ class Kind(StrEnum):
     REFUSED_ROWS = "refused_rows"
     HELD_LISTINGS = "held_listings"
     HELD_IMPORTS = "held_imports"
+    CLOCK = "clock"
     DISK = "disk"
     CHECK = "check"
     RUN = "run"

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, and_, func, not_, select
 from invsync_dagster.alerts.causes import Cause, Kind, Severity, help_page, reason
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.clock import age_in_words
+from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.tables import channels, imports, inventory_levels, is_change
 from invsync_dagster.platforms.errors import Recovery, class_in
@@ -35,6 +36,7 @@ def stock_causes(
     rows = {row.name: row for row in connection.execute(_CHANNELS) if row.name in usable}
     return (
         *(cause for name, row in rows.items() for cause in _channel_causes(usable[name], row, secrets)),
+        *_clock_causes(rows),
         *_change_causes(connection, rows, now, secrets),
         *_held_causes(connection, rows, secrets),
         *_import_causes(connection, secrets),
@@ -62,15 +64,30 @@ def _channel_causes(channel: Channel, row: Row[Any], secrets: Collection[str]) -
         )
     elif row.last_problem:
         why = reason(row.last_problem, secrets)
+        silent = row.unreachable_since is not None
         yield Cause(
             Kind.PUSH_FAILED,
             name,
             Severity.ERROR,
-            f"{channel.title}: the push failed",
+            f"{channel.title} does not answer" if silent else f"{channel.title}: the push failed",
             f"{why}. What is left stays a change, and the next run attempts it anew; if it lasts, see whether the shop can be "
             f"reached at all{_see(why)}.",
             page,
             name,
+        )
+
+
+def _clock_causes(rows: dict[str, Row[Any]]) -> Iterator[Cause]:
+    """A clock that is off is one cause, however many channels tell of it."""
+    off = [row for row in rows.values() if row.clock_ahead]
+    if off:
+        yield Cause(
+            Kind.CLOCK,
+            "clock",
+            Severity.ERROR,
+            "A clock is off",
+            f"{clock_off(off[0].name, off[0].clock_ahead)}. Channels that say so: {', '.join(row.name for row in off)}.",
+            f"assets/push_results/{off[0].name}",
         )
 
 

@@ -35,6 +35,7 @@ from invsync_dagster.defs.names import (
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.status import status_metadata
 from invsync_dagster.inventory.changes import oldest_changes
+from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import PushReport
@@ -225,6 +226,14 @@ def _check(report: PushReport) -> dg.AssetCheckResult:
             description="Nothing is written before the first push is approved: run the job preview_channel, look, "
             "then run "
             "approve_first_push.",
+        )
+    if report.clock_ahead:
+        return dg.AssetCheckResult(
+            asset_key=key,
+            check_name=PUSHED,
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{clock_off(report.channel, report.clock_ahead)}.",
         )
     bad = report.rejected + report.unknown
     return dg.AssetCheckResult(

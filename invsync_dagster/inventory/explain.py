@@ -191,6 +191,8 @@ def _verdict(listing: _Part, level: _Part, channel: _Part) -> str:
         return f"nothing is pushed: {level.stopped_reason or 'the level is stopped'}"
     if channel.stopped_reason:
         return f"the channel is stopped: {channel.stopped_reason}"
+    if channel.unreachable_since is not None:
+        return f"the channel does not answer, and is asked again every few minutes: {channel.last_problem}"
     if channel.push_approved_at is None:
         return "the channel's first push is not approved yet: nothing is written there"
     held = f"held by the breaker ({level.held_reason}); " if level.held_quantity is not None else ""

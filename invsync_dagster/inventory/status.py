@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, not_
 
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.channels import rehearses
+from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.inventory.lines import REHEARSAL
 from invsync_dagster.inventory.tables import (
@@ -48,7 +49,8 @@ class ChannelStatus:
     the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
     whose number at the platform isn't known for sure. Rates are None where nothing was attempted. `silent_since` is when
     the first order or count was made there that no delivery told of, as far as was looked. Since `last_full_run_at` all levels
-    were read back and compared, but those of the `failed_batches` (None: never all).
+    were read back and compared, but those of the `failed_batches` (None: never all). `clock_ahead_seconds` is 0 where the
+    clocks agree well enough.
     """
 
     channel: str
@@ -71,6 +73,7 @@ class ChannelStatus:
     last_success_at: datetime | None
     last_delivery_at: datetime | None
     silent_since: datetime | None
+    clock_ahead_seconds: float
     syncs_last_hour: int
     failed_last_hour: int
     success_rate_last_hour: float | None
@@ -182,6 +185,8 @@ class Status:
                     f"{one.channel}: a change of {_ago(one.silent_since, self.at)} and no delivery since; "
                     f"`invsync webhooks list --channel {one.channel}` says what is subscribed to"
                 )
+            if one.clock_ahead_seconds:
+                notes.append(clock_off(one.channel, one.clock_ahead_seconds))
             if one.stopped:
                 notes.append(
                     f"{one.channel}: {one.stopped} active listings are stopped with their level; `explain` says why"
@@ -293,6 +298,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
                 last_success_at=row.last_success_at,
                 last_delivery_at=row.last_delivery_at,
                 silent_since=row.silent_since,
+                clock_ahead_seconds=row.clock_ahead,
                 syncs_last_hour=done,
                 failed_last_hour=failed,
                 success_rate_last_hour=succeeded / (succeeded + failed) if succeeded + failed else None,
@@ -359,6 +365,8 @@ def _state(row: Any) -> tuple[str, str]:
         return row.status, row.status_reason
     if row.stopped_reason:
         return "stopped", row.stopped_reason
+    if row.unreachable_since is not None:
+        return "not answering", row.last_problem
     if row.push_approved_at is None:
         return "not approved", "its first push waits for a preview and an approval"
     return "active", ""

@@ -175,7 +175,8 @@ class Limits:
     `webhook_delay`: how late a webhook normally comes. `one_location_a_write`: the rows of one write share their
     `location_id`. `settles_first`: the platform takes differences only, so an uncertain level is never written, whatever
     is expected of it, before a valid reading. `absent_a_write`: how many levels that aren't there one write makes, 0 where
-    there are none. These three are not a channel's to change. `orders_every`: changed orders are
+    there are none. `orders_apart`: orders have a budget of their own, so that who is throttled there may go on with the rest.
+    These four are not a channel's to change. `orders_every`: changed orders are
     listed once so many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in
     any 24 hours, 0 where nobody counts.
     """
@@ -196,6 +197,7 @@ class Limits:
     writes_a_day: int = 0
     settles_first: bool = False
     absent_a_write: int = 0
+    orders_apart: bool = False
 
     def changed(self, overrides: Mapping[str, float], *, most_rows: int, fixed: Collection[str] = ()) -> Limits:
         """Return these limits as a channel changes them: batches up to `most_rows`, none of `fixed`.
@@ -222,18 +224,18 @@ _BATCHES = frozenset({"write_batch", "read_batch"})
 _WHOLE = _BATCHES | {"writes_a_day"}
 _MORE_THAN_0 = frozenset({"rate", "burst", "request_deadline"})
 # How a platform works, not how much it bears.
-_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first", "absent_a_write"})
+_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first", "absent_a_write", "orders_apart"})
 
 
 @dataclass(frozen=True, slots=True)
 class BulkLimits:
-    """What a bulk lane allows: `rows` at most in a submission, `least` to make one worth it, submissions at `rate` a
-    second up to `burst`, looked at every `check_every` seconds; one that is open after `patience` seconds is lost."""
+    """What a bulk lane allows: `rows` at most in a submission, `least` to make one worth it, `submissions` at most in any
+    `window` seconds, looked at every `check_every` seconds; one that is open after `patience` seconds is lost."""
 
     rows: int
     least: int
-    rate: float
-    burst: float
+    submissions: int
+    window: float
     check_every: float
     patience: float
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Literal
 
 from invsync_dagster.clock import Clock
@@ -40,14 +42,14 @@ class InProcessTransport:
         fault = self._faults.next() if self._faults is not None else None
         self._tell("before", request)
         if fault is None:
-            response = self._handler(request)
+            response = self._dated(self._handler(request))
             self._tell("after", request)
             return response
         if fault.kind is Kind.LATE:
             lands = self._clock.now() + timedelta(seconds=deadline + fault.seconds)
             self._late_number += 1
             heapq.heappush(self._late, (lands, self._late_number, request))
-        spoilt = self._handler(request) if fault.kind in DONE_FIRST else None
+        spoilt = self._dated(self._handler(request)) if fault.kind in DONE_FIRST else None
         self._tell("after", request)
         return self._spoil(fault, spoilt, deadline)
 
@@ -63,6 +65,10 @@ class InProcessTransport:
     def next_landing(self) -> datetime | None:
         """When the next late request lands, None if none waits."""
         return self._late[0][0] if self._late else None
+
+    def _dated(self, response: Response) -> Response:
+        """Add the time by the stand-in's clock, as every HTTP server does."""
+        return replace(response, headers={"date": format_datetime(self._clock.now(), usegmt=True), **response.headers})
 
     def _tell(self, when: Literal["before", "after"], request: Request) -> None:
         if self._on_send is not None:

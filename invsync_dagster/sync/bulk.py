@@ -218,9 +218,7 @@ class Bulk:
         with ws.engine.connect() as connection:
             if not any_bulk_due(connection, Due(self.name, ws.clock.now(), low_stock=low_stock), lane.bulk.least):
                 return False
-        pace = Limiter(ws.engine, f"{self.name}:bulk", replace(limits, rate=lane.bulk.rate, burst=lane.bulk.burst))
-        now = ws.clock.now().timestamp()
-        if pace.reserve(1.0, now, now) is None:
+        if not self._has_turn(lane):
             return False
         self.calls.wait(limits.write_cost)
         token, began = self.token(), ws.clock.now()
@@ -238,6 +236,14 @@ class Bulk:
             raise PlatformError(outcome.recovery, outcome.code, outcome.message)
         self.failed = outcome.result is not Result.ACCEPTED
         return not self.failed
+
+    def _has_turn(self, lane: BulkLane) -> bool:
+        """Take one of the window's turns, if one is left. Each has a row of its own and comes again after a whole window: one
+        rate with a burst would let twice as many pass in the first."""
+        now = self.ws.clock.now().timestamp()
+        once = replace(self.calls.platform.limits, rate=1.0 / lane.bulk.window, burst=1.0)
+        turns = (Limiter(self.ws.engine, f"{self.name}:bulk:{turn}", once) for turn in range(lane.bulk.submissions))
+        return any(turn.reserve(1.0, now, now) is not None for turn in turns)
 
     def _record(self, attempted: Attempted, claims: list[Claim], outcome: Outcome) -> None:
         limits = self.calls.platform.limits

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -31,22 +31,38 @@ BACKGROUND_SECONDS = 0.25
 GRAIN = 2.0**-20
 
 
-@dataclass(frozen=True, slots=True)
+# What a throttled platform gets when it doesn't say how long to wait: more with each refusal in a row, up to so many seconds.
+UNTOLD_WAIT = 2.0
+LONGEST_UNTOLD_WAIT = 300.0
+
+
+# A process reserves one call, waits for it and makes it, so a queue is as long as there are processes. A row that is further
+# ahead was reserved by a clock that was set back since, and counts no more: else no call would go until that time is there.
+LONGEST_QUEUE = 60.0
+
+
+@dataclass(slots=True)
 class Limiter:
-    """Reserves calls of one channel; times are seconds since the epoch, costs are the platform's points."""
+    """Reserves calls of one channel; times are seconds since the epoch, costs are the platform's points.
+
+    `why`: the platform's words for what kept the latest reservation from being made, "" if that was the rate alone.
+    """
 
     engine: Engine
     channel: str
     limits: Limits
+    why: str = field(default="", init=False)
+    _refusals: int = field(default=0, init=False)
 
     def reserve(self, cost: float, now: float, until: float) -> float | None:
         """Reserve a call of `cost` and return the seconds to wait before it, or None (nothing reserved) if it could
         not start by `until`."""
         seconds = self._seconds(cost)
         with side_transaction(self.engine) as connection:
-            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=seconds)
+            full_at, blocked_until, self._refusals, why = self._reserved(connection, now, seconds)
             start = max(now, blocked_until, full_at - max(self.limits.burst / self.limits.rate, seconds))
             if start > until:
+                self.why = why if blocked_until > until else ""
                 connection.rollback()
                 return None
         return start - now
@@ -61,21 +77,43 @@ class Limiter:
         seconds = self._seconds(cost)
         slack = min(BACKGROUND_SECONDS, self.limits.burst / 2 / self.limits.rate)
         with side_transaction(self.engine) as connection:
-            full_at, blocked_until = self._change(connection, _RESERVE, now=now, seconds=seconds)
+            full_at, blocked_until, self._refusals, why = self._reserved(connection, now, seconds)
             start = max(blocked_until, full_at - max(slack, seconds))
             if start > now:
+                self.why = why if blocked_until > now else ""
                 connection.rollback()
                 return start - now
         return 0.0
+
+    def _reserved(self, connection: Connection, now: float, seconds: float) -> Row[float, float, int, str]:
+        longest = self.limits.burst / self.limits.rate + LONGEST_QUEUE
+        return self._change(connection, _RESERVE, now=now, seconds=seconds, longest=longest)
 
     def _seconds(self, cost: float) -> float:
         """Return the time in which the platform restores `cost`, rounded up to a multiple of GRAIN."""
         return math.ceil(cost / self.limits.rate / GRAIN) * GRAIN
 
-    def block(self, until: float) -> None:
-        """Let no call start before `until`: what a throttled answer asked for."""
+    def block(self, until: float, why: str) -> None:
+        """Let no call start before `until`: what a throttled answer asked for, in its words."""
         with side_transaction(self.engine) as connection:
-            self._change(connection, _BLOCK, until=until)
+            self._change(connection, _BLOCK, until=until, words=why)
+
+    def refused(self, now: float, why: str, jitter: float) -> None:
+        """Let no call start for a while after a throttled answer that told no time: twice as long as after the one before it,
+        times `jitter`. Answers that were on their way together count as one."""
+        with side_transaction(self.engine) as connection:
+            row = self._change(connection, _REFUSE, now=now)
+            self._refusals = row.refusals
+            # The exponent is bounded, so that a refusal after years of them is still a number.
+            seconds = min(UNTOLD_WAIT * 2.0 ** min(row.refusals - 1, 30), LONGEST_UNTOLD_WAIT) * jitter
+            self._change(connection, _BLOCK, until=now + seconds, words=why)
+
+    def accepted(self) -> None:
+        """Note that a call was not refused: the next refusal that tells no time is the first one again."""
+        if self._refusals:
+            self._refusals = 0
+            with side_transaction(self.engine) as connection:
+                self._change(connection, _ACCEPT)
 
     def learn(self, budget: Budget, reserved: float, now: float) -> None:
         """Give back what a call that reserved `reserved` points did not spend, take what it spent beyond them, and tighten
@@ -98,7 +136,9 @@ class Limiter:
         with side_transaction(self.engine) as connection:
             self._change(connection, _KEEP_PACE, pace=pace)
 
-    def _change(self, connection: Connection, change: ReturningUpdate[Any], **values: float | str) -> Row[float, float]:
+    def _change(
+        self, connection: Connection, change: ReturningUpdate[Any], **values: float | str
+    ) -> Row[float, float, int, str]:
         """Change the row in one statement, so that no other process changes it in between; return it as it is then."""
         row = connection.execute(change, {"key": self.channel, **values}).one_or_none()
         if row is not None:
@@ -129,9 +169,10 @@ def left(connection: Connection, limits: Mapping[str, Limits], now: float) -> di
     return result
 
 
-def _change(**values: ColumnElement[Any]) -> ReturningUpdate[Any]:
-    changed = update(rate_limits).where(rate_limits.c.channel == bindparam("key")).values(values)
-    return changed.returning(rate_limits.c.ready_at, rate_limits.c.blocked_until)
+def _change(**values: Any) -> ReturningUpdate[Any]:
+    row = rate_limits.c
+    changed = update(rate_limits).where(row.channel == bindparam("key")).values(values)
+    return changed.returning(row.ready_at, row.blocked_until, row.refusals, row.why)
 
 
 def _given(name: str) -> ColumnElement[float]:
@@ -143,8 +184,14 @@ def _later(one: ColumnElement[float], other: ColumnElement[float]) -> ColumnElem
 
 
 _READY_AT, _BLOCKED_UNTIL = rate_limits.c.ready_at, rate_limits.c.blocked_until
-_RESERVE = _change(ready_at=_later(_later(_READY_AT, _BLOCKED_UNTIL), _given("now")) + _given("seconds"))
-_BLOCK = _change(blocked_until=_later(_BLOCKED_UNTIL, _given("until")))
+_FREE = _later(_BLOCKED_UNTIL, _given("now"))
+_RESERVE = _change(
+    ready_at=case((_FREE + _given("longest") < _READY_AT, _FREE), else_=_later(_READY_AT, _FREE)) + _given("seconds")
+)
+_BLOCK = _change(blocked_until=_later(_BLOCKED_UNTIL, _given("until")), why=bindparam("words"))
+_REFUSALS = rate_limits.c.refusals
+_REFUSE = _change(refusals=case((or_(_REFUSALS == 0, _given("now") >= _BLOCKED_UNTIL), _REFUSALS + 1), else_=_REFUSALS))
+_ACCEPT = _change(refusals=0)
 _LEARN = _change(ready_at=_later(_READY_AT - _given("unspent"), _given("full_at")))
 _PACE = select(rate_limits.c.pace).where(rate_limits.c.channel == bindparam("key"))
 _KEEP_PACE = _change(pace=bindparam("pace", type_=rate_limits.c.pace.type))

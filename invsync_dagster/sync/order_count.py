@@ -145,11 +145,10 @@ class _Counting:
         self._listed: set[str] = set()
 
     def run(self) -> None:
-        platform, cost, cursor = self._calls.platform, self._calls.platform.limits.orders_cost, ""
+        platform, cursor = self._calls.platform, ""
         count = self._count
         for number in itertools.count(1):
-            page = self._calls.ask(
-                cost,
+            page = self._calls.ask_orders(
                 lambda at=cursor: platform.orders_changed(count.since, count.until, at),  # type: ignore[misc]
             )
             self._compare(page.content.documents, counted=True)
@@ -165,8 +164,7 @@ class _Counting:
         """Fetch orders by id, compare them, and return those that the platform has."""
         found: set[str] = set()
         for ids in chunks(order_ids, UNCLEAR_PER_CALL):
-            cost = self._calls.platform.limits.orders_cost
-            whole = self._calls.ask(cost, lambda some=ids: self._calls.platform.orders(some))  # type: ignore[misc]
+            whole = self._calls.ask_orders(lambda some=ids: self._calls.platform.orders(some))  # type: ignore[misc]
             found |= {document.order_id for document in whole.content.documents}
             self._compare(whole.content.documents, counted=counted)
         return found

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, bindparam, delete, select, update
 
 from invsync_dagster.inventory import ledger
+from invsync_dagster.inventory.clocks import NO_TIME, beyond
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.tables import channels, unclear_orders
@@ -36,7 +37,9 @@ class PollReport:
     refused: list[str] = field(default_factory=list)
 
 
-_KNOWN = select(channels.c.orders_known_until, channels.c.cut_over_at).where(channels.c.name == bindparam("channel"))
+_KNOWN = select(channels.c.orders_known_until, channels.c.cut_over_at, channels.c.clock_ahead).where(
+    channels.c.name == bindparam("channel")
+)
 _SET_KNOWN = (
     update(channels).where(channels.c.name == bindparam("channel")).values(orders_known_until=bindparam("known_until"))
 )
@@ -66,12 +69,17 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     The window reaches back and ahead by the overlap: an order may become visible late, and the platform's clock may be
     ahead of ours. Known until is when the request began, or how far the platform says that its list reaches; where less
     than its `orders_every` is unknown, only the unclear ones are asked for. Raises `PlatformError`, `OutOfTimeError`.
+
+    Where the clocks differ by more than the overlap, the window is of the platform's time, and what is kept as known is the
+    earlier of both (docs/decisions/0030): a clock that is set right in between loses no order.
     """
     overlap = timedelta(seconds=ws.configuration.settings.order_overlap_seconds)
     report = PollReport()
     began = ws.clock.now()
     with ws.engine.connect() as connection:
         row = connection.execute(_KNOWN, {"channel": name}).one()
+    known_ahead = timedelta(seconds=row.clock_ahead)
+    ahead = known_ahead if calls.line.ahead is None else beyond(calls.line.ahead, overlap)
     if row.orders_known_until is None:
         _take_over(ws, name, calls, report, run_id=run_id)
     every = timedelta(seconds=calls.platform.limits.orders_every)
@@ -80,34 +88,39 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
         report.known_until = row.orders_known_until
         return report
     since = (row.orders_known_until or row.cut_over_at or began) - overlap
-    known_until, cursor = began, ""
+    until = began + max(ahead, NO_TIME) + overlap
+    reaches: datetime | None = None  # by the platform's clock
+    cursor = ""
     while True:
-        page = calls.ask(
-            calls.platform.limits.orders_cost,
-            lambda at=cursor: calls.platform.orders_changed(since, began + overlap, at),  # type: ignore[misc]
+        page = calls.ask_orders(
+            lambda at=cursor: calls.platform.orders_changed(since, until, at),  # type: ignore[misc]
         )
         apply_page(ws, name, page, report, source="poll", run_id=run_id)
-        known_until = min(known_until, page.known_until or began)
+        if page.known_until is not None:
+            reaches = min(reaches or page.known_until, page.known_until)
         cursor = page.cursor
         if not cursor:
             break
     _ask_unclear(ws, name, calls, report, run_id=run_id)
+    ahead = beyond(calls.line.ahead or NO_TIME, overlap)
+    there = min(began + ahead, until - overlap)  # where the list ends, by the platform's clock
+    there = min(there, reaches) if reaches is not None else there
     with write_transaction(ws.engine, name) as connection:
-        connection.execute(_SET_KNOWN, {"channel": name, "known_until": known_until})
-    report.known_until = known_until
+        connection.execute(_SET_KNOWN, {"channel": name, "known_until": min(began, there)})
+    report.known_until = min(began, there - ahead)
     return report
 
 
 def _take_over(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
     """Apply the orders that are open at the cut-over. A poll that dies amid it does it again, and books nothing twice."""
-    cursor, cost = "", calls.platform.limits.orders_cost
+    cursor = ""
     while True:
-        page = calls.ask(cost, lambda at=cursor: calls.platform.open_orders(at))  # type: ignore[misc]
+        page = calls.ask_orders(lambda at=cursor: calls.platform.open_orders(at))  # type: ignore[misc]
         apply_page(ws, name, page, report, source="cut_over", run_id=run_id)
         large = page.content.unclear_orders
         for start in range(0, len(large), UNCLEAR_PER_CALL):
             some = large[start : start + UNCLEAR_PER_CALL]
-            whole = calls.ask(cost, lambda ids=some: calls.platform.orders(ids))  # type: ignore[misc]
+            whole = calls.ask_orders(lambda ids=some: calls.platform.orders(ids))  # type: ignore[misc]
             apply_page(ws, name, whole, report, source="cut_over", run_id=run_id)
         cursor = page.cursor
         if not cursor:
@@ -126,9 +139,7 @@ def _ask_some(
 ) -> None:
     """Ask for whole orders; where the platform refuses the call for good, for each alone, so that one stops no other."""
     try:
-        page = calls.ask(
-            calls.platform.limits.orders_cost, lambda: calls.platform.orders([row.order_id for row in some])
-        )
+        page = calls.ask_orders(lambda: calls.platform.orders([row.order_id for row in some]))
         apply_page(ws, name, page, report, source="order", run_id=run_id)
     except PlatformError as error:
         if error.recovery not in (Recovery.REJECT, Recovery.REVIEW):

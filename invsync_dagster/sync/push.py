@@ -7,7 +7,7 @@ never carried through a wait or a retry (DESIGN 2.2).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import Row, bindparam, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.bulk import among, as_parameter
+from invsync_dagster.inventory.clocks import beyond
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
@@ -24,7 +25,7 @@ from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
-from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
 from invsync_dagster.sync.claims import (
     ONE_CLAIMED,
     Claim,
@@ -36,6 +37,7 @@ from invsync_dagster.sync.claims import (
     release,
     take_over,
 )
+from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
@@ -50,9 +52,20 @@ class _Push:
     run_id: str
     skus: tuple[str, ...] | None
     report: PushReport
+    row: Row[Any]
     orders_known_until: datetime | None = None
     asked: int = 0
     unknown: int = 0
+    asked_before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        line = self.calls.line
+        line.unanswered, self.asked_before = self.row.unanswered, line.asked
+
+    @property
+    def has_called(self) -> bool:
+        """Whether any request was sent, or tried."""
+        return self.calls.line.asked > self.asked_before
 
     def is_stray(self, unknown: int, asked: int) -> bool:
         """Say whether a call, or all of this push so far, reached another shop: some platforms take five rows a call, or one."""
@@ -94,6 +107,9 @@ def push_channel(
     Takes over dead claims, asks for the orders changed since the last time, writes what goes at once, reads and settles
     what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
     new claims. Never raises for the platform's failures: they stand in the report, and what failed stays a change.
+
+    A channel whose host doesn't answer is cut out: pushes before the end of the cut-out make no call (one of given SKUs that
+    isn't in the background does), the first one after it asks once, and all goes on with an answer (docs/decisions/0030).
     """
     report = PushReport(channel=name)
     began = ws.clock.now()
@@ -102,9 +118,9 @@ def push_channel(
     if row is None:
         return report
     calls = calls_of(ws, channel, deadline, background=background)
-    push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report)
+    push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report, row)
     try:
-        if not row.stopped_reason or _recovered(push, row.stopped_reason):
+        if _lets_us_in(push):
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)
@@ -116,8 +132,9 @@ def push_channel(
                 if skus is None:
                     bulk.hand_in()
                 _bring_in_step(push, bulk)
-    except OutOfTimeError:
-        pass
+    except OutOfTimeError as error:
+        if not calls.made and error.why:
+            report.problem = report.problem or str(error)
     except PlatformError as error:
         report.problem = report.problem or str(error)
         if error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP:
@@ -131,7 +148,9 @@ def calls_of(ws: Workspace, channel: Channel, deadline: datetime, *, background:
     """Return the bounded, budgeted calls of a channel."""
     return Calls(
         platform=ws.platform(channel),
+        line=ws.line(channel),
         limiter=ws.limiter(channel),
+        orders=ws.orders_limiter(channel),
         clock=ws.clock,
         rng=ws.rng,
         retries=ws.configuration.settings.retries,
@@ -163,6 +182,32 @@ def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | N
 
 
 _CHANNEL = select(channels, ONE_CLAIMED).where(channels.c.name == bindparam("channel"))
+
+
+def _lets_us_in(push: _Push) -> bool:
+    """Say whether the channel takes calls: one that is cut out or stopped is asked first, and goes on once it lets us in."""
+    row, reach = push.row, Reach.of(push.row)
+    by_hand = push.skus is not None and not push.calls.background
+    if reach.lasts(push.ws.clock.now()) and not by_hand:
+        push.report.problem = row.last_problem
+        return False
+    if reach.until is not None and not row.stopped_reason:
+        _ask_whether_there(push)
+    return not row.stopped_reason or _recovered(push, row.stopped_reason)
+
+
+def _ask_whether_there(push: _Push) -> None:
+    """Make the cheapest call to a host that left calls unanswered. Raises `PlatformError` where it does so again."""
+    calls = push.calls
+    calls.wait(calls.platform.limits.read_cost)
+    try:
+        with calls.line.within(push.ws.clock.now() + timedelta(seconds=PROBE_SECONDS)):
+            calls.platform.check_credentials()
+    except PlatformError as error:
+        if calls.line.unanswered or error.recovery is Recovery.REAUTHENTICATE:
+            raise
+        if error.recovery is Recovery.WAIT:
+            calls.throttled(error)
 
 
 def _recovered(push: _Push, reason: str) -> bool:
@@ -223,15 +268,20 @@ def _make_due(push: _Push) -> None:
 def _poll_first(push: _Push) -> None:
     """Hear of the orders first; the writes keep the time that there was before it.
 
-    Otherwise a list that is slower than the deadline would starve them in every push.
+    Otherwise a list that is slower than the deadline would starve them in every push. It leaves a part of that time to the
+    question whether anybody is there at all, which decides whether there is anything to keep it for.
     """
-    left = push.calls.deadline - push.ws.clock.now()
+    calls, clock = push.calls, push.ws.clock
+    left = calls.deadline - clock.now()
+    calls.deadline -= min(timedelta(seconds=PROBE_SECONDS), left / 4)
     try:
         _poll(push)
-    except OutOfTimeError:
+    except OutOfTimeError as error:
         if left > timedelta(0):
-            push.report.problem = "orders could not be listed in time"
-    push.calls.deadline = push.ws.clock.now() + left
+            push.report.problem = f"orders could not be listed in time{f': {error.why}' if error.why else ''}"
+    calls.deadline = clock.now() + left
+    if calls.line.unanswered:
+        _ask_whether_there(push)
 
 
 def _poll(push: _Push) -> None:
@@ -242,6 +292,9 @@ def _poll(push: _Push) -> None:
         if error.recovery is Recovery.REAUTHENTICATE:
             raise
         push.report.problem = f"orders could not be listed: {error}"
+        return
+    except GaveWayError as error:
+        push.report.problem = f"orders could not be listed in time: {error.why}"
         return
     push.report.problem = push.report.problem or "; ".join(polled.refused[:3])
     push.report.orders += polled.documents
@@ -290,9 +343,11 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
         raise push.stray()
     failure = _failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
-        calls.throttled(failure.retry_after)
+        calls.throttled(failure)
     elif failure is not None:
         raise failure
+    else:
+        calls.answered()
 
 
 def _failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
@@ -316,8 +371,10 @@ def _read_batch(push: _Push) -> None:
     if not claims:
         return
     try:
-        answer = calls.platform.read([claim.reference for claim in claims])
+        with calls.within_deadline():
+            answer = calls.platform.read([claim.reference for claim in claims])
         calls.learn(answer.budget, limits.read_cost)
+        calls.answered()
         by_level = {claim.level_id: reading for claim, reading in zip(claims, answer.readings, strict=True)}
         with ws.engine.connect() as connection:
             readings = list(told_apart(connection, push.channel.name, by_level).values())
@@ -332,7 +389,7 @@ def _read_batch(push: _Push) -> None:
         with write_transaction(ws.engine, push.channel.name) as connection:
             release(connection, claims, token)
         if isinstance(error, PlatformError) and error.recovery is Recovery.WAIT:
-            calls.throttled(error.retry_after)
+            calls.throttled(error)
             return
         raise
     with write_transaction(ws.engine, push.channel.name) as connection:
@@ -353,15 +410,38 @@ def _finish(push: _Push, began: datetime) -> None:
     now = ws.clock.now()
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
     report.seconds = (now - began).total_seconds()
+    line, reach = push.calls.line, Reach.of(push.row)
+    report.clock_ahead = push.row.clock_ahead
+    if line.ahead is not None:
+        overlap = timedelta(seconds=ws.configuration.settings.order_overlap_seconds)
+        report.clock_ahead = beyond(line.ahead, overlap).total_seconds()
+    if push.has_called:
+        reach = reach.after(line, began, now)
+        report.problem = reach.in_words(line, report.problem)
+    values = {
+        "channel": push.channel.name,
+        "at": now,
+        "problem": report.problem,
+        "in_a_row": reach.unanswered,
+        "since": reach.since,
+        "until": reach.until,
+        "ahead": report.clock_ahead,
+    }
     with write_transaction(ws.engine, push.channel.name) as connection:
         report.left, report.waiting = count_changes(connection, push.channel.name, now)
-        statement = _PUSHED if report.problem else _SUCCEEDED
-        connection.execute(statement, {"channel": push.channel.name, "at": now, "problem": report.problem})
+        connection.execute(_PUSHED if report.problem else _SUCCEEDED, values)
 
 
 _PUSHED = (
     update(channels)
     .where(channels.c.name == bindparam("channel"))
-    .values(last_push_at=bindparam("at"), last_problem=bindparam("problem"))
+    .values(
+        last_push_at=bindparam("at"),
+        last_problem=bindparam("problem"),
+        unanswered=bindparam("in_a_row"),
+        unreachable_since=bindparam("since"),
+        unreachable_until=bindparam("until"),
+        clock_ahead=bindparam("ahead"),
+    )
 )
 _SUCCEEDED = _PUSHED.values(last_success_at=bindparam("at"))

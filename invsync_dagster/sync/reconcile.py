@@ -24,6 +24,7 @@ from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_ano
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.cut_out import why_cut_out
 from invsync_dagster.sync.differences import (
     Adoptable,
     Cause,
@@ -119,6 +120,9 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
     level = inventory_levels.c
     in_batch = (level.channel == name) & (batch_of(level.id, ws.configuration.settings.sku_batches) == batch)
     with ws.engine.connect() as connection:
+        report.problem = why_cut_out(connection, name, began)
+        if report.problem:
+            return report
         # Read longest ago first: a batch that did not finish goes on where it was.
         oldest = (level.observed_at.asc().nulls_first(), level.id)
         query = select(level.id).where(in_batch, level.pushable.is_(True)).order_by(*oldest)

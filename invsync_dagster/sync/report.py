@@ -22,6 +22,7 @@ class PushReport:
     """One channel's push. Counts are levels, times are seconds; `problem` is "" unless the channel as a whole failed.
 
     `stopped`: the platform refuses us altogether (credentials, a frozen shop), so each push first asks whether it still does.
+    `clock_ahead`: seconds that the host's clock is ahead of ours, 0 where that doesn't matter.
     `left` is what is still out of step at the end and due now; `waiting` is due later (after a failure or a linger time).
     """
 
@@ -43,6 +44,7 @@ class PushReport:
     seconds: float = 0.0
     problem: str = ""
     stopped: bool = False
+    clock_ahead: float = 0.0
     approval_missing: bool = False
     latencies: list[float] = field(default_factory=list)
     failures: list[RowFailure] = field(default_factory=list)

@@ -154,7 +154,7 @@ def _mended(calls: Calls, platform: Subscriber, one: Subscription, address: str)
         answer = platform.subscribe(one, address)
     except PlatformError as error:
         if error.recovery is Recovery.WAIT:
-            calls.throttled(error.retry_after)
+            calls.throttled(error)
         raise
     calls.learn(answer.budget, cost)
     return answer.subscriptions[0]

@@ -21,6 +21,7 @@ from invsync_dagster.platforms.registry import VENDORS
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.limiter import Limiter
+from invsync_dagster.sync.line import Line
 from invsync_dagster.sync.worker import LockedWorker, Worker
 
 
@@ -42,6 +43,7 @@ class Workspace:
     environ: Mapping[str, str]
     transport: Callable[[Channel], Transport] = requests_transport
     _platforms: dict[str, Platform] = field(default_factory=dict)
+    _lines: dict[str, Line] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Home, environ: Mapping[str, str] | None = None) -> Self:
@@ -80,7 +82,7 @@ class Workspace:
 
     def beside(self) -> Self:
         """Return the workspace of another thread of this process: it connects to the platforms by itself."""
-        return replace(self, _platforms=dict(self._platforms))
+        return replace(self, _platforms=dict(self._platforms), _lines=dict(self._lines))
 
     def channel(self, name: str) -> Channel:
         """Return the configured channel `name`. Raises KeyError with the known names."""
@@ -96,9 +98,15 @@ class Workspace:
             vendor = VENDORS[channel.platform]
             secrets = channel.secrets(self.environ)
             self._platforms[channel.name] = vendor.connect(
-                channel.settings, secrets, channel.limits, self.transport(channel), self.clock
+                channel.settings, secrets, channel.limits, self.line(channel), self.clock
             )
         return self._platforms[channel.name]
+
+    def line(self, channel: Channel) -> Line:
+        """Return what a channel's client sends by, one a process."""
+        if channel.name not in self._lines:
+            self._lines[channel.name] = Line(self.transport(channel), self.clock)
+        return self._lines[channel.name]
 
     def door(self, channel: Channel) -> WebhookDoor:
         """Return what reads a channel's webhooks."""
@@ -107,3 +115,8 @@ class Workspace:
     def limiter(self, channel: Channel) -> Limiter:
         """Return the shared rate limit of a channel."""
         return Limiter(self.engine, channel.name, self.platform(channel).limits)
+
+    def orders_limiter(self, channel: Channel) -> Limiter | None:
+        """Return the shared rate limit of a channel's orders, None where they have no other than the channel's."""
+        limits = self.platform(channel).limits
+        return Limiter(self.engine, f"{channel.name}:orders", limits) if limits.orders_apart else None

@@ -3,8 +3,11 @@ from collections.abc import Callable
 
 import dagster as dg
 import pytest
+from sqlalchemy import update
 
 from invsync_dagster.defs.names import push_key
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import channels
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests.defs.conftest import SHOWN_BEFORE, Installation
 
@@ -151,3 +154,19 @@ def test_a_reason_of_a_thousand_words_fits_into_the_tag(install: Callable[..., I
     given = {"skus": ["A"], "reason": "why " * 1000, "dry_run": True}
     result = home.run("sync_skus", run_config={"ops": {"push_results": {"config": given}}})
     assert len(home.tags(result)["invsync/reason"]) == 500
+
+
+def test_a_clock_that_is_off_is_red_and_fails_no_push(install: Callable[..., Installation]) -> None:
+    home = install("one", "two")
+    home.stock(STOCK, ["one", "two"])
+    ws = home.open()
+    with write_transaction(ws.engine) as connection:
+        connection.execute(update(channels).where(channels.c.name == "one").values(clock_ahead=-900.2))
+    ws.close()
+    result = home.run("incremental")
+    assert result.success
+    assert home.platforms["one"].shown == STOCK
+    assert checks(result) == {"one": False, "two": True}
+    [said] = [one.description for one in result.get_asset_check_evaluations() if one.asset_key == push_key("one")]
+    assert said is not None
+    assert said.startswith("the clock of this machine is 900 s ahead of one's; set it right (`timedatectl` says")

@@ -29,7 +29,7 @@ from invsync_dagster.platforms.shopify.sandbox_books import ShopError
 from invsync_dagster.platforms.transport import Request, TransportError
 from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.sandbox.faults import Faults
+from invsync_dagster.sandbox.faults import Faults, Kind
 from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
@@ -172,6 +172,10 @@ class World:
         while moment < self.end:
             self.at(moment, self._cycle)
             moment += timedelta(minutes=90)
+        # One host is gone for an hour: what it misses is made up for, and the others don't wait.
+        gone = self.faults[self.channels[self.seed % len(self.channels)]]
+        self.at(START + span / 4, partial(gone.set_rates, {Kind.REFUSE: 1.0}))
+        self.at(START + min(span / 4 + timedelta(hours=1), span), partial(gone.set_rates, BAD_NETWORK))
 
     def _sku(self) -> str:
         # A tenth of the goods gets most of the demand, so that some run out.

@@ -236,6 +236,12 @@ def test_an_unknown_channel_is_answered_with_the_known_ones(world):
         ({}, {"status": "needs_review"}, {}, "the listing is needs review: the channel's number is left as it is"),
         ({}, {}, {"pushable": False, "stopped_reason": "channel paused"}, "nothing is pushed: channel paused"),
         ({"stopped_reason": "token expired"}, {}, {}, "the channel is stopped: token expired"),
+        (
+            {"unreachable_since": NOW, "last_problem": "no answer since noon"},
+            {},
+            {},
+            "the channel does not answer, and is asked again every few minutes: no answer since noon",
+        ),
         ({"push_approved_at": None}, {}, {}, "the channel's first push is not approved yet: nothing is written there"),
         ({}, {}, {"desired": 4}, "out of step: last shown 10, should show 4"),
         ({}, {}, {"uncertain": "own_sale"}, "uncertain (own_sale): should show 10, will be read or written when due"),

@@ -56,6 +56,10 @@ channels = Table(
     Column("orders_known_until", UtcDateTime),  # end of the last order window that was applied
     Column("stopped_reason", Text, nullable=False, default=""),  # dead credentials: no attempt until checked again
     Column("stopped_at", UtcDateTime),
+    Column("unanswered", BigInteger, nullable=False, default=0),  # calls in a row that the host did not answer
+    Column("unreachable_since", UtcDateTime),  # cut out since then: no call until `unreachable_until`, and then one
+    Column("unreachable_until", UtcDateTime),
+    Column("clock_ahead", Float, nullable=False, default=0.0),  # seconds of the host before ours, 0 if it matters not
     Column("last_push_at", UtcDateTime),
     Column("last_success_at", UtcDateTime),
     Column("last_problem", Text, nullable=False, default=""),  # why the last push failed as a whole; "" where it didn't
@@ -243,8 +247,6 @@ Index(
     postgresql_where=is_change(),
 )
 
-# One reserved-time row a channel, shared by all processes: `ready_at` is when the bucket is full again,
-# in seconds since the epoch, `blocked_until` what a throttled answer told us.
 # What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`).
 bulk_submissions = Table(
     "bulk_submissions",
@@ -269,6 +271,8 @@ bulk_readings = Table(
     Column("check_after", UtcDateTime, nullable=False),
 )
 
+# One reserved-time row a budget, shared by all processes: `ready_at` is when the bucket is full again, in seconds since the
+# epoch, `blocked_until` what a throttled answer told us, in the words `why`. `refusals`: how many in a row told no time.
 rate_limits = Table(
     "rate_limits",
     metadata,
@@ -276,6 +280,8 @@ rate_limits = Table(
     Column("ready_at", Float, nullable=False, default=0.0),
     Column("blocked_until", Float, nullable=False, default=0.0),
     Column("pace", Text, nullable=False, default=""),  # what the platform learned of its host: contract.Paced
+    Column("refusals", BigInteger, nullable=False, default=0),
+    Column("why", Text, nullable=False, default=""),
 )
 
 # One row a batch of a channel's full runs: what came of it the last time. Dagster has the rest, and keeps no run for good.

@@ -20,7 +20,7 @@ from invsync_dagster.platforms.amazon.listings import listing_of, reading_of
 from invsync_dagster.platforms.amazon.orders import document_of, identity
 from invsync_dagster.platforms.amazon.reports import Reports
 from invsync_dagster.platforms.amazon.rows import DOTS, is_sku, not_found, patch_of, refusal_of
-from invsync_dagster.platforms.amazon.settings import BULK, BULK_READ, MOST_SKUS, AmazonSettings
+from invsync_dagster.platforms.amazon.settings import BULK, BULK_READ, MOST_SKUS, AmazonSettings, limits_as_told
 from invsync_dagster.platforms.amazon.subscriptions import Subscriptions
 from invsync_dagster.platforms.calls import answer_to
 from invsync_dagster.platforms.contract import (
@@ -150,7 +150,7 @@ class AmazonPlatform:
         listed = [sku for sku in wanted if "," not in sku]
         data = "summaries,fulfillmentAvailability"
         items: list[Mapping[str, Any]] = []
-        calls = 0
+        calls, cost = 0, self._limits.read_cost
         if listed:
             query = {"identifiersType": "SKU", "identifiers": ",".join(listed), "includedData": data}
             answer = self._get(self._items, {**query, "pageSize": str(MOST_SKUS)}, is_items)
@@ -165,7 +165,7 @@ class AmazonPlatform:
             for item in items:
                 reading = reading_of(item, self._settings.marketplaces[0])
                 found[reading.level] = reading
-        budget = self._spent(calls) if calls else None
+        budget = self._spent(calls, cost) if calls else None
         return ReadAnswer(tuple(found.get(level) or not_found(level) for level in levels), budget)
 
     def _one(self, sku: str, data: str) -> list[Mapping[str, Any]]:
@@ -310,8 +310,8 @@ class AmazonPlatform:
 
     # --- one call ---------------------------------------------------------------------------------------------------
 
-    def _spent(self, calls: int) -> Budget:
-        return Budget(self._limits.burst, self._limits.rate, float(calls))
+    def _spent(self, calls: int, cost: float = 1.0) -> Budget:
+        return Budget(self._limits.burst, self._limits.rate, calls * cost)
 
     def _get(
         self, path: str, query: Mapping[str, str], expected: Callable[[Any], bool], *, everywhere: bool = False
@@ -348,6 +348,7 @@ class AmazonPlatform:
         if response.status in (401, 403) and tokens.refused(token, self._clock.now()):
             # A new token may be all that it needs; if a new one is refused too, the grant is dead.
             raise PlatformError(Recovery.RETRY, "token_refused", "Amazon refuses a token that isn't new any more")
+        self._limits = limits_as_told(self._limits, response, writes=method == "PATCH", reads=path == self._items)
         return errors.json_of(response, expected, writing=writing, secrets=tokens.secrets)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections import deque
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,8 +22,6 @@ _RATES = {
     "orders": (0.0056, 20.0),
     "order": (0.5, 30.0),
     "make_document": (0.5, 15.0),
-    # JSON_LISTINGS_FEED: five feeds in five minutes.
-    "make_feed": (1 / 60, 5.0),
     "feed": (2.0, 15.0),
     "document": (0.0222, 10.0),
     "make_report": (0.0167, 15.0),
@@ -32,6 +32,8 @@ _RATES = {
     "subscription": (1.0, 5.0),
     "subscribe": (1.0, 5.0),
 }
+# JSON_LISTINGS_FEED: five feeds in any five minutes, by number and span.
+_FEEDS, _FEEDS_IN = 5, timedelta(minutes=5)
 # What takes a token of the app itself, and not a seller's.
 _GRANTLESS = frozenset({"destinations", "make_destination"})
 _NOTIFICATIONS = "sellingpartnerapi::notifications"
@@ -66,6 +68,7 @@ class Gate:
         self._tokens: dict[str, float] = {}
         self._of_app: set[str] = set()
         self._rates = {**_RATES, "orders": (1 / orders_every, _RATES["orders"][1])}
+        self._feeds: deque[datetime] = deque(maxlen=max(1, round(_FEEDS * rate_factor)))
         self._buckets = {name: (burst * rate_factor, clock.now()) for name, (_, burst) in _RATES.items()}
 
     def revoke(self) -> None:
@@ -114,14 +117,31 @@ class Gate:
             if ends_at is not None:
                 details = "The access token you provided has expired."
             raise RefusedError(403, "Unauthorized", "Access to requested resource is denied.", details)
+        if operation == "make_feed":
+            return self._admit_feed()
         rate, burst = (each * self._factor for each in self._rates[operation])
         level, at = self._buckets[operation]
         now = self._clock.now()
         level = min(burst, level + (now - at).total_seconds() * rate)
         self._buckets[operation] = (max(level - 1, 0.0) if level >= 1 else level, now)
         if level < 1:
-            raise RefusedError(429, "QuotaExceeded", "You exceeded your quota for the requested resource.")
+            raise _too_many()
         return str(rate)
+
+    def _admit_feed(self) -> str:
+        now = self._clock.now()
+        if len(self._feeds) == self._feeds.maxlen and now - self._feeds[0] < _FEEDS_IN:
+            raise _too_many()
+        self._feeds.append(now)
+        return _FEED_RATE
+
+
+def _too_many() -> RefusedError:
+    return RefusedError(429, "QuotaExceeded", "You exceeded your quota for the requested resource.")
+
+
+# createFeed's own rate (feeds 2021-06-30); what it says of listings feeds beside it no header tells.
+_FEED_RATE = "0.0083"
 
 
 _JSON: Mapping[str, str] = {"content-type": "application/json"}

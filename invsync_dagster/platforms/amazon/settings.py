@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -11,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from invsync_dagster.platforms.contract import BulkLimits, BulkReadLimits, Limits
 from invsync_dagster.platforms.settings import VendorSettings, address_in, bare_address
-from invsync_dagster.platforms.transport import is_loopback
+from invsync_dagster.platforms.transport import Response, is_loopback
 
 # searchListingsItems finds at most 20 SKUs a call, and gives at most 20 items a page (listingsItems 2021-08-01).
 MOST_SKUS = 20
@@ -33,11 +35,14 @@ LIMITS = Limits(
     # searchOrders: 0.0056 calls a second, which is one in three minutes, and the last two are never listed (orders
     # 2026-01-01).
     orders_every=300.0,
+    # Each operation has its own rate; the orders' is the one that runs out.
+    orders_apart=True,
 )
 
-# JSON_LISTINGS_FEED: 25,000 messages a feed, five feeds in five minutes. Below the single lane's pushes of a minute a feed
-# gains nothing. Amazon reports on most within minutes; one that is open after a day is not waited for.
-BULK = BulkLimits(rows=25_000, least=300, rate=1 / 60, burst=5.0, check_every=60.0, patience=86_400.0)
+# JSON_LISTINGS_FEED: 25,000 messages a feed, five feeds in five minutes. The window is a minute longer: createFeed is the last
+# of a submission's calls, and may come so much later than its turn. Below the single lane's pushes of a minute a feed gains
+# nothing. Amazon reports on most within minutes; one that is open after a day is not waited for.
+BULK = BulkLimits(rows=25_000, least=300, submissions=5, window=360.0, check_every=60.0, patience=86_400.0)
 
 # The merchant listings report, which often takes some minutes; one that isn't there after an hour is given up. Asking for
 # its document is allowed once a minute. 20,000 listings are 1,000 readings, or 200 s of the whole rate: with fewer the run
@@ -193,3 +198,19 @@ class AmazonSettings(VendorSettings):
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Amazon's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
     return LIMITS.changed(overrides, most_rows=MOST_SKUS, fixed={"write_batch"})
+
+
+def limits_as_told(limits: Limits, response: Response, *, writes: bool, reads: bool) -> Limits:
+    """Return limits with the cost of the operation that an answer is of, so that it takes the rate that the answer tells.
+
+    Amazon tells the account's own rate of an operation with 200, 400 and 404 (`x-amzn-RateLimit-Limit`). A rate that the
+    channel has of its own is never exceeded: it may be there to leave something for other programs of the account.
+    """
+    try:
+        told = float(response.headers.get("x-amzn-ratelimit-limit", ""))
+    except ValueError:
+        return limits
+    if not (math.isfinite(told) and told > 0) or not (writes or reads):
+        return limits
+    cost = limits.rate / (told if limits.rate == LIMITS.rate else min(told, limits.rate))
+    return replace(limits, write_cost=cost) if writes else replace(limits, read_cost=cost)

@@ -34,6 +34,8 @@ LIMITS = Limits(
     webhook_delay=120.0,
     # bulkUpdatePriceQuantity: a listing can be revised 250 times a calendar day.
     writes_a_day=250,
+    # The day's calls are counted for each API, and orders are another one's (Fulfillment).
+    orders_apart=True,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def data_of(response: Response, *, writing: bool, secrets: Sequence[str]) -> tup
     """Return the answer's `data` and the budget that it tells. Raises `PlatformError` for everything but success."""
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
     if response.status != 200:
-        raise _of_status(response, doubt)
+        raise _of_status(response, doubt, secrets)
     malformed = PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
     answer = json_in(response.body)
     if not isinstance(answer, dict):
@@ -114,16 +115,27 @@ def outcome_of_activation(errors: Sequence[Any], secrets: Sequence[str]) -> Outc
     return Outcome(Result.REJECTED, recovery, "not_activated", told(str(first.get("message") or ""), secrets))
 
 
-def _of_status(response: Response, doubt: Recovery) -> PlatformError:
+def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
     retry_after = retry_after_seconds(response.headers.get("retry-after"))
     if known := _STATUSES.get(response.status):
         recovery, code, words = known
+        own = _own_words(response.body, secrets)
         return PlatformError(
-            recovery, code, f"{words} (HTTP {response.status})", retry_after if recovery is Recovery.WAIT else None
+            recovery,
+            code,
+            f"{words} (HTTP {response.status}{f': {own}' if own else ''})",
+            retry_after if recovery is Recovery.WAIT else None,
         )
     # A 503 may come from a gateway in front of work already done, so for a write every 5xx is unknown.
     code = "server_error" if response.status >= 500 else "unexpected_status"
     return PlatformError(doubt, code, f"Shopify answered HTTP {response.status}", retry_after)
+
+
+def _own_words(body: bytes, secrets: Sequence[str]) -> str:
+    """Return what Shopify says beside a status: `{"errors": "..."}`, where lists and objects occur too; "" for a web page."""
+    answer = json_in(body)
+    errors = answer.get("errors") if isinstance(answer, Mapping) else None
+    return told(errors if isinstance(errors, str) else json.dumps(errors), secrets) if errors else ""
 
 
 def _of_top_level(errors: Any, extensions: Any, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:

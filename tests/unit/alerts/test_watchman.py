@@ -192,6 +192,39 @@ def test_what_follows_from_a_channel_that_is_down_is_not_told_besides(post: Post
     assert found.undecided == {"old_changes:shop", "check:full_sync/shop/x"}
 
 
+def test_a_host_that_does_not_answer_is_one_alert_from_its_first_failed_push_to_its_recovery(post: Post) -> None:
+    clock = post.watchman.clock
+    assert isinstance(clock, VirtualClock)
+    post.channel(SHOP, last_problem="not_reached: connection refused [retry]")
+    post.watchman.tell(post.watchman.look())
+    for minute in range(3):
+        words = f"no answer since 2026-03-01 11:44:00 UTC: not_reached: connection refused {minute} [retry]"
+        post.channel(SHOP, last_problem=words, unreachable_since=START)
+        clock.advance(60)
+        post.watchman.tell(post.watchman.look())
+    assert len(post.sent) == 1
+    cause = post.found()["push_failed:shop"]
+    assert cause.title == "shop does not answer"
+    assert cause.message.startswith(
+        "no answer since 2026-03-01 11:44:00 UTC: not_reached: connection refused 2 [retry]"
+    )
+    post.channel(SHOP, last_problem="", unreachable_since=None)
+    for _ in range(2):
+        clock.advance(600)
+        post.watchman.tell(post.watchman.look())
+    assert [message.title for _, message in post.sent][1:] == ["invsync: Over: shop does not answer"]
+
+
+def test_a_clock_that_is_off_is_one_cause_for_all_channels_and_no_failed_push(post: Post) -> None:
+    for name in (SHOP, OTHER):
+        post.channel(name, clock_ahead=-900.4)
+    found = post.found()
+    assert set(found) == {"clock:clock"}
+    message = found["clock:clock"].message
+    assert message.startswith("the clock of this machine is 900 s ahead of other's; set it right (`timedatectl` says")
+    assert message.endswith("and none is lost. Channels that say so: other, shop.")
+
+
 def test_six_dead_channels_are_one_message_the_worst_first(post: Post) -> None:
     for name in (SHOP, OTHER):
         post.channel(name, last_problem="not_reached: connection refused [retry]")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -10,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from invsync_dagster.platforms.amazon import AmazonSettings
-from invsync_dagster.platforms.amazon.settings import LIMITS, limits_with
+from invsync_dagster.platforms.amazon.settings import LIMITS, limits_as_told, limits_with
 from invsync_dagster.platforms.contract import LevelReference, Outcome, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request, Response
@@ -126,7 +128,8 @@ def test_a_quantity_that_can_not_be_is_refused_unsent(harness: AmazonHarness) ->
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_twenty_skus_are_read_in_one_call_and_those_with_a_comma_one_by_one(harness: AmazonHarness) -> None:
+def test_twenty_skus_are_read_in_one_call_and_those_with_a_comma_one_by_one() -> None:
+    harness = AmazonHarness(rate_factor=1.0)
     levels = [harness.account.add_item(sku, number) for number, sku in enumerate(["A", "B,C", "D"])]
     answer = harness.platform.read([*levels, LevelReference("X,Y")])
     assert [reading.quantity for reading in answer.readings] == [0, 1, 2, None]
@@ -396,3 +399,26 @@ def test_limits_may_be_lowered_and_not_made_up() -> None:
     for wrong in ({"write_batch": 5.0}, {"read_batch": 21.0}, {"rate": 0.0}, {"colour": 1.0}, {"burst": -1.0}):
         with pytest.raises(ValueError, match=r"must be|unknown limit"):
             limits_with(wrong)
+
+
+# --- the rates it tells -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "cost"), [(1.0, 1.0), (0.4, 2.5), (4.0, 0.25)])
+def test_an_operation_takes_the_rate_that_its_answers_tell(factor: float, cost: float) -> None:
+    harness = AmazonHarness(rate_factor=factor)
+    harness.account.add_item("A", 5)
+    assert write(harness, "A", 3).result is Result.ACCEPTED
+    assert harness.platform.limits.write_cost == cost
+    answer = harness.platform.read([LevelReference("A")])
+    assert (harness.platform.limits.read_cost, answer.budget and answer.budget.spent) == (cost, cost)
+    harness.platform.orders_changed(harness.clock.now() - timedelta(hours=1), harness.clock.now())
+    assert harness.platform.limits.orders_cost == 1.0  # of another budget
+
+
+def test_a_rate_of_the_channels_own_is_lowered_by_what_amazon_tells_and_never_raised() -> None:
+    own = replace(LIMITS, rate=2.0)
+    for told, cost in (("5.0", 1.0), ("0.5", 4.0), ("nan", 1.0), ("0", 1.0), ("", 1.0)):
+        answer = Response(200, {"x-amzn-ratelimit-limit": told})
+        assert limits_as_told(own, answer, writes=True, reads=False).write_cost == cost
+    assert limits_as_told(own, Response(429), writes=True, reads=False) == own

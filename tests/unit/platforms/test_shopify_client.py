@@ -263,6 +263,29 @@ def test_each_status_says_what_to_do(status: int, recovery: Recovery, code: str)
     assert str(status) in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"errors":"Not Found"}', "there is no such shop or API version at this address (HTTP 404: Not Found)"),
+        (
+            b'{"errors":{"shop":["is closed"]}}',
+            'there is no such shop or API version at this address (HTTP 404: {"shop": ["is closed"]})',
+        ),
+        (b"<html>", "there is no such shop or API version at this address (HTTP 404)"),
+        (
+            b'{"errors":"no %s here"}' % TOKEN.encode(),
+            "there is no such shop or API version at this address (HTTP 404: no [secret] here)",
+        ),
+    ],
+)
+def test_shopifys_own_words_stand_beside_ours(body: bytes, words: str) -> None:
+    shop = Shop()
+    shop.wire.answer_next(Response(404, {}, body))
+    with pytest.raises(PlatformError) as raised:
+        shop.client.check_credentials()
+    assert raised.value.message == words
+
+
 def test_levels_of_several_locations_are_read_in_one_call() -> None:
     shop = Shop()
     other = shop.sandbox.add_location()

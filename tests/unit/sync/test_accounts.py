@@ -186,7 +186,7 @@ def test_a_webhook_signed_with_the_other_accounts_secret_is_refused_and_changes_
 
 def test_accounts_have_rate_limits_of_their_own(make: Make) -> None:
     both = make()
-    both.ws.limiter(both.ws.channel(EAST)).block((both.clock.now() + timedelta(hours=1)).timestamp())
+    both.ws.limiter(both.ws.channel(EAST)).block((both.clock.now() + timedelta(hours=1)).timestamp(), "")
     both.sell(EAST, "A")
     both.sell(WEST, "A")
     both.hear(EAST)

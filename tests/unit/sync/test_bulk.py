@@ -24,7 +24,7 @@ from tests.unit.sync.amazon_stage import NAME, AmazonStage
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
-SMALL = BulkLimits(rows=25, least=8, rate=1 / 60, burst=5.0, check_every=60.0, patience=86_400.0)
+SMALL = BulkLimits(rows=25, least=8, submissions=5, window=360.0, check_every=60.0, patience=86_400.0)
 SKUS = [f"S{number:02d}" for number in range(12)]
 
 
@@ -327,10 +327,29 @@ def test_a_feed_that_is_open_after_a_day_is_not_waited_for() -> None:
     assert shown(stage) == {40}
 
 
+def test_no_more_than_five_feeds_go_out_in_any_five_minutes_and_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = in_step(feed_seconds=0.0)
+    made: list[float] = []
+    stage.transport._on_send = lambda when, request: (
+        made.append(stage.clock.now().timestamp()) if when == "after" and request.url.endswith("/feeds") else None
+    )
+    monkeypatch.setattr(client, "BULK", replace(SMALL, check_every=0.0))
+    for minute in range(20):
+        count_all(stage, 49 - minute)
+        report = stage.push()
+        assert report.problem == ""
+        stage.settle()
+        stage.clock.advance(50)
+    assert len(made) >= 9
+    assert all(later - sooner > 300 for sooner, later in zip(made, made[5:], strict=False))
+
+
 def test_feeds_keep_their_own_rate_and_the_rest_goes_singly(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = in_step(feed_seconds=0.0)
     made = calls(stage)
-    monkeypatch.setattr(client, "BULK", replace(SMALL, check_every=0.0, rate=1e-6))
+    monkeypatch.setattr(client, "BULK", replace(SMALL, check_every=0.0, window=1e6))
     for quantity in (49, 48, 47, 46, 45, 44, 43):
         count_all(stage, quantity)
         stage.push()

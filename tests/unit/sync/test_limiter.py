@@ -42,11 +42,45 @@ def test_a_call_that_could_not_start_in_time_reserves_nothing() -> None:
     assert limiter.reserve(1, 1000.0, NEVER) == 0.5
 
 
+def test_refusals_that_tell_no_time_wait_longer_each_up_to_five_minutes_and_an_accepted_call_ends_the_row() -> None:
+    engine = a_database()
+    now, waits = 1000.0, []
+    for _ in range(10):
+        a_limiter(engine).refused(now, "throttled: too many [wait]", 1.0)  # each in another process
+        a_limiter(engine).refused(now, "throttled: too many [wait]", 1.0)  # of one that was on its way beside it
+        waits.append(a_limiter(engine).reserve(1, now, NEVER) or 0.0)
+        now += waits[-1] + 10
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    limiter = a_limiter(engine)
+    assert limiter.reserve(1, now, NEVER) == 0
+    limiter.accepted()
+    limiter.refused(now, "throttled: too many [wait]", 1.0)
+    assert limiter.reserve(1, now, NEVER) == 2
+
+
+def test_what_was_reserved_by_a_clock_that_is_set_back_keeps_nobody() -> None:
+    engine = a_database()
+    for _ in range(6):
+        a_limiter(engine).reserve(1, 1900.0, NEVER)
+    assert [a_limiter(engine).reserve(1, 1000.0, NEVER) for _ in range(5)] == [0, 0, 0, 0, 0.5]
+
+
+def test_who_can_not_start_in_time_learns_the_platforms_words_and_none_where_the_rate_alone_forbids_it() -> None:
+    engine = a_database()
+    a_limiter(engine).block(1030.0, "throttled: too many [wait]")
+    limiter = a_limiter(engine)
+    assert (limiter.reserve(1, 1000.0, 1010.0), limiter.why) == (None, "throttled: too many [wait]")
+    assert (limiter.start_behind(1, 1000.0), limiter.why) == (30, "throttled: too many [wait]")
+    for _ in range(4):
+        limiter.reserve(1, 1031.0, NEVER)
+    assert (limiter.reserve(1, 1031.0, 1031.2), limiter.why) == (None, "")
+
+
 def test_a_throttled_answer_lets_no_process_call_before_the_time_told() -> None:
     engine = a_database()
-    a_limiter(engine).block(1030.0)
+    a_limiter(engine).block(1030.0, "")
     assert a_limiter(engine).reserve(1, 1000.0, NEVER) == 30.0
-    a_limiter(engine).block(1010.0)
+    a_limiter(engine).block(1010.0, "")
     assert a_limiter(engine).reserve(1, 1000.0, NEVER) == 30.0
 
 
@@ -74,7 +108,7 @@ def test_an_answer_takes_what_its_calls_spent_beyond_what_was_reserved() -> None
 
 def test_channels_have_budgets_of_their_own() -> None:
     engine = a_database()
-    a_limiter(engine, "one").block(1030.0)
+    a_limiter(engine, "one").block(1030.0, "")
     assert a_limiter(engine, "two").reserve(1, 1000.0, NEVER) == 0
 
 
@@ -164,7 +198,7 @@ def test_the_background_starts_nothing_while_the_foreground_has_reserved_ahead()
 
 def test_a_throttled_answer_holds_the_background_too() -> None:
     limiter = a_limiter(a_database())
-    limiter.block(1030.0)
+    limiter.block(1030.0, "")
     assert limiter.start_behind(1, 1000.0) == 30.0
     assert limiter.start_behind(1, 1030.0) == 0.0
 

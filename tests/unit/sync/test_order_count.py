@@ -237,7 +237,10 @@ def test_orders_of_today_are_not_counted(world: LittleWorld) -> None:
 def test_a_platform_that_refuses_us_is_the_counts_problem(world: LittleWorld) -> None:
     world.shops["shop_main"].access_token = "another"
     found = count(world)
-    assert found.problem == "unauthorized: the access token is not valid (HTTP 401) [re-authenticate]"
+    assert found.problem == (
+        "unauthorized: the access token is not valid (HTTP 401: [API] Invalid API key or access token "
+        "(unrecognized login or wrong password)) [re-authenticate]"
+    )
 
 
 def test_pages_of_a_large_day_are_all_compared(world: LittleWorld) -> None:

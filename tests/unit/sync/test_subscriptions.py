@@ -155,7 +155,10 @@ def test_dead_credentials_are_the_channels_problem_and_stop_nothing(world: Littl
     ws = known_at(world)
     world.shops["shop_main"].access_token = "another"
     watch = watch_subscriptions(ws, "shop_main", mend=True)
-    assert watch.problems == ["unauthorized: the access token is not valid (HTTP 401) [re-authenticate]"]
+    assert watch.problems == [
+        "unauthorized: the access token is not valid (HTTP 401: [API] Invalid API key or access token "
+        "(unrecognized login or wrong password)) [re-authenticate]"
+    ]
     assert watch_subscriptions(ws, "shop_eu", mend=True).active == 4
     world.shops["shop_main"].access_token = "a-token-of-the-simulation"
     assert not world.push("shop_main").problem
@@ -163,7 +166,7 @@ def test_dead_credentials_are_the_channels_problem_and_stop_nothing(world: Littl
 
 def test_a_spent_budget_leaves_it_to_the_next_time(world: LittleWorld) -> None:
     ws = known_at(world)
-    ws.limiter(ws.channel("shop_main")).block((world.clock.now()).timestamp() + 600)
+    ws.limiter(ws.channel("shop_main")).block((world.clock.now()).timestamp() + 600, "")
     watch = watch_subscriptions(ws, "shop_main", mend=True)
     assert watch.problems == [TOO_LATE]
 

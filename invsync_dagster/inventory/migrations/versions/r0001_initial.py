@@ -100,6 +100,10 @@ def upgrade() -> None:
         sa.Column("orders_known_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stopped_reason", TEXT, nullable=False),
         sa.Column("stopped_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("unanswered", sa.BigInteger(), nullable=False),
+        sa.Column("unreachable_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("unreachable_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("clock_ahead", sa.Float(), nullable=False),
         sa.Column("last_push_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_problem", TEXT, nullable=False),
@@ -375,6 +379,8 @@ def upgrade() -> None:
         sa.Column("ready_at", sa.Float(), nullable=False),
         sa.Column("blocked_until", sa.Float(), nullable=False),
         sa.Column("pace", TEXT, nullable=False),
+        sa.Column("refusals", sa.BigInteger(), nullable=False),
+        sa.Column("why", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("channel", name=op.f("pk_rate_limits")),
     )
     op.create_table(
