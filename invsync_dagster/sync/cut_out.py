@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.tables import channels
-from invsync_dagster.platforms.errors import Recovery, with_class
+from invsync_dagster.platforms.errors import PlatformError, Recovery, with_class
+from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.line import Line
 
 # So many calls in a row without an answer, over pushes: one that is answered after its retries is none of them.
@@ -56,6 +57,20 @@ class Reach:
         if self.since is None:
             return problem
         return f"no answer since {in_utc(self.since)}: {problem or with_class(line.words, Recovery.RETRY)}"
+
+
+def ask_whether_there(calls: Calls) -> None:
+    """Make the cheapest call to a host that left calls unanswered. Raises `OutOfTimeError`, and `PlatformError` where it does so
+    again or refuses us."""
+    calls.wait(calls.platform.limits.read_cost)
+    try:
+        with calls.line.within(calls.clock.now() + timedelta(seconds=PROBE_SECONDS)):
+            calls.platform.check_credentials()
+    except PlatformError as error:
+        if calls.line.unanswered or error.recovery is Recovery.REAUTHENTICATE:
+            raise
+        if error.recovery is Recovery.WAIT:
+            calls.throttled(error)
 
 
 _CUT_OUT = select(channels.c.last_problem).where(

@@ -37,7 +37,7 @@ from invsync_dagster.sync.claims import (
     release,
     take_over,
 )
-from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach
+from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach, ask_whether_there
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
@@ -192,22 +192,8 @@ def _lets_us_in(push: _Push) -> bool:
         push.report.problem = row.last_problem
         return False
     if reach.until is not None and not row.stopped_reason:
-        _ask_whether_there(push)
+        ask_whether_there(push.calls)
     return not row.stopped_reason or _recovered(push, row.stopped_reason)
-
-
-def _ask_whether_there(push: _Push) -> None:
-    """Make the cheapest call to a host that left calls unanswered. Raises `PlatformError` where it does so again."""
-    calls = push.calls
-    calls.wait(calls.platform.limits.read_cost)
-    try:
-        with calls.line.within(push.ws.clock.now() + timedelta(seconds=PROBE_SECONDS)):
-            calls.platform.check_credentials()
-    except PlatformError as error:
-        if calls.line.unanswered or error.recovery is Recovery.REAUTHENTICATE:
-            raise
-        if error.recovery is Recovery.WAIT:
-            calls.throttled(error)
 
 
 def _recovered(push: _Push, reason: str) -> bool:
@@ -281,7 +267,7 @@ def _poll_first(push: _Push) -> None:
             push.report.problem = f"orders could not be listed in time{f': {error.why}' if error.why else ''}"
     calls.deadline = clock.now() + left
     if calls.line.unanswered:
-        _ask_whether_there(push)
+        ask_whether_there(push.calls)
 
 
 def _poll(push: _Push) -> None:
