@@ -59,11 +59,14 @@ class Channel:
     differences: Literal["repair", "report", "adopt"] = "repair"
     restock: Literal["as_told", "never", "always"] = "as_told"
     disabled_reason: str = ""
+    given_title: str = ""
 
     @property
     def title(self) -> str:
-        """Its name, and that it is a sandbox if it is one: what people read."""
-        return f"{self.name} (sandbox)" if self.environment == "sandbox" else self.name
+        """What people read: the title that the file gives it, its name, and that it is a sandbox if it is one."""
+        notes = [self.name] if self.given_title else []
+        notes += ["sandbox"] if self.environment == "sandbox" else []
+        return f"{self.given_title or self.name} ({', '.join(notes)})" if notes else self.name
 
     def credential_variables(self) -> list[str]:
         """Return the names of the environment variables whose values the platform checks when we call it."""
@@ -170,6 +173,7 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str
+    title: str = Field(default="", max_length=80)
     platform: str
     environment: Literal["sandbox", "production"]
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -307,6 +311,7 @@ class _Loader:
             inventory_webhook=entry.inventory_webhook,
             differences=entry.differences,
             restock=entry.restock,
+            given_title=" ".join(entry.title.split()),
         )
 
     def _check_limits(self, vendor: Vendor, limits: Mapping[str, float], here: Place, label: str) -> None:

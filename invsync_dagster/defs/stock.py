@@ -101,7 +101,8 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
         wrong = wrong_batches(ws.configuration.settings.sku_batches, batches_in_force(connection))
     problems = [*ws.configuration.problems, *filter(None, [wrong])]
     problems += [
-        f"channel {name!r} is no longer in the file: it is paused until it is back or retired"
+        f"channel {name!r} is no longer in the file: it is paused until it is back or retired. Its name is for good; to call it "
+        "something else, put it back and give it a `title`"
         for name in missing_channels(ws)
     ]
     return dg.MaterializeResult(

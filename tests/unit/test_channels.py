@@ -141,6 +141,23 @@ def test_every_setting_stands_in_the_projects_own_file_and_can_be_used_as_it_sta
     assert channels["erp_main"].contains_orders_of == ("shopify_main",)
 
 
+@pytest.mark.parametrize(
+    ("environment", "given", "title"),
+    [
+        ("production", "", "shop"),
+        ("production", "title: Main  shop", "Main shop (shop)"),
+        ("sandbox", "title: Main shop", "Main shop (shop, sandbox)"),
+        ("sandbox", "", "shop (sandbox)"),
+    ],
+)
+def test_a_channel_is_called_by_its_title_and_keeps_its_name(
+    home: Home, environment: str, given: str, title: str
+) -> None:
+    text = GOOD.replace("environment: production", f"environment: {environment}\n    {given}", 1)
+    channel = loaded(home, text).channels[0]
+    assert (channel.disabled_reason, channel.name, channel.title) == ("", "shop", title)
+
+
 def test_the_projects_own_file_describes_eight_usable_channels(home: Home) -> None:
     text = (ROOT / "channels.yaml").read_text(encoding="utf-8")
     variables = [line.partition("=")[0] for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()]
