@@ -70,7 +70,7 @@ class World:
         seed: int,
         *,
         skus: int = 300,
-        orders: int = 480,
+        orders: int = 420,
         days: float = 2.0,
         shops: Mapping[str, ShopRules] = SHOPS,
     ) -> None:
