@@ -181,6 +181,9 @@ def test_a_foreign_page_can_not_use_the_login_of_whoever_looks_at_it(proxy: Prox
         assert proxy.ask(proxy.ui, link, user="ann", Sec_Fetch_Site=site).status_code == 403
     for origin in ("https://evil.example", "null", proxy.webhooks):
         assert proxy.ask(proxy.ui, "/graphql", user="ann", body=MUTATION, Origin=origin).status_code == 403
+    for what in ("materialization", "check", "observation"):
+        forged = f"/report_asset_{what}/database_backup?check_name=restores&passed=true"
+        assert proxy.ask(proxy.ui, forged, user="ann", Sec_Fetch_Site="cross-site").status_code == 403
     own = proxy.ask(proxy.ui, "/graphql", user="ann", body=MUTATION, Origin=proxy.ui, Sec_Fetch_Site="same-origin")
     assert own.json()["name"] == "webserver"
     # A link in an alert's mail.
