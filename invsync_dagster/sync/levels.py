@@ -205,7 +205,7 @@ def acknowledged(
     if raced:
         uncertain = state.uncertain or Doubt.LATE_ANSWER
     elif lingering:
-        uncertain = Doubt.ANSWER_LOST
+        uncertain = _in_doubt(state, Doubt.ANSWER_LOST)
     return state._replace(
         effective_quantity=quantity,
         expected=quantity + own_movement,
@@ -222,6 +222,11 @@ def acknowledged(
         failures=0,
         last_error="",
     )
+
+
+def _in_doubt(state: LevelState, doubt: Doubt) -> Doubt:
+    """A level of a restored stock stays one, whatever becomes of its writes: its rise waits for all channels' orders."""
+    return Doubt.RESTORE if state.uncertain == Doubt.RESTORE else doubt
 
 
 def later(state: LevelState, when: datetime, now: datetime) -> LevelState:
@@ -244,7 +249,7 @@ def doubted(state: LevelState, doubt: Doubt, now: datetime, linger: timedelta = 
     until = now + linger
     return state._replace(
         expected=expected,
-        uncertain=doubt,
+        uncertain=_in_doubt(state, doubt),
         uncertain_since=state.uncertain_since or now,
         linger_until=max(until, state.linger_until) if state.linger_until else until,
         touched=state.touched + 1,
@@ -257,7 +262,7 @@ def refused(state: LevelState, message: str, now: datetime, jitter: float) -> Le
     failures = state.failures + 1 if state.uncertain is None else 1
     return state._replace(
         expected=None,
-        uncertain=Doubt.COMPARE_AND_SET_REFUSED,
+        uncertain=_in_doubt(state, Doubt.COMPARE_AND_SET_REFUSED),
         uncertain_since=state.uncertain_since or now,
         due_at=now if failures <= REFUSALS_AT_ONCE else now + min(LONGEST_REFUSAL_WAIT, wait_after(failures, jitter)),
         failures=failures,

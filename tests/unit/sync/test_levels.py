@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +174,26 @@ def test_a_refusal_after_lost_answers_is_read_at_once_all_the_same() -> None:
 def test_a_refused_compare_and_set_never_waits_longer_than_a_minute() -> None:
     state = levels.refused(a_level(uncertain=None, failures=20), "stale", NOW, 0.9)
     assert state.due_at - NOW == levels.LONGEST_REFUSAL_WAIT
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda state: levels.doubted(state, Doubt.ANSWER_LOST, NOW),
+        lambda state: levels.doubted(state, Doubt.CLAIM_TAKEN_OVER, NOW),
+        lambda state: levels.refused(state, "stale", NOW, 0.0),
+        lambda state: levels.acknowledged(state, 5, NOW),  # while what the lost system sent may still land
+    ],
+)
+def test_a_restored_level_rises_only_once_all_orders_are_known_whatever_became_of_its_writes(
+    happens: Callable[[LevelState], LevelState],
+) -> None:
+    state = happens(a_level(uncertain="restore", linger_until=NOW + timedelta(minutes=1)))
+    later = NOW + timedelta(hours=1)
+    basis = a_basis(began=later, ended=later, touched=state.touched, orders_known_until=later)
+    waits = levels.settle(state, 3, basis, LIMITS)
+    assert (waits.uncertain, waits.expected) == ("restore", 3)
+    assert levels.settle(state, 3, replace(basis, all_orders_known_until=later), LIMITS).uncertain is None
 
 
 def test_the_wait_after_failures_grows_and_is_bounded() -> None:
