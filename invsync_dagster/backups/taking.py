@@ -78,7 +78,9 @@ def take(home: Home, keys: BackupKeys, now: datetime) -> Taken:
         to_disk(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    mark(home, taken.manifest.installation)
+    if taken.manifest.skus or taken.manifest.sequence or taken.manifest.levels:
+        # Of a stock that holds nothing the home remembers nothing: a new machine's services may run before its restore.
+        mark(home, taken.manifest.installation)
     return Taken(target, taken.manifest, taken.fresh)
 
 

@@ -22,6 +22,7 @@ from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, operator_actions, sync_logs
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Home
+from invsync_dagster.setup import make_folders_and_tables
 from invsync_dagster.sync import push as push_module
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.seals import Seals
@@ -379,6 +380,17 @@ def test_a_backup_of_another_installation_is_refused(stage: Stage, tmp_path: Pat
         new.restore()
     marker_of(new.home).write_text(f"{taken.manifest.installation}\n")
     assert new.restore().manifest == taken.manifest
+
+
+def test_a_new_home_whose_empty_stock_was_backed_up_before_the_restore_is_nobodys_yet(
+    stage: Stage, tmp_path: Path
+) -> None:
+    taken = take(stage.home, NO_KEYS, NOW)
+    new = restoring(taken, tmp_path / "new")
+    make_folders_and_tables(new.home)
+    assert take(new.home, NO_KEYS, NOW).manifest.installation != taken.manifest.installation
+    new.restore()
+    assert marker_of(new.home).read_text().strip() == taken.manifest.installation
 
 
 @pytest.mark.parametrize(
