@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TypeVar, cast
 
-from invsync_dagster.backups.files import FileWriter, Stored, content_of, new_file
+from invsync_dagster.backups.files import FileWriter, Stored, content_of, new_file, require
 from invsync_dagster.backups.manifest import INBOX, QUARANTINE, KeptDay, Manifest
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.inventory.copies import BackupError
@@ -59,13 +59,15 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
     """Pack all segments and the quarantine of `inbox` into the backup's `folder`; everything is on disk on return.
 
     Of a day that is as it was, the packs of the backup `before` are linked. To a day that has grown comes a pack of what is
-    new; one in which something was erased or forgotten is packed anew, as is one that is over and has several packs.
-    Raises OSError.
+    new; one in which something was erased or forgotten is packed anew, as is one that is over and has several packs, or
+    whose packs are no longer what was written. For that the first backup of a day reads all that it shares: its bytes are on
+    the disk once, for all backups. Raises OSError.
     """
     packs = folder / INBOX
     packs.mkdir(mode=0o700)
     began = packs.stat().st_mtime_ns
     packed = Packed()
+    is_first = before is not None and before.manifest.taken_at.date() < today
     # Those that wait first: a segment that is moved meanwhile is met twice, and never not at all.
     waiting: dict[str, dict[str, Path]] = {}
     for name, path in segments_in(inbox).items():
@@ -81,11 +83,15 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
             stamp = 0
         known = before.manifest.days.get(day) if before else None
         is_over = day < today.isoformat()
-        if known and stamp and known.stamp == stamp and not (is_over and len(known.packs) > 1):
-            shared = _share(before, known, folder, packed)
-            if shared:
-                packed.days[day] = known
-                continue
+        if (
+            known
+            and known.stamp == stamp != 0
+            and not (is_over and len(known.packs) > 1)
+            and (not is_first or _is_whole(before, known))
+            and _share(before, known, folder, packed)
+        ):
+            packed.days[day] = known
+            continue
         whole = is_over and known is not None and len(known.packs) > 1
         _pack_day(day, done, waiting.get(day, {}), stamp, folder, None if whole else before, keys, packed)
     files = {path.name: path for path in (inbox / "quarantine").glob("*.json") if QUARANTINED.fullmatch(path.name)}
@@ -121,7 +127,7 @@ def _pack_day(
     known = before.manifest.days.get(day) if before else None
     names: tuple[str, ...] = ()
     count = 0
-    if before and known:
+    if before and known and _is_whole(before, known):
         index = Index()
         for name in known.packs:
             index |= _index_of(before.folder / name, keys)
@@ -141,10 +147,12 @@ def _next_number(names: tuple[str, ...]) -> int:
 
 
 def _share(before: Before | None, day: KeptDay, folder: Path, packed: Packed) -> bool:
-    """Link a day's packs of the backup before; False where they are gone, or the file system has no links."""
+    """Link a day's packs of the backup before; False where they are gone or cut, or the file system has no links."""
     if before is None:
         return False
     try:
+        if any((before.folder / name).stat().st_size != before.manifest.files[name].size_bytes for name in day.packs):
+            return False
         for name in day.packs:
             os.link(before.folder / name, folder / name)
     except OSError:
@@ -152,6 +160,18 @@ def _share(before: Before | None, day: KeptDay, folder: Path, packed: Packed) ->
             (folder / name).unlink(missing_ok=True)
         return False
     packed.files |= {name: before.manifest.files[name] for name in day.packs}
+    return True
+
+
+def _is_whole(before: Before | None, day: KeptDay) -> bool:
+    """Say whether a day's packs of the backup before are what was written."""
+    if before is None:
+        return False
+    try:
+        for name in day.packs:
+            require(before.folder / name, before.manifest.files[name])
+    except BackupError:
+        return False
     return True
 
 

@@ -6,11 +6,13 @@ import os
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from invsync_dagster.backups.files import require
 from invsync_dagster.backups.manifest import CHANNELS_FILE, DATABASE, QUARANTINE, read_manifest
 from invsync_dagster.backups.packs import SEGMENT, members_of
 from invsync_dagster.backups.proving import prove
@@ -147,6 +149,35 @@ def test_days_that_stand_still_are_shared_and_a_day_that_grows_gets_a_pack_of_wh
     assert sorted(packed(fifth)) == sorted(packed(third))
     for taken in (second, third, fourth, fifth):
         assert prove(taken, stage.home.database_url, NO_KEYS).differences == ()
+
+
+def cut(pack: Path) -> None:
+    pack.write_bytes(pack.read_bytes()[:100])
+
+
+def rot(pack: Path) -> None:
+    content = bytearray(pack.read_bytes())
+    content[700] ^= 1
+    pack.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, rot, Path.unlink])
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_pack_that_is_damaged_since_is_not_shared_and_keeps_no_backup_from_being_made(
+    stage: Stage, damage: Callable[[Path], None], grows: bool
+) -> None:
+    stage.inbox.finish(stage.receive())
+    stage.clock.advance(0 if grows else 86_400)
+    stand_still(stage)
+    first = later(stage)
+    damage(first.path / "inbox/2026-07-01.1.tar")
+    if grows:
+        stage.inbox.finish(stage.receive())
+    made = later(stage) if grows else later(stage, hours=24)
+    assert len(packed(made)) == 1 + grows
+    for name, written in made.manifest.files.items():
+        require(made.path / name, written)
+    assert later(stage).manifest.segments == 1 + grows
 
 
 def test_what_was_erased_or_forgotten_in_the_inbox_is_not_in_the_next_backup(stage: Stage) -> None:
