@@ -70,7 +70,9 @@ class Restoring:
         for name, stored in manifest.files.items():
             require(self.folder / name, stored)
         if CHANNELS_FILE in manifest.files and not self.home.channels_file.exists():
-            unpack(self.folder / CHANNELS_FILE, self.keys, self.home.channels_file)
+            new = self.home.channels_file.with_name(f"{self.home.channels_file.name}.restoring")
+            unpack(self.folder / CHANNELS_FILE, self.keys, new)
+            new.replace(self.home.channels_file)  # half of one would stay: one that is there is kept
         self.home.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         inbox = bring_back(self.folder, manifest, self.keys, self.home.inbox, self.survived, self.now)
         url = parse_url(self.home.database_url)

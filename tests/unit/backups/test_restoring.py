@@ -496,6 +496,24 @@ def test_a_restore_that_was_killed_leaves_no_stock_to_work_on_and_can_be_done_ag
     Workspace.open(home, SECRETS).close()
 
 
+def test_a_restore_that_was_killed_leaves_no_half_a_channels_file(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.home.channels_file.write_text("channels: []\n")
+    new = restoring(take(stage.home, NO_KEYS, NOW), tmp_path / "new")
+
+    def killed(_source: Path, _keys: BackupKeys, target: Path) -> None:
+        target.write_text("chan")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("invsync_dagster.backups.restoring.unpack", killed)
+        with pytest.raises(KeyboardInterrupt):
+            new.restore()
+    new.restore()
+    assert new.home.channels_file.read_text() == "channels: []\n"
+
+
 def test_the_copy_in_a_backup_put_in_place_by_hand_is_not_worked_on(stage: Stage, tmp_path: Path) -> None:
     taken = take(stage.home, NO_KEYS, NOW)
     new = restoring(taken, tmp_path / "new")
