@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, case, false, func, select
+from sqlalchemy import Connection, and_, case, false, func, literal, select
 
 from invsync_dagster.inventory.audit import LISTED, Difference
 from invsync_dagster.inventory.retention import ARCHIVED
+from invsync_dagster.inventory.rules import greatest
 from invsync_dagster.inventory.tables import inventory_levels, operator_actions, sync_logs
 
 # What carries an attempt's number: its outcome, and that its worker was dead or late.
@@ -59,7 +60,8 @@ def _gaps(connection: Connection, since: datetime | None) -> list[Difference]:
     )
     first = func.coalesce(numbers.c.first, none_since)
     whole = level.attempt < RESTORED if since is None else false()
-    wanted = ended - case((whole, 1), else_=first) + 1
+    # Not below 0: of a level of which nothing is in the log, none is wanted while the first since is under way, or a reading.
+    wanted = greatest(ended - case((whole, 1), else_=first) + 1, literal(0))
     query = (
         select(level.central_sku, level.channel, level.item_id, level.location_id, attempts, wanted)
         .select_from(inventory_levels.outerjoin(numbers, numbers.c.level_id == level.id))

@@ -120,6 +120,39 @@ def test_the_numbers_that_a_restore_leaves_out_are_no_gap_and_those_behind_them_
     assert found(world) == {(SKU, "logged attempts", len(attempts) - 1, len(attempts))}
 
 
+def claimed(world: LittleWorld, claim: str, attempts: int) -> None:
+    """Let every level be under way: its attempt numbered and committed, or its number being read."""
+    level = inventory_levels.c
+    values: dict[str, Any] = {"claim": claim, "attempt": level.attempt + attempts}
+    if attempts:
+        values["sent_at"] = world.clock.now()
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).values(values))
+
+
+@pytest.mark.parametrize(("claim", "attempts"), [("a1b2", 1), ("read:a1b2", 0)])
+def test_the_first_that_is_done_to_a_level_after_a_restore_is_no_gap_while_it_is_under_way(
+    world: LittleWorld, claim: str, attempts: int
+) -> None:
+    level = inventory_levels.c
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).values(attempt=level.attempt + RESTORED))
+    claimed(world, claim, attempts)
+    assert found(world) == set()
+
+
+@pytest.mark.parametrize(("claim", "attempts"), [("a1b2", 1), ("read:a1b2", 0)])
+def test_the_first_that_is_done_to_a_level_after_its_log_was_archived_is_no_gap_while_it_is_under_way(
+    world: LittleWorld, tmp_path: Path, claim: str, attempts: int
+) -> None:
+    restocked(world)
+    world.clock.advance(86_400)
+    now = world.clock.now()
+    assert archive_logs(world.engine, tmp_path, now - timedelta(hours=1), now).rows > 0
+    claimed(world, claim, attempts)
+    assert found(world) == set()
+
+
 def test_what_was_archived_is_not_missing_and_what_came_since_is_proven(world: LittleWorld, tmp_path: Path) -> None:
     restocked(world)
     world.clock.advance(86_400)
