@@ -54,9 +54,12 @@ def _gaps(connection: Connection, since: datetime | None) -> list[Difference]:
     attempts, last = func.coalesce(numbers.c.attempts, 0), func.coalesce(numbers.c.last, 0)
     under_way = and_(level.claim.is_not(None), last < level.attempt)
     ended = level.attempt - case((under_way, 1), else_=0)
-    # A level of which nothing is in the log since then has made no attempt since, or it is missing.
+    # A level of which nothing is in the log since then has made no attempt since, or it is missing; since a restore, whose
+    # levels say when they were sent before it, that can't be told.
     none_since = (
-        level.attempt + 1 if since is None else case((level.sent_at >= since, level.attempt), else_=level.attempt + 1)
+        level.attempt + 1
+        if since is None
+        else case((and_(level.sent_at >= since, level.attempt < RESTORED), level.attempt), else_=level.attempt + 1)
     )
     first = func.coalesce(numbers.c.first, none_since)
     whole = level.attempt < RESTORED if since is None else false()

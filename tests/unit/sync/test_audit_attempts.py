@@ -153,6 +153,26 @@ def test_the_first_that_is_done_to_a_level_after_its_log_was_archived_is_no_gap_
     assert found(world) == set()
 
 
+def test_what_was_pushed_between_the_archiving_and_the_backup_is_not_missing_after_its_restore(
+    world: LittleWorld, tmp_path: Path
+) -> None:
+    restocked(world)
+    world.clock.advance(86_400)
+    now = world.clock.now()
+    assert archive_logs(world.engine, tmp_path, now - timedelta(hours=1), now).rows > 0
+    restocked(world)
+    level = inventory_levels.c
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).values(attempt=level.attempt + RESTORED))
+    assert found(world) == set()
+    restocked(world)
+    restocked(world)
+    assert found(world) == set()
+    attempts = [row for row in logged(world, "shop_main") if row.attempt > RESTORED]
+    forge(world, sync_logs.c.id == attempts[-1].id)
+    assert (SKU, "logged attempts", len(attempts) - 1, len(attempts)) in found(world)
+
+
 def test_what_was_archived_is_not_missing_and_what_came_since_is_proven(world: LittleWorld, tmp_path: Path) -> None:
     restocked(world)
     world.clock.advance(86_400)
