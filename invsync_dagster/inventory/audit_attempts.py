@@ -28,11 +28,12 @@ def audit_attempts(connection: Connection) -> list[Difference]:
 
 
 def _archived_until(connection: Connection) -> datetime | None:
-    """Return the time before which rows were archived; None if none were."""
-    action = operator_actions.c
-    query = select(action.after).where(action.action == ARCHIVED).order_by(action.id.desc()).limit(1)
-    latest = connection.execute(query).scalar_one_or_none()
-    return None if latest is None else datetime.fromisoformat(latest["older_than"])
+    """Return the time before which rows were archived; None if none were.
+
+    It isn't always that of the last archiving: since then logs may be kept longer."""
+    query = select(operator_actions.c.after).where(operator_actions.c.action == ARCHIVED)
+    times = (datetime.fromisoformat(after["older_than"]) for after in connection.execute(query).scalars())
+    return max(times, default=None)
 
 
 def _gaps(connection: Connection, since: datetime | None) -> list[Difference]:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from invsync_dagster.inventory import retention
+from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.audit_attempts import RESTORED, audit_attempts
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.retention import archive_logs
@@ -171,6 +172,30 @@ def test_what_was_pushed_between_the_archiving_and_the_backup_is_not_missing_aft
     attempts = [row for row in logged(world, "shop_main") if row.attempt > RESTORED]
     forge(world, sync_logs.c.id == attempts[-1].id)
     assert (SKU, "logged attempts", len(attempts) - 1, len(attempts)) in found(world)
+
+
+def test_logs_that_are_kept_longer_from_now_on_do_not_make_what_was_archived_missing(
+    world: LittleWorld, tmp_path: Path
+) -> None:
+    for _ in range(4):
+        restocked(world)
+    pushes = [row for row in logged(world, "shop_main") if row.action == "push"]
+    # As a lost answer: kept are a level's latest row and its latest that was acknowledged, and what is between goes.
+    forge(world, sync_logs.c.id == pushes[-2].id)
+    now = world.clock.now()
+    with write_transaction(world.engine) as connection:
+        for older_than in (now, now - timedelta(days=60)):
+            record_action(
+                connection,
+                at=now,
+                actor="housekeeping",
+                action=retention.ARCHIVED,
+                subject=sync_logs.name,
+                before=None,
+                after={"older_than": older_than.isoformat()},
+                reason="",
+            )
+    assert found(world) == set()
 
 
 def test_what_was_archived_is_not_missing_and_what_came_since_is_proven(world: LittleWorld, tmp_path: Path) -> None:
