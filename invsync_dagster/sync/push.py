@@ -15,14 +15,14 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, update
 
 from invsync_dagster.channels import Channel
-from invsync_dagster.inventory.bulk import among, as_parameter
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks
 from invsync_dagster.inventory.clocks import beyond
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
@@ -217,11 +217,14 @@ def _recovered(push: _Push, reason: str) -> bool:
 def _recognise(push: _Push) -> None:
     """Read some levels before anything is written: another store may have the same ids. Raises `PlatformError`."""
     limits, name = push.calls.platform.limits, push.channel.name
+    most = max(limits.read_batch, AT_LEAST)
     with push.ws.engine.connect() as connection:
-        some = connection.execute(_SAMPLE, {"of_channel": name, "most": limits.read_batch}).all()
-    references = [LevelReference(row.item_id, row.location_id) for row in some]
-    answer = push.calls.ask(limits.read_cost, lambda: push.calls.platform.read(references))
-    by_level = {row.id: reading for row, reading in zip(some, answer.readings, strict=True)}
+        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
+    by_level: dict[int, Reading] = {}
+    for part in chunks(some, limits.read_batch):
+        references = [LevelReference(row.item_id, row.location_id) for row in part]
+        answer = push.calls.ask(limits.read_cost, lambda asked=references: push.calls.platform.read(asked))  # type: ignore[misc]
+        by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
     with push.ws.engine.connect() as connection:
         readings = told_apart(connection, name, by_level).values()
     missing = sum(is_unknown(reading.problem) for reading in readings)

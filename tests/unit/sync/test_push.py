@@ -648,3 +648,6 @@ def test_another_shop_is_known_by_calls_of_few_rows_as_well(world: LittleWorld) 
     assert report.problem.startswith("another_shop: 10 of 10 listings are unknown at erp_main")
     assert reviewed(world) == 5
     assert stopped(world, "erp_main") == report.problem
+    # Nor do the pushes after it send five more each.
+    assert world.push("erp_main").stopped
+    assert reviewed(world) == 5
