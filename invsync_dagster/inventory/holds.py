@@ -119,6 +119,17 @@ def drop(connection: Connection, level_ids: Collection[int], *, reason: str, act
     return sum(map(len, dropped.values()))
 
 
+def undecide(connection: Connection, skus: Collection[str]) -> None:
+    """Have the dropped levels of SKUs wait for a person again: that they stay was decided about other statuses."""
+    level = inventory_levels.c
+    for part in chunks(skus):
+        connection.execute(
+            update(inventory_levels)
+            .where(level.central_sku.in_(part), level.held_dropped_at.is_not(None))
+            .values(held_dropped_at=None)
+        )
+
+
 def _record(
     connection: Connection,
     action: str,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sqlalchemy import Column, Connection, Text, bindparam, select, update
 
-from invsync_dagster.inventory import breaker, levels
+from invsync_dagster.inventory import breaker, holds, levels
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows, update_rows
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
@@ -79,6 +79,7 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
             )
             cause = cause or f"change {revision} of SKUs' status"
             levels.recompute(connection, changing, now)
+            holds.undecide(connection, changing)
         result.created += len(new)
         result.changed += len(changed)
         result.unchanged += len(part) - len(new) - len(changed)
