@@ -213,7 +213,8 @@ def _changed(connection: Connection, level_ids: Sequence[int], look: Look | None
             newer = max(revision or 0 for revision in revisions)
             if row.held_revision is not None and row.held_revision > base:
                 found[row.id] = told("change", row.held_revision)
-            elif newer > (base or 0):
+            # Until `catch_up` has come by, a look shows what the rules before wanted.
+            elif newer > (base or 0) or row.channel_revision > row.rules_revision:
                 found[row.id] = told("change", newer)
             elif row.entry is not None:
                 found[row.id] = told("entry", row.entry)
@@ -255,6 +256,7 @@ _SINCE = (
         _LEVEL.id,
         _LEVEL.central_sku,
         _LEVEL.held_revision,
+        _LEVEL.rules_revision,
         channels.c.rules_revision.label("channel_revision"),
         # Of the item's listings at all locations: they share its stock (inventory/shares.py).
         select(func.max(platform_mapping.c.rules_revision))
