@@ -55,12 +55,12 @@ def shown(connection: Connection, column: Any, values: Collection[Any], *conditi
 
 
 def moves(before: Mapping[int, Shown], after: Mapping[int, Shown]) -> dict[str, Moves]:
-    """Compare what levels show before and after a change; returns by channel those set to 0 and those raised. Stopped
-    levels don't move."""
+    """Compare what levels show before and after a change; returns by channel those that show another number. Stopped levels
+    don't move."""
     found: dict[str, Moves] = defaultdict(dict)
     for level_id, was in before.items():
         now = after.get(level_id, was)
-        if now.pushable and (now.number == 0 < was.number or now.number > was.number):
+        if now.pushable and now.number != was.number:
             found[was.channel][level_id] = Move(was.number, now.number)
     return dict(found)
 
@@ -86,11 +86,12 @@ def hold_moves(connection: Connection, channel: str, found: Moves, cause: str, n
         base = earlier[level_id].base if level_id in earlier else move.before
         if move.after == 0 < base:
             net[ZEROED][level_id] = move
-        elif move.after > base:
+        elif move.after > max(base, move.before):
             net[RAISED][level_id] = move
         elif level_id in earlier:
-            back.append(level_id)
             del earlier[level_id]
+            if move.after <= base:
+                back.append(level_id)
     for part in chunks(back):
         connection.execute(_PUT_BACK, {"ids": as_parameter(part)})
     counted = {row.direction: row for row in connection.execute(_IN_WINDOW, {"channel": channel})}

@@ -114,6 +114,22 @@ def test_what_is_put_back_counts_no_more_and_passes(stock: Stock) -> None:
     assert map_with(stock, SKUS[20:40], at(2), percent=0) == 0
 
 
+def test_raises_that_are_put_back_count_no_more_either(stock: Stock) -> None:
+    map_with(stock, SKUS, at(-120), buffer=4)
+    assert map_with(stock, SKUS[:30], at(0)) == 0
+    assert map_with(stock, SKUS[:30], at(1), buffer=4) == 0
+    assert stock.rows(moved_levels) == []
+    assert map_with(stock, SKUS[30:60], at(2)) == 0
+
+
+def test_a_level_that_falls_but_stays_raised_still_counts_and_is_not_held(stock: Stock) -> None:
+    map_with(stock, SKUS, at(-120), buffer=4)
+    assert map_with(stock, SKUS[:30], at(0)) == 0
+    assert map_with(stock, SKUS[:30], at(1), buffer=2) == 0
+    assert len(stock.rows(moved_levels)) == 30
+    assert map_with(stock, SKUS[30:31], at(2)) == 1
+
+
 def test_a_level_counts_once_however_often_it_is_moved(stock: Stock) -> None:
     for n in range(4):
         assert map_with(stock, SKUS[:15], at(n), f"import {n}", percent=0 if n % 2 == 0 else 50) == 0
