@@ -113,6 +113,7 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given:
         same = _same_again(connection, parsed, sha256, given)
         if same is not None:
             return same
+        look = Look.at_present(connection)
         import_id = _new_id(connection, basis.now, sha256)
         found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
         if found.beyond:
@@ -125,7 +126,7 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given:
         if same is not None:
             return same
         import_id, reason = _new_id(connection, basis.now, sha256), "; ".join(found.beyond)
-        kept = _record(connection, basis, path, sha256, import_id, results.HELD, reason, parsed, found)
+        kept = _record(connection, basis, path, sha256, import_id, results.HELD, reason, parsed, found, look)
         return ImportResult(import_id, results.HELD, reason, found, kept_file=kept)
 
 
@@ -337,8 +338,11 @@ def _record(
     reason: str,
     parsed: Parsed | None,
     found: Preview | None,
+    look: Look | None = None,
 ) -> Path:
-    """Keep a copy of the file, then enter the import (so no row names a file that isn't there); returns the copy."""
+    """Keep a copy of the file, then enter the import (so no row names a file that isn't there); returns the copy.
+
+    `look`: what the preview of a held one saw."""
     folder = {results.APPLIED: "done", results.HELD: "held", results.REJECTED: "rejected"}[state]
     kept = f"{folder}/{import_id}-{path.name[-100:]}"
     copy(path, basis.folder / kept)
@@ -352,8 +356,7 @@ def _record(
         "rows": parsed.good + len(parsed.rejections) if parsed else 0,
         "applied_rows": _applied_rows(found) if state == results.APPLIED else 0,
         "rejected_rows": len(parsed.rejections) if parsed else 0,
-        "summary": _summary(parsed, found)
-        | ({"look": str(Look.at_present(connection))} if state == results.HELD else {}),
+        "summary": _summary(parsed, found) | ({"look": str(look)} if look else {}),
         "created_at": basis.now,
         "reason": reason,
         "run_id": basis.run_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from invsync_dagster.events import Content, StockCount
 from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
+from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import look_again, preview
 from invsync_dagster.inventory.imports.refusals import FileError
@@ -320,3 +322,25 @@ def test_a_file_that_is_gone_raises(stock):
     with pytest.raises(FileError, match="can't be read"):
         import_file(stock.basis, stock.files / "gone.csv")
     assert stock.states() == []
+
+
+def test_what_changes_between_the_preview_and_the_hold_was_not_seen(stock, monkeypatch):
+    stock.load(many(10))
+    opened = importing.write_transaction
+    times = []
+
+    @contextmanager
+    def interrupted(engine):
+        times.append(1)
+        if len(times) == 2:  # the file was tried and rolled back, and isn't entered yet
+            import_file(stock.at(minutes=1), stock.file("sku,quantity\nZ,1\n", "other.csv"))
+        with opened(engine) as connection:
+            yield connection
+
+    monkeypatch.setattr(importing, "write_transaction", interrupted)
+    held = import_file(stock.at(minutes=1), stock.file(many(0)))
+    assert held.state == "held"
+    with pytest.raises(DecisionError, match="isn't what was seen any more: import "):
+        approve(stock.at(minutes=2), held.import_id, "yes")
+    _, seen = look_again(stock.at(minutes=3), held.import_id)
+    assert approve(stock.at(minutes=3), held.import_id, "yes", str(seen)).state == "applied"
