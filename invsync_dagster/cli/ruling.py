@@ -56,7 +56,7 @@ def rules_list(channel: str, as_json: bool) -> None:
 
 
 @rules_group.command("undo")
-@click.argument("change", type=int)
+@click.argument("change", type=click.IntRange(1, 10**18 - 1))
 @click.option("--reason", help="Why, for whoever asks later. Without it nothing is done: it is a preview.")
 @click.option("--actor", default=user, show_default="your user name", help="Who decides.")
 @as_json_option

@@ -31,6 +31,8 @@ from invsync_dagster.inventory.tables import (
 
 Decision = Literal["approve", "drop"]
 
+LONGEST_NUMBER = 18  # digits that any database takes
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -164,6 +166,8 @@ def decide(
     """
     decided_by(actor, reason)
     level = inventory_levels.c
+    if what.isdecimal() and len(what) > LONGEST_NUMBER:
+        raise DecisionError(f"no hold has a number like {what[:40]}: `invsync held list` has them")
     which = level.held_revision == int(what) if what.isdecimal() else level.channel == what
     conditions = [*_held(""), which, *([level.central_sku.in_(skus)] if skus else [])]
     ids = list(connection.execute(select(level.id).where(*conditions).order_by(level.id)).scalars())

@@ -242,3 +242,8 @@ def test_what_new_rules_want_is_not_approved_before_a_look_can_show_it(stock: St
     catch_up(stock.engine, at(203))
     assert decided(stock, OTHER, seen=look(stock), minute=204).levels == 40
     assert shown(stock, OTHER) == [10] * 40
+
+
+def test_a_number_that_no_database_takes_is_no_hold(stock: Stock) -> None:
+    with pytest.raises(DecisionError, match="no hold has a number like 99999"):
+        decided(stock, "9" * 30)
