@@ -101,7 +101,10 @@ def _set(values: Any, name: str, value: int | None) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the file at once or not at all, with its mode; where it is a link, what it points at."""
+    """Replace the file at once or not at all, with its owner and mode; where it is a link, what it points at.
+
+    Written by an administrator, it must stay readable for the services. Raises OSError also where the owner can't be kept.
+    """
     target = path.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -109,6 +112,9 @@ def _replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        was, now = target.stat(), temporary.stat()
+        if (now.st_uid, now.st_gid) != (was.st_uid, was.st_gid):
+            os.chown(temporary, was.st_uid, was.st_gid)
         shutil.copymode(target, temporary)
         temporary.replace(target)
     finally:

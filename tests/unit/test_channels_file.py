@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_none_takes_a_line_out_and_what_is_missing_is_added(tmp_path: Path) -> N
     write_rules(path, "other", {"buffer": 4})
     shop, other = read_yaml(path.read_bytes()).value["channels"]
     assert (shop["rules"], other["rules"]) == ({"buffer": 2, "percent": 50}, {"buffer": 4})
+
+
+def test_the_file_stays_its_owners_though_an_administrator_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "channels.yaml"
+    path.write_text(FILE)
+    if os.getuid() == 0:  # nobody else can give a file away
+        os.chown(path, 1234, 1235)
+    before = path.stat()
+    write_rules(path, "shop", {"buffer": 0})
+    assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
