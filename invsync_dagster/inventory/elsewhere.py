@@ -9,18 +9,23 @@ from datetime import datetime
 from sqlalchemy import Connection, or_, select
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory.bulk import chunks, upsert_rows
-from invsync_dagster.inventory.orders import Document
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
+from invsync_dagster.inventory.orders import Document, Line
 from invsync_dagster.inventory.references import resolve
-from invsync_dagster.inventory.tables import OPEN_ELSEWHERE, order_lines, unclear_orders
+from invsync_dagster.inventory.tables import OPEN_ELSEWHERE, inventory_levels, order_lines, unclear_orders
 
 _MAPPED = "a location that may ship it is mapped now"
 
 
 def sold_elsewhere(
-    connection: Connection, documents: Mapping[tuple[str, str, str], Document]
+    connection: Connection,
+    documents: Mapping[tuple[str, str, str], Document],
+    stored: Mapping[tuple[str, str, str], Line],
 ) -> set[tuple[str, str, str]]:
-    """Return the lines whose documents say that their units are taken from where nothing is kept in step."""
+    """Return the lines whose documents say that their units are taken from where nothing is kept in step.
+
+    What was booked of a location stays booked though another one is kept in step now: its sales were ours.
+    """
     told: dict[str, dict[tuple[str, str, str], LineReference]] = defaultdict(dict)
     for key, document in documents.items():
         if document.line.reference.locations:
@@ -29,7 +34,19 @@ def sold_elsewhere(
     for channel, references in told.items():
         targets = resolve(connection, channel, set(references.values()))
         found |= {key for key, reference in references.items() if reference in targets and targets[reference].elsewhere}
+    booked = {
+        key: stored[key].level_id
+        for key in found
+        if key in stored and not stored[key].ignored_reason and stored[key].level_id is not None
+    }
+    if booked:
+        rows = connection.execute(_LOCATIONS, {"ids": as_parameter(set(booked.values()))})
+        places: dict[int | None, str] = {row.id: row.location_id for row in rows}
+        found -= {key for key, level in booked.items() if places[level] in documents[key].line.reference.locations}
     return found
+
+
+_LOCATIONS = select(inventory_levels.c.id, inventory_levels.c.location_id).where(among(inventory_levels.c.id, "ids"))
 
 
 def ask_again(connection: Connection, channel: str, names: Collection[LineReference], now: datetime) -> None:

@@ -102,7 +102,7 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
-    elsewhere = sold_elsewhere(book.connection, documents)
+    elsewhere = sold_elsewhere(book.connection, documents, stored)
     changed: list[tuple[Line, Document, Totals]] = []  # with the totals that are booked
     leaving: list[tuple[Line, Document, Totals]] = []
     for key, document in documents.items():

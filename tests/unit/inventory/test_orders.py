@@ -12,7 +12,7 @@ from invsync_dagster.events import Content, LineReference, OrderDocument, OrderL
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound
-from invsync_dagster.inventory.listings import Listing, set_status
+from invsync_dagster.inventory.listings import Listing, Status, set_status
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.tables import ELSEWHERE, inventory_levels, order_lines, platform_mapping, unclear_orders
@@ -430,6 +430,29 @@ def test_open_orders_of_a_location_are_asked_for_once_it_is_kept_in_step(how: st
     ]
     stock.apply(order("open", item="two", ordered=2, locations=[location]))
     assert stock.balance() == (10, 2)
+    stock.prove()
+
+
+@EACH
+@pytest.mark.parametrize("status", ["retired", "excluded"])
+@pytest.mark.parametrize("told", [["north"], []])
+def test_what_a_location_sold_while_it_was_kept_in_step_stays_booked_once_another_one_is(
+    status: Status, told: list[str]
+) -> None:
+    stock = two_places()
+    stock.apply(order("old", item="two", ordered=2, shipped=[(2, 1)], updated=1, locations=told))
+    stock.apply(order("open", item="two", ordered=1, locations=told))
+    assert stock.balance() == (8, 1)
+    stock.map(Listing(SHOP, "A", "two", "new"))
+    (listing,) = [row for row in stock.rows(platform_mapping) if row.platform_location_id == "north"]
+    with write_transaction(stock.engine) as connection:
+        set_status(connection, [listing.id], status, actor="ann", reason="we moved", now=at(3))
+    for revision in (1, 2):
+        stock.apply(order("old", revision=revision, item="two", ordered=2, shipped=[(2, 1)], locations=["north"]))
+        stock.apply(order("open", revision=revision, item="two", ordered=1, locations=["north"]))
+        assert (stock.balance(), set(ignored(stock))) == ((8, 1), {""})
+    stock.apply(order("open", revision=3, item="two", ordered=1, locations=["far"]))
+    assert (stock.balance(), ignored(stock).count(ELSEWHERE)) == ((8, 0), 1)
     stock.prove()
 
 
