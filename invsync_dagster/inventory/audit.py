@@ -199,7 +199,8 @@ def _sources(connection: Connection) -> list[Difference]:
         ("entry of an unknown order line", entry.order_id != "", select(line.line_id).where(of_line)),
         (
             "entry of an unknown import",
-            and_(entry.kind.in_(("import", "undo")), entry.reference != ""),
+            # A shipment of an order that is taken back is an undo as well, and names its delivery.
+            and_(entry.kind.in_(("import", "undo")), entry.reference != "", entry.order_id == ""),
             select(imports.c.id).where(imports.c.id == entry.reference),
         ),
     )

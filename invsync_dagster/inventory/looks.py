@@ -13,7 +13,9 @@ from invsync_dagster.inventory.tables import operator_actions, stock_ledger
 
 # What makes a number something else than what was shown. Not what platforms send to review: that stops a listing.
 _CHANGES = ("channel configured", "channel active", "listings set", "SKU status set", "import undone")
-_SOURCES = ("import", "undo")  # kinds of ledger entries; a channel's counts come all day, and say themselves as of when
+# Kinds of ledger entries, where no order made them: a shipment that is taken back is an undo as well. Not a channel's counts:
+# they come all day, and say themselves as of when.
+_SOURCES = ("import", "undo")
 
 
 class DecisionError(Exception):
@@ -67,7 +69,9 @@ def changed_since(connection: Connection, look: Look) -> str:
     if changed is not None:
         return change_in_words(connection, changed)
     entry = stock_ledger.c
-    entries = select(entry.sequence).where(entry.sequence > look.sequence, entry.kind.in_(_SOURCES))
+    entries = select(entry.sequence).where(
+        entry.sequence > look.sequence, entry.kind.in_(_SOURCES), entry.order_id == ""
+    )
     sequence = connection.execute(entries.order_by(entry.sequence).limit(1)).scalar()
     return "" if sequence is None else source_in_words(connection, sequence)
 

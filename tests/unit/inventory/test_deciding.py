@@ -11,7 +11,7 @@ from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.deciding import Decided, decide, held_levels, holds_now
 from invsync_dagster.inventory.listings import Listing
-from invsync_dagster.inventory.looks import DecisionError, Look
+from invsync_dagster.inventory.looks import DecisionError, Look, changed_since
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, operator_actions
@@ -247,3 +247,15 @@ def test_what_new_rules_want_is_not_approved_before_a_look_can_show_it(stock: St
 def test_a_number_that_no_database_takes_is_no_hold(stock: Stock) -> None:
     with pytest.raises(DecisionError, match="no hold has a number like 99999"):
         decided(stock, "9" * 30)
+
+
+def test_a_shipment_that_is_taken_back_is_no_change_of_a_source(stock: Stock) -> None:
+    sold = {"item": f"{OTHER}-{SKUS[0]}", "ordered": 2}
+    stock.apply(order(shipped=[(2, 1)], **sold), channel=OTHER)
+    with stock.engine.connect() as connection:
+        seen = Look.at_present(connection)
+    stock.apply(order(revision=2, **sold), channel=OTHER)
+    assert "undo" in {entry.kind for entry in stock.entries(SKUS[0]) if entry.sequence > seen.sequence}
+    with stock.engine.connect() as connection:
+        assert changed_since(connection, seen) == ""
+    stock.prove()
