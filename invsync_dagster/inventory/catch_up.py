@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, select, update
 from invsync_dagster.inventory import breaker, levels
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.rule_changes import rule_change
 from invsync_dagster.inventory.tables import channels, inventory_levels
 
 # Levels that one transaction recomputes, so that sales wait for it no longer than about 50 ms.
@@ -38,7 +39,9 @@ def hold_beyond_limits(connection: Connection, now: datetime) -> int:
     trial.rollback()
     held = 0
     for name, revision in changed:
-        held += len(breaker.hold_moves(connection, name, found[name], f"change {revision} of the channel", now))
+        # Only rules are undone by their number.
+        what = "the channel" if rule_change(connection, revision) else "the channel's status"
+        held += len(breaker.hold_moves(connection, name, found[name], f"change {revision} of {what}", now))
     return held
 
 

@@ -7,6 +7,7 @@ import pytest
 from invsync_dagster.inventory import channels, holds
 from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.deciding import holds_now
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
@@ -156,6 +157,9 @@ def test_a_channel_paused_changed_and_resumed_is_judged_by_what_it_shows(stock: 
     with write_transaction(stock.engine) as connection:
         channels.set_status(connection, SHOP, "active", actor="ann", reason="moved", now=at(3))
         assert hold_beyond_limits(connection, at(3)) == 40
+        (hold,) = holds_now(connection)
+    assert "of the channel's status would set to 0 40 of 40" in hold.reason
+    assert hold.mend == "take the change back where it was made"  # which is no change of rules
     catch_up(stock.engine, at(3))
     assert desired(stock, SHOP) == {10}
 
