@@ -202,7 +202,12 @@ def _changed(connection: Connection, level_ids: Sequence[int], look: Look | None
     found: dict[int, str] = {}
     words: dict[tuple[str, int], str] = {}
     asked = {"sequence": look.sequence if look else None}
-    statuses = _statuses_since(connection, look.revision if look else 0)
+    rows = [
+        row for part in chunks(level_ids) for row in connection.execute(_SINCE, asked | {"ids": as_parameter(part)})
+    ]
+    # Not all that ever were: one import may have set a hundred thousand.
+    oldest = min((row.held_revision or 0 for row in rows), default=0)
+    statuses = _statuses_since(connection, look.revision if look else oldest)
 
     def told(kind: str, number: int) -> str:
         if (kind, number) not in words:
@@ -210,18 +215,17 @@ def _changed(connection: Connection, level_ids: Sequence[int], look: Look | None
             words[kind, number] = say(connection, number)
         return words[kind, number]
 
-    for part in chunks(level_ids):
-        for row in connection.execute(_SINCE, asked | {"ids": as_parameter(part)}):
-            base = row.held_revision if look is None else look.revision
-            revisions = [row.channel_revision, row.mapping_revision, statuses.get(row.central_sku, 0)]
-            newer = max(revision or 0 for revision in revisions)
-            if row.held_revision is not None and row.held_revision > base:
-                found[row.id] = told("change", row.held_revision)
-            # Until `catch_up` has come by, a look shows what the rules before wanted.
-            elif newer > (base or 0) or row.channel_revision > row.rules_revision:
-                found[row.id] = told("change", newer)
-            elif row.entry is not None:
-                found[row.id] = told("entry", row.entry)
+    for row in rows:
+        base = row.held_revision if look is None else look.revision
+        revisions = [row.channel_revision, row.mapping_revision, statuses.get(row.central_sku, 0)]
+        newer = max(revision or 0 for revision in revisions)
+        if row.held_revision is not None and row.held_revision > base:
+            found[row.id] = told("change", row.held_revision)
+        # Until `catch_up` has come by, a look shows what the rules before wanted.
+        elif newer > (base or 0) or row.channel_revision > row.rules_revision:
+            found[row.id] = told("change", newer)
+        elif row.entry is not None:
+            found[row.id] = told("entry", row.entry)
     return found
 
 
