@@ -35,14 +35,16 @@ def sold_elsewhere(
         targets = resolve(connection, channel, set(references.values()))
         found |= {key for key, reference in references.items() if reference in targets and targets[reference].elsewhere}
     booked = {
-        key: stored[key].level_id
+        key: level_id
         for key in found
-        if key in stored and not stored[key].ignored_reason and stored[key].level_id is not None
+        if key in stored and not stored[key].ignored_reason and (level_id := stored[key].level_id) is not None
     }
     if booked:
         rows = connection.execute(_LOCATIONS, {"ids": as_parameter(set(booked.values()))})
-        places: dict[int | None, str] = {row.id: row.location_id for row in rows}
-        found -= {key for key, level in booked.items() if places[level] in documents[key].line.reference.locations}
+        places = {row.id: row.location_id for row in rows}
+        found -= {
+            key for key, level_id in booked.items() if places[level_id] in documents[key].line.reference.locations
+        }
     return found
 
 

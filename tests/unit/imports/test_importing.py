@@ -326,7 +326,7 @@ def test_a_file_that_is_gone_raises(stock):
 
 def test_what_changes_between_the_preview_and_the_hold_was_not_seen(stock, monkeypatch):
     stock.load(many(10))
-    opened = importing.write_transaction
+    opened = write_transaction
     times = []
 
     @contextmanager

@@ -250,7 +250,7 @@ def test_a_number_that_no_database_takes_is_no_hold(stock: Stock) -> None:
 
 
 def test_a_shipment_that_is_taken_back_is_no_change_of_a_source(stock: Stock) -> None:
-    sold = {"item": f"{OTHER}-{SKUS[0]}", "ordered": 2}
+    sold: dict[str, Any] = {"item": f"{OTHER}-{SKUS[0]}", "ordered": 2}
     stock.apply(order(shipped=[(2, 1)], **sold), channel=OTHER)
     with stock.engine.connect() as connection:
         seen = Look.at_present(connection)
