@@ -21,6 +21,8 @@ from invsync_dagster.webhooks.segments import Damaged, Delivery, written_at
 # Files written at once: a file waits for the disk nearly all of its time, and the disk takes many waiters together.
 AT_ONCE = 8
 
+_NOT_OURS = "is damaged, or none of ours: look at it, then drop it"
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -137,6 +139,8 @@ class Quarantine:
 
     def _read(self, path: Path) -> dict[str, Any]:
         fields: dict[str, Any] = json.loads(path.read_bytes())
+        if not _is_ours(fields):
+            raise ValueError(f"{path.name} {_NOT_OURS}")
         if "sealed" in fields:
             try:
                 fields |= json.loads(self._seals.open(base64.b64decode(fields.pop("sealed"))))
@@ -153,8 +157,20 @@ class Quarantine:
         return path
 
 
+def _is_ours(fields: object) -> bool:
+    return isinstance(fields, dict) and all(isinstance(fields.get(name), str) for name in ("receipt_id", "reason"))
+
+
 def _found(path: Path) -> Quarantined:
-    """Read what may be seen of a file of the quarantine. Raises `FileNotFoundError`."""
-    fields = json.loads(path.read_bytes())
+    """Read what may be seen of a file of the quarantine. One that can't be read is told of like the others: each run looks here,
+    and is to go on. Raises `FileNotFoundError`."""
+    try:
+        fields = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError):
+        fields = None
+    if not _is_ours(fields):
+        return Quarantined(path, "", f"{path.name} {_NOT_OURS}")
     said = {name: fields.get(name, "") for name in ("channel", "topic", "received_at")}
     return Quarantined(path, fields["receipt_id"], fields["reason"], **said)

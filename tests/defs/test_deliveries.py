@@ -10,6 +10,7 @@ from invsync_dagster.defs.names import LEDGER
 from invsync_dagster.inventory.proof import Contradiction, Proven
 from invsync_dagster.sync.prove import ProofReport
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
+from invsync_dagster.webhooks.quarantine import Quarantine
 from invsync_dagster.webhooks.segments import Delivery
 from tests.defs.conftest import Installation
 
@@ -139,3 +140,25 @@ def test_what_can_not_be_read_in_the_inbox_is_red_as_long_as_it_lies_there(
     assert "stranger.segment stays in the inbox" in str(check.description)
     stranger.unlink()
     assert checks(home.run("webhooks"))["understood"].passed
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"receipt_id": 1, "reason": 2}', None])
+def test_a_file_in_quarantine_that_is_none_of_ours_is_told_of_and_stops_no_run(
+    install: Callable[..., Installation], content: str | None
+) -> None:
+    home = install("shop")
+    home.stock({"A": 5}, ["shop"])
+    strange = home.home.inbox / "quarantine" / "note.json"
+    if content is None:
+        strange.mkdir(parents=True)
+    else:
+        strange.parent.mkdir(parents=True, exist_ok=True)
+        strange.write_text(content)
+    receive(home, "A", 7)
+    result = home.run("webhooks")
+    assert result.success
+    understood = checks(result)["understood"]
+    assert not understood.passed
+    assert "note.json is damaged, or none of ours" in str(understood.description)
+    with pytest.raises((ValueError, OSError)):
+        Quarantine(strange.parent).delivery_in(strange)
