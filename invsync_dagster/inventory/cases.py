@@ -107,7 +107,8 @@ def _latency(seconds: Sequence[float]) -> Latency:
 
 _LEVEL, _LISTING = inventory_levels.c, platform_mapping.c
 _OF = _LEVEL.channel == bindparam("of_channel")
-_IS_HELD = and_(_OF, _LEVEL.held_quantity.is_not(None))
+# Nothing more waits for who decided that it stays so.
+_IS_HELD = and_(_OF, _LEVEL.held_quantity.is_not(None), _LEVEL.held_dropped_at.is_(None))
 _HELD_WHY = (
     select(_LEVEL.held_reason, func.count())
     .where(_IS_HELD)
@@ -130,12 +131,12 @@ _IN_REVIEW = (
 
 
 def held_why(connection: Connection, channel: str) -> list[Why]:
-    """Return the reasons for which most levels of a channel are held."""
+    """Return the reasons for which most levels of a channel are held and undecided."""
     return [Why(*row) for row in connection.execute(_HELD_WHY, {"of_channel": channel})]
 
 
 def held_levels(connection: Connection, channel: str) -> list[HeldLevel]:
-    """Return the held levels of a channel that the change would move farthest."""
+    """Return the held, undecided levels of a channel that the change would move farthest."""
     return [HeldLevel(*row) for row in connection.execute(_HELD, {"of_channel": channel})]
 
 

@@ -47,7 +47,8 @@ class ChannelStatus:
 
     Every active listing is either in step, out of step, held (by the breaker), or stopped (its level can't be pushed:
     the channel or another listing of the level is paused or in review). `uncertain` are those among the out of step
-    whose number at the platform isn't known for sure. Rates are None where nothing was attempted. `silent_since` is when
+    whose number at the platform isn't known for sure, `held_decided` those among the held of which a person decided that they
+    stay so. Rates are None where nothing was attempted. `silent_since` is when
     the first order or count was made there that no delivery told of, as far as was looked. Since `last_full_run_at` all levels
     were read back and compared, but those of the `failed_batches` (None: never all). `clock_ahead_seconds` is 0 where the
     clocks agree well enough.
@@ -64,6 +65,7 @@ class ChannelStatus:
     out_of_step: int
     uncertain: int
     held: int
+    held_decided: int
     stopped: int
     review: int
     paused: int
@@ -124,9 +126,12 @@ class Status:
 
     @property
     def open_cases(self) -> int:
-        """What waits for a person or an answer: listings held or in review, held imports, unclear orders and lines, and
-        deliveries in quarantine."""
-        each = (one.held + one.review + one.unresolved_lines + one.unclear_orders for one in self.channels)
+        """What waits for a person or an answer: listings held (but not those decided to stay so) or in review, held imports,
+        unclear orders and lines, and deliveries in quarantine."""
+        each = (
+            one.held - one.held_decided + one.review + one.unresolved_lines + one.unclear_orders
+            for one in self.channels
+        )
         return sum(each) + len(self.held_imports) + self.quarantined
 
     def to_dict(self) -> dict[str, Any]:
@@ -257,6 +262,9 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
         for row in connection.execute(_active_listings(is_change(), not_(is_held)))
     }
     held = _by_channel(connection, _active_listings(level.pushable.is_(True), is_held))
+    decided = _by_channel(
+        connection, _active_listings(level.pushable.is_(True), is_held, level.held_dropped_at.is_not(None))
+    )
     stopped = _by_channel(connection, _active_listings(level.pushable.is_(False)))
     attempts = _attempts(connection, now)
     lines = order_lines.c
@@ -289,6 +297,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
                 out_of_step=out_of_step,
                 uncertain=uncertain,
                 held=held.get(row.name, 0),
+                held_decided=decided.get(row.name, 0),
                 stopped=stopped.get(row.name, 0),
                 review=number.get("needs_review", 0),
                 paused=number.get("paused", 0),

@@ -125,8 +125,9 @@ class Standing:
 
 def _of_people(connection: Connection, one: ChannelStatus, secrets: Collection[str]) -> dict[str, Any]:
     """Return what waits for a person on a channel; nothing is asked for where nothing does."""
-    why = cases.held_why(connection, one.channel) if one.held else []
-    held = cases.held_levels(connection, one.channel) if one.held else []
+    waits = one.held > one.held_decided
+    why = cases.held_why(connection, one.channel) if waits else []
+    held = cases.held_levels(connection, one.channel) if waits else []
     review = cases.in_review(connection, one.channel) if one.review else []
     return {
         "held_why": [asdict(each) | {"reason": reason(each.reason, secrets)} for each in why],

@@ -82,7 +82,7 @@ def _said(seen: Seen, receiver: Mapping[str, Any]) -> dict[str, Any]:
         "trend": _trend(document["trend"], document["trend"]["out_of_step"], times),
         "held": [{"channel": one["channel"], **row} for one in document["channels"] for row in one["held_levels"]],
         "held_why": [{"channel": one["channel"], **row} for one in document["channels"] for row in one["held_why"]],
-        "held_number": sum(one["held"] for one in document["channels"]),
+        "held_number": sum(one["held"] - one["held_decided"] for one in document["channels"]),
         "imports": [one | {"held": age_in_words(one["held_seconds"])} for one in document["held_imports"]],
         "review": [
             {"channel": one["channel"], **row, "since": times.since(row["since"])}
@@ -166,7 +166,8 @@ def _channel(
     latency, budget = one["latency"], one["budget"]
     active = one["state"] == "active"
     standing = "trouble" if severity == "error" or one["state"] == "stopped" else ""
-    standing = standing or ("attention" if severity or one["held"] or one["review"] else "well" if active else "idle")
+    waits = one["held"] > one["held_decided"] or one["review"]
+    standing = standing or ("attention" if severity or waits else "well" if active else "idle")
     rate = one["success_rate_last_hour"]
     oldest = f"oldest {age_in_words(one['oldest_change_seconds'])}" if one["out_of_step"] else ""
     numbers = [("in step", one["in_step"], f"of {one['active']:,}"), ("out of step", one["out_of_step"], oldest)]

@@ -16,6 +16,7 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.inventory import listings
 from invsync_dagster.inventory.channels import approve_first_push, set_status
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.holds import drop
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.tables import (
     alerts,
@@ -178,6 +179,27 @@ def test_what_is_held_is_told_with_its_reason_and_the_farthest_of_it(watch: Watc
         {"sku": "A", "shows": 40, "wanted": 0},
     ]
     assert set(watch.causes()) == {"held_listings:shop", "held_listings:other"}
+
+
+def test_what_was_decided_to_stay_held_waits_for_nobody_any_more(watch: Watch) -> None:
+    level = inventory_levels.c
+    values = {"held_quantity": 40, "desired": 40, "effective_quantity": 40}
+    watch.stock.change_levels(level.channel == SHOP, **values, held_desired=0, held_reason="one rule", held_revision=1)
+    ids = [watch.stock.level(SHOP, sku).id for sku in ("A", "B")]
+
+    def waits() -> tuple[Any, ...]:
+        told = watch.told()
+        [shop] = [one for one in told["channels"] if one["channel"] == SHOP]
+        named = [row["sku"] for row in shop["held_levels"]]
+        return (told["waits_for_people"], shop["held"], shop["held_decided"], named, seen(told, START).verdict)
+
+    assert waits() == (2, 2, 0, ["A", "B"], Verdict.ATTENTION)
+    for number, level_id in enumerate(ids, start=1):
+        with write_transaction(watch.stock.engine) as connection:
+            assert drop(connection, [level_id], reason="it stays", actor="ann", now=START) == 1
+        if number == 1:
+            assert waits() == (1, 2, 1, ["B"], Verdict.ATTENTION)
+    assert waits() == (0, 2, 2, [], Verdict.WELL)
 
 
 def test_what_is_wrong_is_told_even_if_nobody_looks_for_alerts(watch: Watch) -> None:

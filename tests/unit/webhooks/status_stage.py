@@ -32,6 +32,7 @@ def channel(name: str, platform: str, now: datetime = NOW, **changes: Any) -> di
         "out_of_step": 3,
         "uncertain": 1,
         "held": 0,
+        "held_decided": 0,
         "stopped": 0,
         "review": 0,
         "paused": 0,
