@@ -6,11 +6,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import update
 
 from invsync_dagster.defs import names
-from invsync_dagster.defs.status import status_sensor_function
+from invsync_dagster.defs.status import build_status_sensor, status_sensor_function
 from invsync_dagster.defs.upkeep import CHECK
-from invsync_dagster.inventory.database import DatabaseGoneError, open_database
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database, write_transaction
+from invsync_dagster.inventory.tables import channels
 from invsync_dagster.sync import standing
 from invsync_dagster.sync.standing import SAID_HERE, Standing
 from invsync_dagster.webhooks.status import document
@@ -87,3 +89,22 @@ def test_a_database_that_is_away_is_written_down_and_its_return_too(
 def test_the_checks_that_the_document_speaks_for_are_there(home: Installation, tmp_path: Path) -> None:
     keys = home.definitions().resolve_asset_graph().asset_check_keys
     assert set(SAID_HERE) <= {f"{key.asset_key.to_user_string()}/{key.name}" for key in keys}
+
+
+def test_a_secret_that_a_file_holds_does_not_stand_in_the_document(
+    home: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("planted-in-a-file\n")
+    monkeypatch.delenv("KEY", raising=False)
+    monkeypatch.setenv("KEY_FILE", str(secret))
+    engine = open_database(home.home.database_url)
+    with write_transaction(engine) as connection:
+        words = "unauthorized: planted-in-a-file is unknown [re-authenticate]"
+        connection.execute(update(channels).values(stopped_reason=words))
+    engine.dispose()
+    sensor = build_status_sensor(home.home, home.configuration, ())
+    sensor.evaluate_tick(dg.build_sensor_context(home.instance))
+    told = (home.home.status / document.FILE_NAME).read_text()
+    assert "planted-in-a-file" not in told
+    assert "is unknown" in told

@@ -226,6 +226,13 @@ def test_the_status_token_is_changed_without_a_restart_and_a_bad_one_closes_noth
         variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN={second}\nINVSYNC_STATUS_PREVIOUS_TOKEN={first}\n")
         read_anew(process)
         assert answered(port, first, second) == [200, 200]
+        (tmp_path / "token").write_text(f"{second}\n")
+        variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN_FILE={tmp_path / 'token'}\n")
+        read_anew(process)
+        assert answered(port, first, second) == [401, 200]
+        variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN_FILE={tmp_path / 'none'}\n")
+        read_anew(process)
+        assert answered(port, first, second) == [404, 404]
         variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN=hunter2\n")
         read_anew(process)
         assert answered(port, first, "hunter2") == [404, 404]
