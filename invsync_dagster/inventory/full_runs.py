@@ -66,7 +66,11 @@ def keep_batch(connection: Connection, done: BatchDone) -> None:
 def full_runs(connection: Connection) -> dict[str, FullRuns]:
     """Return each channel's full runs."""
     in_force = batches_in_force(connection)
-    query = select(full_sync_batches).order_by(full_sync_batches.c.channel, full_sync_batches.c.batch)
+    table = full_sync_batches.c
+    query = select(full_sync_batches).order_by(table.channel, table.batch)
+    if in_force is not None:
+        # Run with another number in the settings, a batch beyond these fails, and no later run would end that.
+        query = query.where(table.batch < in_force)
     by_channel: dict[str, list[BatchDone]] = {}
     for row in connection.execute(query):
         by_channel.setdefault(row.channel, []).append(BatchDone(**row._mapping))

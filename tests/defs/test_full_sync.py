@@ -161,3 +161,15 @@ def test_batches_sort_as_numbers_do() -> None:
     keys = batch_partitions(Settings(sku_batches=16)).get_partition_keys()
     assert keys == sorted(keys)
     assert [int(key) for key in keys] == list(range(16))
+
+
+def test_a_batch_beyond_those_in_force_is_no_batch_that_failed(install: Callable[..., Installation]) -> None:
+    home = in_step(install)
+    full_run(home)
+    assert home.status().channels[0].last_full_run_at is not None
+    right = home.home.channels_file.read_text()
+    home.home.channels_file.write_text(right.replace("sku_batches: 4", "sku_batches: 8"))
+    assert not home.run("full_sync", selection=[KEY], partition_key="6").success
+    home.home.channels_file.write_text(right)
+    shop = home.status().channels[0]
+    assert (shop.failed_batches, shop.last_full_run_at is None) == ((), False)
