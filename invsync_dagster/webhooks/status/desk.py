@@ -164,13 +164,17 @@ def _as_json(seen: document.Seen, receiver: Mapping[str, object]) -> bytes:
     return json.dumps({"version": document.VERSION, **seen.document, **own}, ensure_ascii=False).encode()
 
 
-def _waiting(inbox: Path) -> int:
+def _waiting(inbox: Path) -> int | None:
+    """Return how many segments wait, None where the inbox can't be read: then most of all somebody looks here."""
     number = 0
-    with os.scandir(inbox) as entries:
-        for entry in entries:
-            number += is_segment(entry.name)
-            if number == MOST_COUNTED:
-                break
+    try:
+        with os.scandir(inbox) as entries:
+            for entry in entries:
+                number += is_segment(entry.name)
+                if number == MOST_COUNTED:
+                    break
+    except OSError:
+        return None
     return number
 
 

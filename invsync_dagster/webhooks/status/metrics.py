@@ -107,9 +107,9 @@ def _of_channels(channels: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
 
 
 def _own_families(receiver: Mapping[str, Any]) -> Iterator[Metric]:
-    yield _gauge(
-        "invsync_inbox_segments", "Segments that wait in the inbox, up to 10,000.", receiver["segments_waiting"]
-    )
+    waiting = receiver["segments_waiting"]
+    if waiting is not None:
+        yield _gauge("invsync_inbox_segments", "Segments that wait in the inbox, up to 10,000.", waiting)
     answers = CounterMetricFamily(
         "invsync_receiver_answers", "Answers to deliveries since the receiver started.", labels=["channel", "status"]
     )

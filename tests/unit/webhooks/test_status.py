@@ -459,3 +459,14 @@ def test_an_inbox_that_is_very_full_is_not_counted_to_its_end(receiver: Stage, m
     own = told(receiver)["receiver"]
     assert isinstance(own, dict)
     assert own["segments_waiting"] == 2
+
+
+def test_an_inbox_that_is_gone_takes_no_status_away(receiver: Stage) -> None:
+    documents.write(receiver.status, document())
+    receiver.inbox.folder.rename(receiver.inbox.folder.with_name("elsewhere"))
+    own = told(receiver)["receiver"]
+    assert isinstance(own, dict)
+    assert own["segments_waiting"] is None
+    assert "its inbox can't be read" in shown(receiver).text
+    code, body, _ = ask(receiver.port, "GET", desk.METRICS, headers=BEARER)
+    assert (code, b"invsync_inbox_segments" in body) == (200, False)
