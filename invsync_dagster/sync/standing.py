@@ -83,8 +83,10 @@ class Standing:
 
     def without_database(self, before: Document, why: str) -> Document:
         """Return the document of before, as of then, with the one problem that nothing newer can be read."""
+        now = self.clock.now().isoformat()
         problem = _error("database", "The database can't be used", f"{why}. The figures below are of before.")
-        return {**before, "written_at": self.clock.now().isoformat(), "problems": [problem]}
+        known = next((one["since"] for one in before["problems"] if one["cause"] == problem["cause"]), now)
+        return {**before, "written_at": now, "problems": [problem | {"since": known}]}
 
     def _channels(
         self, connection: Connection, found: Status, plain: Sequence[Mapping[str, Any]], secrets: Collection[str]

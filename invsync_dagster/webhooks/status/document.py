@@ -10,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from invsync_dagster.clock import age_in_words
 from invsync_dagster.webhooks.files import write_durably
 
 # Of what the keys mean (docs/status.md). New ones may come; one that goes, or means something else, makes it another version.
@@ -67,9 +66,10 @@ def seen(document: Document | None, now: datetime) -> Seen:
     age = max(now - written_at, timedelta())
     problems = list(document["problems"])
     if age > STALE:
-        seconds = age.total_seconds()
-        title = f"This is {age_in_words(seconds)} old"
-        problems.insert(0, _silent(title, "; the figures below are of then", since=document["written_at"]))
+        # Its words stay the same while it lasts: they are a label of Prometheus's, whose alerts wait for one that stays.
+        problems.insert(
+            0, _silent("The status is old", "; the figures below are of then", since=document["written_at"])
+        )
     return Seen(document, age.total_seconds(), problems, _verdict(problems, document["waits_for_people"]))
 
 

@@ -61,7 +61,6 @@ def _said(seen: Seen, receiver: Mapping[str, Any]) -> dict[str, Any]:
         "sign": sign,
         "words": words,
         "summary": _summary(seen),
-        "age": age_in_words(seen.age_seconds),
         "receiver": receiver,
         "answer_p99": _seconds(receiver["answer_p99_seconds"]),
         "there": bool(document),
@@ -70,13 +69,17 @@ def _said(seen: Seen, receiver: Mapping[str, Any]) -> dict[str, Any]:
     }
     if not document:
         return said | {"problems": [dict(one) | {"since": "", "link": "", "word": "Error"} for one in seen.problems]}
-    times = _Times(datetime.fromisoformat(document["at"]), ZoneInfo(document["time_zone"]))
+    zone, at = ZoneInfo(document["time_zone"]), datetime.fromisoformat(document["at"])
+    times = _Times(at, zone)
+    # While the database can't be used, the document is newer than its figures.
+    present = datetime.fromisoformat(document["written_at"]) + timedelta(seconds=seen.age_seconds or 0.0)
     worst = {one["channel"]: one["severity"] for one in reversed(seen.problems)}
     slowest = max((one["latency"]["p95"] for one in document["channels"] if one["latency"]), default=0.0)
     channels = [_channel(one, worst.get(one["channel"], ""), times, slowest, document) for one in document["channels"]]
     return said | {
         "document": document,
-        "problems": [_problem(one, times, document["ui_url"]) for one in seen.problems],
+        "age": age_in_words((present - at).total_seconds()),
+        "problems": [_problem(one, _Times(present, zone), document["ui_url"]) for one in seen.problems],
         "channels": sorted(channels, key=lambda one: ("trouble", "attention", "idle", "well").index(one["standing"])),
         "figures": _figures(document, receiver, times),
         "trend": _trend(document["trend"], document["trend"]["out_of_step"], times),

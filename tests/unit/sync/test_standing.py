@@ -307,3 +307,7 @@ def test_while_the_database_is_away_the_figures_of_before_stay_with_that_as_the_
     assert (told["at"], told["written_at"]) == (START.isoformat(), watch.clock.now().isoformat())
     assert seen(told, watch.clock.now()).verdict is Verdict.TROUBLE
     assert [problem["title"] for problem in told["problems"]] == ["The database can't be used"]
+    [since] = [problem["since"] for problem in told["problems"]]
+    watch.clock.advance(60)
+    [later] = watch.standing.without_database(told, "the stock's database can't be used: refused")["problems"]
+    assert since == later["since"] == (START + timedelta(minutes=1)).isoformat()

@@ -248,7 +248,8 @@ def test_a_document_that_nobody_writes_any_more_is_trouble_itself(receiver: Stag
     assert (answer["verdict"], answer["age_seconds"]) == ("trouble", 121.0)
     seen = shown(receiver)
     assert seen.title == "✗ Trouble · invsync"
-    assert "This is 2 min old since 13:00 (-" not in seen.text
+    assert "The status is old since 13:00 (2 min)" in seen.text
+    assert "as of 2 min ago" in seen.text
     assert "Nobody writes the status; the figures below are of then." in seen.text
     assert "`status_sensor` is on" in seen.text
 
@@ -470,3 +471,22 @@ def test_an_inbox_that_is_gone_takes_no_status_away(receiver: Stage) -> None:
     assert "its inbox can't be read" in shown(receiver).text
     code, body, _ = ask(receiver.port, "GET", desk.METRICS, headers=BEARER)
     assert (code, b"invsync_inbox_segments" in body) == (200, False)
+
+
+def test_figures_of_before_the_database_went_away_say_how_old_they_are(receiver: Stage) -> None:
+    away = (NOW - timedelta(hours=5)).isoformat()
+    gone = problem("The database can't be used", cause="status:database", since=away)
+    documents.write(receiver.status, document(NOW - timedelta(hours=5), written_at=NOW.isoformat(), problems=[gone]))
+    seen = shown(receiver)
+    assert "as of 5 h ago" in seen.text
+    assert "The database can't be used since 08:00 (5 h)" in seen.text
+
+
+def test_what_is_wrong_has_the_same_labels_as_long_as_it_is(receiver: Stage) -> None:
+    documents.write(receiver.status, document())
+    found = set()
+    for _ in range(3):
+        receiver.clock.advance(600)
+        body = ask(receiver.port, "GET", desk.METRICS, headers=BEARER)[1].decode()
+        found.add(next(line for line in body.splitlines() if line.startswith("invsync_problem{")))
+    assert len(found) == 1
