@@ -70,14 +70,17 @@ def report_file(home: Home, run_id: str, name: str, rows: Sequence[DataclassInst
     return {"report": dg.MetadataValue.path(path)}
 
 
-def latest_report(home: Home, name: str, rows: Iterable[DataclassInstance], now: datetime) -> dict[str, Any]:
+def latest_report(
+    home: Home, name: str, rows: Iterable[DataclassInstance], now: datetime, changed_at: datetime | None = None
+) -> dict[str, Any]:
     """Write all rows to `data/reports/latest/<name>.csv`, one at a time, and return its path as metadata.
 
     One file, whichever run wrote it, and no younger one is written over: 100,000 levels out of step are 15 MB, and a channel
-    that is down for a night would have them in every cycle.
+    that is down for a night would have them in every cycle. One of before `changed_at` is written over all the same.
     """
     path = home.reports / "latest" / f"{name}.csv"
-    if not (path.exists() and path.stat().st_mtime > (now - WRITTEN_EVERY).timestamp()):
+    old = max(now - WRITTEN_EVERY, changed_at or now - WRITTEN_EVERY)
+    if not (path.exists() and path.stat().st_mtime > old.timestamp()):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.part")
         _write_csv(partial, (plain(row) for row in rows))

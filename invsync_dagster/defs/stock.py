@@ -17,7 +17,7 @@ from invsync_dagster.defs.metadata import cause_of, column_schema, latest_report
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
 from invsync_dagster.inventory.changes import changes_by_channel, each_change, oldest_changes
-from invsync_dagster.inventory.deciding import Hold, held_levels, holds_now
+from invsync_dagster.inventory.deciding import Hold, changed_at, held_levels, holds_now
 from invsync_dagster.inventory.looks import Look
 from invsync_dagster.inventory.status import QUARANTINE_MEND
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, stock_ledger
@@ -266,7 +266,8 @@ def _breaker_check(connection: Connection, ws: Workspace, holds: Sequence[Hold],
     if waiting:
         shown["seen"] = str(Look.at_present(connection))
         shown |= worst_rows(held_levels(connection, limit=TABLE_ROWS))
-        shown |= latest_report(ws.home, "held", held_levels(connection), now)
+        # Whoever approves with `seen` has seen the report: what was held since the last one is to be in it.
+        shown |= latest_report(ws.home, "held", held_levels(connection), now, changed_at(connection))
     return dg.AssetCheckResult(
         check_name="breaker",
         passed=not waiting,

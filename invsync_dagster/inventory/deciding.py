@@ -123,6 +123,18 @@ def holds_now(connection: Connection, channel: str = "") -> list[Hold]:
     return [Hold(row[0] or 0, *row[1:]) for row in connection.execute(query)]
 
 
+def changed_at(connection: Connection) -> datetime | None:
+    """Return when levels were held or decided about last, None for never."""
+    action = operator_actions.c
+    query = (
+        select(action.at)
+        .where(action.action.in_((holds.HELD, holds.APPROVED, holds.DROPPED)))
+        .order_by(action.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
 def held_levels(connection: Connection, channel: str = "", limit: int | None = None) -> list[HeldLevel]:
     """Return the held levels of all channels or one: those that nobody has decided about first."""
     level, action = inventory_levels.c, operator_actions.c

@@ -1,6 +1,7 @@
 """What the breaker holds is seen at its check and decided by a job, with a name and a reason."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -110,3 +111,17 @@ def test_a_held_import_is_decided_by_the_same_job(install: Callable[..., Install
     assert decided(home, what=number, decision="look").success
     assert decided(home, what=number, decision="drop", actor="ann", reason="wrong export").success
     assert nothing_held(home.run("import_files")).passed
+
+
+def test_the_report_of_what_is_held_is_never_of_before_the_last_hold_or_decision(home: Installation) -> None:
+    def reported() -> list[str]:
+        return Path(str(breaker(home).metadata["report"].value)).read_text().splitlines()[1:]
+
+    assert len(reported()) == 30
+    home.clock.advance(60)
+    assert decided(home, what="one", decision="drop", skus=SKUS[:10], actor="ann", reason="a slip").success
+    home.clock.advance(60)
+    assert sum(",True," in line for line in reported()) == 10
+    assert decided(home, what="one", decision="approve", skus=SKUS[10:15], actor="ann", reason="clearance").success
+    home.clock.advance(60)
+    assert len(reported()) == 25
