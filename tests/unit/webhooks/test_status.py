@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
 from http.client import HTTPMessage
@@ -490,3 +491,15 @@ def test_what_is_wrong_has_the_same_labels_as_long_as_it_is(receiver: Stage) -> 
         body = ask(receiver.port, "GET", desk.METRICS, headers=BEARER)[1].decode()
         found.add(next(line for line in body.splitlines() if line.startswith("invsync_problem{")))
     assert len(found) == 1
+
+
+def test_deliveries_are_summed_up_while_others_come() -> None:
+    counts = Counts()
+
+    class Overtaken(tuple[str, int]):
+        def __iter__(self) -> Iterator[str | int]:
+            counts.answered("another", 202, 0.1)
+            return super().__iter__()
+
+    counts.answers[Overtaken(("shop", 202))] = 3
+    assert counts.taken == 3
