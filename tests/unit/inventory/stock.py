@@ -108,8 +108,10 @@ class Stock:
         as_of: float,
         source: CountSource = IMPORT,
         limits: ImportLimits | None = None,
+        reference: str = "",
         **more: Any,
     ) -> CountsApplied:
+        """`reference`: the import that they stand in, "" for none."""
         counts = [Count(sku, quantity, at(as_of), **more) for sku, quantity in quantities.items()]
         with write_transaction(self.engine) as connection:
             return apply_counts(
@@ -118,7 +120,7 @@ class Stock:
                 source,
                 now=self.now,
                 run_id="run",
-                reference="",  # no file behind it
+                reference=reference,
                 kind="import",
                 limits=limits,
             )

@@ -141,7 +141,7 @@ def test_rules_that_changed_since_the_look_are_not_approved(stock: Stock) -> Non
 
 def test_levels_that_were_counted_since_stay_held_and_the_others_are_approved(stock: Stock) -> None:
     seen = look(stock)
-    stock.count({SKUS[0]: 30}, as_of=-1)
+    stock.count({SKUS[0]: 30}, as_of=-1, reference="import-1")
     done = decided(stock, SHOP, seen=seen)
     assert done.levels == 39
     ((why, levels),) = done.changed
