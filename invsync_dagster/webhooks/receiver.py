@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -116,8 +116,15 @@ class Receiver:
     def _opening(self, gates: Gates, max_bytes: int, pollers: Sequence[QueuePoller], tokens: Tokens) -> _Opened:
         keyed = {name: door for name, door in gates.doors.items() if isinstance(door, KeyedDoor)}
         challenged = {name: door for name, door in gates.doors.items() if isinstance(door, ChallengedDoor)}
-        desk = Desk(self._status, self._inbox, tokens, self._counts, self._clock, self._log, self._form)
-        return _Opened(gates, Keys(self._transport, self._clock), keyed, challenged, max_bytes, pollers, desk)
+        keys = Keys(self._transport, self._clock)
+        return _Opened(gates, keys, keyed, challenged, max_bytes, pollers, self._desk_for(tokens))
+
+    def show_to(self, tokens: Tokens) -> None:
+        """Show the status to bearers of these tokens from now on, and leave all else as it is."""
+        self._opened = replace(self._opened, desk=self._desk_for(tokens))
+
+    def _desk_for(self, tokens: Tokens) -> Desk:
+        return Desk(self._status, self._inbox, tokens, self._counts, self._clock, self._log, self._form)
 
     @property
     def channels(self) -> Sequence[str]:
@@ -365,11 +372,14 @@ async def _serve(
             for problem in configuration.problems:
                 log.warning("%s", problem)
             gates = gates_of(configuration, secrets)
+            # Whatever becomes of the channels: a token that is taken back is one that somebody has lost.
+            tokens = _tokens(secrets)
+            receiver.show_to(tokens)
             if not gates.doors and receiver.channels:
                 log.error("no channel can be opened, so those that are open stay so: %s", ", ".join(receiver.channels))
                 return
             pollers = pollers_of(gates.doors, lambda: _writer(home, clock, seals), clock)
-            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers, _tokens(secrets))
+            receiver.open(gates, configuration.settings.max_webhook_bytes, pollers, tokens)
             log.info("open for %s", ", ".join(receiver.channels) or "no channel")
 
     def reopen_soon() -> None:

@@ -233,6 +233,11 @@ def test_the_status_token_is_changed_without_a_restart_and_a_bad_one_closes_noth
         variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN_FILE={tmp_path / 'none'}\n")
         read_anew(process)
         assert answered(port, first, second) == [404, 404]
+        variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN={first}\n")
+        (tmp_path / "channels.yaml").write_text("channels: []\n", encoding="utf-8")
+        read_anew(process)
+        assert answered(port, first, second) == [200, 401]
+        (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
         variables.write_text(f"{secret}INVSYNC_STATUS_TOKEN=hunter2\n")
         read_anew(process)
         assert answered(port, first, "hunter2") == [404, 404]
