@@ -203,7 +203,7 @@ def _delivery(house: House, change: Change) -> Delivered:
 
 def _empty_run(inbox: Path) -> float:
     """Put a file into the floor's inbox, and return the seconds until its run has taken it away."""
-    part, path = inbox / ".part", inbox / f"{time.time_ns()}{SUFFIX}"
+    part, path = inbox / ".part", inbox / f"{time.time_ns() // 1000:016d}-floor{SUFFIX}"
     part.touch()
     began = time.monotonic()
     part.replace(path)
