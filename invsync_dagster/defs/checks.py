@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
@@ -13,11 +14,12 @@ from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
 from invsync_dagster.defs.imports import nothing_held
 from invsync_dagster.defs.metadata import SHOWN, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
-from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.audit import Difference, audit
 from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.mappings import each_mapping_case, mapping_cases
 from invsync_dagster.sync.hearing import LONGEST_WAIT, oldest_waiting
 from invsync_dagster.sync.prove import prove_orders
+from invsync_dagster.sync.workspace import Workspace
 
 # Deliveries so young are proven in every audit, and each of them so in many; all that are kept, by the command.
 PROVEN = timedelta(days=1)
@@ -40,22 +42,15 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
 @dg.asset_check(
     asset=names.LEDGER,
     name="adds_up",
-    description="Every balance is the sum of its ledger entries, and every order's bookings are its totals. Red: "
-    "don't repair by "
-    "hand; `invsync explain SKU` shows the entries, the latest good backup the state before.",
+    description="Every balance is the sum of its ledger entries, and every order's bookings are its totals. Red: don't repair "
+    "by hand; `invsync explain SKU` shows the entries, the latest good backup the state before.",
 )
 def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
     """Prove the books."""
     ws = invsync.workspace
     with ws.engine.connect() as connection:
         found = audit(connection)
-    report = latest_report(ws.home, "books", found, ws.clock.now()) if found else {}
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(found)} differences." if found else "The books add up.",
-        metadata={"differences": len(found), **worst_rows(found), **report},
-    )
+    return _audited(ws, "books", found, "The books add up.")
 
 
 @dg.asset_check(
@@ -105,11 +100,15 @@ def attempts_logged(invsync: Invsync) -> dg.AssetCheckResult:
     ws = invsync.workspace
     with ws.engine.connect() as connection:
         found = audit_attempts(connection)
-    report = latest_report(ws.home, "attempts", found, ws.clock.now()) if found else {}
+    return _audited(ws, "attempts", found, "Every number has its attempt or reading.")
+
+
+def _audited(ws: Workspace, what: str, found: Sequence[Difference], well: str) -> dg.AssetCheckResult:
+    report = latest_report(ws.home, what, found, ws.clock.now()) if found else {}
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(found)} differences." if found else "Every number has its attempt or reading.",
+        description=f"{len(found)} differences." if found else well,
         metadata={"differences": len(found), **worst_rows(found), **report},
     )
 

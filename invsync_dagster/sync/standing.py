@@ -33,7 +33,7 @@ KEPT_STEPS = 288
 # Checks whose alert says what the document says by itself, and sooner.
 SAID_HERE = ("stock_ledger/configuration", "webhook_files/applied_in_time")
 
-_BACKUP_NAME = re.compile(r"-(\d{8}T\d{6}Z)(?!.*\.part)")
+_BACKUP_NAME = re.compile(r".+-(\d{8}T\d{6}Z)")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _problem(cause: Cause, since: datetime | None) -> dict[str, Any]:
 
 def _backup(folder: Path, verified: bool | None) -> dict[str, Any] | None:
     """Return the latest finished backup, by the time in its name; None if there is none."""
-    stamps = [match[1] for path in folder.glob("*") if (match := _BACKUP_NAME.search(path.name))]
+    stamps = [match[1] for path in folder.glob("*") if (match := _BACKUP_NAME.fullmatch(path.name))]
     if not stamps:
         return None
     at = datetime.strptime(max(stamps), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
-from invsync_dagster.channels import load
-from invsync_dagster.cli import main
 from invsync_dagster.cli.common import print_table
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory import holds
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels, operator_actions, platform_mapping
 from invsync_dagster.sandbox.faces import Article
-from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases
+from tests.unit.commands import invoke, migrated, own_root, stand_ins
 
 CHANNELS = """\
 channels:
@@ -51,37 +46,22 @@ central_sku,channel,platform_sku,platform_item_id,platform_location_id
 A-1,erp_main,A-1,A-1,
 """
 
-Invoke = Callable[..., Result]
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Home:
     """An installation in a folder of its own, migrated, with one ERP channel and nothing in stock."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    for name in ("CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK"):
-        monkeypatch.setenv(name, f"secret of {name}")
+    home = own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
     (tmp_path / "channels.yaml").write_text(CHANNELS.format(port=9))
     (tmp_path / "inventory.csv").write_text(INVENTORY)
     (tmp_path / "mapping.csv").write_text(MAPPING)
     if each_database == "postgresql":
         monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path))
         return Home.from_environment()
-    home = Home.from_environment()
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
-    return home
+    return migrated(home)
 
 
 @pytest.fixture
-def invoke(home: Home) -> Invoke:
-    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def stocked(home: Home, invoke: Invoke) -> Home:
+def stocked(home: Home) -> Home:
     """The installation with two SKUs in stock, both listed at the ERP."""
     assert invoke("channels", "sync").exit_code == 0
     assert invoke("import", home.root / "inventory.csv").exit_code == 0
@@ -92,19 +72,8 @@ def stocked(home: Home, invoke: Invoke) -> Home:
 @pytest.fixture
 def erp(stocked: Home) -> Iterator[World]:
     """The stand-in ERP behind the channel; it shows 10 and 5, where 8 and 2 are wanted."""
-    articles = [Article("0071", 10), Article("A-1", 5)]
-    channels = load(stocked).channels
-    world = World(
-        channels,
-        os.environ,
-        {"erp_main": articles},
-        SystemClock(),
-        random.Random(1),
-        "http://127.0.0.1:9",
-        stocked.data / "sandbox.json",
-    )
-    with SandboxServer(world) as server:
-        stocked.channels_file.write_text(CHANNELS.format(port=server.port))
+    articles = {"erp_main": [Article("0071", 10), Article("A-1", 5)]}
+    with stand_ins(stocked, CHANNELS, articles) as world:
         yield world
 
 
@@ -115,8 +84,8 @@ def shown(world: World) -> dict[str, int]:
 def test_a_database_that_is_not_there_is_refused_in_one_line_and_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    result = CliRunner().invoke(main, ["status"])
+    own_root(monkeypatch, tmp_path)
+    result = invoke("status")
     assert result.exit_code == 2
     assert result.stderr.startswith("invsync: there is no database")
     assert "make setup" in result.stderr
@@ -124,13 +93,13 @@ def test_a_database_that_is_not_there_is_refused_in_one_line_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_status_counts_listings_and_says_what_waits_for_a_person(stocked: Home, invoke: Invoke) -> None:
+def test_status_counts_listings_and_says_what_waits_for_a_person(stocked: Home) -> None:
     words = invoke("status").stdout
     assert "2 SKUs (0 inactive), 15 units on hand, 1 reserved" in words
     assert "! erp_main: not approved, its first push waits for a preview and an approval" in words
 
 
-def test_status_as_json_has_the_channels_and_the_configuration_problems(stocked: Home, invoke: Invoke) -> None:
+def test_status_as_json_has_the_channels_and_the_configuration_problems(stocked: Home) -> None:
     stocked.channels_file.write_text(CHANNELS.format(port=9) + "  - name: shop\n    platform: none\n")
     document = json.loads(invoke("status", "--json").stdout)
     assert document["channels"][0]["channel"] == "erp_main"
@@ -138,14 +107,14 @@ def test_status_as_json_has_the_channels_and_the_configuration_problems(stocked:
     assert any("shop" in problem for problem in document["configuration_problems"])
 
 
-def test_explain_walks_the_rules_in_words_and_as_json(stocked: Home, invoke: Invoke) -> None:
+def test_explain_walks_the_rules_in_words_and_as_json(stocked: Home) -> None:
     assert "0071" in invoke("explain", "0071").stdout
     document = json.loads(invoke("explain", "0071", "--channel", "erp_main", "--json").stdout)
     assert document["quantity"] == 10
     assert [listing["desired"] for listing in document["listings"]] == [8]
 
 
-def test_an_import_is_undone_after_it_was_shown(stocked: Home, invoke: Invoke) -> None:
+def test_an_import_is_undone_after_it_was_shown(stocked: Home) -> None:
     newest = next(one for one in json.loads(invoke("imports", "list", "--json").stdout) if one["kind"] == "inventory")
     shown = invoke("imports", "undo", newest["id"]).stdout
     assert shown.endswith("do it: the same with --reason …\n")
@@ -158,7 +127,7 @@ def test_an_import_is_undone_after_it_was_shown(stocked: Home, invoke: Invoke) -
     assert "is undone, not applied" in again.stderr
 
 
-def test_explain_tells_of_a_past_moment(stocked: Home, invoke: Invoke) -> None:
+def test_explain_tells_of_a_past_moment(stocked: Home) -> None:
     assert "it had no listing then" in invoke("explain", "0071", "--at", "2020-01-01T00:00:00Z").stdout
     assert json.loads(invoke("explain", "0071", "--at", "2999-01-01T00:00:00Z", "--json").stdout)["quantity"] == 10
     result = invoke("explain", "0071", "--at", "2026-07-01T06:00:00")
@@ -166,19 +135,19 @@ def test_explain_tells_of_a_past_moment(stocked: Home, invoke: Invoke) -> None:
     assert "--at '2026-07-01T06:00:00' has no time zone; write it as 2026-07-01T06:00:00+00:00" in result.stderr
 
 
-def test_an_unknown_sku_is_refused_with_near_ones(stocked: Home, invoke: Invoke) -> None:
+def test_an_unknown_sku_is_refused_with_near_ones(stocked: Home) -> None:
     result = invoke("explain", "a-1")
     assert result.exit_code == 2
     assert result.stderr == "invsync: there is no SKU 'a-1' in the stock; did you mean 'A-1'?\n"
 
 
-def test_a_preview_of_an_import_changes_nothing(home: Home, invoke: Invoke) -> None:
+def test_a_preview_of_an_import_changes_nothing(home: Home) -> None:
     document = json.loads(invoke("import", home.root / "inventory.csv", "--preview", "--json").stdout)
     assert (document["added"], document["units_after"]) == (2, 15)
     assert json.loads(invoke("status", "--json").stdout)["skus"] == 0
 
 
-def test_an_import_beyond_the_limits_is_held_and_goes_in_once_approved(stocked: Home, invoke: Invoke) -> None:
+def test_an_import_beyond_the_limits_is_held_and_goes_in_once_approved(stocked: Home) -> None:
     settings = "settings:\n  import_limits: { zeroed_minimum: 0, zeroed_share: 0.1 }\n"
     stocked.channels_file.write_text(settings + CHANNELS.format(port=9))
     (stocked.root / "empty.csv").write_text(INVENTORY.replace(",10,", ",0,").replace(",5,1,", ",0,0,"))
@@ -198,9 +167,7 @@ def test_an_import_beyond_the_limits_is_held_and_goes_in_once_approved(stocked: 
     assert json.loads(invoke("imports", "list", "--held", "--json").stdout) == []
 
 
-def test_a_held_import_that_is_dropped_changes_nothing_and_cannot_be_approved_any_more(
-    stocked: Home, invoke: Invoke
-) -> None:
+def test_a_held_import_that_is_dropped_changes_nothing_and_cannot_be_approved_any_more(stocked: Home) -> None:
     settings = "settings:\n  import_limits: { zeroed_minimum: 0, zeroed_share: 0.1 }\n"
     stocked.channels_file.write_text(settings + CHANNELS.format(port=9))
     (stocked.root / "empty.csv").write_text(INVENTORY.replace(",10,", ",0,"))
@@ -212,20 +179,20 @@ def test_a_held_import_that_is_dropped_changes_nothing_and_cannot_be_approved_an
     assert (again.exit_code, "not held" in again.stderr) == (2, True)
 
 
-def test_a_time_without_a_zone_is_refused_with_the_mend(home: Home, invoke: Invoke) -> None:
+def test_a_time_without_a_zone_is_refused_with_the_mend(home: Home) -> None:
     result = invoke("import", home.root / "inventory.csv", "--as-of", "2026-07-01T06:00:00")
     assert result.exit_code == 2
     assert "2026-07-01T06:00:00+00:00" in result.stderr
 
 
-def test_nothing_is_written_before_the_first_push_is_approved(erp: World, invoke: Invoke) -> None:
+def test_nothing_is_written_before_the_first_push_is_approved(erp: World) -> None:
     result = invoke("sync", "0071", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)[0]["approval_missing"] is True
     assert shown(erp) == {"0071": 10, "A-1": 5}
 
 
-def test_a_channel_is_previewed_approved_and_then_given_skus_are_pushed_alone(erp: World, invoke: Invoke) -> None:
+def test_a_channel_is_previewed_approved_and_then_given_skus_are_pushed_alone(erp: World) -> None:
     preview = json.loads(invoke("preview", "erp_main", "--json").stdout)
     assert preview["totals"]["lowered"] == 2
     assert {row["sku"]: row["move"] for row in preview["changes"]} == {"0071": -2, "A-1": -3}
@@ -237,20 +204,20 @@ def test_a_channel_is_previewed_approved_and_then_given_skus_are_pushed_alone(er
     assert shown(erp) == {"0071": 8, "A-1": 5}
 
 
-def test_unknown_skus_and_channels_are_not_pushed_to(erp: World, invoke: Invoke) -> None:
+def test_unknown_skus_and_channels_are_not_pushed_to(erp: World) -> None:
     assert invoke("sync", "nothing").exit_code == 2
     other = invoke("sync", "0071", "--channel", "shop")
     assert (other.exit_code, "there are: erp_main" in other.stderr) == (2, True)
 
 
-def test_a_dead_channel_is_reported_in_one_line_without_its_secrets(stocked: Home, invoke: Invoke) -> None:
+def test_a_dead_channel_is_reported_in_one_line_without_its_secrets(stocked: Home) -> None:
     result = invoke("preview", "erp_main")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "secret of" not in result.output
+    assert "secret-of" not in result.output
 
 
-def test_a_platform_that_lets_us_in_works_and_nothing_is_changed_there(erp: World, invoke: Invoke) -> None:
+def test_a_platform_that_lets_us_in_works_and_nothing_is_changed_there(erp: World) -> None:
     result = invoke("channels", "check")
     assert (result.exit_code, "works" in result.stdout) == (0, True)
     assert json.loads(invoke("channels", "check", "erp_main", "--json").stdout) == [
@@ -260,7 +227,7 @@ def test_a_platform_that_lets_us_in_works_and_nothing_is_changed_there(erp: Worl
 
 
 def test_a_platform_that_refuses_us_is_named_with_its_words_the_variables_and_the_page(
-    erp: World, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    erp: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLI_KEY", "another key")
     result = invoke("channels", "check")
@@ -274,7 +241,7 @@ def test_a_platform_that_refuses_us_is_named_with_its_words_the_variables_and_th
 
 
 def test_a_platform_that_is_not_reached_or_not_configured_does_not_work(
-    stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    stocked: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (refused,) = json.loads(invoke("channels", "check", "--json").stdout)
     assert (refused["works"], refused["answer"].startswith("not_reached: ")) == (False, True)
@@ -285,7 +252,7 @@ def test_a_platform_that_is_not_reached_or_not_configured_does_not_work(
     assert (named.exit_code, "CLI_KEY is not set" in named.stderr) == (2, True)
 
 
-def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home, invoke: Invoke) -> None:
+def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home) -> None:
     for command, state in (("pause", "paused"), ("resume", "active"), ("retire", "retired")):
         assert invoke("channels", command, "erp_main", "--actor", "ada", "--reason", "stocktaking").exit_code == 0
         (row,) = json.loads(invoke("channels", "list", "--json").stdout)
@@ -300,12 +267,12 @@ def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home,
     assert actions == ["channel paused", "channel active", "channel retired"]
 
 
-def test_an_unknown_channel_cannot_be_paused(stocked: Home, invoke: Invoke) -> None:
+def test_an_unknown_channel_cannot_be_paused(stocked: Home) -> None:
     result = invoke("channels", "pause", "shop", "--reason", "none")
     assert (result.exit_code, result.stderr) == (2, "invsync: no channel 'shop' in the stock's database\n")
 
 
-def test_a_file_that_is_not_in_quarantine_cannot_be_replayed(home: Home, invoke: Invoke) -> None:
+def test_a_file_that_is_not_in_quarantine_cannot_be_replayed(home: Home) -> None:
     result = invoke("inbox", "replay", "123-0.json")
     assert (result.exit_code, "there is no such file" in result.stderr) == (2, True)
 
@@ -325,7 +292,7 @@ def test_a_table_shows_brackets_and_colons_of_foreign_texts_as_they_are(capsys: 
     assert all(cell in shown for cell in cells)
 
 
-def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     header = invoke("status").stdout.splitlines()[2]
     assert "channel" in header and "out of step" in header
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what rich takes for a terminal
@@ -336,11 +303,11 @@ def test_a_narrow_terminal_gets_a_line_a_column(stocked: Home, invoke: Invoke, m
     assert any("out of step" in line and "2" in line and "held" not in line for line in lines)
 
 
-def held_skus(invoke: Invoke) -> list[str]:
+def held_skus() -> list[str]:
     return [row["sku"] for row in json.loads(invoke("held", "list", "--json").stdout)["levels"]]
 
 
-def test_a_mapping_that_would_zero_a_channel_is_held_and_says_so(home: Home, invoke: Invoke) -> None:
+def test_a_mapping_that_would_zero_a_channel_is_held_and_says_so(home: Home) -> None:
     skus = [f"S{number}" for number in range(30)]
     rows = "".join(f"{sku},,10,0,active\n" for sku in skus)
     (home.root / "many.csv").write_text("sku,product_name,quantity,reserved_quantity,status\n" + rows)
@@ -360,7 +327,7 @@ def test_a_mapping_that_would_zero_a_channel_is_held_and_says_so(home: Home, inv
     assert "30 of 30 listings on erp_main" in invoke("held", "list").stdout
 
 
-def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stocked: Home, invoke: Invoke) -> None:
+def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stocked: Home) -> None:
     engine = open_database(stocked.database_url)
     with write_transaction(engine) as connection:
         level = inventory_levels.c
@@ -378,9 +345,9 @@ def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stock
     words = invoke("held", "list").stdout
     assert "change 9 would set to 0 2 of 2 listings" in words
     assert "Held: 2" in words
-    assert held_skus(invoke) == ["0071", "A-1"]
+    assert held_skus() == ["0071", "A-1"]
     assert "1 listings approved" in invoke("held", "approve", "erp_main", "A-1", "--reason", "right").stdout
-    assert held_skus(invoke) == ["0071"]
+    assert held_skus() == ["0071"]
     refused = invoke("held", "approve", "erp_main", "A-1", "--reason", "again")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("invsync: nothing is held on 'erp_main' of A-1: ")
@@ -397,9 +364,7 @@ def states(home: Home) -> dict[str, str]:
     return dict(rows)
 
 
-def test_a_sku_is_paused_nothing_is_written_and_it_is_read_first_when_it_goes_on(
-    stocked: Home, erp: World, invoke: Invoke
-) -> None:
+def test_a_sku_is_paused_nothing_is_written_and_it_is_read_first_when_it_goes_on(stocked: Home, erp: World) -> None:
     invoke("approve", "erp_main", "--reason", "looked")
     assert invoke("sync", "0071", "A-1").exit_code == 0
     assert shown(erp) == {"0071": 8, "A-1": 2}
@@ -417,7 +382,7 @@ def test_a_sku_is_paused_nothing_is_written_and_it_is_read_first_when_it_goes_on
     assert shown(erp) == {"0071": 5, "A-1": 1}
 
 
-def test_what_is_not_paused_cannot_be_resumed_and_an_unknown_sku_is_named(stocked: Home, invoke: Invoke) -> None:
+def test_what_is_not_paused_cannot_be_resumed_and_an_unknown_sku_is_named(stocked: Home) -> None:
     told = invoke("listings", "resume", "0071", "--reason", "none")
     assert (told.exit_code, told.stderr) == (2, "invsync: 0071 has no listing that is paused\n")
     told = invoke("listings", "pause", "0071", "0072", "--reason", "none")

@@ -8,14 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from invsync_dagster.alerts import book
 from invsync_dagster.alerts.causes import Cause, Found, Kind, Severity
-from invsync_dagster.cli import main
-from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.database import open_database
 from invsync_dagster.settings import AlertTarget, Home
 from tests.sinks import Sink, web_sink
+from tests.unit.commands import invoke, migrated, own_root
 
 CHANNELS = """\
 settings:
@@ -28,15 +27,9 @@ channels: []
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS", "ALERTS_PHONE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    monkeypatch.delenv("ALERTS_PHONE", raising=False)
     (tmp_path / "channels.yaml").write_text(CHANNELS)
-    home = Home.from_environment()
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
-    return home
+    return migrated(own_root(monkeypatch, tmp_path))
 
 
 @pytest.fixture
@@ -44,10 +37,6 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
     with web_sink() as sink:
         monkeypatch.setenv("ALERTS_HOOK", f"json://127.0.0.1:{sink.port}/planted-key")
         yield sink
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 def test_each_target_gets_a_test_message_and_its_outcome_is_printed(home: Home, sink: Sink) -> None:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from invsync_dagster.channels import load
-from invsync_dagster.cli import main
-from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.sandbox.faces import Article
-from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
+from tests.unit.commands import invoke, migrated, own_root, stand_ins
 
 CHANNELS = """\
 channels:
@@ -35,42 +28,17 @@ channels:
       webhook_secret_env: DISCOVER_WEBHOOK
 """
 
-Invoke = Callable[..., Result]
-
 
 @pytest.fixture
-def invoke() -> Invoke:
-    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> Iterator[Home]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An installation with three SKUs and no mapping, before an ERP that lists `0071`, `a-1` and `GIFT`."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    for name in ("DISCOVER_KEY", "DISCOVER_SIGNING", "DISCOVER_WEBHOOK"):
-        monkeypatch.setenv(name, f"secret of {name}")
-    home = Home.from_environment()
+    home = migrated(own_root(monkeypatch, tmp_path, "DISCOVER_KEY", "DISCOVER_SIGNING", "DISCOVER_WEBHOOK"))
     home.channels_file.write_text(CHANNELS.format(port=9))
     (tmp_path / "inventory.csv").write_text("sku,quantity\n0071,10\nA-1,5\nB,2\n")
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
     assert invoke("channels", "sync").exit_code == 0
     assert invoke("import", tmp_path / "inventory.csv").exit_code == 0
-    articles = [Article("0071", 10), Article("a-1", 5), Article("GIFT", 1)]
-    world = World(
-        load(home).channels,
-        os.environ,
-        {"erp_main": articles},
-        SystemClock(),
-        random.Random(1),
-        "http://127.0.0.1:9",
-        home.data / "sandbox.json",
-    )
-    with SandboxServer(world) as server:
-        home.channels_file.write_text(CHANNELS.format(port=server.port))
+    articles = {"erp_main": [Article("0071", 10), Article("a-1", 5), Article("GIFT", 1)]}
+    with stand_ins(home, CHANNELS, articles):
         yield home
 
 
@@ -82,7 +50,7 @@ def levels(home: Home) -> dict[str, str]:
     return found
 
 
-def test_discover_correct_and_import_makes_levels(home: Home, invoke: Invoke) -> None:
+def test_discover_correct_and_import_makes_levels(home: Home) -> None:
     result = invoke("discover", "erp_main", "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
@@ -106,7 +74,7 @@ def test_discover_correct_and_import_makes_levels(home: Home, invoke: Invoke) ->
     assert levels(home) == {"0071": "0071", "a-1": "A-1"}
 
 
-def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home, invoke: Invoke) -> None:
+def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home) -> None:
     words = invoke("discover", "erp_main").stdout
     assert "erp_main: 3 cases" in words
     assert "like 'A-1' but for case" in words
@@ -116,7 +84,7 @@ def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home, i
     assert str(file) in words
 
 
-def test_a_vanished_listing_is_no_success(home: Home, invoke: Invoke) -> None:
+def test_a_vanished_listing_is_no_success(home: Home) -> None:
     mapping = home.root / "mapping.csv"
     header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
     mapping.write_text(f"{header}0071,erp_main,0071,0071,\nB,erp_main,B,B,\n")
@@ -126,7 +94,7 @@ def test_a_vanished_listing_is_no_success(home: Home, invoke: Invoke) -> None:
     assert "! 1 levels are gone or moved there, and stopped until you retire or map them anew" in result.stdout
 
 
-def test_the_wrong_shop_is_refused_in_one_line(home: Home, invoke: Invoke) -> None:
+def test_the_wrong_shop_is_refused_in_one_line(home: Home) -> None:
     mapping = home.root / "mapping.csv"
     header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
     mapping.write_text(f"{header}A-1,erp_main,A-1,other-1,\nB,erp_main,B,other-2,\n")
@@ -138,7 +106,7 @@ def test_the_wrong_shop_is_refused_in_one_line(home: Home, invoke: Invoke) -> No
     assert not list(home.reports.glob("*/*.csv"))
 
 
-def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home, invoke: Invoke) -> None:
+def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home) -> None:
     result = invoke("discover", "erp")
     assert result.exit_code == 2
     assert "erp_main" in result.stderr

@@ -7,36 +7,24 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 
-from invsync_dagster.cli import main
-from invsync_dagster.inventory.database import migrate, open_database
 from invsync_dagster.settings import Home
+from tests.unit.commands import invoke, migrated, own_root
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """An installation in Berlin with one SKU, imported now."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
     (tmp_path / "channels.yaml").write_text("settings: { time_zone: Europe/Berlin }\nchannels: []\n")
     (tmp_path / "stock.csv").write_text("sku,quantity\n0071,10\n")
-    home = Home.from_environment()
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
-    assert invoked("import", tmp_path / "stock.csv").exit_code == 0
+    home = migrated(own_root(monkeypatch, tmp_path))
+    assert invoke("import", tmp_path / "stock.csv").exit_code == 0
     return home
-
-
-def invoked(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
 
 
 def test_a_period_is_given_in_days_of_the_settings_zone_or_in_times(home: Home, tmp_path: Path) -> None:
     file = tmp_path / "all.csv"
-    done = invoked("export", "ledger", "--from", "2026-01-01", "--to", "2100-07-01", "--output", file)
+    done = invoke("export", "ledger", "--from", "2026-01-01", "--to", "2100-07-01", "--output", file)
     assert (done.exit_code, done.stdout) == (
         0,
         f"{file}: 1 rows of ledger, from 2025-12-31T23:00:00+00:00 to before 2100-06-30T22:00:00+00:00\n",
@@ -47,9 +35,9 @@ def test_a_period_is_given_in_days_of_the_settings_zone_or_in_times(home: Home, 
     begin, end = "2026-01-01T00:00:00+01:00", "2100-01-01T00:00:00Z"
     parquet = tmp_path / "all.parquet"
     period = ("--from", begin, "--to", end)
-    assert invoked("export", "ledger", *period, "--format", "parquet", "--output", parquet).exit_code == 0
+    assert invoke("export", "ledger", *period, "--format", "parquet", "--output", parquet).exit_code == 0
     assert pq.read_table(parquet)["sku"].to_pylist() == ["0071"]
-    nothing = invoked("export", "actions", *period, "--output", tmp_path / "actions.csv")
+    nothing = invoke("export", "actions", *period, "--output", tmp_path / "actions.csv")
     assert (nothing.exit_code, ": 0 rows of actions, from " in nothing.stdout) == (0, True)
 
 
@@ -65,7 +53,7 @@ def test_a_period_is_given_in_days_of_the_settings_zone_or_in_times(home: Home, 
 def test_a_period_that_is_none_is_refused_in_one_line(
     home: Home, tmp_path: Path, since: str, until: str, said: str
 ) -> None:
-    refused = invoked("export", "ledger", "--from", since, "--to", until, "--output", tmp_path / "a.csv")
+    refused = invoke("export", "ledger", "--from", since, "--to", until, "--output", tmp_path / "a.csv")
     assert refused.exit_code == 2
     assert said in refused.stderr and refused.stderr.count("\n") == 1
     assert not (tmp_path / "a.csv").exists()
@@ -77,7 +65,7 @@ def test_a_file_that_can_not_be_written_is_refused_in_one_line_and_one_that_is_t
     period = ("--from", "2026-01-01", "--to", "2100-01-01")
     (tmp_path / "mine.csv").write_text("mine")
     for file, said in ((tmp_path / "mine.csv", "it is there already"), (tmp_path / "no" / "a.csv", "No such file")):
-        refused = invoked("export", "orders", *period, "--output", file)
+        refused = invoke("export", "orders", *period, "--output", file)
         assert refused.exit_code == 2
         assert said in refused.stderr and refused.stderr.count("\n") == 1
     assert (tmp_path / "mine.csv").read_text() == "mine"
@@ -87,7 +75,7 @@ def test_a_secret_file_that_gives_nothing_is_one_line(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INVSYNC_DATABASE_URL_FILE", str(tmp_path / "none"))
-    refused = invoked("status")
+    refused = invoke("status")
     assert refused.exit_code == 2
     assert refused.stderr.startswith(
         f"invsync: INVSYNC_DATABASE_URL_FILE names {tmp_path / 'none'}, which can't be read"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import delete, select
 
-from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.tables import operator_actions, order_lines
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
@@ -23,6 +20,7 @@ from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.seals import Seals
 from invsync_dagster.webhooks.segments import Delivery
+from tests.unit.commands import invoke, migrated, own_root
 
 CHANNELS = """\
 channels:
@@ -35,29 +33,14 @@ channels:
       webhook_secret_env: CLI_SECRET
 """
 
-Invoke = Callable[..., Result]
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """An installation with one shop and nothing in stock."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS", "INVSYNC_INBOX_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    monkeypatch.setenv("CLI_TOKEN", "token")
-    monkeypatch.setenv("CLI_SECRET", "secret")
     (tmp_path / "channels.yaml").write_text(CHANNELS)
-    home = Home.from_environment()
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
+    home = migrated(own_root(monkeypatch, tmp_path, "CLI_TOKEN", "CLI_SECRET"))
     Inbox(home.inbox).prepare(SystemClock().now())
     return home
-
-
-@pytest.fixture
-def invoke(home: Home) -> Invoke:
-    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
 
 
 def receive(home: Home, *bodies: object, seals: Seals | None = None) -> None:
@@ -80,7 +63,7 @@ def order(number: int) -> dict[str, object]:
     return {"id": number, "created_at": at, "updated_at": at, "line_items": [line]}
 
 
-def test_the_list_counts_what_waits_and_names_what_is_in_quarantine_and_kept(home: Home, invoke: Invoke) -> None:
+def test_the_list_counts_what_waits_and_names_what_is_in_quarantine_and_kept(home: Home) -> None:
     assert "0 segments wait to be applied; new ones are not sealed" in invoke("inbox", "list").stdout
     receive(home, order(1), {"id": 2})
     words = invoke("inbox", "list").stdout
@@ -97,7 +80,7 @@ def test_the_list_counts_what_waits_and_names_what_is_in_quarantine_and_kept(hom
     assert [(day["segments"], day["is_erased"]) for day in document["days"]] == [(1, False)]
 
 
-def test_a_time_is_replayed_and_says_what_came_of_it(home: Home, invoke: Invoke) -> None:
+def test_a_time_is_replayed_and_says_what_came_of_it(home: Home) -> None:
     receive(home, order(1), order(2))
     apply(home)
     since = (SystemClock().now() - timedelta(minutes=5)).isoformat()
@@ -108,6 +91,7 @@ def test_a_time_is_replayed_and_says_what_came_of_it(home: Home, invoke: Invoke)
     assert "2 deliveries" in invoke("inbox", "replay", "--from", since, "--channel", "shop").stdout
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -121,7 +105,7 @@ def test_a_time_is_replayed_and_says_what_came_of_it(home: Home, invoke: Invoke)
         (["1-0.json"], "there is no such file"),
     ],
 )
-def test_what_can_not_be_replayed_is_refused_in_one_line(invoke: Invoke, arguments: list[str], words: str) -> None:
+def test_what_can_not_be_replayed_is_refused_in_one_line(arguments: list[str], words: str) -> None:
     result = invoke("inbox", "replay", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
@@ -129,7 +113,7 @@ def test_what_can_not_be_replayed_is_refused_in_one_line(invoke: Invoke, argumen
 
 
 def test_a_quarantined_file_is_put_back_sealed_where_there_is_a_key(
-    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = base64.b64encode(bytes(32)).decode()
     monkeypatch.setenv("INVSYNC_INBOX_KEY", key)
@@ -148,7 +132,7 @@ def test_a_quarantined_file_is_put_back_sealed_where_there_is_a_key(
     assert "no key\n" not in refused.stderr
 
 
-def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradicts(home: Home, invoke: Invoke) -> None:
+def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradicts(home: Home) -> None:
     receive(home, order(1), order(2), {"id": 3})
     apply(home)
     good = invoke("audit")
@@ -172,14 +156,14 @@ def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradi
     assert invoke("audit").exit_code == 0
 
 
-def test_the_audit_looks_at_a_time_alone_if_told(invoke: Invoke, home: Home) -> None:
+def test_the_audit_looks_at_a_time_alone_if_told(home: Home) -> None:
     receive(home, order(1))
     apply(home)
     assert "0 deliveries prove 0 lines" in invoke("audit", "--to", "2026-01-01T00:00:00Z").stdout
     assert invoke("audit", "--from", "now").exit_code == 2
 
 
-def test_a_quarantined_delivery_is_dropped_with_a_reason_that_is_kept(home: Home, invoke: Invoke) -> None:
+def test_a_quarantined_delivery_is_dropped_with_a_reason_that_is_kept(home: Home) -> None:
     receive(home, {"id": 2})
     apply(home)
     (entry,) = json.loads(invoke("inbox", "list", "--json").stdout)["quarantined"]

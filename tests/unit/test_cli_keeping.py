@@ -5,29 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from invsync_dagster.cli import main
 from invsync_dagster.inventory.tables import central_inventory
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
+from tests.unit.commands import invoke, own_root
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home on SQLite, whose Dagster storage is initialised already as far as the marker tells."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS", "INVSYNC_DAGSTER_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    own_root(monkeypatch, tmp_path)
     monkeypatch.setattr("invsync_dagster.cli.keeping.initialise_dagster", lambda home, environ: False)
     (tmp_path / "channels.yaml").write_text("channels: []\n")
     (tmp_path / "stock.csv").write_text("sku,quantity\n0071,10\n")
     return tmp_path
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(root: Path) -> None:

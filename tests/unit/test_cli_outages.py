@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from invsync_dagster.channels import load
-from invsync_dagster.cli import main
-from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faces import Article
-from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
+from tests.unit.commands import invoke, own_root, stand_ins
 
 CHANNELS = """\
 channels:
@@ -44,32 +39,15 @@ HEADER = "sku,product_name,quantity,reserved_quantity,status\n"
 MAPPING = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
 SKUS = [f"S{number:03d}" for number in range(300)]
 
-Invoke = Callable[..., Result]
-
 
 @pytest.fixture
-def invoke() -> Invoke:
-    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str, invoke: Invoke) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Iterator[World]:
     """An installation with 10 pieces of everything, and the ERP's stand-in, which shows 10 as well."""
-    for name in ("INVSYNC_DATA", "INVSYNC_CHANNELS"):
-        monkeypatch.delenv(name, raising=False)
+    own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path / "data"))
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    for name in ("CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK"):
-        monkeypatch.setenv(name, f"secret of {name}")
-    home = Home.from_environment()
-    home.channels_file.write_text(CHANNELS.format(port=9))
     articles = {"erp_main": [Article(sku, 10) for sku in SKUS]}
-    state = tmp_path / "shops.json"
-    clock, nobody = SystemClock(), "http://127.0.0.1:9"
-    made = World(load(home).channels, os.environ, articles, clock, random.Random(1), nobody, state)
-    with SandboxServer(made) as server:
-        home.channels_file.write_text(CHANNELS.format(port=server.port))
+    with stand_ins(Home.from_environment(), CHANNELS, articles) as made:
         assert invoke("channels", "sync").exit_code == 0
         assert invoke("import", stock_file(10)).exit_code == 0
         (tmp_path / "mapping.csv").write_text(MAPPING + "".join(f"{sku},erp_main,{sku},{sku},\n" for sku in SKUS))
@@ -100,9 +78,7 @@ def shown(world: World) -> int:
 
 @pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("command", ["import", "sync", "channels"])
-def test_a_full_disk_is_said_in_one_sentence_and_the_next_run_goes_on(
-    world: World, invoke: Invoke, command: str
-) -> None:
+def test_a_full_disk_is_said_in_one_sentence_and_the_next_run_goes_on(world: World, command: str) -> None:
     arguments = {"import": ["import", str(stock_file(9))], "sync": ["sync", SKUS[0]], "channels": ["channels", "sync"]}
     if command == "sync":
         assert invoke("import", stock_file(9)).exit_code == 0
@@ -151,9 +127,7 @@ def outage() -> Iterator[Outage]:
 
 
 @pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
-def test_a_server_that_is_gone_is_said_in_one_sentence_by_every_command(
-    world: World, invoke: Invoke, outage: Outage
-) -> None:
+def test_a_server_that_is_gone_is_said_in_one_sentence_by_every_command(world: World, outage: Outage) -> None:
     outage.begin()
     for arguments in (["import", stock_file(9)], ["sync", SKUS[0]], ["status"], ["explain", SKUS[0]]):
         told = invoke(*arguments)
@@ -170,7 +144,7 @@ def test_a_server_that_is_gone_is_said_in_one_sentence_by_every_command(
 
 @pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
 def test_a_server_that_goes_in_the_middle_of_a_push_loses_nothing(
-    world: World, invoke: Invoke, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    world: World, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke("import", stock_file(9)).exit_code == 0
     handle = world.handle

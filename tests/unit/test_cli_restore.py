@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
 from invsync_dagster.backups.sealing import VARIABLE, BackupKeys
 from invsync_dagster.backups.taking import Taken, take
-from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import central_inventory, operator_actions
@@ -25,6 +23,7 @@ from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
+from tests.unit.commands import invoke, own_root
 
 CHANNELS = """\
 channels:
@@ -38,12 +37,6 @@ channels:
 """
 MAPPING = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\nA,shop,A,1,2\n"
 
-Invoke = Callable[..., Result]
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
-
 
 def url_in(root: Path) -> str:
     root.mkdir(exist_ok=True)
@@ -56,15 +49,11 @@ def url_in(root: Path) -> str:
 @pytest.fixture
 def move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Callable[[str], Home]:
     """Return what makes an empty home of a name the one in force."""
-    for name in ("INVSYNC_DATA", "INVSYNC_CHANNELS", "INVSYNC_INBOX_KEY", VARIABLE):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CLI_TOKEN", "token")
-    monkeypatch.setenv("CLI_SECRET", "secret")
     monkeypatch.setenv("PATH", str(shared_server().bin), prepend=":")
     monkeypatch.setattr("invsync_dagster.cli.keeping.initialise_dagster", lambda home, environ: False)
 
     def moved(name: str) -> Home:
-        monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path / name))
+        own_root(monkeypatch, tmp_path / name, "CLI_TOKEN", "CLI_SECRET")
         monkeypatch.setenv("INVSYNC_DATABASE_URL", url_in(tmp_path / name))
         return Home.from_environment()
 

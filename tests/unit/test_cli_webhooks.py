@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import update
 
-from invsync_dagster.channels import load
-from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.tables import channels
-from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
+from tests.unit.commands import invoke, migrated, own_root, stand_ins
 
 CHANNELS = """\
 settings:
@@ -49,36 +44,18 @@ channels:
       webhook_secret_env: NET_WEBHOOK
 """
 
-Invoke = Callable[..., Result]
-
 
 @pytest.fixture
-def invoke() -> Invoke:
-    return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> Iterator[Home]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An installation before a store and an ERP."""
-    for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
-    for name in ("NET_KEY", "NET_SECRET", "NET_WEBHOOK"):
-        monkeypatch.setenv(name, f"secret-of-{name}")
-    home = Home.from_environment()
+    home = migrated(own_root(monkeypatch, tmp_path, "NET_KEY", "NET_SECRET", "NET_WEBHOOK"))
     home.channels_file.write_text(CHANNELS.format(port=9))
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
     assert invoke("channels", "sync").exit_code == 0
-    state, nobody = home.data / "sandbox.json", "http://127.0.0.1:9"
-    world = World(load(home).channels, os.environ, {}, SystemClock(), random.Random(1), nobody, state)
-    with SandboxServer(world) as server:
-        home.channels_file.write_text(CHANNELS.format(port=server.port))
+    with stand_ins(home, CHANNELS):
         yield home
 
 
-def test_what_is_missing_is_listed_then_made_and_then_all_is_active(home: Home, invoke: Invoke) -> None:
+def test_what_is_missing_is_listed_then_made_and_then_all_is_active(home: Home) -> None:
     listed = invoke("webhooks", "list", "--channel", "woo_main")
     assert listed.exit_code == 1
     assert "woo_main: 0 of 4 active at https://sync.example.com/webhooks/woo_main" in listed.stdout
@@ -96,13 +73,13 @@ def test_what_is_missing_is_listed_then_made_and_then_all_is_active(home: Home, 
     assert "secret-of" not in listed.output + made.output + again.output
 
 
-def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home, invoke: Invoke) -> None:
+def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home) -> None:
     result = invoke("webhooks", "sync", "--channel", "woo")
     assert result.exit_code == 2
     assert "woo_main" in result.stderr
 
 
-def test_a_channel_that_does_not_answer_is_named_in_one_line(home: Home, invoke: Invoke) -> None:
+def test_a_channel_that_does_not_answer_is_named_in_one_line(home: Home) -> None:
     home.channels_file.write_text(
         CHANNELS.format(port=9).replace("settings:\n  rec", "settings:\n  retries: 0\n  rec", 1)
     )
@@ -111,7 +88,7 @@ def test_a_channel_that_does_not_answer_is_named_in_one_line(home: Home, invoke:
     assert "! woo_main: not_reached: " in result.stdout
 
 
-def test_the_status_says_when_a_channel_was_heard_last_and_what_waits(home: Home, invoke: Invoke) -> None:
+def test_the_status_says_when_a_channel_was_heard_last_and_what_waits(home: Home) -> None:
     now = SystemClock().now()
     engine = open_database(home.database_url)
     heard = {"last_delivery_at": now - timedelta(hours=5), "silent_since": now - timedelta(hours=3)}

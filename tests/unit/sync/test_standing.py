@@ -294,9 +294,8 @@ def test_the_trend_has_the_most_of_each_five_minutes_of_a_day(watch: Watch) -> N
 
 def test_the_last_backup_is_the_latest_whole_one(watch: Watch) -> None:
     folder = watch.standing.home.data / "backups"
-    folder.mkdir()
-    for name in ("invsync-20260301T100000Z.db", "invsync-20260301T110000Z.db", "invsync-20260301T115900Z.part"):
-        (folder / name).touch()
+    for name in ("20260301T100000Z", "20260301T110000Z", "20260301T110000Z.scratch", "20260301T115900Z.part"):
+        (folder / f"invsync-{name}").mkdir(parents=True)
     assert watch.told(verified=True)["backup"] == {"at": "2026-03-01T11:00:00+00:00", "kept": 2, "verified": True}
 
 

@@ -1,0 +1,67 @@
+"""The commands as a person runs them, and the root of their own that tests run them in."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from invsync_dagster.channels import load
+from invsync_dagster.cli import main
+from invsync_dagster.clock import SystemClock
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.sandbox.faces import Article
+from invsync_dagster.sandbox.server import SandboxServer
+from invsync_dagster.sandbox.world import World
+from invsync_dagster.settings import Home
+
+VARIABLES = (
+    "INVSYNC_DATA",
+    "INVSYNC_DATABASE_URL",
+    "INVSYNC_DAGSTER_DATABASE_URL",
+    "INVSYNC_CHANNELS",
+    "INVSYNC_INBOX_KEY",
+    "INVSYNC_BACKUP_KEY",
+)
+
+
+def invoke(*arguments: object) -> Result:
+    """Run `invsync` with these arguments."""
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def own_root(monkeypatch: pytest.MonkeyPatch, root: Path, *secrets: str) -> Home:
+    """Make `root` the one in force, with nothing else set but the named secrets."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INVSYNC_ROOT", str(root))
+    for name in secrets:
+        monkeypatch.setenv(name, f"secret-of-{name}")
+    return Home.from_environment()
+
+
+def migrated(home: Home) -> Home:
+    """Give a home its database."""
+    engine = open_database(home.database_url)
+    migrate(engine)
+    engine.dispose()
+    return home
+
+
+@contextmanager
+def stand_ins(
+    home: Home, channels: str, articles: Mapping[str, list[Article]] = MappingProxyType({})
+) -> Iterator[World]:
+    """Run the shops behind the channels of a home, whose file gets their port in the place of `{port}`."""
+    home.channels_file.write_text(channels.format(port=9))
+    state, nobody = home.data / "sandbox.json", "http://127.0.0.1:9"
+    world = World(load(home).channels, os.environ, articles, SystemClock(), random.Random(1), nobody, state)
+    with SandboxServer(world) as server:
+        home.channels_file.write_text(channels.format(port=server.port))
+        yield world
