@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -60,15 +61,22 @@ def fresh_engine() -> Engine:
 def fresh_url(folder: Path, *, migrated: bool = True) -> str:
     """Return the URL of a database of its own, for tests that open it themselves or from other processes."""
     if _Current.kind == "sqlite":
-        url = f"sqlite:///{folder / 'stock.db'}"
+        path = folder / "stock.db"
         if migrated:
-            engine = open_database(url)
-            migrate(engine)
-            engine.dispose()
-        return url
+            make_file(path)
+        return f"sqlite:///{path}"
     url = _from_template("migrated", migrate) if migrated else _from_template("bare", lambda engine: None)
     _Current.made.append(url)
     return url
+
+
+def make_file(path: Path) -> None:
+    """Make a migrated, empty SQLite database with an installation of its own: a copy, in a tenth of a migration's time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as copy:
+        _sqlite_template().backup(copy)
+        copy.execute("UPDATE installation SET id = lower(hex(randomblob(8)))")
+        copy.commit()
 
 
 def filled_engine(name: str, fill: Callable[[Engine], None]) -> Engine:

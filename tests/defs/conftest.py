@@ -20,7 +20,7 @@ from invsync_dagster.defs.names import CAUSE
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.events import Content
 from invsync_dagster.inventory.channels import approve_first_push
-from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.status import Status, status
 from invsync_dagster.platforms.contract import (
     ChannelListing,
@@ -41,6 +41,7 @@ from invsync_dagster.settings import Home
 from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.worker import LockedWorker
 from invsync_dagster.sync.workspace import Workspace
+from tests.databases import make_file
 
 SHOWN_BEFORE = 3  # units that each channel showed for each SKU before we came
 
@@ -231,8 +232,8 @@ def install(tmp_path: Path, instance: dg.DagsterInstance) -> Callable[..., Insta
         home.data.mkdir()
         entries = "".join(ENTRY.format(name=name) for name in names)
         home.channels_file.write_text(f"settings:\n  sku_batches: 4\n{settings}channels:\n{entries}")
+        make_file(home.data / "invsync.db")
         engine = open_database(home.database_url)
-        migrate(engine)
         # Files are imported once they have stood still for two seconds: the clock is ahead of theirs.
         clock = VirtualClock(datetime.now(UTC).replace(microsecond=0))
         clock.advance(3600)

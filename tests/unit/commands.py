@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.database import parse_url
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
+from tests import databases
 
 VARIABLES = (
     "INVSYNC_DATA",
@@ -47,10 +48,8 @@ def own_root(monkeypatch: pytest.MonkeyPatch, root: Path, *secrets: str) -> Home
 
 
 def migrated(home: Home) -> Home:
-    """Give a home its database."""
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
+    """Give a home on SQLite its database."""
+    databases.make_file(Path(str(parse_url(home.database_url).database)))
     return home
 
 

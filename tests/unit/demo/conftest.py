@@ -13,11 +13,11 @@ from invsync_dagster.channels import load
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.demo.shops import Shops
 from invsync_dagster.demo.stage import Stage, set_stage, shops_folder, stock_shops
-from invsync_dagster.inventory.database import migrate, open_database
 from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World, read_catalogue
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.workspace import Workspace
+from tests.databases import make_file
 
 CHANNELS = """\
 channels:
@@ -78,9 +78,7 @@ def stage(home: Home) -> Stage:
 @pytest.fixture
 def ws(home: Home) -> Iterator[Workspace]:
     """The installation with a migrated database."""
-    engine = open_database(home.database_url)
-    migrate(engine)
-    engine.dispose()
+    make_file(home.data / "invsync.db")
     workspace = Workspace.open(home)
     yield workspace
     workspace.close()

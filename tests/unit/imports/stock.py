@@ -68,7 +68,7 @@ class Stock:
             return connection.execute(select(func.count()).select_from(stock_ledger)).scalar_one()
 
     def states(self) -> list[tuple[Any, ...]]:
-        return [row[1:] for row in self.rows(imports.c.created_at, imports.c.kind, imports.c.state)]
+        return [row[1:] for row in sorted(self.rows(imports.c.created_at, imports.c.kind, imports.c.state))]
 
     def sell(self, item_id: str, units: int, at: datetime, *, shipped: bool = False) -> None:
         line = OrderLine(
