@@ -7,8 +7,9 @@
 #   make setup           .venv, .env, database and Dagster instance; the others do it by themselves
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 # Without cached bytecode every run of Dagster would compile the project and its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,8 +23,8 @@ help:
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "invsync needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@echo "Installing the locked packages into .venv (once, about a minute)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing the locked packages into $(VENV) (once, about a minute)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
