@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
+from itertools import islice
 
 from tests.simulation.day import live_day
 from tests.simulation.restored import RestoredWorld
-from tests.simulation.seeds import Verdict, live
+from tests.simulation.seeds import live
 from tests.simulation.world import World
+
+# Fewer of those that were asked for, since the time was over, say too little.
+LEAST_SHARE = 0.25
 
 
 def main() -> int:
@@ -21,6 +26,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of them (default: 1)")
     parser.add_argument("--seed", type=int, help="replay this one and show what happened")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no seed after so many (default: any)")
     parser.add_argument("--marketplaces", action="store_true", help="with eBay, Alibaba.com and Amazon besides")
     parser.add_argument("--day", action="store_true", help="a day of mixed orders against the books, line by line")
     parser.add_argument("--restored", action="store_true", help="with the database lost, and restored, amid it")
@@ -34,16 +40,24 @@ def main() -> int:
         print("\n".join(f"{times:5} {what}" for what, times in sorted(verdict.done.items())))
         return 1 if verdict.faults else 0
     began = time.monotonic()
-    failed: list[Verdict] = []
+    lived, failed = 0, 0
     with ProcessPoolExecutor(options.processes) as pool:
-        for verdict in pool.map(live_one, range(options.first, options.first + options.seeds)):
-            if verdict.faults:
-                failed.append(verdict)
-                print(verdict.render(), flush=True)
+        seeds = iter(range(options.first, options.first + options.seeds))
+        under_way = {pool.submit(live_one, seed) for seed in islice(seeds, options.processes)}
+        while under_way:
+            ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for verdict in (one.result() for one in ended):
+                lived += 1
+                if verdict.faults:
+                    failed += 1
+                    print(verdict.render(), flush=True)
+            if time.monotonic() - began < options.seconds:
+                under_way |= {pool.submit(live_one, seed) for seed in islice(seeds, len(ended))}
     seconds = time.monotonic() - began
-    each = seconds * options.processes / options.seeds
-    print(f"{options.seeds} seeds in {seconds:.0f} s ({each:.1f} s a seed on one core), {len(failed)} failed")
-    return 1 if failed else 0
+    each = seconds * options.processes / lived
+    of = "" if lived == options.seeds else f" of {options.seeds}, then the time was over,"
+    print(f"{lived} seeds{of} in {seconds:.0f} s ({each:.1f} s a seed on one core), {failed} failed")
+    return 1 if failed or lived < options.seeds * LEAST_SHARE else 0
 
 
 if __name__ == "__main__":
