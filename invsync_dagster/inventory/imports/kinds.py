@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import unescape
 
 from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
@@ -118,7 +119,9 @@ def _woocommerce(cells: Cells, _basis: str) -> Fields | LeftOut:
         return LeftOut("variation whose stock is kept by its product")
     if not stock:
         return LeftOut("stock is not managed by the shop")
-    return {"sku": _unescaped(cells["sku"]), "product_name": _unescaped(cells.get("title", "")), "quantity": stock}
+    # Names are stored as HTML; a SKU is stored as it was typed.
+    name = unescape(_unescaped(cells.get("title", "")))
+    return {"sku": _unescaped(cells["sku"]), "product_name": name, "quantity": stock}
 
 
 # Column names: Shopify, "Exporting or importing inventory with a CSV file" and "Using CSV files to import and export
@@ -168,7 +171,8 @@ AMAZON_LISTINGS = Kind(
     encodings=columns.AMAZON_ENCODINGS,
     unquoted=True,
 )
-# WC_Product_CSV_Exporter: Stock is "parent" where a variation's product keeps it, and empty where it isn't managed.
+# WC_Product_CSV_Exporter: Stock is "parent" where a variation's product keeps it (empty in WooCommerce 10.5), and empty where
+# it isn't managed.
 WOOCOMMERCE_PRODUCTS = Kind(
     name="woocommerce_products",
     title="WooCommerce's product export",

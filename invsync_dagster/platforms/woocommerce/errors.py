@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import unescape
 from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from invsync_dagster.platforms.transport import Response
 
 # `code` of a row that failed: the listing names something that isn't there, or isn't what it was.
 _GONE = re.compile(r"woocommerce_rest_(?:product_|product_variation_)?invalid_(?:product_|variation_)?id")
+_TAG = re.compile(r"<[^<>]*>")
 # Where JSON may begin in an answer: at its beginning, or after the notices (`<br />`, or a line each) that PHP printed
 # before it. An answer with more such places is none of these.
 _OPENINGS = re.compile(r"(?:(?<=>)|(?<=\n)|\A)[\[{]")
@@ -132,6 +134,7 @@ def _parts(error: Any) -> tuple[str, str, int]:
     status = data.get("status") if isinstance(data, Mapping) else None
     return (
         code[:80] if isinstance(code, str) else "",
-        words if isinstance(words, str) else "",
+        # WordPress writes its messages for a page: "<p>There has been a critical error …</p>", "/products/&lt;product_id&gt;".
+        " ".join(unescape(_TAG.sub(" ", words)).split()) if isinstance(words, str) else "",
         status if isinstance(status, int) else 0,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ from invsync_dagster.platforms.fields import identity, moment, objects, text
 
 # The line's meta that says how many units the store has taken off its own number for it.
 TAKEN = "_reduced_stock"
+
+NO_ARTICLE = "a line of no product and without SKU (a fee, a service): there is no stock of it"
 
 MOST_UNITS = 1_000_000_000
 BEYOND_ANY_SHELF = 10**15
@@ -99,6 +101,12 @@ class _State:
 
 
 def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:
+    """Return a line; one that names nothing, and of which the store has taken nothing, is without effect here."""
+    line = _counted(item, state, refunds)
+    return replace(line, ignored=NO_ARTICLE) if line.reference == LineReference() and _held(item) is None else line
+
+
+def _counted(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:
     """Return a line's cumulative totals.
 
     - A line of which the store has taken nothing yet (pending, failed, a draft) has ordered nothing so far. Of a

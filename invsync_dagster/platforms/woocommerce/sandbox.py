@@ -334,9 +334,7 @@ class WooCommerceSandbox:
         number = item.get("id")
         article = self._books.articles.get(number) if isinstance(number, int) else None
         if article is None or article.parent != product:
-            kind = "product_variation" if product else "product"
-            error = {"code": f"woocommerce_rest_{kind}_invalid_id", "message": "Invalid ID.", "data": {"status": 400}}
-            return {"id": number, "error": error}
+            return {"id": number, "error": _no_article(variation=bool(product), elsewhere=article is not None)}
         if self._books.managing and isinstance(item.get("manage_stock"), bool):
             article.managed = item["manage_stock"]
         if self._books.managing and article.managed and "stock_quantity" in item:
@@ -363,3 +361,16 @@ def _signature(secret: bytes, body: bytes) -> str:
 
 def _level(article: Article) -> LevelReference:
     return LevelReference(str(article.number), str(article.parent) if article.parent else "")
+
+
+def _no_article(*, variation: bool, elsewhere: bool) -> dict[str, Any]:
+    """Return the error of a row; `elsewhere`: it names a variation, or one of another product."""
+    if variation:
+        code, words, status = "woocommerce_rest_product_variation_invalid_id", "Invalid ID.", 404
+    elif elsewhere:
+        route = "/products/&lt;product_id&gt;/variations/&lt;id&gt;"
+        words = f"To manipulate product variations you should use the {route} endpoint."
+        code, status = "woocommerce_rest_invalid_product_id", 404
+    else:
+        code, words, status = "woocommerce_rest_product_invalid_id", "Invalid ID.", 400
+    return {"code": code, "message": words, "data": {"status": status}}

@@ -52,6 +52,8 @@ _NEEDED: Tree = {
         "meta_data": {"key": None, "value": None},
     },
     "refunds": {"id": None},
+    "code": None,
+    "message": None,
 }
 
 
@@ -106,10 +108,13 @@ class WooCommerceDoor:
     def parse(self, headers: Mapping[str, str], body: bytes) -> Content:
         """Return the order document, or the id of the order to ask for. Raises `NotUnderstoodError`.
 
-        An order with refunds names them without their lines, and a deleted one says its id alone.
+        An order with refunds names them without their lines, and a deleted one says its id alone. What is delivered is what
+        the REST API says when the webhook leaves, so it may be an error.
         """
         topic = self.topic(headers, body)
         payload = object_in(body)
+        if topic in _ORDER and "code" in payload and "id" not in payload:
+            return _instead_of_an_order(payload)
         if topic in _ORDER:
             if has_refunds(payload):
                 return Content(unclear_orders=(identity(payload, "id"),))
@@ -121,3 +126,16 @@ class WooCommerceDoor:
             identity(payload, "id")
             return Content()
         raise NotUnderstoodError(f"the topic {topic!r:.60} is not one that we read")
+
+
+def _instead_of_an_order(error: Mapping[str, Any]) -> Content:
+    """Return nothing for an order that was deleted for good before its webhook left: what is told of it names no order.
+
+    Raises `NotUnderstoodError` for other errors: the store asks its API as the user who made the webhook.
+    """
+    if error["code"] == "woocommerce_rest_shop_order_invalid_id":
+        return Content()
+    words = f"{error.get('message')} ({error['code']})"
+    raise NotUnderstoodError(
+        f"the store sent an error instead of the order: {words:.200}; may the user who made the webhook still manage the shop?"
+    )

@@ -180,12 +180,13 @@ def test_an_export_that_may_be_of_several_channels_has_to_say_of_which(stock):
 def test_woocommerces_export_counts_managed_stock_only(stock):
     text = (
         WOO
-        + '1,simple,007,,"Mug, red",1,1,5,,0,\n2,variable,V,,Shirt,1,1,,,0,\n3,variation,V-S,,Shirt S,1,1,parent,,0,id:2\n'
+        + '1,simple,007,,"Mug, red &amp; <b>big</b>",1,1,5,,0,\n2,variable,V,,Shirt,1,1,,,0,\n'
+        + "3,variation,V-S,,Shirt S,1,1,parent,,0,id:2\n"
         + "4,simple,'+1,,'=Cup,1,backorder,'-2,,notify,\n5,simple,,,No SKU,1,1,4,,0,\n"
     )
     result = import_file(stock.basis, stock.file(text), Declaration(contains=()))
     assert stock.quantities() == {"+1": -2, "007": 5}
-    assert names(stock) == {"+1": "=Cup", "007": "Mug, red"}
+    assert names(stock) == {"+1": "=Cup", "007": "Mug, red & <b>big</b>"}
     assert dict(result.preview.left_out) == {
         "stock is not managed by the shop": 1,
         "variation whose stock is kept by its product": 1,

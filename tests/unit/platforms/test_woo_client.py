@@ -201,6 +201,21 @@ def test_a_refused_call_says_what_to_do(response: Response, result: Result, reco
     assert outcome.message
 
 
+def test_the_stores_words_are_told_without_the_page_that_they_were_written_for() -> None:
+    stage = WooStage()
+    page = '<p>There has been a critical error on this website.</p><p><a href="https://x">Learn&nbsp;more</a></p>'
+    error = {"code": "internal_server_error", "message": page, "data": {"status": 500}}
+    stage.wire.answer_next(Response(500, {}, json.dumps(error).encode()))
+    outcome = stage.write(stage.store.add_product("HAT", 5), 3)
+    assert (outcome.result, outcome.message) == (
+        Result.UNKNOWN,
+        "There has been a critical error on this website. Learn more",
+    )
+    tee = stage.store.add_product("TEE", None, kind="variable", managed=False)
+    as_product = LevelReference(stage.store.add_variation(tee, "TEE-S", 5).item_id)
+    assert "use the /products/<product_id>/variations/<id> endpoint" in stage.write(as_product, 3).message
+
+
 def test_a_moved_store_is_named_without_its_query() -> None:
     stage = WooStage()
     stage.wire.answer_next(Response(301, {"location": "https://www.shop.example.com/x?ck=1"}, b""))

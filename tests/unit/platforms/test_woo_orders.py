@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument
 from invsync_dagster.platforms.errors import NotUnderstoodError, PlatformError
 from invsync_dagster.platforms.woocommerce.client import ORDERS_A_PAGE
-from invsync_dagster.platforms.woocommerce.orders import document_of, refund_of
+from invsync_dagster.platforms.woocommerce.orders import NO_ARTICLE, document_of, refund_of
 from invsync_dagster.platforms.woocommerce.sandbox import StoreError
 from invsync_dagster.platforms.woocommerce.windows import Window, window_from
 from tests.unit.platforms.woo_stage import WooStage
@@ -47,6 +47,19 @@ def order(status: str, *, reduced: Any = None, quantity: Any = 2, **changed: Any
 def totals(given: dict[str, Any]) -> tuple[int, int, int, int]:
     (line,) = document_of(given).lines
     return line.ordered, line.cancelled, line.shipped, line.restocked
+
+
+def test_a_line_that_names_no_article_has_no_effect_unless_the_store_took_units_for_it() -> None:
+    nothing = {"product_id": 0, "sku": None}
+    custom, gone = order("processing"), order("processing", reduced="2")
+    for each in (custom, gone):
+        each["line_items"][0] |= nothing
+    (line,) = document_of(custom).lines
+    assert (line.reference, line.ordered, line.ignored) == (LineReference(), 2, NO_ARTICLE)
+    (line,) = document_of(gone).lines
+    assert (line.ordered, line.ignored) == (2, "")
+    (line,) = document_of(order("processing")).lines
+    assert line.ignored == ""
 
 
 @pytest.mark.parametrize(

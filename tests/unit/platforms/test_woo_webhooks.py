@@ -16,6 +16,7 @@ from invsync_dagster.platforms.erp.webhooks import ErpWebhookDoor
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.platforms.woocommerce import WooCommerceDoor
+from invsync_dagster.platforms.woocommerce.webhooks import needed
 from tests.contract.wire import ManualClock
 from tests.unit.platforms.woo_stage import SECRETS, WooStage
 
@@ -66,6 +67,24 @@ def test_an_order_with_refunds_and_a_deleted_one_are_to_be_asked_for() -> None:
     payload = {"id": 9, "refunds": [{"id": 3, "total": "-1.00"}]}
     assert parsed("order.updated", payload) == Content(unclear_orders=("9",))
     assert parsed("order.deleted", {"id": 9}) == Content(unclear_orders=("9",))
+
+
+@pytest.mark.parametrize("topic", ["order.created", "order.updated"])
+def test_an_order_deleted_for_good_before_its_webhook_left_says_nothing(topic: str) -> None:
+    error = {"code": "woocommerce_rest_shop_order_invalid_id", "message": "Invalid ID.", "data": {"status": 404}}
+    assert parsed(topic, error) == Content()
+    less = needed(error)
+    assert parsed(topic, less) == Content()
+
+
+def test_an_error_instead_of_an_order_is_not_understood_in_the_stores_words() -> None:
+    error = {
+        "code": "woocommerce_rest_cannot_view",
+        "message": "Sorry, you cannot view this resource.",
+        "data": {"status": 403},
+    }
+    with pytest.raises(NotUnderstoodError, match=r"you cannot view this resource.*user who made the webhook"):
+        parsed("order.updated", error)
 
 
 def test_a_changed_product_is_never_a_count() -> None:
@@ -124,6 +143,20 @@ def test_the_seventh_failure_in_a_row_switches_the_webhook_off_until_somebody_sw
         assert (answer.status, stage.store.webhooks.status) == (200, "active")
     stage.store.buy({hat: 2})
     assert len(stage.store.take_outgoing()) == 2
+
+
+def test_a_webhook_that_was_switched_on_again_has_no_failure_left_until_a_success() -> None:
+    store = WooStage().store
+    for _ in range(7):
+        store.delivery_ended(answered_well=False)
+    store.webhooks.switch("order.updated", "active")
+    store.delivery_ended(answered_well=False)
+    assert store.webhooks.status == "disabled"
+    store.webhooks.switch("order.updated", "active")
+    store.delivery_ended(answered_well=True)
+    for _ in range(6):
+        store.delivery_ended(answered_well=False)
+    assert store.webhooks.status == "active"
 
 
 def test_a_success_forgets_the_failures_before_it() -> None:
