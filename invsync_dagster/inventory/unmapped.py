@@ -19,7 +19,8 @@ def unmapped_findings(connection: Connection, channel: str, walk: int) -> Iterat
     """Yield a case for each listing of a walk that isn't mapped, in the channel's order.
 
     Left out are listings whose stock can't be driven, those that somebody retired, and further locations of an item that
-    is mapped, or that is stocked where the mapping's other items are.
+    is mapped, or that is stocked where the mapping's other items are. Not left out are variants that sell a mapped level's
+    number and have no row of their own: their orders would name what nobody knows.
     """
     inexact = {normalised(one.platform_sku) for one in _offered_listings(connection, channel, walk) if not one.exact}
     similar = candidates(connection, inexact - {""})
@@ -32,7 +33,7 @@ class _Offered:
     """A listing that isn't mapped and could be; `exact` is the SKU with the same text, "" if there is none.
 
     `levels` of the channel have its platform SKU, `skus` are named by the listings on its level; `taken`: the exact SKU
-    is mapped on another level of the channel already.
+    is mapped on another level of the channel already. `keeper`: the SKU that its level is mapped to, "" if it isn't.
     """
 
     platform_sku: str
@@ -45,11 +46,15 @@ class _Offered:
     levels: int
     skus: int
     taken: bool
+    keeper: str
 
 
 def _finding(one: _Offered, similar: list[str]) -> Finding:
     kind, central, proposed = Kind.UNMATCHED, "", ""
-    if one.exact:
+    if one.keeper and one.keeper != one.exact:
+        kind, proposed = Kind.CONFLICT if one.exact else Kind.UNMATCHED, one.keeper
+        note = f"it sells from the number of '{one.keeper}': map it to that, else its orders belong to nothing"
+    elif one.exact:
         kind, proposed = Kind.CONFLICT, one.exact
         if one.taken:
             note = "its SKU is mapped on another level of the channel already"
@@ -91,6 +96,7 @@ def _offered_listings(connection: Connection, channel: str, walk: int) -> Iterat
         .subquery()
     )
     taken = exists().where(_M.platform_name == channel, _M.central_sku == here.c.platform_sku, _M.status != "retired")
+    keeper = select(func.min(_M.central_sku)).where(_live(channel, here.c)).scalar_subquery()
     query = (
         select(
             here.c.platform_sku,
@@ -103,6 +109,7 @@ def _offered_listings(connection: Connection, channel: str, walk: int) -> Iterat
             by_sku.c.levels,
             func.coalesce(by_level.c.skus, 0),
             taken,
+            func.coalesce(keeper, ""),
         )
         .join(by_sku, by_sku.c.platform_sku == here.c.platform_sku)
         .outerjoin(central_inventory, (_S.sku == here.c.platform_sku) & (here.c.platform_sku != ""))
@@ -130,8 +137,25 @@ def _offered(channel: str, walk: int) -> Any:
         other.c.platform_sku == _W.platform_sku,
         other.c.position < _W.position,
     )
+    named = exists().where(
+        _M.platform_name == channel,
+        _M.platform_item_id == _W.item_id,
+        (_M.platform_variant_id == _W.variant_id) | (_M.platform_sku == func.nullif(_W.platform_sku, "")),
+    )
+    shared = exists().where(same_item, other.c.location_id == _W.location_id, other.c.variant_id != _W.variant_id)
+    nameless = and_(_W.variant_id != "", ~named, shared, exists().where(_live(channel, _W)))
     return (
         select(walked_listings)
-        .where(_W.walk_id == walk, _W.problem == "", ~mapped, ~elsewhere, ~again)
+        .where(_W.walk_id == walk, _W.problem == "", ~mapped | nameless, ~elsewhere, ~again)
         .subquery("offered")
+    )
+
+
+def _live(channel: str, seen: Any) -> Any:
+    """The condition that a listing that isn't retired is on the level, in the columns `seen`."""
+    return and_(
+        _M.platform_name == channel,
+        _M.platform_item_id == seen.item_id,
+        _M.platform_location_id == seen.location_id,
+        _M.status != "retired",
     )

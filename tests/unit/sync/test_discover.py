@@ -230,6 +230,40 @@ def test_variations_that_share_the_stock_of_their_product_can_not_be_two_skus(de
     assert {one.note for one in report.first} == {"the listings on its level name 2 SKUs, and a level holds one number"}
 
 
+def test_variations_that_sell_the_number_of_a_mapped_product_are_offered_for_its_sku(desk: Desk) -> None:
+    desk.add_skus("MUG", "BLUE")
+    desk.map("woo_main", "MUG", "501", platform_sku="MUG")
+    variations = (("502", "RED"), ("503", "BLUE"), ("504", "MUG"))
+    page = ListingsPage(
+        (
+            *_all_mapped(desk, "woo_main"),
+            *(ChannelListing(LevelReference("501"), "501", number, sku, "Mug", 4) for number, sku in variations),
+        )
+    )
+    report = desk.discover("woo_main", told(desk, "woo_main", page))
+    assert (report.problem, kinds(report)) == ("", {"unmatched": 1, "conflict": 1})
+    rows = desk.rows(report)
+    assert [(row["central_sku"], row["proposed_sku"], row["platform_variant_id"]) for row in rows] == [
+        ("", "MUG", "502"), ("", "MUG", "503"),
+    ]  # fmt: skip
+    assert "it sells from the number of 'MUG'" in rows[0]["note"]
+    assert desk.import_rows([{**row, "central_sku": row["proposed_sku"]} for row in rows]).state == "applied"
+    assert kinds(desk.discover("woo_main", told(desk, "woo_main", page))) == {}
+
+
+def test_variations_whose_products_row_was_retired_are_no_case(desk: Desk) -> None:
+    desk.add_skus("MUG")
+    desk.map("woo_main", "MUG", "501", platform_sku="MUG")
+    page = ListingsPage(
+        (*_all_mapped(desk, "woo_main"), ChannelListing(LevelReference("501"), "501", "502", "RED", "Mug", 4))
+    )
+    listing = platform_mapping.c
+    with write_transaction(desk.world.engine) as connection:
+        ids = connection.execute(select(listing.id).where(listing.platform_item_id == "501")).scalars().all()
+        set_status(connection, ids, "retired", actor="ann", reason="not sold by us", now=desk.world.clock.now())
+    assert kinds(desk.discover("woo_main", told(desk, "woo_main", page))) == {}
+
+
 def _all_mapped(desk: Desk, channel: str) -> tuple[ChannelListing, ...]:
     listing = platform_mapping.c
     query = select(listing.platform_item_id, listing.platform_location_id, listing.platform_sku).where(
