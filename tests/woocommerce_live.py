@@ -135,7 +135,8 @@ class Walk:
         yield Row("variation named as a product", "not_found", self._written(LevelReference(own.item_id), 5))
 
     def listings(self) -> Iterator[Row]:
-        found, cursor = {}, ""
+        found: dict[str, str] = {}
+        cursor = ""
         while True:
             page = self._platform.listings(cursor)
             found |= {each.variant_id or each.listing_id: each.platform_sku for each in page.listings}

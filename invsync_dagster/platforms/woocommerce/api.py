@@ -23,6 +23,7 @@ class Api:
     """
 
     def __init__(self, store_url: str, signer: Signer, transport: Transport, clock: Clock, webhook_secret: str) -> None:
+        self._store = store_url
         self._base = f"{store_url}/wp-json/wc/v3"
         self._webhook_secret = webhook_secret
         self._signer = signer
@@ -42,7 +43,7 @@ class Api:
         `rows`: how many the call was for, 0 where that says nothing about the host's pace.
         """
         response = self._send("GET", path, query, b"", pace, rows)
-        value = errors.json_of(response, _is_list, writing=False, secrets=self.secrets)
+        value = errors.json_of(response, _is_list, store=self._store, writing=False, secrets=self.secrets)
         pages = response.headers.get("x-wp-totalpages", "")
         return value, int(pages) if pages.isascii() and pages.isdigit() else None
 
@@ -50,7 +51,7 @@ class Api:
         """Return one of the store's settings of products, None if this key's user may not see them."""
         try:
             response = self._send("GET", f"/settings/products/{name}", {"_fields": "id,value"}, b"", pace, 0)
-            value = errors.json_of(response, _is_setting, writing=False, secrets=self.secrets)
+            value = errors.json_of(response, _is_setting, store=self._store, writing=False, secrets=self.secrets)
         except PlatformError as error:
             if error.recovery is Recovery.REAUTHENTICATE:
                 return None
@@ -65,7 +66,7 @@ class Api:
         response = self._send("POST", path, {}, body, pace, rows)
         if response.status == 413:
             pace.refused()
-        return errors.json_of(response, expected, writing=True, secrets=self.secrets)
+        return errors.json_of(response, expected, store=self._store, writing=True, secrets=self.secrets)
 
     def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes, pace: Pace, rows: int) -> Response:
         began = self._clock.now()

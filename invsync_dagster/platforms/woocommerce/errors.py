@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import unescape
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from invsync_dagster.platforms.contract import Outcome, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery, retry_after_seconds, told
@@ -28,14 +28,18 @@ _NO_REPORT = re.compile(r"control|lookup|object|key|tag|vary")
 _COPY = re.compile(r"(?<![a-z])(?:hit|stale|updating|revalidated)(?![a-z])")
 
 
-def json_of(response: Response, expected: Callable[[Any], bool], *, writing: bool, secrets: Sequence[str]) -> Any:
+def json_of(
+    response: Response, expected: Callable[[Any], bool], *, store: str, writing: bool, secrets: Sequence[str]
+) -> Any:
     """Return the answer's JSON. Raises `PlatformError` for everything but the success that `expected` describes.
+
+    `store` is the address that was asked.
 
     A byte order mark, PHP's notices before the JSON and what plugins print after it are passed over.
     """
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
     if not 200 <= response.status < 300:
-        raise _of_status(response, doubt, secrets)
+        raise _of_status(response, store, doubt, secrets)
     if not writing and (cache := _cached_by(response.headers)):
         raise cached(cache)
     for value in _values_in(response.body):
@@ -58,7 +62,7 @@ def outcome_of_row_error(error: Any, secrets: Sequence[str]) -> Outcome:
     return Outcome(Result.REJECTED, Recovery.REJECT, code, message)
 
 
-def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
+def _of_status(response: Response, store: str, doubt: Recovery, secrets: Sequence[str]) -> PlatformError:
     status = response.status
     code, words, _ = _parts(next(_values_in(response.body), None))
     words = told(words, secrets)
@@ -74,7 +78,7 @@ def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> P
         words = f"there is no WooCommerce REST API of version 10.3 or later at this address: {words or 'not found'}"
         return PlatformError(Recovery.REAUTHENTICATE, "no_api", words)
     if 300 <= status < 400:
-        return PlatformError(Recovery.REAUTHENTICATE, "moved", _moved(response, secrets))
+        return _moved(response, store, secrets)
     if status == 413:
         # Nothing was done; `pace` makes the next call smaller.
         return PlatformError(Recovery.RETRY, "too_large", words or "the store refuses so many rows in one call")
@@ -84,10 +88,20 @@ def _of_status(response: Response, doubt: Recovery, secrets: Sequence[str]) -> P
     return PlatformError(doubt, code or "server_error", words or f"the store answered HTTP {status}", retry_after)
 
 
-def _moved(response: Response, secrets: Sequence[str]) -> str:
-    parts = urlsplit(response.headers.get("location", ""))
-    place = told(f"{parts.scheme}://{parts.netloc}", secrets) if parts.netloc else "another address"
-    return f"the store sends us to {place}: if that is its address now, put it into store_url"
+def _moved(response: Response, store: str, secrets: Sequence[str]) -> PlatformError:
+    parts = urlsplit(urljoin(store, response.headers.get("location", "")))
+    host = f"{parts.scheme}://{parts.netloc}"
+    before, api, _ = parts.path.partition("/wp-json")
+    place = host + before if api else host
+    if place == store or (not api and store.startswith(f"{host}/")):
+        # WordPress itself does so with plain permalinks, and plugins that hide the API send to the front page or to a login.
+        words = (
+            "the store shows a web page at the address of its REST API: choose any permalinks but Plain (WordPress → Settings → "
+            "Permalinks), and let no plugin close /wp-json/"
+        )
+        return PlatformError(Recovery.REAUTHENTICATE, "no_api", words)
+    words = f"the store sends us to {told(place, secrets)}: if that is its address now, put it into store_url"
+    return PlatformError(Recovery.REAUTHENTICATE, "moved", words)
 
 
 def cached(by: str) -> PlatformError:

@@ -220,6 +220,20 @@ def test_a_moved_store_is_named_without_its_query() -> None:
     stage = WooStage()
     stage.wire.answer_next(Response(301, {"location": "https://www.shop.example.com/x?ck=1"}, b""))
     assert "https://www.shop.example.com:" in stage.write(LevelReference("5"), 7).message
+    stage.wire.answer_next(Response(301, {"location": "/shop/wp-json/wc/v3/products/batch"}, b""))
+    assert "https://shop.example.com/shop:" in stage.write(LevelReference("5"), 7).message
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["https://shop.example.com/wp-json/wc/v3/products/batch/?a=1", "https://shop.example.com/", "/wp-login.php", ""],
+)
+def test_a_store_that_sends_us_to_a_page_of_its_own_has_its_api_closed(location: str) -> None:
+    stage = WooStage()
+    stage.wire.answer_next(Response(301, {"location": location}, b""))
+    outcome = stage.write(LevelReference("5"), 7)
+    assert (outcome.recovery, outcome.code) == (Recovery.REAUTHENTICATE, "no_api")
+    assert "any permalinks but Plain" in outcome.message
 
 
 def test_a_host_that_gives_fewer_rows_than_asked_for_is_asked_for_the_rest() -> None:
