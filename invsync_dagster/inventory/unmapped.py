@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, distinct, exists, func, select
+from sqlalchemy import Connection, and_, case, distinct, exists, func, select
 
 from invsync_dagster.inventory.discovery import Finding, Kind
 from invsync_dagster.inventory.matching import candidates, difference, normalised
@@ -33,7 +33,8 @@ class _Offered:
     """A listing that isn't mapped and could be; `exact` is the SKU with the same text, "" if there is none.
 
     `levels` of the channel have its platform SKU, `skus` are named by the listings on its level; `taken`: the exact SKU
-    is mapped on another level of the channel already. `keeper`: the SKU that its level is mapped to, "" if it isn't.
+    is mapped on another level of the channel already. `keeper`: the one SKU that its level is mapped to, or else that the
+    listings on its level name, "" if there is none.
     """
 
     platform_sku: str
@@ -90,7 +91,12 @@ def _offered_listings(connection: Connection, channel: str, walk: int) -> Iterat
     levels = select(here.c.platform_sku, here.c.item_id, here.c.location_id).distinct().subquery()
     by_sku = select(levels.c.platform_sku, func.count().label("levels")).group_by(levels.c.platform_sku).subquery()
     by_level = (
-        select(here.c.item_id, here.c.location_id, func.count(distinct(_S.sku)).label("skus"))
+        select(
+            here.c.item_id,
+            here.c.location_id,
+            func.count(distinct(_S.sku)).label("skus"),
+            func.min(_S.sku).label("sku"),
+        )
         .join(central_inventory, _S.sku == here.c.platform_sku)
         .group_by(here.c.item_id, here.c.location_id)
         .subquery()
@@ -109,7 +115,7 @@ def _offered_listings(connection: Connection, channel: str, walk: int) -> Iterat
             by_sku.c.levels,
             func.coalesce(by_level.c.skus, 0),
             taken,
-            func.coalesce(keeper, ""),
+            func.coalesce(keeper, case((by_level.c.skus == 1, by_level.c.sku)), ""),
         )
         .join(by_sku, by_sku.c.platform_sku == here.c.platform_sku)
         .outerjoin(central_inventory, (_S.sku == here.c.platform_sku) & (here.c.platform_sku != ""))

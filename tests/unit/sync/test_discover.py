@@ -251,6 +251,22 @@ def test_variations_that_sell_the_number_of_a_mapped_product_are_offered_for_its
     assert kinds(desk.discover("woo_main", told(desk, "woo_main", page))) == {}
 
 
+def test_variations_of_a_product_that_nobody_mapped_yet_are_offered_for_the_one_sku_of_its_number(desk: Desk) -> None:
+    desk.add_skus("MUG")
+    level = LevelReference("501")
+    page = ListingsPage(
+        (
+            ChannelListing(level, "501", "", "MUG", "Mug", 4),
+            ChannelListing(level, "501", "502", "RED", "Mug red", 4),
+            *_all_mapped(desk, "woo_main"),
+        )
+    )
+    rows = desk.rows(desk.discover("woo_main", told(desk, "woo_main", page)))
+    assert [(row["central_sku"], row["proposed_sku"], row["platform_sku"]) for row in rows] == [
+        ("MUG", "", "MUG"), ("", "MUG", "RED"),
+    ]  # fmt: skip
+
+
 def test_variations_whose_products_row_was_retired_are_no_case(desk: Desk) -> None:
     desk.add_skus("MUG")
     desk.map("woo_main", "MUG", "501", platform_sku="MUG")
