@@ -30,6 +30,7 @@ from invsync_dagster.platforms.doors import ChallengedDoor, GreetedDoor, KeyedDo
 from invsync_dagster.platforms.errors import NotUnderstoodError, SignatureError
 from invsync_dagster.platforms.transport import RequestsTransport, Transport
 from invsync_dagster.settings import Home
+from invsync_dagster.webhooks.bodies import Bodies
 from invsync_dagster.webhooks.floods import FoldedLog, FullError, Shares
 from invsync_dagster.webhooks.gates import Gates, gates_of
 from invsync_dagster.webhooks.group import GroupCommit, NotWrittenError, Writer
@@ -47,12 +48,6 @@ log = logging.getLogger("invsync.receiver")
 
 # What a sender that honours it waits before it tries again.
 RETRY_AFTER = {"retry-after": "30"}
-# Shopify gives a delivery 5 s in all; who needs longer for a body holds a connection for nothing.
-BODY_SECONDS = 10.0
-# Bodies are read before anything is known of their sender. Those beyond the first figure share the second among them: it bounds
-# the memory, and webhooks are small, so that strangers' large ones don't keep them out.
-SMALL_BODY = 64 * 1024
-LARGE_BODIES = 128 * 1024 * 1024
 # What isn't taken is answered so much later: a flood of it waits, where its answers would bring the next ones at once and keep
 # the loop from all others. Whoever opens connections instead gives up the old ones for them (`server.MOST_CONNECTIONS`).
 REFUSED_SECONDS = 0.5
@@ -96,7 +91,7 @@ class Receiver:
         self._clock = clock
         self._transport = transport
         self._shares = Shares()
-        self._large_bytes = 0
+        self._bodies = Bodies()
         self._counts = Counts()
         self._log = FoldedLog(clock, self._counts)
         self._running = False
@@ -188,9 +183,7 @@ class Receiver:
         return response
 
     async def _form(self, request: Request, max_bytes: int) -> bytes | None:
-        """Return the body of a form. Raises TimeoutError and ClientDisconnect."""
-        async with asyncio.timeout(BODY_SECONDS):
-            return await self._body(request, max_bytes)
+        return await self._bodies.read(request, "a form", max_bytes)
 
     async def _take(self, request: Request, channel: str) -> Response:
         opened = self._opened
@@ -216,8 +209,7 @@ class Receiver:
         if int(length) > max_bytes:
             return Response(status_code=413, headers={"connection": "close"})
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await self._body(request, max_bytes)
+            body = await self._bodies.read(request, channel, max_bytes)
         except TimeoutError:
             return Response(status_code=408, headers={"connection": "close"})
         except ClientDisconnect:
@@ -252,26 +244,6 @@ class Receiver:
         except NotWrittenError:
             return Response(status_code=503, headers=RETRY_AFTER)
         return Response(status_code=202)
-
-    async def _body(self, request: Request, max_bytes: int) -> bytes | None:
-        """Return the raw body, or None as soon as it is over `max_bytes`, whatever length was announced. Raises FullError
-        where it is large, and too much of large ones is here already."""
-        chunks = []
-        size = large = 0
-        try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > max_bytes:
-                    return None
-                if size > SMALL_BODY:
-                    self._large_bytes += size - large
-                    large = size
-                    if self._large_bytes > max(LARGE_BODIES, large):
-                        raise FullError
-                chunks.append(chunk)
-            return b"".join(chunks)
-        finally:
-            self._large_bytes -= large
 
     def _refused(self, channel: str, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
         self._log.refused(channel, status, reason)

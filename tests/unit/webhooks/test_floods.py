@@ -12,7 +12,7 @@ import time
 import pytest
 
 from invsync_dagster.sandbox.clock import VirtualClock
-from invsync_dagster.webhooks import floods, server
+from invsync_dagster.webhooks import bodies, floods, server
 from invsync_dagster.webhooks import receiver as receiver_module
 from invsync_dagster.webhooks.floods import FoldedLog, FullError, Shares
 from invsync_dagster.webhooks.status.counts import Counts
@@ -140,8 +140,8 @@ def test_strangers_write_no_more_than_a_line_whatever_names_they_try(
 def test_large_bodies_that_are_on_their_way_share_a_bound_and_small_ones_pass(
     receiver: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver_module, "SMALL_BODY", 100)
-    monkeypatch.setattr(receiver_module, "LARGE_BODIES", 1_500)
+    monkeypatch.setattr(bodies, "SMALL_BODY", 100)
+    monkeypatch.setattr(bodies, "LARGE_BODIES", 1_500)
     large, largest = b"a" * 1_000, b"a" * LIMIT
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as slow:
         head = (
@@ -157,3 +157,20 @@ def test_large_bodies_that_are_on_their_way_share_a_bound_and_small_ones_pass(
     # One alone passes however large it is.
     assert receiver.post(largest, signed(largest)) == 202
     assert [len(kept.body) for kept in receiver.kept()] == [len(BODY), len(large), len(largest)]
+
+
+def test_a_channel_with_large_bodies_on_their_way_leaves_as_much_to_the_others(
+    receiver: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "SMALL_BODY", 100)
+    monkeypatch.setattr(bodies, "LARGE_BODIES", 1_500)
+    large = b"a" * 500
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as slow:
+        head = (
+            b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+        )
+        slow.sendall(head + b"a" * 600)
+        assert ask(receiver.port, "GET", "/other")[0] == 404
+        assert receiver.post(large, signed(large)) == 503
+        assert receiver.post(large, signed(large), path="/webhooks/desk") == 202
+    assert [(kept.channel, len(kept.body)) for kept in receiver.kept()] == [("desk", 500)]

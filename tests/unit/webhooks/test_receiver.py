@@ -13,7 +13,7 @@ import pytest
 from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.erp.settings import ErpSettings
-from invsync_dagster.webhooks import receiver as receiver_module
+from invsync_dagster.webhooks import bodies
 from invsync_dagster.webhooks.gates import gates_of
 from tests.unit.webhooks.doors import signed
 from tests.unit.webhooks.serving import BODY, LIMIT, NOW, Stage, ask
@@ -186,7 +186,7 @@ def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind(receiver: Stag
 
 
 def test_a_body_that_does_not_come_is_answered_408(receiver: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver_module, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as connection:
         connection.sendall(
             b"POST /webhooks/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
