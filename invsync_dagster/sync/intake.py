@@ -25,9 +25,12 @@ from invsync_dagster.webhooks.segments import Delivery
 # Segments of one listing, which costs as much as the folder is long: 100,000 waiting ones are listed five times.
 SEGMENTS_LISTED = 20_000
 
-# One transaction applies at most so many deliveries: 20,000 order events take about a second, in which no push can
-# claim; a burst beyond it becomes several transactions of one run.
+# One transaction applies at most so many deliveries: they take half a second, in which no push can claim; a burst beyond it
+# becomes several transactions of one run.
 DELIVERIES_AT_ONCE = 5_000
+# And so many once a full one hasn't emptied the inbox: a level is recomputed once a transaction however often its SKU sold in
+# it, so that a backlog costs a fifth less (docs/decisions/0034). A push waits 2 s for one, as long as reading the next takes.
+BACKLOG_AT_ONCE = 20_000
 # And at most so much of their bodies: a thousand of the largest would be a gigabyte.
 BYTES_AT_ONCE = 64 * 1024 * 1024
 
@@ -51,9 +54,12 @@ class IntakeReport:
 
 
 class Batch(list[Delivery]):
-    """What one transaction applies."""
+    """What one transaction applies: at most so many deliveries, and `BYTES_AT_ONCE` of bodies."""
 
-    size_bytes = 0
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.size_bytes = 0
 
     def take(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -62,7 +68,7 @@ class Batch(list[Delivery]):
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= DELIVERIES_AT_ONCE or self.size_bytes >= BYTES_AT_ONCE
+        return len(self) >= self._most or self.size_bytes >= BYTES_AT_ONCE
 
 
 def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
@@ -76,8 +82,9 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
     began = ws.clock.now()
     inbox = Inbox(ws.home.inbox, Seals.from_environment(ws.environ))
     left = dict[Path, str]()
+    most = DELIVERIES_AT_ONCE
     while listed := [path for path in inbox.segments(SEGMENTS_LISTED + len(left)) if path not in left]:
-        batch, read = Batch(), list[Path]()
+        batch, read = Batch(most), list[Path]()
         with collector_paused():
             for path in listed:
                 try:
@@ -88,7 +95,8 @@ def apply_inbox(ws: Workspace, *, run_id: str) -> IntakeReport:
                 read.append(path)
                 if batch.is_full:
                     _apply_segments(ws, inbox, batch, read, report, run_id)
-                    batch, read = Batch(), []
+                    most = BACKLOG_AT_ONCE
+                    batch, read = Batch(most), []
             _apply_segments(ws, inbox, batch, read, report, run_id)
     left |= {path: f"{path.name} stays in the inbox: no segment is called so; move it away" for path in inbox.strays}
     report.quarantined += len(inbox.damaged) + len(left)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+from invsync_dagster.sync import intake
 from invsync_dagster.sync.intake import Batch, IntakeReport, apply_deliveries
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox
@@ -56,7 +57,7 @@ def replay(ws: Workspace, since: datetime, until: datetime, *, channel: str = ""
 
 def kept_batches(kept: Iterable[Delivery | Damaged]) -> Iterator[tuple[Batch, list[Damaged]]]:
     """Yield kept deliveries in batches as large as a transaction's, each with the damaged lines met on the way."""
-    batch, damaged = Batch(), list[Damaged]()
+    batch, damaged = Batch(intake.DELIVERIES_AT_ONCE), list[Damaged]()
     for item in kept:
         if isinstance(item, Damaged):
             damaged.append(item)
@@ -64,5 +65,5 @@ def kept_batches(kept: Iterable[Delivery | Damaged]) -> Iterator[tuple[Batch, li
         batch.take([item])
         if batch.is_full:
             yield batch, damaged
-            batch, damaged = Batch(), []
+            batch, damaged = Batch(intake.DELIVERIES_AT_ONCE), []
     yield batch, damaged

@@ -68,6 +68,16 @@ class Line:
         shipments = sorted(self.shipments, key=lambda movement: movement.at)
         shipped = sum(movement.quantity for movement in shipments)
         unshipped = max(0, self.quantity - shipped)
+        if not self.refunds:  # what follows would say the same; a day of webhooks is of such lines
+            removed = self.quantity if order_cancelled else max(0, self.quantity - self.current)
+            return OrderLine(
+                self.line_id,
+                self.reference,
+                self.quantity,
+                min(removed, unshipped),
+                tuple(shipments),
+                ignored=self.ignored,
+            )
         refunds = sorted(self.refunds, key=lambda refund: refund.at)
         returned = [refund for refund in refunds if refund.restock_type in {"return", "legacy_restock"}]
         cancels = [refund for refund in refunds if refund.restock_type == "cancel"]
