@@ -24,7 +24,7 @@ def main() -> int:
     died = ", ".join(f"the {name} {times} times" for name, times in sorted(told.kills.items()))
     print(
         f"killed {died} in {told.seconds:.0f} s; {told.answered:,} deliveries answered, {told.kept:,} kept, "
-        f"{told.orders:,} orders, each booked once"
+        f"{told.orders:,} orders, each booked once; {told.written:,} writes to the other channel, which shows what is available"
         if not told.faults
         else f"killed {died} in {told.seconds:.0f} s: " + "; ".join(told.faults)
     )

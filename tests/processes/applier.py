@@ -18,7 +18,7 @@ def main() -> None:
     print("ready", flush=True)
     while True:
         if not apply_inbox(ws, run_id=str(os.getpid())).segments:
-            time.sleep(0.002)
+            time.sleep(0.005)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""`kill -9` of the receiver and of who applies, at points that a seed chooses, while senders send: real processes on loopback.
+"""`kill -9` of the receiver, of who applies and of who pushes, at points that a seed chooses, while senders send: real processes
+on loopback.
 
 What is proven at the end: every delivery that was answered is applied, every delivery that is kept is applied exactly once,
-and the books add up, by the ledger's own audit and by the raw deliveries.
+and the books add up, by the ledger's own audit and by the raw deliveries; each attempt of a level has its outcome, and after
+one more push the other channel shows by its own book what is available.
 """
 
 from __future__ import annotations
@@ -30,26 +32,31 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.audit_attempts import audit_attempts
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
-from invsync_dagster.inventory.tables import central_inventory, deliveries, stock_ledger
+from invsync_dagster.inventory.tables import central_inventory, deliveries, inventory_levels, is_change, stock_ledger
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
 from invsync_dagster.sync.prove import prove_orders
+from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox
 from invsync_dagster.webhooks.kept import Kept
 from invsync_dagster.webhooks.seals import Seals
 from invsync_dagster.webhooks.segments import Delivery
+from tests.processes.desk import API_KEY, SIGNING_SECRET, WEBHOOK_SECRET, Desk
+from tests.processes.pusher import CHANNEL as DESK
 
 SENDERS, SKUS, IN_STOCK = 3, 40, 1_000_000
+SOLD = [f"SKU-{number:03d}" for number in range(SKUS)]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST_ID = 10**12
 # The longest that a process is let work before it is killed; the shortest is nothing.
-LONGEST = 0.4
+LONGEST = 0.3
 SECRET = "the secret that signs webhooks"
 # Sealed, as an inbox with a key is: a kill amid a sealed segment must leave as little as amid an open one.
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -62,19 +69,44 @@ channels:
       shop_url: http://127.0.0.1:1/shop
       access_token_env: SHOP_TOKEN
       webhook_secret_env: SHOP_SECRET
+  - name: {desk}
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}
+      api_key_env: DESK_KEY
+      signing_secret_env: DESK_SIGNING
+      webhook_secret_env: DESK_WEBHOOK
+    # What a killed pusher has sent is there at once, or never.
+    limits: {{rate: 1000, burst: 1000, write_batch: 10, write_linger: 0.5, request_deadline: 5}}
 """
-MODULES = {"receiver": "invsync_dagster.webhooks.receiver", "applier": "tests.processes.applier"}
+MODULES = {
+    "receiver": "invsync_dagster.webhooks.receiver",
+    "applier": "tests.processes.applier",
+    "pusher": "tests.processes.pusher",
+}
+# Who is killed at once: appliers write most.
+KILLED = (
+    ["receiver"],
+    ["applier"],
+    ["applier"],
+    ["pusher"],
+    ["pusher"],
+    ["applier", "receiver"],
+    ["applier", "pusher"],
+)
 
 
 @dataclass
 class Told:
-    """What happened: kills by process, deliveries answered and kept (a sender repeats what it got no answer to), and all
-    that is not as it should be."""
+    """What happened: kills by process, deliveries answered and kept (a sender repeats what it got no answer to), calls that
+    wrote to the other channel, and all that is not as it should be."""
 
     kills: Counter[str] = field(default_factory=Counter)
     answered: int = 0
     kept: int = 0
     orders: int = 0
+    written: int = 0
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
@@ -96,10 +128,10 @@ class House:
     could be killed. What they do from `main` on is what they do in the field.
     """
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, desk_port: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
-        (folder / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+        (folder / "channels.yaml").write_text(CHANNELS.format(desk=DESK, port=desk_port), encoding="utf-8")
         self.environ = {
             "PATH": os.environ["PATH"],
             "INVSYNC_ROOT": str(folder),
@@ -108,6 +140,9 @@ class House:
             "INVSYNC_INBOX_KEY": KEY,
             "SHOP_TOKEN": "token",
             "SHOP_SECRET": SECRET,
+            "DESK_KEY": API_KEY,
+            "DESK_SIGNING": SIGNING_SECRET,
+            "DESK_WEBHOOK": WEBHOOK_SECRET,
         }
         self.home = Home.from_environment(self.environ)
         self._forks = multiprocessing.get_context("forkserver")
@@ -195,16 +230,18 @@ def body_of(order: int) -> bytes:
 
 
 def fill(url: str) -> None:
-    """Stock the SKUs, each listed in the shop."""
-    skus = [f"SKU-{number:03d}" for number in range(SKUS)]
+    """Stock the SKUs, each listed in the shop and at the desk."""
     engine = open_database(url)
     with write_transaction(engine) as connection:
         channels.register(connection, "shop", "shopify", "sandbox", True, Rules(), START, START)
-        set_skus(connection, [Sku(sku) for sku in skus], actor="test", reason="", now=START)
-        counted = [Count(sku, IN_STOCK, START + timedelta(seconds=1)) for sku in skus]
+        channels.register(connection, DESK, "erp", "sandbox", False, Rules(), START, START)
+        set_skus(connection, [Sku(sku) for sku in SOLD], actor="test", reason="", now=START)
+        counted = [Count(sku, IN_STOCK, START + timedelta(seconds=1)) for sku in SOLD]
         apply_counts(connection, counted, CountSource("opening"), now=START, run_id="")
-        offers = [Listing("shop", sku, f"item-{sku}", platform_sku=sku) for sku in skus]
+        offers = [Listing("shop", sku, f"item-{sku}", platform_sku=sku) for sku in SOLD]
+        offers += [Listing(DESK, sku, sku, platform_sku=sku) for sku in SOLD]
         set_listings(connection, offers, actor="test", reason="", now=START)
+        channels.approve_first_push(connection, DESK, actor="test", reason="", now=START)
     engine.dispose()
 
 
@@ -212,7 +249,8 @@ def live_through(folder: Path, url: str, kills: int, seed: int) -> Told:
     """Kill as often as said, at points that the seed chooses; then let the rest be applied, and say what was found."""
     rng, told, began = Random(seed), Told(), time.monotonic()
     fill(url)
-    house = House(folder, url)
+    desk = Desk(SOLD, IN_STOCK)
+    house = House(folder, url, desk.port)
     senders = None
     try:
         for name in MODULES:
@@ -220,7 +258,7 @@ def live_through(folder: Path, url: str, kills: int, seed: int) -> Told:
         senders = Senders(house.port)
         while told.kills.total() < kills:
             time.sleep(rng.random() * LONGEST)
-            names = rng.choice((["receiver"], ["applier"], ["applier"], ["applier", "receiver"]))
+            names = rng.choice(KILLED)
             for name in names:
                 house.kill(name)
             told.kills.update(names)
@@ -233,9 +271,12 @@ def live_through(folder: Path, url: str, kills: int, seed: int) -> Told:
         house.close()
     ws = Workspace.open(house.home, house.environ)
     apply_inbox(ws, run_id="the last")
-    told.answered = len(senders.answered)
+    last = push_channel(ws, DESK, run_id="the last", deadline=ws.clock.now() + timedelta(seconds=30))
+    told.answered, told.written = len(senders.answered), desk.written
     _look(ws, senders.answered, told)
+    _look_at(desk, ws, last.problem, told)
     ws.close()
+    desk.close()
     told.seconds = time.monotonic() - began
     return told
 
@@ -268,3 +309,23 @@ def _look(ws: Workspace, answered: list[int], told: Told) -> None:
         "lines that no delivery proves": abs(proof.proven.proven - len(orders)),
     }
     told.faults = [f"{number} {what}" for what, number in findings.items() if number]
+
+
+def _look_at(desk: Desk, ws: Workspace, problem: str, told: Told) -> None:
+    """Hold the other channel's own book against the stock, after a push that nobody killed."""
+    stock, level = central_inventory.c, inventory_levels.c
+    with ws.engine.connect() as connection:
+        rows = connection.execute(select(stock.sku, (stock.quantity - stock.reserved_quantity).label("units")))
+        available = {row.sku: row.units for row in rows}
+        waiting = connection.execute(select(level.id).where(level.channel == DESK, is_change())).all()
+        claimed = connection.execute(select(level.id).where(level.claim.is_not(None))).all()
+        unexplained = audit_attempts(connection)
+    shown = desk.shows()
+    findings = {
+        "SKUs of which the desk shows another number": sum(shown[sku] != units for sku, units in available.items()),
+        "changes that wait after the last push": len(waiting),
+        "claims that nobody holds": len(claimed),
+        "differences of the audit of attempts": len(unexplained),
+    }
+    told.faults += [f"{number} {what}" for what, number in findings.items() if number]
+    told.faults += [f"the last push: {problem}"] if problem else []
