@@ -211,8 +211,8 @@ def audit_command(since: str | None, until: str | None, channel: str, as_json: b
     else:
         click.echo(
             f"books: {len(books)} differences; attempts: {len(attempts)} differences; "
-            f"orders: {proven.deliveries:,} deliveries prove {proven.proven:,} lines, "
-            f"{proven.moved_on:,} have moved on by polls or later deliveries, {proven.contradicted:,} are contradicted; "
+            f"orders: {proven.deliveries:,} deliveries and {proven.polled:,} answers of polls prove {proven.proven:,} lines, "
+            f"{proven.moved_on:,} have moved on since, {proven.contradicted:,} are contradicted; "
             f"{report.unread:,} deliveries could not be read"
         )
         if proven.shares:

@@ -19,7 +19,7 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
 from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
 from invsync_dagster.defs.resources import Invsync
-from invsync_dagster.inventory.retention import archive_logs, forget_receipts
+from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.erasure import Erased, erase_buyers
 from invsync_dagster.webhooks.kept import Kept
@@ -160,6 +160,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         segments = Kept(home.inbox, Seals.from_environment(ws.environ)).forget(deliveries_before.date())
         runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
         receipts = forget_receipts(ws.engine, deliveries_before)
+        polled = forget_polled(ws.engine, deliveries_before)
         book.forget(ws.engine, now - timedelta(days=keep.logs_days))
         yield _disk(home)
         try:
@@ -179,6 +180,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
                 "log_rows_archived": archived.rows,
                 "segments_removed": segments,
                 "receipts_removed": receipts,
+                "polled_lines_removed": polled,
                 "deliveries_erased": erased.deliveries + erased.quarantined,
                 "reports_removed": reports,
                 "data_mb": round(size(home.data) / 1e6, 1),

@@ -28,6 +28,7 @@ from invsync_dagster.inventory.orders import (
     judge,
     own_movement,
 )
+from invsync_dagster.inventory.polled import keep_polled
 from invsync_dagster.inventory.references import Target, resolve
 from invsync_dagster.inventory.tables import ELSEWHERE, channels, order_lines
 
@@ -102,6 +103,7 @@ def book_documents(
     """Book the newest document of each line against what is stored; unclear ones are added to `unclear`."""
     result = LinesBooked()
     stored = _stored(book.connection, documents)
+    keep_polled(book.connection, documents, stored)
     elsewhere = sold_elsewhere(book.connection, documents, stored)
     changed: list[tuple[Line, Document, Totals]] = []  # with the totals that are booked
     leaving: list[tuple[Line, Document, Totals]] = []

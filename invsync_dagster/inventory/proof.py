@@ -1,8 +1,8 @@
 """Proves what order lines say against the documents that brought it, as they were kept: an audit from the outside.
 
 The ledger's own audit (`audit.py`) proves balances and bookings from the totals of order lines. This one proves the totals
-from the deliveries: no document that was kept may say more or newer than what is stored, and what a kept document booked must
-be what it says.
+from the deliveries, and from what is kept of polls (`polled.py`): nothing that was told may say more or newer than what is
+stored, and what it booked must be what it says.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.orders import Totals, Verdict, judge
+from invsync_dagster.inventory.polled import SOURCES
 from invsync_dagster.inventory.tables import order_lines, stock_ledger
 
 Key = tuple[str, str, str]  # channel, order, line
@@ -40,15 +42,16 @@ class Contradiction:
 
 @dataclass
 class Proven:
-    """Of the lines that deliveries name, `proven` have the totals that a kept delivery says, and `moved_on` were changed
-    since by what isn't kept: polls, whole orders that were asked for, deliveries outside the time looked at. `contradictions`
-    are the first of the `contradicted`.
+    """Of the lines that `deliveries` and polls name, `proven` have the totals that one of them says, and `moved_on` were changed
+    since by what came outside the time looked at. `polled` counts what polls told that was news. `contradictions` are the
+    first of the `contradicted`.
 
-    Per channel, `lines` are those of the books that changed last in the time looked at; a kept delivery says of `provable` ones
-    what they must be, and the others came otherwise.
+    Per channel, `lines` are those of the books that changed last in the time looked at; of `provable` ones something that is
+    kept says what they must be.
     """
 
     deliveries: int = 0
+    polled: int = 0
     proven: int = 0
     moved_on: int = 0
     contradicted: int = 0
@@ -60,7 +63,7 @@ class Proven:
     def shares(self) -> str:
         """How much of each channel can be proven, in words; "" where nothing changed."""
         each = [f"{channel} {self.provable[channel]} of {lines}" for channel, lines in sorted(self.lines.items())]
-        return f"Provable lines: {', '.join(each)}; the others came by polls, or are no longer kept." if each else ""
+        return f"Provable lines: {', '.join(each)}; what told of the others is no longer kept." if each else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class _Told:
     totals: Totals
     may_stay: bool
     delivery: str
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,14 @@ class Proof:
         self._contradicted = defaultdict[str, set[int]](set)
         self._open: dict[Key, _Told] = {}
         self._wholes: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
-        self._segments: set[str] = set()
+        self._origins: set[str] = set()
+        # The first of the contradicted, each with the newest revision that says otherwise.
+        self._listed: dict[Key, tuple[int, Contradiction]] = {}
 
     def take(self, connection: Connection, batch: Sequence[Inbound]) -> None:
         """Hold a batch of deliveries, each applied before, against what is stored now."""
         self._result.deliveries += len(batch)
-        self._segments.update(inbound.receipt_id.rpartition(":")[0] for inbound in batch)
+        self._origins.update(_origin(inbound.receipt_id, inbound.received_at) for inbound in batch)
         said: list[tuple[Key, _Told]] = []
         for inbound in batch:
             for order in inbound.content.documents:
@@ -106,6 +112,20 @@ class Proof:
                     totals = Totals(*(getattr(line, name) for name in Totals._fields))
                     told = _Told(order.revision, totals, order.revision_may_stay, inbound.receipt_id)
                     said.append(((inbound.channel, order.order_id, line.line_id), told))
+        self._hold_all(connection, said)
+
+    def take_polled(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+        """Hold what polls told, in the order of time and after all deliveries, against what is stored now."""
+        self._result.polled += len(rows)
+        said: list[tuple[Key, _Told]] = []
+        for told_at, channel, order_id, line_id, source, revision, *totals in rows:
+            origin = _origin(source, told_at)
+            self._origins.add(origin)
+            told = _Told(revision, Totals(*totals), False, origin, source != "poll")
+            said.append(((channel, order_id, line_id), told))
+        self._hold_all(connection, said)
+
+    def _hold_all(self, connection: Connection, said: Sequence[tuple[Key, _Told]]) -> None:
         stored = _stored(connection, {key for key, _ in said})
         for key, told in said:
             self._hold(key, told, stored.get(key))
@@ -124,12 +144,14 @@ class Proof:
             if left_out and known.totals.ordered - known.totals.cancelled <= known.totals.shipped:
                 self._proven[key[0]].add(hash(key))
                 continue
-            reference = references.get(key, "")
+            reference = references.get(key, ("", since))
             # A newer document may have changed totals without a booking: one more, and one cancelled.
-            if reference.rpartition(":")[0] in self._segments and known.revision <= told.revision:
-                self._contradict(key, told, reference, "what this delivery has booked no delivery says", known)
+            if _origin(*reference) in self._origins and known.revision <= told.revision:
+                delivery = told.delivery if reference[0] in SOURCES else reference[0]
+                self._contradict(key, told, delivery, "what this delivery has booked no delivery says", known)
             else:
                 result.moved_on += 1
+        result.contradictions = [found for _, found in self._listed.values()]
         result.contradicted = sum(map(len, self._contradicted.values()))
         result.proven = sum(len(proven - self._contradicted[name]) for name, proven in self._proven.items())
         named = {name: self._proven[name] | self._contradicted[name] for name in {*self._proven, *self._contradicted}}
@@ -150,6 +172,8 @@ class Proof:
         if stored.totals == told.totals and stored.revision >= told.revision:
             self._proven[key[0]].add(hash(key))
             self._open.pop(key, None)
+            if told.asked:
+                self._take_back(key, told.revision)
             return
         verdict = judge(told.revision, told.totals, False, stored.revision, stored.totals, may_stay=told.may_stay)
         if verdict is Verdict.NEWER:
@@ -160,12 +184,24 @@ class Proof:
             self._open[key] = told
 
     def _contradict(self, key: Key, told: _Told, delivery: str, what: str, stored: _Stored | None) -> None:
-        if hash(key) not in self._contradicted[key[0]] and len(self._result.contradictions) < LISTED:
+        if (before := self._listed.get(key)) is not None:
+            self._listed[key] = (max(before[0], told.revision), before[1])
+        elif hash(key) not in self._contradicted[key[0]] and len(self._listed) < LISTED:
             booked = "" if stored is None else _text(stored.revision, stored.totals)
-            self._result.contradictions.append(
-                Contradiction(*key, delivery, what, _text(told.revision, told.totals), booked)
-            )
+            found = Contradiction(*key, delivery, what, _text(told.revision, told.totals), booked)
+            self._listed[key] = (told.revision, found)
         self._contradicted[key[0]].add(hash(key))
+
+    def _take_back(self, key: Key, revision: int) -> None:
+        """What is said of a line up to a revision doesn't hold: the whole order was asked for, and says otherwise."""
+        if key in self._listed and self._listed[key][0] <= revision:
+            del self._listed[key]
+            self._contradicted[key[0]].discard(hash(key))
+
+
+def _origin(reference: str, at: datetime) -> str:
+    """Return what a ledger entry's reference stands for: the segment of a receipt, or a poll by its time."""
+    return f"{reference} of {at.isoformat()}" if reference in SOURCES else reference.rpartition(":")[0]
 
 
 _CHANGED = (
@@ -207,17 +243,23 @@ def _stored(connection: Connection, keys: Iterable[Key]) -> dict[Key, _Stored]:
 
 
 _ENTRIES = (
-    select(stock_ledger.c.channel, stock_ledger.c.order_id, stock_ledger.c.line_id, stock_ledger.c.reference)
+    select(
+        stock_ledger.c.channel,
+        stock_ledger.c.order_id,
+        stock_ledger.c.line_id,
+        stock_ledger.c.reference,
+        stock_ledger.c.received_at,
+    )
     .where(among(stock_ledger.c.sku, "skus"), among(stock_ledger.c.order_id, "orders"))
     .order_by(stock_ledger.c.sequence)
 )
 
 
-def _last_references(connection: Connection, stored: Mapping[Key, _Stored]) -> dict[Key, str]:
-    """Return the reference of the last ledger entry of each line; those without one are left out."""
+def _last_references(connection: Connection, stored: Mapping[Key, _Stored]) -> dict[Key, tuple[str, datetime]]:
+    """Return reference and time of the last ledger entry of each line; those without one are left out."""
     last = {}
     for part in chunks(key for key, known in stored.items() if known.sku):
         skus, orders = {stored[key].sku for key in part}, {order_id for _, order_id, _ in part}
         for row in connection.execute(_ENTRIES, {"skus": as_parameter(skus), "orders": as_parameter(orders)}):
-            last[row.channel, row.order_id, row.line_id] = row.reference
+            last[row.channel, row.order_id, row.line_id] = row.reference, row.received_at
     return last

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Row, ScalarSelect, Table, delete, fun
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import deliveries, sync_logs
+from invsync_dagster.inventory.tables import deliveries, polled_lines, sync_logs
 
 # Rows that one transaction removes: sales wait for it no longer than about 50 ms.
 ROWS_A_CHUNK = 5_000
@@ -115,6 +115,20 @@ def forget_receipts(engine: Engine, before: datetime) -> int:
         with write_transaction(engine) as connection:
             connection.execute(delete(deliveries).where(receipt.receipt_id.in_(ids)))
         total += len(ids)
+
+
+def forget_polled(engine: Engine, before: datetime) -> int:
+    """Remove what polls told of order lines before `before`; return how many rows. The audit says nothing of them any more."""
+    told = polled_lines.c
+    total = 0
+    while True:
+        with engine.connect() as connection:
+            chunk = select(told.told_at).where(told.told_at < before).order_by(told.told_at).limit(ROWS_A_CHUNK)
+            times = list(connection.execute(chunk).scalars())
+        if not times:
+            return total
+        with write_transaction(engine) as connection:
+            total += connection.execute(delete(polled_lines).where(told.told_at <= times[-1])).rowcount
 
 
 def _write(path: Path, header: list[str], parts: Iterator[Sequence[Row[tuple[object, ...]]]]) -> int:

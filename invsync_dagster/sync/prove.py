@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from invsync_dagster.inventory.polled import polled_between
 from invsync_dagster.inventory.proof import Proof, Proven
 from invsync_dagster.sync.replay import kept_batches
 from invsync_dagster.sync.understanding import Doors
@@ -25,7 +26,7 @@ class ProofReport:
 def prove_orders(ws: Workspace, since: datetime, until: datetime, *, channel: str = "") -> ProofReport:
     """Hold the order documents of the kept deliveries received from `since` to before `until` against the books.
 
-    Orders that came by a poll, and deliveries that are no longer kept, can't be proven: they are no part of it. Raises
+    What polls told of orders in that time is held against them as well. What is no longer kept can't prove anything. Raises
     `InboxKeyError`.
     """
     report, proof, doors = ProofReport(), Proof(), Doors(ws)
@@ -37,5 +38,7 @@ def prove_orders(ws: Workspace, since: datetime, until: datetime, *, channel: st
         with ws.engine.connect() as connection:
             proof.take(connection, [inbound for _, inbound in understood])
     with ws.engine.connect() as connection:
+        for rows in polled_between(connection, since, until, channel):
+            proof.take_polled(connection, rows)
         report.proven = proof.result(connection, since, until, channel)
     return report

@@ -34,6 +34,7 @@ from invsync_dagster.inventory.tables.records import (
     deliveries,
     imports,
     operator_actions,
+    polled_lines,
     sync_logs,
     unclear_orders,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "operator_actions",
     "order_lines",
     "platform_mapping",
+    "polled_lines",
     "rate_limits",
     "source_moves",
     "stock_counts",

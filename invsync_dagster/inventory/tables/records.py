@@ -60,6 +60,25 @@ unclear_orders = Table(
     Column("since", UtcDateTime, nullable=False),
 )
 
+# What polls have told of order lines that changed them: totals and revision as stated, without which nothing would be left to
+# hold the books against. `source` is what the ledger's entries of it have as their reference.
+polled_lines = Table(
+    "polled_lines",
+    metadata,
+    Column("told_at", UtcDateTime, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("order_id", Text, primary_key=True),
+    Column("line_id", Text, primary_key=True),
+    Column("source", Text, nullable=False),  # poll | order | cut_over
+    Column("revision", BigInteger, nullable=False),
+    Column("ordered", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("shipped", BigInteger, nullable=False),
+    Column("restocked", BigInteger, nullable=False),
+    Column("written_off", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Imports and held counts: what came, what it would do, who decided.
 imports = Table(
     "imports",

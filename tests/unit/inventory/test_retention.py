@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.inventory import retention
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.retention import archive_logs, forget_receipts
-from invsync_dagster.inventory.tables import deliveries, operator_actions, sync_logs
+from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
+from invsync_dagster.inventory.tables import deliveries, operator_actions, polled_lines, sync_logs
 from tests.unit.inventory.stock import START, Stock, at, order
 
 
@@ -144,3 +144,14 @@ def test_old_receipts_go_and_a_document_that_comes_again_books_nothing() -> None
     stock.apply(order("1", ordered=2), receipt="old:0")
     assert stock.balance() == (10, 3)
     stock.prove()
+
+
+def test_what_polls_told_goes_in_its_time_and_the_lines_stay() -> None:
+    stock = Stock({"A": 10})
+    stock.apply(order("1", ordered=2), source="poll")
+    stock.now = at(60)
+    stock.apply(order("2", ordered=1), source="poll")
+    assert forget_polled(stock.engine, at(30)) == 1
+    assert [row.order_id for row in stock.rows(polled_lines)] == ["2"]
+    assert forget_polled(stock.engine, at(30)) == 0
+    assert stock.balance() == (10, 3)

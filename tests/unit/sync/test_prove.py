@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import order_lines
+from invsync_dagster.inventory.tables import order_lines, polled_lines
 from invsync_dagster.sync.prove import ProofReport, prove_orders
 from tests.unit.sync.conftest import LittleWorld
 from tests.unit.sync.kept_stage import EVER, SKU, Kept
@@ -52,9 +52,10 @@ def test_of_each_channel_it_says_how_many_lines_can_be_proven(kept: Kept) -> Non
     world.push("shop_main")
     proven = prove(kept).proven
     assert proven.lines == {"shop_main": 2, "shop_eu": 1, "woo_main": 1}
-    assert proven.provable == {"shop_main": 1, "shop_eu": 1, "woo_main": 1}
-    assert proven.shares == (
-        "Provable lines: shop_eu 1 of 1, shop_main 1 of 2, woo_main 1 of 1; the others came by polls, or are no longer kept."
+    assert proven.provable == {"shop_main": 2, "shop_eu": 1, "woo_main": 1}
+    change(kept, delete(polled_lines))
+    assert prove(kept).proven.shares == (
+        "Provable lines: shop_eu 1 of 1, shop_main 1 of 2, woo_main 1 of 1; what told of the others is no longer kept."
     )
     assert prove(kept, channel="shop_main").proven.lines == {"shop_main": 2}
     change(kept, update(order_lines).where(order_lines.c.channel == "shop_eu").values(ordered=1))
@@ -105,15 +106,45 @@ def test_totals_that_a_delivery_has_booked_and_does_not_say_are_named(kept: Kept
     assert (found.channel, found.what) == ("shop_eu", "what this delivery has booked no delivery says")
 
 
-def test_what_a_poll_brought_since_is_no_contradiction_and_says_so(kept: Kept) -> None:
+def poll_tells_of_parcel(kept: Kept) -> None:
+    """Ship the order of shop_main, whose webhook is lost."""
     shop = kept.world.shops["shop_main"]
     (row,) = [row for row in kept.rows(order_lines) if row.channel == "shop_main"]
     kept.world.clock.advance(600)
     shop.fulfil(row.order_id)
-    shop.take_outgoing()  # lost
+    shop.take_outgoing()
     assert kept.world.push("shop_main").orders == 1
+
+
+def test_what_a_poll_brought_since_is_proven_by_what_it_told(kept: Kept) -> None:
+    poll_tells_of_parcel(kept)
     proven = prove(kept).proven
-    assert (proven.proven, proven.moved_on, proven.contradicted) == (2, 1, 0)
+    assert (proven.proven, proven.moved_on, proven.contradicted, proven.polled) == (3, 0, 0, 1)
+    change(kept, delete(polled_lines))
+    proven = prove(kept).proven
+    assert (proven.proven, proven.moved_on, proven.contradicted, proven.polled) == (2, 1, 0, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"ordered": 9}, {"shipped": 1}, {"shipped": 0}], ids=str)
+def test_totals_that_a_poll_did_not_tell_are_named_with_the_poll(kept: Kept, wrong: dict[str, int]) -> None:
+    poll_tells_of_parcel(kept)
+    (row,) = kept.rows(polled_lines)
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_main").values(**wrong))
+    proven = prove(kept).proven
+    (found,) = proven.contradictions
+    assert (found.channel, found.order_id, found.delivery) == (
+        "shop_main",
+        row.order_id,
+        f"poll of {row.told_at.isoformat()}",
+    )
+    assert (found.told.partition(" at ")[0], proven.contradicted) == ("ordered 2, shipped 2", 1)
+
+
+def test_a_poll_that_tells_nothing_new_leaves_nothing(kept: Kept) -> None:
+    poll_tells_of_parcel(kept)
+    kept.world.clock.advance(5)
+    assert kept.world.push("shop_main").orders == 1
+    assert len(kept.rows(polled_lines)) == 1
 
 
 def test_a_line_that_was_taken_out_of_its_order_is_proven_by_the_delivery_that_leaves_it_out(kept: Kept) -> None:

@@ -133,6 +133,22 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "polled_lines",
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("order_id", TEXT, nullable=False),
+        sa.Column("line_id", TEXT, nullable=False),
+        sa.Column("source", TEXT, nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("ordered", sa.BigInteger(), nullable=False),
+        sa.Column("cancelled", sa.BigInteger(), nullable=False),
+        sa.Column("shipped", sa.BigInteger(), nullable=False),
+        sa.Column("restocked", sa.BigInteger(), nullable=False),
+        sa.Column("written_off", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("told_at", "channel", "order_id", "line_id", name=op.f("pk_polled_lines")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "full_sync_batches",
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("batch", sa.BigInteger(), autoincrement=False, nullable=False),

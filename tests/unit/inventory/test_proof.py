@@ -1,0 +1,58 @@
+"""The proof of totals: whatever webhooks, polls and whole orders have told in whatever order, the truth is never contradicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import update
+
+from invsync_dagster.events import Content
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.ledger import Inbound
+from invsync_dagster.inventory.polled import polled_between
+from invsync_dagster.inventory.proof import Proof, Proven
+from invsync_dagster.inventory.tables import order_lines
+from tests.unit.inventory.stock import SHOP, START, Stock, order
+
+SOURCES = ("webhook", "poll", "order")
+# (source, revision, units ordered, cancelled and shipped)
+TOLD = st.tuples(
+    st.sampled_from(SOURCES), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2)
+).filter(lambda told: told[3] + told[4] <= told[2])
+
+
+def prove(stock: Stock, webhooks: Sequence[Inbound]) -> Proven:
+    proof, until = Proof(), stock.now + timedelta(days=1)
+    with stock.engine.connect() as connection:
+        proof.take(connection, webhooks)
+        for rows in polled_between(connection, START, until, ""):
+            proof.take_polled(connection, rows)
+        return proof.result(connection, START, until, "")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(TOLD, min_size=1, max_size=6))
+def test_what_was_told_proves_what_is_booked_and_names_what_is_not(
+    history: list[tuple[str, int, int, int, int]],
+) -> None:
+    stock = Stock({"A": 50})
+    webhooks = []
+    for number, (source, revision, ordered, cancelled, shipped) in enumerate(history):
+        stock.now += timedelta(minutes=1)
+        document = order(
+            revision=revision, ordered=ordered, cancelled=cancelled, shipped=[(shipped, 0)] if shipped else ()
+        )
+        receipt = f"{number}-a:0" if source == "webhook" else ""
+        inbound = Inbound(SHOP, Content((document,)), stock.now, receipt, source=source)  # type: ignore[arg-type]
+        stock.apply_batch([inbound])
+        webhooks += [inbound] if receipt else []
+    proven = prove(stock, webhooks)
+    assert (proven.proven, proven.moved_on, proven.contradicted) == (1, 0, 0)
+    with write_transaction(stock.engine) as connection:
+        connection.execute(update(order_lines).values(ordered=order_lines.c.ordered + 7))
+    wrong = prove(stock, webhooks)
+    assert (wrong.proven, wrong.contradicted, len(wrong.contradictions)) == (0, 1, 1)
+    stock.close()
