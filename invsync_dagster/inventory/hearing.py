@@ -16,8 +16,8 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Orders placed, and counts of an ERP made, since the last delivery came, or since all was subscribed to where none ever
-    did; `since` is when the first of them was."""
+    """Orders placed, and counts of an ERP made, since the last delivery came and all was subscribed to; `since` is when the
+    first of them was."""
 
     last_delivery_at: datetime | None
     subscribed_at: datetime | None
@@ -62,7 +62,7 @@ def note_deliveries(connection: Connection, deliveries: Iterable[tuple[str, date
 
 
 def look_for_silence(connection: Connection, channel: str, before: datetime) -> Unheard:
-    """Return what happened at a channel before `before` and after its last delivery.
+    """Return what happened at a channel before `before` and after its last delivery, or since all was subscribed to anew.
 
     Every platform notifies of a new order, and an ERP of each change of its shelf: a quiet channel has none of them, and one
     that has fell silent. Where no delivery ever came and nothing is subscribed to, nothing is expected. Reads all of a
@@ -70,7 +70,7 @@ def look_for_silence(connection: Connection, channel: str, before: datetime) -> 
     """
     row = connection.execute(_LAST, {"channel": channel}).one_or_none()
     last, subscribed = row if row is not None else (None, None)
-    expected = last or subscribed
+    expected = max((at for at in (last, subscribed) if at is not None), default=None)
     changes, first = 0, []
     if expected is not None:
         times = {"channel": channel, "after": expected + CLOCKS_DIFFER, "before": before}

@@ -127,6 +127,27 @@ def test_where_all_is_subscribed_to_a_first_delivery_is_expected(world: LittleWo
     assert row(world).silent_since is None
 
 
+def test_what_happened_before_all_was_subscribed_to_anew_is_no_silence(world: LittleWorld) -> None:
+    ws = world.processes[0]
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    take(world)
+    world.clock.advance(600)
+    for _ in range(2):  # what is lost after it is silence again
+        world.sell("shop_main", SKU)
+        world.shops["shop_main"].take_outgoing()
+        world.clock.advance(300)
+        world.push("shop_main")
+        world.clock.advance(7200)
+        assert hear(ws, "shop_main").changes == 1
+        with write_transaction(world.engine) as connection:
+            expect_deliveries(connection, "shop_main", None)
+            expect_deliveries(connection, "shop_main", world.clock.now())
+        world.clock.advance(7200)
+        assert hear(ws, "shop_main").changes == 0
+        assert row(world).silent_since is None
+
+
 def test_what_is_mended_twice_within_a_day_is_known_for_a_day(world: LittleWorld) -> None:
     def mend(made: dict[str, bool], hours: float) -> list[str]:
         world.clock.advance(hours * 3600)
