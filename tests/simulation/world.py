@@ -20,6 +20,8 @@ from sqlalchemy import Engine, select
 
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.audit_attempts import audit_attempts
+from invsync_dagster.inventory.polled import polled_between
+from invsync_dagster.inventory.proof import Proof
 from invsync_dagster.inventory.tables import inventory_levels, is_change
 from invsync_dagster.platforms.alibaba.sandbox_books import AccountError as AlibabaError
 from invsync_dagster.platforms.amazon.sandbox_books import AccountError as AmazonError
@@ -36,7 +38,7 @@ from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
-from invsync_dagster.webhooks.segments import Delivery
+from invsync_dagster.webhooks.segments import EPOCH, Delivery
 from tests.simulation.books import ShopRules
 from tests.simulation.built import (
     BAD_NETWORK,
@@ -375,9 +377,13 @@ class World:
             full_sync(self.processes[0], name, batch, run_id="full")
 
     def audit(self) -> list[str]:
-        """Return what doesn't add up in our own books."""
+        """Return what doesn't add up in our own books, or isn't what polls have told."""
+        proof, until = Proof(), self.clock.now() + timedelta(days=1)
         with self.engine.connect() as connection:
-            return [str(problem) for problem in (*audit(connection), *audit_attempts(connection))]
+            for rows in polled_between(connection, EPOCH, until, ""):
+                proof.take_polled(connection, rows)
+            told = proof.result(connection, EPOCH, until, "").contradictions
+            return [str(problem) for problem in (*audit(connection), *audit_attempts(connection), *told)]
 
     def _work_agenda(self, until: datetime | None) -> None:
         while self.agenda and (until is None or self.agenda[0][0] <= until):
