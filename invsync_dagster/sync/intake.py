@@ -145,11 +145,12 @@ def _apply(
         return []
     try:
         with write_transaction(ws.engine) as connection:
-            batch = [inbound for _, inbound in understood]
-            applied = ledger.apply(connection, batch, now=ws.clock.now(), run_id=run_id, again=again)
+            batch, now = [inbound for _, inbound in understood], ws.clock.now()
+            applied = ledger.apply(connection, batch, now=now, run_id=run_id, again=again)
             note_deliveries(connection, ((inbound.channel, inbound.received_at) for inbound in batch))
             for inbound in batch:
-                ask_now(connection, inbound.channel, inbound.content.finished, ws.clock.now())
+                if inbound.content.finished:
+                    ask_now(connection, inbound.channel, inbound.content.finished, now)
     except NOT_STORABLE as error:
         if len(understood) == 1:
             # The error's own text may hold the whole delivery.
