@@ -211,7 +211,7 @@ def audit_command(since: str | None, until: str | None, channel: str, as_json: b
     else:
         click.echo(
             f"books: {len(books)} differences; attempts: {len(attempts)} differences; "
-            f"orders: {proven.deliveries:,} deliveries and {proven.polled:,} answers of polls prove {proven.proven:,} lines, "
+            f"orders: {proven.deliveries:,} deliveries and {proven.polled:,} lines told by polls prove {proven.proven:,} lines, "
             f"{proven.moved_on:,} have moved on since, {proven.contradicted:,} are contradicted; "
             f"{report.unread:,} deliveries could not be read"
         )

@@ -56,7 +56,7 @@ def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
 @dg.asset_check(
     asset=names.LEDGER,
     name="orders_as_delivered",
-    description="The orders that webhooks of the last day brought have the totals that the raw deliveries say. Red: "
+    description="The orders that the last day brought have the totals that raw deliveries and polls say. Red: "
     "`invsync audit` names the deliveries; `invsync inbox replay --from …` books what the stock has lost.",
 )
 def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
@@ -75,6 +75,7 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
         ).rstrip(),
         metadata={
             "deliveries": proven.deliveries,
+            "lines_polled": proven.polled,
             "lines_proven": proven.proven,
             "lines_moved_on": proven.moved_on,
             "lines_contradicted": proven.contradicted,

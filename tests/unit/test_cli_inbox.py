@@ -137,7 +137,10 @@ def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradi
     apply(home)
     good = invoke("audit")
     assert good.exit_code == 0
-    assert "books: 0 differences; attempts: 0 differences; orders: 2 deliveries prove 2 lines" in good.stdout
+    assert (
+        "books: 0 differences; attempts: 0 differences; orders: 2 deliveries and 0 lines told by polls prove 2 lines"
+        in good.stdout
+    )
     assert "1 deliveries could not be read" in good.stdout
 
     engine = open_database(home.database_url)
@@ -159,7 +162,9 @@ def test_the_audit_says_what_is_proven_and_ends_with_1_where_a_delivery_contradi
 def test_the_audit_looks_at_a_time_alone_if_told(home: Home) -> None:
     receive(home, order(1))
     apply(home)
-    assert "0 deliveries prove 0 lines" in invoke("audit", "--to", "2026-01-01T00:00:00Z").stdout
+    assert (
+        "0 deliveries and 0 lines told by polls prove 0 lines" in invoke("audit", "--to", "2026-01-01T00:00:00Z").stdout
+    )
     assert invoke("audit", "--from", "now").exit_code == 2
 
 

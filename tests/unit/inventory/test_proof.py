@@ -33,7 +33,7 @@ def prove(stock: Stock, webhooks: Sequence[Inbound]) -> Proven:
         return proof.result(connection, START, until, "")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(TOLD, min_size=1, max_size=6))
 def test_what_was_told_proves_what_is_booked_and_names_what_is_not(
     history: list[tuple[str, int, int, int, int]],
