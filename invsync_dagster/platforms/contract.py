@@ -325,6 +325,15 @@ class BulkReader(Protocol):
 
 
 @runtime_checkable
+class QuickReader(Protocol):
+    """A platform whose `read` asks level by level for what seldom changes: whoever saw that not long ago leaves it out."""
+
+    def read_quickly(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read levels as `read` does, without that. Raises `PlatformError`."""
+        ...
+
+
+@runtime_checkable
 class Paced(Protocol):
     """A platform that learns from its answers how much one call may ask for, and how long it may take. All processes of a
     channel go on from what the last of them learned."""

@@ -23,6 +23,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.readings import note_walked
 from invsync_dagster.sync.stopped import is_kept_by_platform, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
@@ -124,6 +125,7 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
             # Only now: another walk that ends meanwhile forgets those that were believed before it.
             with write_transaction(ws.engine) as connection:
                 walks.believe(connection, walk, report.listings, ws.clock.now())
+                note_walked(connection, calls.platform, name, walk, began)
             believed = True
     except _ImplausibleError as error:
         report.problem = str(error)

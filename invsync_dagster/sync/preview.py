@@ -12,6 +12,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.readings import note_whole
 from invsync_dagster.sync.workspace import Workspace
 
 # A preview reads everything once: twice the time that the channel's budget asks for, and at least an hour. This bounds a platform
@@ -99,8 +100,10 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
     for start in range(0, len(levels), limits.read_batch):
         some = levels[start : start + limits.read_batch]
         references = [LevelReference(row.item_id, row.location_id) for row in some]
+        began = ws.clock.now()
         answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
-        for row, reading in zip(some, answer.readings, strict=True):
+        read = list(zip(some, answer.readings, strict=True))
+        for row, reading in read:
             problem = reading.problem.words if reading.problem else ""
             preview.rows.append(
                 PreviewRow(
@@ -115,10 +118,7 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
                 )
             )
         now = ws.clock.now()
-        observed = [
-            {"key": row.id, "observed_quantity": reading.quantity, "observed_at": now}
-            for row, reading in zip(some, answer.readings, strict=True)
-        ]
+        observed = [{"key": row.id, "observed_quantity": reading.quantity, "observed_at": now} for row, reading in read]
         with write_transaction(ws.engine) as connection:
             connection.execute(
                 update(inventory_levels)
@@ -126,4 +126,5 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
                 .values(observed_quantity=bindparam("observed_quantity"), observed_at=bindparam("observed_at")),
                 observed,
             )
+            note_whole(connection, calls.platform, {row.id: each for row, each in read}, began)
     return preview

@@ -15,14 +15,14 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, update
 
 from invsync_dagster.channels import Channel
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks
+from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.clocks import beyond
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Outcome, Reading, Result, WriteRow
+from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
@@ -38,7 +38,9 @@ from invsync_dagster.sync.claims import (
     take_over,
 )
 from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach, ask_whether_there
+from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import poll_orders
+from invsync_dagster.sync.readings import note_whole, read_claimed
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
@@ -120,7 +122,8 @@ def push_channel(
     calls = calls_of(ws, channel, deadline, background=background)
     push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report, row)
     try:
-        if _lets_us_in(push):
+        by_hand = skus is not None and not background
+        if lets_us_in(ws, row, calls, report, by_hand=by_hand):
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)
@@ -159,14 +162,6 @@ def calls_of(ws: Workspace, channel: Channel, deadline: datetime, *, background:
     )
 
 
-def stop_channel(ws: Workspace, name: str, reason: str) -> None:
-    """Stop a channel whose credentials are dead or another shop's: each later push checks them, and goes on if they work."""
-    with write_transaction(ws.engine, name) as connection:
-        connection.execute(
-            update(channels).where(channels.c.name == name).values(stopped_reason=reason, stopped_at=ws.clock.now())
-        )
-
-
 def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | None:
     """Return the row of a channel that lives; else say why not in the report."""
     if channel.disabled_reason:
@@ -182,62 +177,6 @@ def _row_of(ws: Workspace, channel: Channel, report: PushReport) -> Row[Any] | N
 
 
 _CHANNEL = select(channels, ONE_CLAIMED).where(channels.c.name == bindparam("channel"))
-
-
-def _lets_us_in(push: _Push) -> bool:
-    """Say whether the channel takes calls: one that is cut out or stopped is asked first, and goes on once it lets us in."""
-    row, reach = push.row, Reach.of(push.row)
-    by_hand = push.skus is not None and not push.calls.background
-    if reach.lasts(push.ws.clock.now()) and not by_hand:
-        push.report.problem = row.last_problem
-        return False
-    if reach.until is not None and not row.stopped_reason:
-        ask_whether_there(push.calls)
-    return not row.stopped_reason or _recovered(push, row.stopped_reason)
-
-
-def _recovered(push: _Push, reason: str) -> bool:
-    """Check the credentials of a stopped channel; it goes on once they work, and open the shop that was mapped."""
-    push.calls.wait(push.calls.platform.limits.read_cost)
-    try:
-        push.calls.platform.check_credentials()
-        if reason.startswith(ANOTHER_SHOP):
-            _recognise(push)
-    except PlatformError as error:
-        push.report.problem = str(error)
-        push.report.stopped = True
-        return False
-    with write_transaction(push.ws.engine, push.channel.name) as connection:
-        connection.execute(
-            update(channels).where(channels.c.name == push.channel.name).values(stopped_reason="", stopped_at=None)
-        )
-    return True
-
-
-def _recognise(push: _Push) -> None:
-    """Read some levels before anything is written: another store may have the same ids. Raises `PlatformError`."""
-    limits, name = push.calls.platform.limits, push.channel.name
-    most = max(limits.read_batch, AT_LEAST)
-    with push.ws.engine.connect() as connection:
-        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
-    by_level: dict[int, Reading] = {}
-    for part in chunks(some, limits.read_batch):
-        references = [LevelReference(row.item_id, row.location_id) for row in part]
-        answer = push.calls.ask(limits.read_cost, lambda asked=references: push.calls.platform.read(asked))  # type: ignore[misc]
-        by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
-    with push.ws.engine.connect() as connection:
-        readings = told_apart(connection, name, by_level).values()
-    missing = sum(is_unknown(reading.problem) for reading in readings)
-    if is_another_shop(missing, len(some)):
-        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
-
-
-_SAMPLE = (
-    select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)
-    .where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
-    .order_by(inventory_levels.c.id)
-    .limit(bindparam("most"))
-)
 
 
 def _make_due(push: _Push) -> None:
@@ -360,13 +299,11 @@ def _read_batch(push: _Push) -> None:
     if not claims:
         return
     try:
-        with calls.within_deadline():
-            answer = calls.platform.read([claim.reference for claim in claims])
-        calls.learn(answer.budget, limits.read_cost)
+        by_level, whole = read_claimed(ws.engine, calls, claims, began)
         calls.answered()
-        by_level = {claim.level_id: reading for claim, reading in zip(claims, answer.readings, strict=True)}
         with ws.engine.connect() as connection:
-            readings = list(told_apart(connection, push.channel.name, by_level).values())
+            told = told_apart(connection, push.channel.name, by_level)
+        readings = [told[claim.level_id] for claim in claims]
         missing = sum(is_unknown(reading.problem) for reading in readings)
         if push.is_stray(missing, len(claims)):
             raise push.stray()
@@ -383,6 +320,7 @@ def _read_batch(push: _Push) -> None:
         raise
     with write_transaction(ws.engine, push.channel.name) as connection:
         record_readings(connection, attempted, claims, readings, push.orders_known_until, limits, push.report)
+        note_whole(connection, calls.platform, whole, began)
 
 
 def _row(claim: Claim) -> WriteRow:

@@ -17,9 +17,9 @@ from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, Reading
+from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError
-from invsync_dagster.sync import levels
+from invsync_dagster.sync import levels, settling
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
@@ -34,9 +34,12 @@ from invsync_dagster.sync.differences import (
     difference,
     likely_cause,
 )
-from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
-from invsync_dagster.sync.push import calls_of, push_channel, stop_channel
+from invsync_dagster.sync.letting_in import stop_channel
+from invsync_dagster.sync.levels import Doubt, LevelState
+from invsync_dagster.sync.push import calls_of, push_channel
+from invsync_dagster.sync.readings import note_whole
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
+from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
@@ -145,7 +148,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
                 for part in chunks(places, calls.platform.limits.read_batch):
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
-                _compare(ws, reads, channel.differences, calls.platform.limits, report)
+                _compare(ws, reads, channel.differences, calls.platform, report)
             if is_another_shop(report.unknown, report.levels):
                 report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.unknown, report.levels)}"
                 stop_channel(ws, name, report.problem)
@@ -223,15 +226,16 @@ def _read(ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], c
     return _Read(attempted, readings, {row.id: row.touched for row in places})
 
 
-def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, limits: Limits, report: FullSyncReport) -> None:
+def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, platform: Platform, report: FullSyncReport) -> None:
     with write_transaction(ws.engine, report.channel) as connection:
         equal = _note_equal(connection, reads)
         report.levels += len(equal)
         report.equal += len(equal)
         for one in reads:
+            note_whole(connection, platform, one.readings, one.attempted.began)
             others = {level_id: reading for level_id, reading in one.readings.items() if level_id not in equal}
             if others:
-                _record(connection, one.attempted, others, one.touched, policy, limits, report)
+                _record(connection, one.attempted, others, one.touched, policy, platform.limits, report)
 
 
 def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
@@ -298,7 +302,9 @@ def _record(
             report.to_repair.add(state.central_sku)
             basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
             shown = reading.quantity
-            seen = levels.absent(state, basis, limits) if shown is None else levels.settle(state, shown, basis, limits)
+            seen = (
+                settling.absent(state, basis, limits) if shown is None else settling.settle(state, shown, basis, limits)
+            )
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(state, seen, basis)))
         elif reading.absent and state.effective_quantity == NOT_THERE:
             pass  # known: the next push makes it

@@ -15,10 +15,11 @@ from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels, sync_logs
 from invsync_dagster.platforms.contract import Limits, Outcome, Reading, Result
 from invsync_dagster.platforms.errors import Recovery, with_class
-from invsync_dagster.sync import asynchronous, levels
+from invsync_dagster.sync import asynchronous, levels, settling
 from invsync_dagster.sync.claims import READ, Claim
-from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
+from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.report import PushReport, RowFailure
+from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, is_kept_by_platform, stop_level
 
 
@@ -254,7 +255,7 @@ def record_readings(
             continue
         basis = ReadingBasis(attempted.began, now, claim.touched, orders_known_until, everyone)
         if reading.absent:
-            after.append(levels.absent(state, basis, limits))
+            after.append(settling.absent(state, basis, limits))
             reason = settled_how(state, after[-1], basis)
         elif reading.quantity is None:
             problem = reading.problem or NO_NUMBER
@@ -263,7 +264,7 @@ def record_readings(
             stopped.append((claim.level_id, problem))
             report.review += not is_kept_by_platform(problem)
         else:
-            new = levels.settle(state, reading.quantity, basis, limits)
+            new = settling.settle(state, reading.quantity, basis, limits)
             after.append(new)
             report.settled += new.uncertain is None
             reason = settled_how(state, new, basis)
@@ -285,7 +286,7 @@ def settled_how(before: LevelState, new: LevelState, basis: ReadingBasis) -> str
         return f"still uncertain: {new.uncertain}"
     if new.effective_quantity == NOT_THERE:
         return "not there yet: the next write makes it"
-    if new.effective_quantity < new.desired and not levels.orders_known(before, basis):
+    if new.effective_quantity < new.desired and not settling.orders_known(before, basis):
         return "settled at the bound: it may rise though the channel's orders are not known past this reading"
     return "settled"
 

@@ -159,6 +159,8 @@ inventory_levels = Table(
     Column("acknowledged_attempt", BigInteger),
     Column("observed_quantity", BigInteger),
     Column("observed_at", UtcDateTime),
+    # Since when is known what the platform tells of it level by level (eBay: of its offers), NULL where it isn't.
+    Column("read_whole_at", UtcDateTime),
     Column("uncertain", Text),
     Column("uncertain_since", UtcDateTime),
     Column("linger_until", UtcDateTime),

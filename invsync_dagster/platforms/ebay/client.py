@@ -140,6 +140,16 @@ class EbayPlatform:
         The offers of a level that names none are asked for as well: a seller may give one a quantity of its own at any
         time, and buyers see that instead of the item's. Raises `PlatformError`, `ValueError` above `read_batch`.
         """
+        return self._read(levels, lambda level: True)
+
+    def read_quickly(self, levels: Sequence[LevelReference]) -> ReadAnswer:
+        """Read SKUs in one call, and only the offers that levels name: those show a quantity of their own.
+
+        Raises `PlatformError`, `ValueError` above `read_batch`.
+        """
+        return self._read(levels, lambda level: bool(level.location_id))
+
+    def _read(self, levels: Sequence[LevelReference], asks_offers: Callable[[LevelReference], bool]) -> ReadAnswer:
         if len(levels) > self._limits.read_batch:
             raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
         wanted = list(dict.fromkeys(level.item_id for level in levels if _well_formed(level)))
@@ -155,7 +165,7 @@ class EbayPlatform:
                 if not _well_formed(level) or level.item_id not in entries:
                     continue
                 reading = self._reading(level, entries[level.item_id])
-                if reading.problem is None:
+                if reading.problem is None and asks_offers(level):
                     calls += 1
                     reading = _with_offer(reading, self._offers(level.item_id))
                 found[level] = reading

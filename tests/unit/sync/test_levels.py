@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from invsync_dagster.inventory.tables import NOT_THERE
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.sync import asynchronous, levels
-from invsync_dagster.sync.levels import Doubt, LevelState, ReadingBasis
+from invsync_dagster.sync import asynchronous, levels, settling
+from invsync_dagster.sync.levels import Doubt, LevelState
+from invsync_dagster.sync.settling import ReadingBasis
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LIMITS = Limits(write_batch=10, read_batch=10, rate=1.0, burst=1.0, read_lag=2.0, write_linger=60.0)
@@ -65,13 +66,13 @@ def goes_at_once(state: LevelState) -> bool:
 
 
 def test_a_valid_reading_equal_to_desired_becomes_acknowledged_and_that_is_all() -> None:
-    state = levels.settle(a_level(), 5, a_basis(), LIMITS)
+    state = settling.settle(a_level(), 5, a_basis(), LIMITS)
     assert state.uncertain is None
     assert (state.acknowledged_quantity, state.effective_quantity, state.expected) == (5, 5, 5)
 
 
 def test_a_valid_reading_above_desired_is_written_down_from_that_reading() -> None:
-    state = levels.settle(a_level(), 9, a_basis(), LIMITS)
+    state = settling.settle(a_level(), 9, a_basis(), LIMITS)
     assert state.uncertain is None
     assert state.effective_quantity == 9
     assert goes_at_once(state)
@@ -79,7 +80,7 @@ def test_a_valid_reading_above_desired_is_written_down_from_that_reading() -> No
 
 def test_a_reading_below_desired_waits_while_the_channels_orders_are_not_known_past_it() -> None:
     for known in (None, NOW):
-        state = levels.settle(a_level(), 3, a_basis(orders_known_until=known), LIMITS)
+        state = settling.settle(a_level(), 3, a_basis(orders_known_until=known), LIMITS)
         assert state.uncertain == "own_sale"
         assert state.effective_quantity == 8
         assert not goes_at_once(state)
@@ -87,38 +88,38 @@ def test_a_reading_below_desired_waits_while_the_channels_orders_are_not_known_p
 
 
 def test_a_reading_below_desired_raises_once_the_orders_are_known_past_it() -> None:
-    state = levels.settle(a_level(), 3, a_basis(), LIMITS)
+    state = settling.settle(a_level(), 3, a_basis(), LIMITS)
     assert state.uncertain is None
     assert state.effective_quantity == 3
 
 
 def test_a_rise_is_written_at_the_bound_even_if_the_orders_never_become_known() -> None:
-    long_ago = NOW - levels.LONGEST_RISE_WAIT
-    state = levels.settle(a_level(uncertain_since=long_ago), 3, a_basis(orders_known_until=None), LIMITS)
+    long_ago = NOW - settling.LONGEST_RISE_WAIT
+    state = settling.settle(a_level(uncertain_since=long_ago), 3, a_basis(orders_known_until=None), LIMITS)
     assert state.uncertain is None
 
 
 def test_a_reading_does_not_settle_what_an_attempt_or_an_own_sale_touched_meanwhile() -> None:
-    state = levels.settle(a_level(touched=4), 5, a_basis(), LIMITS)
+    state = settling.settle(a_level(touched=4), 5, a_basis(), LIMITS)
     assert state.uncertain == "own_sale"
     assert state.due_at <= NOW + timedelta(seconds=1)
 
 
 def test_a_reading_within_the_read_lag_of_our_write_does_not_settle() -> None:
-    state = levels.settle(a_level(sent_at=NOW - timedelta(seconds=1)), 5, a_basis(), LIMITS)
+    state = settling.settle(a_level(sent_at=NOW - timedelta(seconds=1)), 5, a_basis(), LIMITS)
     assert state.uncertain == "own_sale"
 
 
 def test_a_reading_while_a_lost_write_may_still_land_does_not_settle_and_waits_for_its_end() -> None:
     end = NOW + timedelta(seconds=40)
-    state = levels.settle(a_level(uncertain=Doubt.ANSWER_LOST, linger_until=end), 5, a_basis(), LIMITS)
+    state = settling.settle(a_level(uncertain=Doubt.ANSWER_LOST, linger_until=end), 5, a_basis(), LIMITS)
     assert state.uncertain == Doubt.ANSWER_LOST
     assert state.due_at == end
 
 
 def test_an_invalid_reading_above_desired_lowers_at_once() -> None:
     end = NOW + timedelta(seconds=40)
-    state = levels.settle(a_level(expected=5, linger_until=end), 9, a_basis(), LIMITS)
+    state = settling.settle(a_level(expected=5, linger_until=end), 9, a_basis(), LIMITS)
     assert state.uncertain == "own_sale"
     assert goes_at_once(state)
 
@@ -191,9 +192,9 @@ def test_a_restored_level_rises_only_once_all_orders_are_known_whatever_became_o
     state = happens(a_level(uncertain="restore", linger_until=NOW + timedelta(minutes=1)))
     later = NOW + timedelta(hours=1)
     basis = a_basis(began=later, ended=later, touched=state.touched, orders_known_until=later)
-    waits = levels.settle(state, 3, basis, LIMITS)
+    waits = settling.settle(state, 3, basis, LIMITS)
     assert (waits.uncertain, waits.expected) == ("restore", 3)
-    assert levels.settle(state, 3, replace(basis, all_orders_known_until=later), LIMITS).uncertain is None
+    assert settling.settle(state, 3, replace(basis, all_orders_known_until=later), LIMITS).uncertain is None
 
 
 def test_the_wait_after_failures_grows_and_is_bounded() -> None:
@@ -217,7 +218,7 @@ def test_only_a_valid_reading_settles_and_only_known_orders_let_it_raise(
         desired=desired, touched=3 + touched, linger_until=NOW + timedelta(seconds=9) if lingering else None
     )
     basis = a_basis(orders_known_until=NOW + timedelta(seconds=2) if known else None)
-    state = levels.settle(level, reading, basis, LIMITS)
+    state = settling.settle(level, reading, basis, LIMITS)
     valid = not touched and not lingering
     assert (state.uncertain is None) == (valid and (reading >= desired or known))
     assert state.effective_quantity == (reading if state.uncertain is None else 8)
@@ -250,14 +251,14 @@ def test_a_number_that_fell_during_the_call_is_due_at_once() -> None:
 
 
 def test_just_the_accepted_number_settles_though_the_channels_orders_are_not_known() -> None:
-    state = levels.settle(an_accepted(desired=9), 5, a_basis(orders_known_until=None), LIMITS)
+    state = settling.settle(an_accepted(desired=9), 5, a_basis(orders_known_until=None), LIMITS)
     assert (state.uncertain, state.acknowledged_quantity, state.effective_quantity) == (None, 5, 5)
     assert (state.accepted_quantity, state.accepted_handle, state.accepted_check_after) == (None, None, None)
     assert goes_at_once(state)
 
 
 def test_after_a_cancel_at_the_platform_just_the_accepted_number_may_hide_a_sale() -> None:
-    state = levels.settle(an_accepted(desired=6, expected=6), 5, a_basis(orders_known_until=None), LIMITS)
+    state = settling.settle(an_accepted(desired=6, expected=6), 5, a_basis(orders_known_until=None), LIMITS)
     assert state.uncertain == Doubt.ACCEPTED
     assert state.acknowledged_quantity == 8
 
@@ -266,7 +267,7 @@ def test_after_a_cancel_at_the_platform_just_the_accepted_number_may_hide_a_sale
 def test_any_other_number_settles_nothing_and_sends_nothing_while_the_accepted_may_still_come(
     reading: int, desired: int
 ) -> None:
-    state = levels.settle(an_accepted(desired=desired), reading, a_basis(), LIMITS)
+    state = settling.settle(an_accepted(desired=desired), reading, a_basis(), LIMITS)
     assert (state.uncertain is None) == (reading == 5)
     if reading != 5:
         assert (state.expected, state.effective_quantity) == (5, 5)
@@ -275,14 +276,14 @@ def test_any_other_number_settles_nothing_and_sends_nothing_while_the_accepted_m
 
 def test_what_is_read_counts_once_the_accepted_can_no_longer_come() -> None:
     long_ago = NOW - timedelta(seconds=61)
-    state = levels.settle(an_accepted(sent_at=long_ago), 8, a_basis(), LIMITS)
+    state = settling.settle(an_accepted(sent_at=long_ago), 8, a_basis(), LIMITS)
     assert (state.uncertain, state.effective_quantity, state.accepted_quantity) == (None, 8, None)
     assert goes_at_once(state)
 
 
 def test_a_reading_too_soon_after_the_attempt_is_repeated_when_it_can_show() -> None:
     sent_at = NOW - timedelta(seconds=1)
-    state = levels.settle(an_accepted(sent_at=sent_at), 5, a_basis(), LIMITS)
+    state = settling.settle(an_accepted(sent_at=sent_at), 5, a_basis(), LIMITS)
     assert state.uncertain == Doubt.ACCEPTED
     assert state.due_at == sent_at + timedelta(seconds=LIMITS.read_lag)
 
@@ -292,16 +293,16 @@ def test_an_older_lost_answer_outlives_an_accepted_write() -> None:
     before = a_level(uncertain=Doubt.ANSWER_LOST, linger_until=end, sent_at=NOW - timedelta(seconds=30))
     state = asynchronous.accepted(before, 5, "handle", 10.0, NOW)
     assert state.uncertain == Doubt.ANSWER_LOST
-    assert levels.settle(state, 5, a_basis(), LIMITS).uncertain == Doubt.ANSWER_LOST
+    assert settling.settle(state, 5, a_basis(), LIMITS).uncertain == Doubt.ANSWER_LOST
 
 
 def test_a_level_that_is_not_there_is_made_by_the_next_write_once_the_orders_are_known() -> None:
-    state = levels.absent(a_level(), a_basis(), LIMITS)
+    state = settling.absent(a_level(), a_basis(), LIMITS)
     assert (state.effective_quantity, state.acknowledged_quantity, state.expected) == (NOT_THERE, None, None)
     assert (state.uncertain, state.due_at) == (None, NOW + timedelta(seconds=1))
-    waits = levels.absent(a_level(), a_basis(orders_known_until=None), LIMITS)
+    waits = settling.absent(a_level(), a_basis(orders_known_until=None), LIMITS)
     assert (waits.uncertain, waits.effective_quantity) == ("own_sale", 8)
-    assert levels.absent(a_level(desired=0), a_basis(orders_known_until=None), LIMITS).uncertain is None
+    assert settling.absent(a_level(desired=0), a_basis(orders_known_until=None), LIMITS).uncertain is None
 
 
 def test_a_level_that_a_write_of_ours_may_have_made_is_not_taken_for_one_that_is_not_there() -> None:
@@ -310,9 +311,9 @@ def test_a_level_that_a_write_of_ours_may_have_made_is_not_taken_for_one_that_is
         ({"linger_until": NOW + timedelta(seconds=50)}, NOW + timedelta(seconds=50)),
         ({"sent_at": NOW - timedelta(seconds=1)}, NOW + timedelta(seconds=1)),  # within the read lag
     ):
-        state = levels.absent(a_level(desired=8, **changes), a_basis(), LIMITS)
+        state = settling.absent(a_level(desired=8, **changes), a_basis(), LIMITS)
         assert (state.uncertain, state.effective_quantity, state.expected) == ("own_sale", 8, 8)
         assert state.due_at == due_at
-    falls = levels.absent(a_level(linger_until=NOW + timedelta(seconds=50)), a_basis(), LIMITS)
+    falls = settling.absent(a_level(linger_until=NOW + timedelta(seconds=50)), a_basis(), LIMITS)
     assert goes_at_once(falls)
     assert falls.due_at == NOW + timedelta(seconds=1)

@@ -209,6 +209,7 @@ def upgrade() -> None:
         sa.Column("acknowledged_attempt", sa.BigInteger(), nullable=True),
         sa.Column("observed_quantity", sa.BigInteger(), nullable=True),
         sa.Column("observed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("read_whole_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("uncertain", TEXT, nullable=True),
         sa.Column("uncertain_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("linger_until", sa.DateTime(timezone=True), nullable=True),

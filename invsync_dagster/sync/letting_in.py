@@ -1,0 +1,83 @@
+"""A channel that is stopped, for dead credentials or another shop's, and one that is cut out: what lets it go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+
+from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import channels, inventory_levels
+from invsync_dagster.platforms.contract import LevelReference, Reading
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.articles import told_apart
+from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.cut_out import Reach, ask_whether_there
+from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.workspace import Workspace
+
+
+def stop_channel(ws: Workspace, name: str, reason: str) -> None:
+    """Stop a channel whose credentials are dead or another shop's: each later push checks them, and goes on if they work."""
+    with write_transaction(ws.engine, name) as connection:
+        connection.execute(
+            update(channels).where(channels.c.name == name).values(stopped_reason=reason, stopped_at=ws.clock.now())
+        )
+
+
+def lets_us_in(ws: Workspace, row: Row[Any], calls: Calls, report: PushReport, *, by_hand: bool) -> bool:
+    """Say whether the channel of `row` takes calls, else why not in the report. One that is stopped is asked first, one that is
+    cut out once that is over, or at once where a push is made `by_hand`. Raises `PlatformError`, `OutOfTimeError`."""
+    reach = Reach.of(row)
+    if reach.lasts(ws.clock.now()) and not by_hand:
+        report.problem = row.last_problem
+        return False
+    if reach.until is not None and not row.stopped_reason:
+        ask_whether_there(calls)
+    return not row.stopped_reason or _recovered(ws, row, calls, report)
+
+
+def _recovered(ws: Workspace, row: Row[Any], calls: Calls, report: PushReport) -> bool:
+    """Check the credentials of a stopped channel; it goes on once they work, and open the shop that was mapped."""
+    calls.wait(calls.platform.limits.read_cost)
+    try:
+        calls.platform.check_credentials()
+        if row.stopped_reason.startswith(ANOTHER_SHOP):
+            _recognise(ws, row.name, calls)
+    except PlatformError as error:
+        report.problem = str(error)
+        report.stopped = True
+        return False
+    with write_transaction(ws.engine, row.name) as connection:
+        connection.execute(
+            update(channels).where(channels.c.name == row.name).values(stopped_reason="", stopped_at=None)
+        )
+    return True
+
+
+def _recognise(ws: Workspace, name: str, calls: Calls) -> None:
+    """Read some levels before anything is written: another store may have the same ids. Raises `PlatformError`."""
+    limits = calls.platform.limits
+    most = max(limits.read_batch, AT_LEAST)
+    with ws.engine.connect() as connection:
+        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
+    by_level: dict[int, Reading] = {}
+    for part in chunks(some, limits.read_batch):
+        references = [LevelReference(row.item_id, row.location_id) for row in part]
+        answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
+        by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
+    with ws.engine.connect() as connection:
+        readings = told_apart(connection, name, by_level).values()
+    missing = sum(is_unknown(reading.problem) for reading in readings)
+    if is_another_shop(missing, len(some)):
+        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
+
+
+_SAMPLE = (
+    select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)
+    .where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
+    .order_by(inventory_levels.c.id)
+    .limit(bindparam("most"))
+)

@@ -1,0 +1,105 @@
+"""Reads claimed levels, and leaves out what a platform is asked for level by level where that was seen not long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, update
+
+from invsync_dagster.inventory.bulk import among, as_parameter
+from invsync_dagster.inventory.tables import inventory_levels, walked_listings
+from invsync_dagster.platforms.contract import Platform, QuickReader, Reading
+from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.claims import Claim
+
+# The full run of each day sees it anew; where none runs, readings do.
+KNOWN_FOR = timedelta(days=2)
+
+# What a level may be in doubt for that says nothing against what is known of it: it was sold, or its number is wanted first.
+_ORDINARY = ("own_sale", "never_read")
+
+_LEVEL = inventory_levels.c
+_KNOWN = select(_LEVEL.id).where(
+    among(_LEVEL.id, "ids"), _LEVEL.read_whole_at >= bindparam("since"), _LEVEL.uncertain.in_(_ORDINARY)
+)
+_NOTE = (
+    update(inventory_levels)
+    .where(among(_LEVEL.id, "ids"))
+    .values(read_whole_at=bindparam("at", type_=_LEVEL.read_whole_at.type))
+)
+
+
+_WALKED = (
+    update(inventory_levels)
+    .where(
+        _LEVEL.channel == bindparam("of_channel"),
+        _LEVEL.pushable.is_(True),
+        or_(_LEVEL.read_whole_at.is_(None), _LEVEL.read_whole_at < bindparam("at")),
+        exists().where(
+            walked_listings.c.walk_id == bindparam("of_walk"),
+            walked_listings.c.item_id == _LEVEL.item_id,
+            walked_listings.c.location_id == _LEVEL.location_id,
+            walked_listings.c.problem == "",
+        ),
+    )
+    .values(read_whole_at=bindparam("at", type_=_LEVEL.read_whole_at.type))
+)
+
+
+def read_claimed(
+    engine: Engine, calls: Calls, claims: Sequence[Claim], now: datetime
+) -> tuple[dict[int, Reading], dict[int, Reading]]:
+    """Return the readings of claimed levels by level id, and those of them that saw all that a reading can see.
+
+    The call's `read_cost` is reserved already. A quick reading counts only where it shows what was expected: a number that
+    nobody expected is read again, as a whole. Raises `PlatformError`, `OutOfTimeError`.
+    """
+    quick = _read_quickly(engine, calls, claims, now)
+    rest = [claim for claim in claims if claim.level_id not in quick]
+    if not rest:
+        return quick, {}
+    if quick:
+        calls.wait(calls.platform.limits.read_cost)
+    with calls.within_deadline():
+        answer = calls.platform.read([claim.reference for claim in rest])
+    calls.learn(answer.budget, calls.platform.limits.read_cost)
+    whole = {claim.level_id: reading for claim, reading in zip(rest, answer.readings, strict=True)}
+    return quick | whole, whole
+
+
+def _read_quickly(engine: Engine, calls: Calls, claims: Sequence[Claim], now: datetime) -> dict[int, Reading]:
+    """Return what a quick reading shows of the levels that it is enough for."""
+    platform = calls.platform
+    if not isinstance(platform, QuickReader):
+        return {}
+    ids = as_parameter([claim.level_id for claim in claims])
+    with engine.connect() as connection:
+        known = set(connection.execute(_KNOWN, {"ids": ids, "since": now - KNOWN_FOR}).scalars())
+    enough = [claim for claim in claims if claim.level_id in known]
+    if not enough:
+        return {}
+    with calls.within_deadline():
+        answer = platform.read_quickly([claim.reference for claim in enough])
+    calls.learn(answer.budget, calls.platform.limits.read_cost)
+    return {
+        claim.level_id: reading
+        for claim, reading in zip(enough, answer.readings, strict=True)
+        if reading.problem is not None or claim.expected in (None, reading.quantity)
+    }
+
+
+def note_whole(connection: Connection, platform: Platform, readings: Mapping[int, Reading], began: datetime) -> None:
+    """Note which levels were read as a whole, by a request that `began` then. One with a problem is known no more."""
+    if not isinstance(platform, QuickReader) or not readings:
+        return
+    seen = {level_id for level_id, reading in readings.items() if reading.problem is None}
+    for ids, at in ((seen, began), (readings.keys() - seen, None)):
+        if ids:
+            connection.execute(_NOTE, {"ids": as_parameter(ids), "at": at})
+
+
+def note_walked(connection: Connection, platform: Platform, channel: str, walk: int, began: datetime) -> None:
+    """Note that a walk through all listings, which `began` then, saw its levels as a whole."""
+    if isinstance(platform, QuickReader):
+        connection.execute(_WALKED, {"of_channel": channel, "of_walk": walk, "at": began})
