@@ -176,7 +176,8 @@ class Limits:
     `location_id`. `settles_first`: the platform takes differences only, so an uncertain level is never written, whatever
     is expected of it, before a valid reading. `absent_a_write`: how many levels that aren't there one write makes, 0 where
     there are none. `orders_apart`: orders have a budget of their own, so that who is throttled there may go on with the rest.
-    These four are not a channel's to change. `orders_every`: changed orders are
+    `read_locations`: how many locations' levels one reading may ask for, 0 where that is all one. These five are not a
+    channel's to change. `orders_every`: changed orders are
     listed once so many seconds of them are unknown, and not sooner. `writes_a_day`: how often one level may be written in
     any 24 hours, 0 where nobody counts.
     """
@@ -197,6 +198,7 @@ class Limits:
     writes_a_day: int = 0
     settles_first: bool = False
     absent_a_write: int = 0
+    read_locations: int = 0
     orders_apart: bool = False
 
     def changed(self, overrides: Mapping[str, float], *, most_rows: int, fixed: Collection[str] = ()) -> Limits:
@@ -224,7 +226,9 @@ _BATCHES = frozenset({"write_batch", "read_batch"})
 _WHOLE = _BATCHES | {"writes_a_day"}
 _MORE_THAN_0 = frozenset({"rate", "burst", "request_deadline"})
 # How a platform works, not how much it bears.
-_NOT_A_CHANNELS = frozenset({"one_location_a_write", "settles_first", "absent_a_write", "orders_apart"})
+_NOT_A_CHANNELS = frozenset(
+    {"one_location_a_write", "settles_first", "absent_a_write", "orders_apart", "read_locations"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +363,7 @@ class Platform(Protocol):
         ...
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
-        """Read levels, at most `limits.read_batch`. Raises `PlatformError`."""
+        """Read levels, at most `limits.read_batch` of `limits.read_locations`. Raises `PlatformError`."""
         ...
 
     def orders_changed(self, since: datetime, until: datetime, cursor: str = "") -> OrdersPage:

@@ -23,7 +23,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.readings import note_walked
+from invsync_dagster.sync.readings import in_readings, note_walked
 from invsync_dagster.sync.stopped import is_kept_by_platform, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
@@ -234,7 +234,7 @@ def _lost(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) 
 
 def _problems(levels: Sequence[MappedLevel], calls: Calls) -> Iterator[tuple[MappedLevel, Outcome]]:
     """Read levels, and yield those that have a problem."""
-    for part in chunks(levels, calls.platform.limits.read_batch):
+    for part in in_readings(levels, calls.platform.limits):
         references = [LevelReference(level.item_id, level.location_id) for level in part]
         answer = calls.ask(calls.platform.limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         for level, reading in zip(part, answer.readings, strict=True):

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
 
-from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Reading
@@ -15,6 +14,7 @@ from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, another_sh
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.cut_out import Reach, ask_whether_there
+from invsync_dagster.sync.readings import in_readings
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
 
@@ -64,7 +64,7 @@ def _recognise(ws: Workspace, name: str, calls: Calls) -> None:
     with ws.engine.connect() as connection:
         some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
     by_level: dict[int, Reading] = {}
-    for part in chunks(some, limits.read_batch):
+    for part in in_readings(some, limits):
         references = [LevelReference(row.item_id, row.location_id) for row in part]
         answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
         by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}

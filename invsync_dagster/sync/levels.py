@@ -290,6 +290,7 @@ def settled(state: LevelState, reading: int, now: datetime) -> LevelState:
         uncertain=None,
         uncertain_since=None,
         linger_until=None,
-        due_at=now,
+        # It keeps its place in the queue: behind the others, each search for it would pass all that are still to be read.
+        due_at=min(state.due_at, now),
         failures=state.failures if state.uncertain == Doubt.COMPARE_AND_SET_REFUSED else 0,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,7 +11,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.readings import note_whole
+from invsync_dagster.sync.readings import in_readings, note_whole
 from invsync_dagster.sync.workspace import Workspace
 
 # A preview reads everything once: twice the time that the channel's budget asks for, and at least an hour. This bounds a platform
@@ -94,11 +93,11 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
     with ws.engine.connect() as connection:
         levels = connection.execute(query).all()
     limits = ws.platform(channel).limits
-    asked_for = timedelta(seconds=math.ceil(len(levels) / limits.read_batch) * limits.read_cost / limits.rate)
+    parts = list(in_readings(levels, limits))
+    asked_for = timedelta(seconds=len(parts) * limits.read_cost / limits.rate)
     calls = calls_of(ws, channel, ws.clock.now() + max(SHORTEST_BOUND, 2 * asked_for), background=True)
     preview = Preview(name)
-    for start in range(0, len(levels), limits.read_batch):
-        some = levels[start : start + limits.read_batch]
+    for some in parts:
         references = [LevelReference(row.item_id, row.location_id) for row in some]
         began = ws.clock.now()
         answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]

@@ -295,7 +295,7 @@ def _read_batch(push: _Push) -> None:
     calls.wait(limits.read_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine, push.channel.name) as connection:
-        claims = claim_reads(connection, ws.worker, token, push.due(), limits.read_batch, push.claim_until())
+        claims = claim_reads(connection, ws.worker, token, push.due(), limits, push.claim_until())
     if not claims:
         return
     try:

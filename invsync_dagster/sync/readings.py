@@ -1,15 +1,17 @@
-"""Reads claimed levels, and leaves out what a platform is asked for level by level where that was seen not long ago."""
+"""Readings: which levels one asks for, and what of them is left out where it was seen not long ago."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, update
 
-from invsync_dagster.inventory.bulk import among, as_parameter
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks
 from invsync_dagster.inventory.tables import inventory_levels, walked_listings
-from invsync_dagster.platforms.contract import Platform, QuickReader, Reading
+from invsync_dagster.platforms.contract import Limits, Platform, QuickReader, Reading
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.claims import Claim
 
@@ -45,6 +47,26 @@ _WALKED = (
     )
     .values(read_whole_at=bindparam("at", type_=_LEVEL.read_whole_at.type))
 )
+
+
+class _Located(Protocol):
+    @property
+    def location_id(self) -> str: ...
+
+
+L = TypeVar("L", bound=_Located)
+
+
+def in_readings(levels: Iterable[L], limits: Limits) -> Iterator[list[L]]:
+    """Yield levels in lists of what one reading may ask for, in their order where locations are all one."""
+    if not limits.read_locations:
+        yield from chunks(levels, limits.read_batch)
+        return
+    by_place: dict[str, list[L]] = {}
+    for level in levels:
+        by_place.setdefault(level.location_id, []).append(level)
+    for places in chunks(by_place.values(), limits.read_locations):
+        yield from chunks(chain.from_iterable(places), limits.read_batch)
 
 
 def read_claimed(

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batch_of, batches_in_force, set_batches, wrong_batches
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
+from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
@@ -37,7 +37,7 @@ from invsync_dagster.sync.differences import (
 from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
-from invsync_dagster.sync.readings import note_whole
+from invsync_dagster.sync.readings import in_readings, note_whole
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
@@ -145,7 +145,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
                 found = {row.id: row for row in connection.execute(_PLACES, {"ids": as_parameter(some)})}
             places = [found[level_id] for level_id in some if level_id in found]
             try:
-                for part in chunks(places, calls.platform.limits.read_batch):
+                for part in in_readings(places, calls.platform.limits):
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)

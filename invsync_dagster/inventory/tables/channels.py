@@ -249,6 +249,21 @@ Index(
     postgresql_where=is_change(),
 )
 
+
+def is_somewhere() -> Any:
+    """The condition of a level at a location of the platform's, or of a product that it is a variation of."""
+    return inventory_levels.c.location_id != literal_column("''")
+
+
+# The changes of one product, or location, which one call writes or reads together: spread all over the queue.
+Index(
+    "ix_inventory_levels_places",
+    inventory_levels.c.channel,
+    inventory_levels.c.location_id,
+    sqlite_where=is_change() & is_somewhere(),
+    postgresql_where=is_change() & is_somewhere(),
+)
+
 # What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`).
 bulk_submissions = Table(
     "bulk_submissions",

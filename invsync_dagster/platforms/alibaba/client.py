@@ -171,11 +171,17 @@ class AlibabaPlatform:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
-        """Read the products of the levels, a call each. Raises `PlatformError`, `ValueError` above `read_batch`."""
-        if len(levels) > self._limits.read_batch:
-            raise ValueError(f"at most {self._limits.read_batch} levels a call, not {len(levels)}")
+        """Read the products of the levels, a call each.
+
+        Raises `PlatformError`, `ValueError` above `read_batch` levels or `read_locations` products.
+        """
         ends_at = self._ends_at()
         products = list(dict.fromkeys(level.location_id for level in levels if _well_formed(level)))
+        limits = self._limits
+        if len(levels) > limits.read_batch or len(products) > limits.read_locations:
+            raise ValueError(
+                f"at most {limits.read_batch} levels of {limits.read_locations} products, not {len(levels)}"
+            )
         found: dict[LevelReference, Reading] = {}
         for number in products:
             shown = self._product(number, ends_at)

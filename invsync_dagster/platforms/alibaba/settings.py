@@ -20,8 +20,9 @@ MOST_ROWS = 100
 
 LIMITS = Limits(
     write_batch=50,
-    # A reading is a call for each product among its levels.
-    read_batch=5,
+    # A reading is a call for each product among its levels, which tells all of its SKUs.
+    read_batch=MOST_ROWS,
+    read_locations=5,
     # No rate is published for a seller's own apps, only a daily quota in the app's console: UNCERTAIN.
     rate=5.0,
     burst=5.0,
@@ -117,7 +118,7 @@ class AlibabaSettings(VendorSettings):
 def limits_with(overrides: Mapping[str, float]) -> Limits:
     """Return Alibaba.com's limits, each changed by the channel. Raises `ValueError` naming a limit that can't be."""
     limits = LIMITS.changed(overrides, most_rows=MOST_ROWS)
-    return replace(limits, read_cost=overrides.get("read_cost", float(limits.read_batch)))
+    return replace(limits, read_cost=overrides.get("read_cost", float(min(limits.read_batch, limits.read_locations))))
 
 
 def limits_of(settings: AlibabaSettings, overrides: Mapping[str, float]) -> Limits:

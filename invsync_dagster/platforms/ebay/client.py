@@ -111,18 +111,15 @@ class EbayPlatform:
         return tuple(self._outcome(row.level, found.get(row.level.item_id, [])) for row in rows)
 
     def _outcome(self, level: LevelReference, entries: Sequence[Mapping[str, Any]]) -> Outcome:
-        """Return what became of a SKU: its own row and, where its offer was named, the offer's."""
-        offers = ["", level.location_id] if level.location_id else [""]
-        outcomes = []
-        for offer in offers:
-            of_it = [entry for entry in entries if (entry.get("offerId") or "") == offer]
-            if len(of_it) != 1 or len(entries) != len(offers):
-                # A SKU that isn't there fails as a whole, whatever it was asked with.
-                failed = [self._of_row(entry) for entry in entries]
-                gone = next((one for one in failed if one.recovery is Recovery.REVIEW), None)
-                words = "the answer has no clear result for this SKU"
-                return gone or Outcome(Result.UNKNOWN, Recovery.SETTLE, "no_clear_result", words)
-            outcomes.append(self._of_row(of_it[0]))
+        """Return what became of a SKU: its own row, the row of the offer that was named, and of any that eBay tells besides."""
+        by_offer = {str(entry.get("offerId") or ""): self._of_row(entry) for entry in entries}
+        named = {"", level.location_id}
+        if len(by_offer) != len(entries) or not named <= by_offer.keys():
+            # A SKU that isn't there fails as a whole, whatever it was asked with.
+            gone = next((one for one in by_offer.values() if one.recovery is Recovery.REVIEW), None)
+            words = "the answer has no clear result for this SKU"
+            return gone or Outcome(Result.UNKNOWN, Recovery.SETTLE, "no_clear_result", words)
+        outcomes = list(by_offer.values())
         worst = next((one for one in reversed(outcomes) if one.result is not Result.ACKNOWLEDGED), outcomes[0])
         if len({one.result for one in outcomes}) > 1 and worst.recovery is not Recovery.REVIEW:
             # The item's number was changed and the offer's wasn't, or the other way round.

@@ -179,6 +179,27 @@ def test_an_item_written_whose_offer_failed_is_unknown_until_it_is_read() -> Non
     assert outcome.message == "done in part: Why."
 
 
+def test_what_is_told_of_offers_that_were_not_named_counts_as_well() -> None:
+    item, offer = {"sku": "A", "statusCode": 200}, {"sku": "A", "offerId": "81", "statusCode": 200}
+    assert written(EbayHarness(), rows(item, offer)).result is Result.ACKNOWLEDGED
+    outcome = written(EbayHarness(), rows(item, offer | {"statusCode": 400, "errors": error(25002)}, status=207))
+    assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
+
+
+def test_a_quick_reading_asks_only_for_offers_that_levels_name() -> None:
+    harness = EbayHarness()
+    plain, named = harness.make_level(4), harness.account.add_item("OWN", 6, own=True)
+    harness.account.set_own_quantity(plain.item_id, 9)
+    answer = harness.platform.read_quickly([plain, named])
+    assert [(reading.quantity, reading.problem) for reading in answer.readings] == [(4, None), (6, None)]
+    assert [request.url.rpartition("/")[2] for request in harness.wire.requests] == [
+        "bulk_get_inventory_item",
+        "offer?sku=OWN",
+    ]
+    assert answer.budget is not None
+    assert answer.budget.spent == 2.0
+
+
 def test_a_level_that_names_no_offer_has_no_number_once_an_offer_has_its_own() -> None:
     harness = EbayHarness()
     level, beside = harness.make_level(4), harness.make_level(7)

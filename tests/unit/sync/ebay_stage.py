@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
 from invsync_dagster.inventory.tables import unclear_orders
 from invsync_dagster.platforms.doors import KeyedDoor
 from invsync_dagster.platforms.ebay.sandbox import EbaySandbox
+from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.transport import InProcessTransport
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.report import PushReport
@@ -46,9 +48,23 @@ class EbayStage(Stage):
         self.levels = {
             sku: self.account.add_item(sku, quantity, own=own, listing=listing) for sku, quantity in stock.items()
         }
-        self.transport = InProcessTransport(self.account.handle, self.clock)
+        self.asked: list[str] = []
+        self.instead: dict[str, Response] = {}
+        self.transport = InProcessTransport(self._handle, self.clock)
         self.connect(NAME, stock, self.levels, lambda: self.transport, SETTINGS, ENVIRON, limits=limits)
         self._receipts = 0
+
+    def _handle(self, request: Request) -> Response:
+        """Note which call is asked for, and answer it, once with what `instead` has for it."""
+        call = urlsplit(request.url).path.rpartition("/")[2]
+        self.asked.append(call)
+        answer = self.account.handle(request)
+        return self.instead.pop(call, answer)
+
+    def offers_asked(self) -> int:
+        """Count the questions for the offers of a SKU since the last time."""
+        asked, self.asked[:] = self.asked.count("offer"), []
+        return asked
 
     def count(self, sku: str, quantity: int) -> PushReport:
         """Count the stock anew, a second later, and push."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import central_inventory, platform_mapping
+from invsync_dagster.platforms.transport import Response
 from invsync_dagster.settings import Home, ImportLimits
 from invsync_dagster.sync.discover import Discovery, discover
+from invsync_dagster.sync.preview import preview_channel
 from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.ebay_stage import EbayStage
 
@@ -118,6 +123,101 @@ def walked(stage: EbayStage, folder: Path) -> tuple[Discovery, list[dict[str, st
         return found, []
     with found.mapping_file.open(encoding="utf-8", newline="") as file:
         return found, list(csv.DictReader(file))
+
+
+# --- offers, which seldom change ---------------------------------------------------------------------------------------
+
+
+def first_read() -> EbayStage:
+    """An account whose offers were asked for by the first push's readings."""
+    stage = EbayStage({"A": 9, "B": 5})
+    stage.settle()
+    assert stage.offers_asked() == 2
+    return stage
+
+
+def sell(stage: EbayStage, hours: float) -> None:
+    """Sell one A some hours later, and let pushes hear of it."""
+    stage.clock.advance(3600 * hours)
+    stage.account.buy({stage.levels["A"]: 1})
+    stage.settle()
+
+
+def test_a_sale_is_settled_without_asking_for_offers_again() -> None:
+    stage = first_read()
+    sell(stage, 47)
+    assert "bulk_get_inventory_item" in stage.asked
+    assert (stage.offers_asked(), stage.shown("A"), stage.level("A").acknowledged_quantity) == (0, 8, 8)
+
+
+def test_an_offer_that_is_named_is_asked_for_each_time() -> None:
+    stage = EbayStage({"A": 9, "B": 5}, own=True)
+    stage.settle()
+    stage.offers_asked()
+    sell(stage, 1)
+    assert (stage.offers_asked(), stage.level("A").acknowledged_quantity) == (1, 8)
+
+
+def test_what_was_seen_two_days_ago_is_asked_for_again() -> None:
+    stage = first_read()
+    stage.account.set_own_quantity("A", 9)
+    sell(stage, 49)
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][1].startswith("own_quantity: ")
+
+
+@pytest.mark.parametrize("look", ["full run", "preview", "discovery"])
+def test_full_runs_previews_and_discoveries_see_the_offers_for_two_days(look: str, tmp_path: Path) -> None:
+    stage = first_read()
+    stage.clock.advance(49 * 3600)
+    if look == "full run":
+        for batch in range(stage.ws.configuration.settings.sku_batches):
+            full_sync(stage.ws, "ebay_main", batch, run_id="full")
+    elif look == "preview":
+        preview_channel(stage.ws, "ebay_main")
+    else:
+        walked(stage, tmp_path)
+    assert stage.offers_asked() == 2
+    sell(stage, 1)
+    assert (stage.offers_asked(), stage.level("A").acknowledged_quantity) == (0, 8)
+
+
+def test_a_number_that_nobody_expected_is_read_again_with_its_offers() -> None:
+    stage = first_read()
+    stage.account.edit_stock(stage.levels["A"], 7)
+    stage.account.set_own_quantity("A", 9)
+    sell(stage, 1)
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][1].startswith("own_quantity: its offer 36445435002 has a quantity of its own (8)")
+    assert mapped(stage)["B", ""][0] == "active"
+
+
+def test_a_write_whose_answer_tells_of_an_offer_that_failed_is_followed_by_a_reading_with_its_offers() -> None:
+    stage = first_read()
+    stage.account.set_own_quantity("A", 9)
+    failed = {"sku": "A", "offerId": "36445435002", "statusCode": 400, "errors": [{"errorId": 25002, "message": "No."}]}
+    rows = [{"sku": "A", "statusCode": 200}, failed]
+    stage.instead["bulk_update_price_quantity"] = Response(207, {}, json.dumps({"responses": rows}).encode())
+    assert stage.count("A", 12).unknown == 1
+    stage.settle()
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][0] == "needs_review"
+
+
+def test_a_level_that_comes_back_from_review_is_read_with_its_offers() -> None:
+    stage = overridden()
+    stage.clock.advance(49 * 3600)
+    sell(stage, 0)
+    assert mapped(stage)["A", ""][0] == "needs_review"
+    stage.offers_asked()
+    with write_transaction(stage.engine) as connection:
+        listing_id = connection.execute(
+            select(platform_mapping.c.id).where(platform_mapping.c.central_sku == "A")
+        ).scalar_one()
+        set_status(connection, [listing_id], "active", actor="ann", reason="looked at", now=stage.clock.now())
+    stage.settle()
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][0] == "needs_review"
 
 
 def test_the_full_run_finds_an_offer_that_shows_a_number_of_its_own() -> None:

@@ -252,6 +252,18 @@ def upgrade() -> None:
         postgresql_where=sa.text("pushable IS true AND (desired != effective_quantity OR uncertain IS NOT NULL)"),
     )
     op.create_index(
+        "ix_inventory_levels_places",
+        "inventory_levels",
+        ["channel", "location_id"],
+        unique=False,
+        sqlite_where=sa.text(
+            "pushable IS 1 AND (desired != effective_quantity OR uncertain IS NOT NULL) AND location_id != ''"
+        ),
+        postgresql_where=sa.text(
+            "pushable IS true AND (desired != effective_quantity OR uncertain IS NOT NULL) AND location_id != ''"
+        ),
+    )
+    op.create_index(
         "ix_inventory_levels_claims",
         "inventory_levels",
         ["channel"],
