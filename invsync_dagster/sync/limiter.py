@@ -120,11 +120,11 @@ class Limiter:
         the row where the platform has fewer points left than we thought. It is never loosened further: calls of other
         processes are on their way."""
         full_at = now + max(0.0, self.limits.burst - budget.available) / self.limits.rate
-        unspent = 0.0 if budget.spent is None else reserved - budget.spent
+        unspent = 0.0 if budget.spent is None else self._seconds(reserved) - self._seconds(budget.spent)
         if not unspent and full_at <= now:
             return  # a bucket that is full by now, and nothing to give back: the row would mean the same
         with side_transaction(self.engine) as connection:
-            self._change(connection, _LEARN, full_at=full_at, unspent=unspent / self.limits.rate)
+            self._change(connection, _LEARN, full_at=full_at, unspent=unspent)
 
     def pace(self) -> str:
         """Return what was kept of the channel's pace, "" if nothing was."""

@@ -109,7 +109,8 @@ class Gate:
             raise RefusedError("ISV", "AppWhiteIpLimit", "SourceIp:203.0.113.7 is not in the whitelist")
         if with_token and (token != self.grant.access_token or now.timestamp() >= self.grant.ends_at):
             raise RefusedError("ISV", "IllegalAccessToken", "The specified access token is invalid or expired")
-        self.quota.take(now)
+        if with_token:  # the rate is that of each API, and a token's is another one
+            self.quota.take(now)
 
     def refresh(self, refresh_token: str) -> dict[str, Any]:
         """Renew the grant: both tokens are replaced, and the old refresh token is worth nothing any more."""

@@ -22,13 +22,14 @@ LIMITS = Limits(
     write_batch=50,
     # A reading is a call for each product among its levels, which tells all of its SKUs.
     read_batch=MOST_ROWS,
-    read_locations=5,
+    read_locations=4,
     # No rate is published for a seller's own apps, only a daily quota in the app's console: UNCERTAIN.
     rate=5.0,
     burst=5.0,
-    # What a reading of products, or the documents of 10 orders, takes at the most; what it took is told back.
-    read_cost=5.0,
-    orders_cost=10.0,
+    # What a reading of products takes at the most; what it took is told back, and so is what documents of orders take beyond
+    # this. Less than the burst: who waits until all of it is there, and uses it, is refused for a call that came a tick late.
+    read_cost=4.0,
+    orders_cost=4.0,
     request_deadline=30.0,
     # Nobody says how long the gateway works on after its caller has gone: UNCERTAIN.
     write_linger=60.0,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.ebay.client import EbayPlatform
+from invsync_dagster.platforms.ebay.quota import Quota
 from invsync_dagster.platforms.ebay.settings import EbaySettings, limits_with
 from invsync_dagster.platforms.ebay.subscriptions import Subscriptions
 from invsync_dagster.platforms.ebay.tokens import APPLICATION, seller_grant, tokens_of
@@ -27,7 +28,8 @@ def connect(
     tokens = tokens_of(url, *app, seller_grant(secrets["refresh_token_env"]))
     own, verification = tokens_of(url, *app, APPLICATION), secrets["verification_token_env"]
     notifications = Subscriptions(url, tokens, own, verification, settings.alert_email, transport, clock)
-    return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock, notifications)
+    quota = Quota(url, own, transport, clock)
+    return EbayPlatform(settings, tokens, limits_with(limit_overrides), transport, clock, notifications, quota)
 
 
 def door(settings: EbaySettings, secrets: Mapping[str, str]) -> EbayDoor:

@@ -32,6 +32,7 @@ from invsync_dagster.platforms.contract import (
 from invsync_dagster.platforms.ebay import errors
 from invsync_dagster.platforms.ebay.listings import fixed_price, is_published, item_quantity, listing_of, offered
 from invsync_dagster.platforms.ebay.orders import document_of, is_shipped_in_part
+from invsync_dagster.platforms.ebay.quota import Quota
 from invsync_dagster.platforms.ebay.settings import MOST_ROWS, EbaySettings
 from invsync_dagster.platforms.ebay.subscriptions import Subscriptions
 from invsync_dagster.platforms.ebay.windows import ORDERS_A_PAGE, Walk, walk_from
@@ -70,8 +71,10 @@ class EbayPlatform:
         transport: Transport,
         clock: Clock,
         notifications: Subscriptions,
+        quota: Quota,
     ) -> None:
         self._notifications = notifications
+        self._quota = quota
         self._url = settings.api_url
         self._tokens = tokens
         self._limits = limits
@@ -310,7 +313,8 @@ class EbayPlatform:
         return errors.json_of(response, _has("responses"), writing=writing, secrets=self._tokens.secrets)
 
     def _send(self, method: str, url: str, body: bytes, *, writing: bool) -> Response:
-        """Send one request. A token refused while it was old is forgotten, and the next call takes a new one."""
+        """Send one request. A token refused while it was old is forgotten, and the next call takes a new one; of a call refused
+        for its number, eBay is asked until when."""
         now = self._clock.now()
         token = self._tokens.token(self._transport, now)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
@@ -320,6 +324,10 @@ class EbayPlatform:
         response = answer_to(request, self._transport, deadline=self._limits.request_deadline, writing=writing)
         if response.status == 401 and self._tokens.refused(token, now):
             raise PlatformError(Recovery.RETRY, "token_expired", "eBay refuses a token that was given a while ago")
+        if response.status == 429 and "retry-after" not in response.headers:
+            refusal = self._quota.refusal("fulfillment" if _FULFILLMENT in url else "inventory")
+            if refusal is not None:
+                raise refusal
         return response
 
 

@@ -28,7 +28,9 @@ _MOST_ORDER_IDS = 50
 _REVISIONS_A_DAY = 250
 _MOST_UNITS = 1_000_000_000
 _WINDOW = r"\[([^\].]+\.\d+Z)\.\.([^\]]*)\]"
-_ADDRESS = re.compile(r"(.*?)(/identity/v1|/sell/[a-z]+/v1|/commerce/notification/v1)(/.*)")
+_ADDRESS = re.compile(
+    r"(.*?)(/identity/v1|/sell/[a-z]+/v1|/commerce/notification/v1|/developer/analytics/v1_beta)(/.*)"
+)
 
 
 class _RefusedError(Exception):
@@ -212,9 +214,11 @@ class EbaySandbox:
     def _routed(self, request: Request, api: str, path: str, query: Mapping[str, str], root: str) -> Response:
         if (request.method, api, path) == ("POST", "/identity/v1", "/oauth2/token"):
             return self.access.token(request)
-        of_application = api == "/commerce/notification/v1" and not path.startswith("/subscription")
+        of_application = not api.startswith("/sell") and not path.startswith("/subscription")
         if not self.access.allows(request, seller=not of_application):
             raise _RefusedError(401, 1001, "Invalid access token", domain="OAuth")
+        if (request.method, api, path) == ("GET", "/developer/analytics/v1_beta", "/rate_limit/"):
+            return answer(200, {"rateLimits": [self.quota.view(query["api_context"], query["api_name"])]})
         if not self.quota.take():
             raise _RefusedError(429, 2001, "Too many requests.", domain="ACCESS")
         told_of = self.subscriptions

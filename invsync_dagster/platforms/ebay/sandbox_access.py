@@ -76,11 +76,27 @@ class Quota:
         self._refilled_at = self._day_began = clock.now()
         self._made = 0
 
+    def view(self, context: str, name: str) -> dict[str, Any]:
+        """Return what getRateLimits tells of one API; here all of them share the calls."""
+        self._begin_day(self._clock.now())
+        reset = self._day_began + timedelta(days=1)
+        rate = {
+            "limit": self.a_day,
+            "remaining": max(0, self.a_day - self._made),
+            "reset": reset.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "timeWindow": 86_400,
+        }
+        resource = {"name": f"{context}.{name}", "rates": [rate]}
+        return {"apiContext": context, "apiName": name, "apiVersion": "v1", "resources": [resource]}
+
+    def _begin_day(self, now: datetime) -> None:
+        if now - self._day_began >= timedelta(days=1):
+            self._day_began, self._made = now, 0
+
     def take(self) -> bool:
         """Take one call; False if there is none left."""
         now = self._clock.now()
-        if now - self._day_began >= timedelta(days=1):
-            self._day_began, self._made = now, 0
+        self._begin_day(now)
         self._tokens = min(self._burst, self._tokens + (now - self._refilled_at).total_seconds() * self._rate)
         self._refilled_at = now
         if self._made >= self.a_day or self._tokens < 1:

@@ -18,6 +18,7 @@ from invsync_dagster.platforms.transport import Request, Response
 _SPECIFICATIONS = {
     "/sell/inventory/v1": "sell_inventory_v1_oas3.json",
     "/sell/fulfillment/v1": "sell_fulfillment_v1_oas3.json",
+    "/developer/analytics/v1_beta": "developer_analytics_v1_beta_oas3.json",
     "/commerce/notification/v1": "commerce_notification_v1_oas3.yml",
 }
 # Every API of eBay gives these, and no specification names them.

@@ -261,6 +261,46 @@ def test_a_used_up_quota_waits() -> None:
     harness.account.quota.a_day = 0
     outcome = write_one(harness, level, 3)
     assert (outcome.result, outcome.recovery, outcome.code) == (Result.NOT_SENT, Recovery.WAIT, "throttled")
+    assert outcome.message == "the application's 0 calls of eBay's inventory API are used up until 2026-11-22 08:00 UTC"
+    assert outcome.retry_after == 3600.0
+
+
+def test_ebay_is_asked_for_the_rest_of_the_day_once_in_five_minutes_and_only_after_a_refusal() -> None:
+    harness = EbayHarness()
+    level = harness.make_level(5)
+    for after, asked in ((0, 1), (100, 1), (300, 2)):
+        harness.clock.advance(after)
+        harness.wire.answer_next(Response(429, {}, b""))
+        outcome = write_one(harness, level, 3)
+        assert (outcome.result, outcome.recovery, outcome.retry_after) == (Result.NOT_SENT, Recovery.WAIT, None)
+        assert sum("rate_limit" in request.url for request in harness.wire.requests) == asked
+    assert write_one(harness, level, 3).result is Result.ACKNOWLEDGED
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Response(500, {}, b""),
+        Response(204, {}, b""),
+        Response(200, {}, b"<html>"),
+        Response(200, {}, b'{"rateLimits": "none"}'),
+        Response(200, {}, b'{"rateLimits": [{"resources": [{"rates": [{"remaining": 0, "reset": "soon"}]}]}]}'),
+        Response(
+            200,
+            {},
+            b'{"rateLimits": [{"resources": [{"rates": [{"remaining": 0, "reset": "2019-01-01T00:00:00Z"}]}]}]}',
+        ),
+    ],
+)
+def test_what_ebay_says_of_its_quota_and_isnt_understood_leaves_the_refusal_as_it_was(said: Response) -> None:
+    harness = EbayHarness()
+    level = harness.make_level(5)
+    harness.wire.answer_next(Response(429, {}, b""))
+    token = Response(200, {}, b'{"access_token": "t", "expires_in": 7200, "token_type": "Application Access Token"}')
+    harness.wire.answer_next(token)
+    harness.wire.answer_next(said)
+    outcome = write_one(harness, level, 3)
+    assert (outcome.result, outcome.code, outcome.retry_after) == (Result.NOT_SENT, "throttled", None)
 
 
 # --- listings ---------------------------------------------------------------------------------------------------------
