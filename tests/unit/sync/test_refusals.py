@@ -1,4 +1,4 @@
-"""What a marketplace refuses as a whole is one sentence in its words with the mend; nothing is marked done, and mended it goes on."""
+"""What a marketplace refuses as a whole: one sentence with words and mend, nothing marked done, and mended it goes on."""
 
 from __future__ import annotations
 
