@@ -27,7 +27,6 @@ from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
 from invsync_dagster.sync.claims import (
-    ONE_CLAIMED,
     Claim,
     Due,
     claim_reads,
@@ -35,9 +34,9 @@ from invsync_dagster.sync.claims import (
     count_changes,
     next_due,
     release,
-    take_over,
 )
 from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach, ask_whether_there
+from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.readings import note_whole, read_claimed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from invsync_dagster.platforms.contract import LevelReference, Outcome, Result, WriteRow
+from invsync_dagster.platforms.contract import LevelReference, Outcome, QuickReader, Result, WriteRow
 from invsync_dagster.platforms.ebay.settings import EbaySettings
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.registry import VENDORS
@@ -190,6 +190,7 @@ def test_a_quick_reading_asks_only_for_offers_that_levels_name() -> None:
     harness = EbayHarness()
     plain, named = harness.make_level(4), harness.account.add_item("OWN", 6, own=True)
     harness.account.set_own_quantity(plain.item_id, 9)
+    assert isinstance(harness.platform, QuickReader)
     answer = harness.platform.read_quickly([plain, named])
     assert [(reading.quantity, reading.problem) for reading in answer.readings] == [(4, None), (6, None)]
     assert [request.url.rpartition("/")[2] for request in harness.wire.requests] == [
