@@ -18,7 +18,7 @@ from invsync_dagster.backups.manifest import (
 )
 from invsync_dagster.backups.packs import QUARANTINED, SEGMENT, members_of
 from invsync_dagster.backups.sealing import BackupKeys
-from invsync_dagster.backups.taking import Taken
+from invsync_dagster.backups.taking import Taken, mark_proven
 from invsync_dagster.inventory.audit import Difference, audit
 from invsync_dagster.inventory.copies import BackupError, load_dump, read_dump_through, scratch_database
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
@@ -36,8 +36,9 @@ class Proof:
 def prove(taken: Taken, database_url: str, keys: BackupKeys) -> Proof:
     """Restore a backup just taken into a scratch place beside it, bring its schema to this version, and audit its books.
 
-    Of the inbox it looks at the packs that are new; the others were proven when they were. Raises `BackupError` for one that
-    couldn't be restored, `BackupKeyError`, `DatabaseGoneError`, and `OSError`.
+    One that was, and whose books add up, is marked as proven (`prune` goes by that). Of the inbox it looks at the packs that are
+    new; the others were proven when they were. Raises `BackupError` for one that couldn't be restored, `BackupKeyError`,
+    `DatabaseGoneError`, and `OSError`.
     """
     manifest = read_manifest(taken.path, keys)
     require_known_schema(manifest)
@@ -50,11 +51,12 @@ def prove(taken: Taken, database_url: str, keys: BackupKeys) -> Proof:
         copy = scratch / "copy"
         unpack(taken.path / DATABASE, keys, copy)
         with _restored(copy, database_url) as url:
-            if url is None:
-                return Proof(False, ())
-            return Proof(True, _audited(url))
+            proof = Proof(False, ()) if url is None else Proof(True, _audited(url))
     finally:
         shutil.rmtree(scratch)
+    if not proof.differences:
+        mark_proven(taken.path)
+    return proof
 
 
 def _read_packs(taken: Taken, manifest: Manifest, keys: BackupKeys) -> None:

@@ -29,7 +29,12 @@ from invsync_dagster.webhooks.files import write_durably
 from invsync_dagster.webhooks.inbox import LEFT_BEHIND
 from invsync_dagster.webhooks.segments import written_at
 
-KEPT = 48  # two days of hourly backups
+KEPT = 48  # two days of hourly backups, of those that are proven
+# Where the proof itself can't be made (no room for the scratch place), the latest may be good all the same; a week of them
+# would fill the disk that was short.
+KEPT_UNPROVEN = 12
+
+PROVEN = "proven"  # beside the manifest of a backup that was restored, or read to its end, and whose books add up
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +99,25 @@ def mark(home: Home, installation: str) -> None:
     write_durably(marker_of(home), f"{installation}\n".encode())
 
 
+def mark_proven(backup: Path) -> None:
+    """Note that a backup proved itself: it is kept before those that didn't. Raises OSError."""
+    write_durably(backup / PROVEN, b"")
+
+
 def prune(home: Home) -> int:
-    """Keep the latest `KEPT` backups and remove those before; return how many."""
-    backups = list(_whole(folder_of(home), _stem(home)))
-    for old in backups[:-KEPT]:
+    """Keep the latest `KEPT` of the proven backups and the latest `KEPT_UNPROVEN` of the others; return how many went.
+
+    So however long the proofs fail, the last good ones stay, and what can't be relied on doesn't pile up.
+    """
+    proven: list[Path] = []
+    others: list[Path] = []
+    for backup in _whole(folder_of(home), _stem(home)):
+        (proven if (backup / PROVEN).is_file() else others).append(backup)
+    gone = [*proven[:-KEPT], *others[:-KEPT_UNPROVEN]]
+    for old in gone:
         (old / NAME).unlink()  # whatever ends it now, half a backup is none
         shutil.rmtree(old)
-    return len(backups[:-KEPT])
+    return len(gone)
 
 
 def _fill(partial: Path, home: Home, keys: BackupKeys, now: datetime, before: Before | None) -> Taken:

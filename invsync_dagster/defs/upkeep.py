@@ -25,13 +25,13 @@ CHECK = "restores"
             CHECK,
             asset=DATABASE_BACKUP,
             description="The backup just taken was restored into a scratch place, and its books add up there. Red: it can't be "
-            "relied on; older ones are kept until one can. Differences are in the live books too: see the check adds_up.",
+            "relied on; the latest 48 that can are kept. Differences are in the live books too: see the check adds_up.",
         )
     ],
     description=(
-        "The stock's database and the inbox under data/backups/, taken while both are in use; the latest 48 are kept. Each is "
-        "a folder that can be copied elsewhere as it is, and that `invsync restore` brings back (docs/backup.md). With "
-        "INVSYNC_BACKUP_KEY it is sealed.\n\n"
+        "The stock's database and the inbox under data/backups/, taken while both are in use; the latest 48 that proved "
+        "themselves are kept, and 12 of those that didn't. Each is a folder that can be copied elsewhere as it is, and that "
+        "`invsync restore` brings back (docs/backup.md). With INVSYNC_BACKUP_KEY it is sealed.\n\n"
         "*Red* means that there is no new backup: the disk is full, the copy fails SQLite's own check, or pg_dump is "
         "missing or older than the server. Look at the database at once, and don't delete older backups."
     ),
@@ -61,7 +61,7 @@ def database_backup(invsync: Invsync) -> dg.MaterializeResult:
             "quarantined": manifest.quarantined,
             "ledger_sequence": manifest.sequence,
             "sealed": bool(manifest.key),
-            "removed": 0 if isinstance(proof, str) else prune(ws.home),
+            "removed": prune(ws.home),
             "proof_s": round(seconds, 2),
         },
         check_results=[_check(proof)],

@@ -17,9 +17,15 @@ from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.backups.taking import Taken, marker_of, take
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.copies import BackupError
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.installation import NotRestoredError
-from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, operator_actions, sync_logs
+from invsync_dagster.inventory.tables import (
+    bulk_submissions,
+    central_inventory,
+    inventory_levels,
+    operator_actions,
+    sync_logs,
+)
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Home
 from invsync_dagster.setup import make_folders_and_tables
@@ -444,6 +450,31 @@ def test_a_file_that_is_no_database_and_one_in_use_are_refused(stage: Stage, tmp
         new.restore()
     used.close()
     assert new.restore().manifest.skus == 1
+
+
+@pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
+def test_a_postgresql_database_that_a_service_has_open_is_refused(living: Living, tmp_path: Path) -> None:
+    taken = living.back_up()
+    new = restoring(taken, tmp_path / "new", url=databases.fresh_url(tmp_path))
+    service = open_database(new.home.database_url)
+    with service.connect() as connection:
+        connection.execute(select(central_inventory.c.sku)).all()
+        with pytest.raises(
+            BackupError, match=r"is in use \(connection \d+ from .*\): stop all services, and restore again"
+        ):
+            new.restore()
+    # One that rests in its pool is a service's, too.
+    with pytest.raises(BackupError, match="is in use"):
+        new.checked()
+    service.dispose()
+    watching = open_database(
+        f"{new.home.database_url}{'&' if '?' in new.home.database_url else '?'}application_name=psql"
+    )
+    with watching.connect() as connection:
+        connection.execute(select(central_inventory.c.sku)).all()
+        connection.rollback()
+        assert new.restore().manifest.skus == taken.manifest.skus
+    watching.dispose()
 
 
 # --- whatever ends it midway -------------------------------------------------------------------------------------------

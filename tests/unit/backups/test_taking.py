@@ -17,7 +17,7 @@ from invsync_dagster.backups.manifest import CHANNELS_FILE, DATABASE, QUARANTINE
 from invsync_dagster.backups.packs import SEGMENT, members_of
 from invsync_dagster.backups.proving import prove
 from invsync_dagster.backups.sealing import BackupKeys
-from invsync_dagster.backups.taking import KEPT, Taken, folder_of, marker_of, prune, take
+from invsync_dagster.backups.taking import KEPT, KEPT_UNPROVEN, Taken, folder_of, marker_of, prune, take
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.settings import Home
@@ -110,15 +110,38 @@ def test_a_role_that_may_create_no_database_has_its_archive_read_to_the_end(tmp_
             admin.execute(f"CREATE DATABASE {database}".encode())
 
 
-def test_only_the_latest_are_kept(stage: Stage) -> None:
-    first = take(stage.home, NO_KEYS, NOW).path
-    for hour in range(KEPT + 1):
-        shutil.copytree(first, first.with_name(f"stock-202507{hour // 24 + 1:02d}T{hour % 24:02d}0000Z"))
+def test_only_the_latest_of_the_proven_are_kept(stage: Stage) -> None:
+    first = take(stage.home, NO_KEYS, NOW)
+    prove(first, stage.home.database_url, NO_KEYS)
+    copies(first.path, KEPT + 1)
     made = later(stage)
+    prove(made, stage.home.database_url, NO_KEYS)
     assert prune(stage.home) == 3
     left = sorted(path.name for path in folder_of(stage.home).iterdir())
-    assert (len(left), left[0], left[-2:]) == (KEPT, "stock-20250701T030000Z", [first.name, made.path.name])
+    assert (len(left), left[0], left[-2:]) == (KEPT, "stock-20250701T030000Z", [first.path.name, made.path.name])
     assert prune(stage.home) == 0
+
+
+def test_however_many_proofs_fail_the_proven_ones_stay_and_the_others_do_not_pile_up(stage: Stage) -> None:
+    first = take(stage.home, NO_KEYS, NOW)
+    prove(first, stage.home.database_url, NO_KEYS)
+    with stage.engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE central_inventory SET quantity = 5")
+        connection.commit()
+    bad = later(stage)
+    assert prove(bad, stage.home.database_url, NO_KEYS).differences
+    copies(bad.path, 100, year=2027)
+    assert prune(stage.home) == 101 - KEPT_UNPROVEN
+    left = sorted(path.name for path in folder_of(stage.home).iterdir())
+    assert (len(left), left[0], left[-1]) == (1 + KEPT_UNPROVEN, first.path.name, "stock-20270705T030000Z")
+    read_manifest(folder_of(stage.home) / left[0], NO_KEYS)
+    # Nor does a proven one of long ago go because newer ones are not.
+    assert prune(stage.home) == 0
+
+
+def copies(backup: Path, number: int, year: int = 2025) -> None:
+    for hour in range(number):
+        shutil.copytree(backup, backup.with_name(f"stock-{year}07{hour // 24 + 1:02d}T{hour % 24:02d}0000Z"))
 
 
 def test_days_that_stand_still_are_shared_and_a_day_that_grows_gets_a_pack_of_what_is_new(stage: Stage) -> None:
