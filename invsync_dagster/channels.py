@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from invsync_dagster.environment import EmptySecretFileError, SecretFileError
+from invsync_dagster.form_errors import meant, sentences
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
 from invsync_dagster.platforms.settings import DATA_FOLDER, ENVIRONMENT, PREVIOUS_SECRET, VendorSettings
@@ -208,7 +208,7 @@ class _Loader:
             if place[:1] != ("channels",):
                 self._problem(place, sentence)
         for key in sorted(document.keys() - {"settings", "channels"}, key=str):
-            self._problem((key,), f"unknown key {key!r}{_meant(key, ('settings', 'channels'))} — remove it")
+            self._problem((key,), f"unknown key {key!r}{meant(key, ('settings', 'channels'))} — remove it")
         settings = self._settings(document.get("settings") or {})
         channels = self._channels(document["channels"])
         return Configuration(settings, channels, tuple(self._problems))
@@ -225,7 +225,7 @@ class _Loader:
             settings = Settings.model_validate(values)
         except ValidationError as error:
             bad = set()
-            for path, sentence in _sentences(error, Settings):
+            for path, sentence in sentences(error, Settings):
                 self._problem(("settings", *path), f"settings: {sentence}; its default holds until then")
                 bad.add(path[0])
             settings = Settings.model_validate({key: value for key, value in values.items() if key not in bad})
@@ -277,7 +277,7 @@ class _Loader:
         try:
             entry = _Entry.model_validate({key: value for key, value in raw.items() if value is not None})
         except ValidationError as error:
-            for path, sentence in _sentences(error, _Entry):
+            for path, sentence in sentences(error, _Entry):
                 self._problem((*here, *path), f"{label}: {sentence}")
             return None
         vendor = VENDORS.get(entry.platform)
@@ -286,14 +286,14 @@ class _Loader:
             self._problem((*here, "platform"), f"{label}: unknown platform {entry.platform!r} — use one of: {known}")
             return None
         for key in sorted(entry.settings.keys() - vendor.settings.model_fields.keys()):
-            hint = _meant(key, vendor.settings.model_fields)
+            hint = meant(key, vendor.settings.model_fields)
             self._problem((*here, "settings", key), f"{label}: unknown setting {key!r}{hint} — remove or rename it")
         known_settings = {key: value for key, value in entry.settings.items() if key in vendor.settings.model_fields}
         try:
             context = {DATA_FOLDER: self._data, ENVIRONMENT: entry.environment}
             settings = vendor.settings.model_validate(known_settings, context=context)
         except ValidationError as error:
-            for path, sentence in _sentences(error, vendor.settings):
+            for path, sentence in sentences(error, vendor.settings):
                 self._problem((*here, "settings", *path), f"{label}: {sentence}")
             return None
         self._check_variables(settings, here, label)
@@ -321,7 +321,7 @@ class _Loader:
         for key, value in limits.items():
             sentence = ""
             if key not in known:
-                sentence = f"unknown limit {key!r}{_meant(key, known)} — use one of: {', '.join(known)}"
+                sentence = f"unknown limit {key!r}{meant(key, known)} — use one of: {', '.join(known)}"
             elif key in waits and value < 0:
                 sentence = f"limit {key} is negative — give 0 or more seconds"
             elif key not in waits and value <= 0:
@@ -371,7 +371,7 @@ class _Loader:
                     self._problem(
                         (*here, "contains_orders_of"),
                         f"channel {name!r}: contains_orders_of names {other!r}, which is no other channel"
-                        f"{_meant(other, channels)} — name channels of this file",
+                        f"{meant(other, channels)} — name channels of this file",
                     )
             if channel.inventory_webhook and plain:
                 self._problem(
@@ -392,38 +392,3 @@ def _disabled(raw: Mapping[Any, Any], reason: str) -> Channel:
     """Return the disabled channel of a bad entry; where its environment can't be read, the stricter one."""
     environment: Literal["sandbox", "production"] = "sandbox" if raw.get("environment") == "sandbox" else "production"
     return Channel(str(raw["name"]), str(raw.get("platform", "")), environment, disabled_reason=reason)
-
-
-def _meant(word: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _sentences(error: ValidationError, model: type[BaseModel]) -> list[tuple[Place, str]]:
-    """Return (path, sentence with mend) of each error; given values are not repeated, one may be a pasted secret."""
-    result = []
-    for item in error.errors(include_input=False, include_url=False, include_context=False):
-        path = item["loc"]
-        where = ".".join(str(part) for part in path) or "it"
-        if item["type"] == "extra_forbidden":
-            known = _model_at(model, path[:-1]).model_fields
-            sentence = f"unknown key {where!r}{_meant(path[-1], known)} — remove or rename it"
-        elif item["type"] == "missing":
-            sentence = f"{where} is missing — add it"
-        else:
-            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            sentence = f"{where} {message} — mend the value"
-        result.append((path, sentence))
-    return result
-
-
-def _model_at(model: type[BaseModel], path: Place) -> type[BaseModel]:
-    """Return the model of the block at `path` within `model`."""
-    for part in path:
-        known = model.model_fields.get(str(part))
-        if known is None:
-            continue  # a place in a list, or a name that people chose
-        for inner in (known.annotation, *get_args(known.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-    return model
