@@ -211,6 +211,24 @@ def test_a_secret_is_changed_without_a_restart_and_without_a_delivery_refused(tm
     assert set(senders.answered) <= set(kept_bodies(tmp_path))
 
 
+def test_a_secret_in_a_file_is_changed_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "desk_secret"
+    file.write_text(f"{SECRET}\n")
+    with running(tmp_path, DESK_SECRET_FILE=str(file)) as (process, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        new = tmp_path / "new"
+        new.write_text("another\n")
+        new.replace(file)
+        assert [post(connection, b"{}", secret) for secret in ("another", SECRET)] == [401, 202]
+        read_anew(process)
+        assert [post(connection, b"{}", secret) for secret in ("another", SECRET)] == [202, 401]
+        # A file that is gone closes nothing that is open.
+        file.unlink()
+        read_anew(process)
+        assert post(connection, b"{}", "another") == 202
+        connection.close()
+
+
 def test_the_status_token_is_changed_without_a_restart_and_a_bad_one_closes_nothing_else(tmp_path: Path) -> None:
     variables = tmp_path / "receiver.env"
 
