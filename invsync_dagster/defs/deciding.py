@@ -82,7 +82,7 @@ def is_import(what: str) -> bool:
 
 def _decided(context: dg.OpExecutionContext, ws: Workspace, config: DecisionConfig, actor: str) -> str:
     if is_import(config.what):
-        basis = _basis(context, ws, actor)
+        basis = basis_of(context, ws, actor)
         if config.decision == "drop":
             return importing.drop(basis, config.what, config.reason).render()
         return importing.approve(basis, config.what, config.reason, config.seen).render()
@@ -102,7 +102,7 @@ def _decided(context: dg.OpExecutionContext, ws: Workspace, config: DecisionConf
 
 def _look(context: dg.OpExecutionContext, ws: Workspace, what: str) -> None:
     if is_import(what):
-        found, seen = importing.look_again(_basis(context, ws, "nobody"), what)
+        found, seen = importing.look_again(basis_of(context, ws, "nobody"), what)
         words = found.render() if found else "counts of a channel: `invsync imports show` lists them"
         context.add_output_metadata({"preview": dg.MetadataValue.md(f"```\n{words}\n```"), "seen": str(seen)})
         return
@@ -116,7 +116,8 @@ def _look(context: dg.OpExecutionContext, ws: Workspace, what: str) -> None:
     context.add_output_metadata({"levels": len(levels), "seen": str(seen), **table})
 
 
-def _basis(context: dg.OpExecutionContext, ws: Workspace, actor: str) -> Basis:
+def basis_of(context: dg.OpExecutionContext, ws: Workspace, actor: str) -> Basis:
+    """Return what decisions about imports need."""
     settings = ws.configuration.settings
     return Basis(
         engine=ws.engine,

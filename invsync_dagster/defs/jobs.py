@@ -25,6 +25,7 @@ from invsync_dagster.defs.full_sync import (
 from invsync_dagster.defs.metadata import SHOWN, cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.defs.undoing import undo_job
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.sync.preview import preview_channel
@@ -270,4 +271,4 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
                 description="Orders and units of the day before, as each channel lists them, against our own.",
             )
         )
-    return [*jobs, preview_job, approve_job, decide_job, retry_job, explain_job, replay_job]
+    return [*jobs, preview_job, approve_job, decide_job, undo_job, retry_job, explain_job, replay_job]

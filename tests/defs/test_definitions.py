@@ -65,6 +65,7 @@ def test_the_graph_has_these_assets_jobs_schedules_and_sensors(install: Callable
         "preview_channel",
         "approve_first_push",
         "decide_held",
+        "undo_change",
         "retry_failed_batches",
         "explain",
         "replay_deliveries",
