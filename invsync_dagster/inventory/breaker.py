@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, select
 
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
@@ -27,18 +27,25 @@ _DOES: Final = {ZEROED: "set to 0", RAISED: "raise"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a level with a number on its channel should show; a stopped one shows the number that it has there."""
+    """What a level with a number on its channel should show; a stopped one shows the number that it has there.
+
+    Of a held level also what its rules want, and what they wanted before the change that is held.
+    """
 
     channel: str
     number: int
     pushable: bool
+    wanted: int | None
+    wanted_before: int | None
 
 
 class Move(NamedTuple):
-    """What a level should show before and after a change."""
+    """What a level's rules want before and after a change, and what it shows before. `held`: it is, and stays so."""
 
     before: int
     after: int
+    shown: int
+    held: bool
 
 
 Moves = dict[int, Move]  # by level id
@@ -48,20 +55,25 @@ def shown(connection: Connection, column: Any, values: Collection[Any], *conditi
     """Return by id what levels show that have a number on their channel, where `column` has one of the values."""
     level = inventory_levels.c
     number = case((level.pushable, level.desired), else_=holds.NUMBER)
-    query = select(level.id, level.channel, number, level.pushable).where(holds.NUMBER.is_not(None), *conditions)
+    of_held = (case((level.held_quantity.is_not(None), column)) for column in (level.held_desired, level.held_limit))
+    query = select(level.id, level.channel, number, level.pushable, *of_held)
+    query = query.where(holds.NUMBER.is_not(None), *conditions)
     return {
         row[0]: Shown(*row[1:]) for part in chunks(values) for row in connection.execute(query.where(column.in_(part)))
     }
 
 
 def moves(before: Mapping[int, Shown], after: Mapping[int, Shown]) -> dict[str, Moves]:
-    """Compare what levels show before and after a change; returns by channel those that show another number. Stopped levels
-    don't move."""
+    """Compare what levels show before and after a change; returns by channel those that show another number, or would if
+    they were not held. Stopped levels don't move."""
     found: dict[str, Moves] = defaultdict(dict)
     for level_id, was in before.items():
         now = after.get(level_id, was)
-        if now.pushable and now.number != was.number:
-            found[was.channel][level_id] = Move(was.number, now.number)
+        stays_held = was.wanted is not None and now.wanted is not None
+        to, of = (now.wanted, was.wanted) if stays_held else (now.number, was.number)
+        if now.pushable and to is not None and to != of:
+            base = was.number if was.wanted_before is None else was.wanted_before
+            found[was.channel][level_id] = Move(base, to, was.number, stays_held)
     return dict(found)
 
 
@@ -95,28 +107,45 @@ def hold_moves(connection: Connection, channel: str, found: Moves, cause: str, n
     for part in chunks(back):
         connection.execute(_PUT_BACK, {"ids": as_parameter(part)})
     counted = {row.direction: row for row in connection.execute(_IN_WINDOW, {"channel": channel})}
+    listed = connection.execute(_LISTED, {"channel": channel}).scalar_one()
+    bases = {key: row.base for key, row in earlier.items()}
     held: list[int] = []
     for direction, moved in net.items():
+        if not moved:
+            continue
         others = counted[direction].levels if direction in counted else 0
         others -= sum(row.direction == direction for row in earlier.values())
-        reason = ""
-        if moved and len(moved) + others > minimum:
-            listed = connection.execute(_LISTED, {"channel": channel}).scalar_one()
-            allowed = max(minimum, int(listed * limits[f"{direction}_share"]))
-            if len(moved) + others > allowed:
-                before = f", after {others} since {counted[direction].since:%H:%M} UTC" if others else ""
-                window = f" within {minutes} minutes" if others else ""
-                reason = (
-                    f"{cause} would {_DOES[direction]} {len(moved)} of {listed} listings on {channel}{before};"
-                    f" {allowed} may pass unseen{window}"
-                )
-        if reason:
-            numbers = {level_id: move.before for level_id, move in moved.items()}
-            holds.hold(connection, numbers, reason=reason, actor=BREAKER, now=now)
-            held += moved
-        else:
-            _remember(connection, channel, direction, moved, {key: row.base for key, row in earlier.items()}, now)
+        allowed = max(minimum, int(listed * limits[f"{direction}_share"]))
+        stopped = dict(moved)
+        why = f", after {others} since {counted[direction].since:%H:%M} UTC" if others else ""
+        why += f"; {allowed} may pass unseen" + (f" within {minutes} minutes" if others else "")
+        if len(moved) + others <= allowed:
+            stopped = {level_id: move for level_id, move in moved.items() if move.held}
+            why = ", which were held already"
+            if direction == RAISED:
+                free = {level_id: move for level_id, move in moved.items() if not move.held}
+                beside = _beside_held(connection, channel, free)
+                stopped |= {level_id: free[level_id] for level_id in beside}
+                why = ", which were held already or share an item's stock with what is held" if beside else why
+        if stopped:
+            reason = f"{cause} would {_DOES[direction]} {len(stopped)} of {listed} listings on {channel}{why}"
+            before = {key: holds.Before(move.shown, move.before) for key, move in stopped.items()}
+            holds.hold(connection, before, zeroes=direction == ZEROED, reason=reason, actor=BREAKER, now=now)
+            held += stopped
+        passing = {level_id: move for level_id, move in moved.items() if level_id not in stopped}
+        _remember(connection, channel, direction, passing, bases, now)
     return held
+
+
+def _beside_held(connection: Connection, channel: str, raised: Moves) -> list[int]:
+    """Return which levels are of an item that is held at another location: what is held there can't be shown here as well."""
+    if not raised or connection.execute(_ANY_HELD, {"channel": channel}).first() is None:
+        return []
+    return [
+        level_id
+        for part in chunks(raised)
+        for level_id in connection.execute(_BESIDE_HELD, {"ids": as_parameter(part)}).scalars()
+    ]
 
 
 def hold_excess(connection: Connection, before: Mapping[int, Shown], cause: str, now: datetime) -> list[int]:
@@ -152,3 +181,15 @@ _IN_WINDOW = (
     .group_by(_M.direction)
 )
 _LISTED = select(func.count()).where(inventory_levels.c.channel == bindparam("channel"), holds.NUMBER.is_not(None))
+_L = inventory_levels.c
+_ANY_HELD = select(_L.id).where(_L.channel == bindparam("channel"), _L.held_quantity.is_not(None)).limit(1)
+_OTHER = inventory_levels.alias("other")
+_BESIDE_HELD = select(_L.id).where(
+    among(_L.id, "ids"),
+    exists().where(
+        _OTHER.c.channel == _L.channel,
+        _OTHER.c.item_id == _L.item_id,
+        _OTHER.c.id != _L.id,
+        _OTHER.c.held_quantity.is_not(None),
+    ),
+)

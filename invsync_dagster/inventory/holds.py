@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
@@ -32,34 +32,42 @@ def subject_of(channel: str, number: int | None) -> str:
     return f"hold {number} of channel {channel}"
 
 
-def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, actor: str, now: datetime) -> int:
-    """Hold levels, in the caller's `write_transaction`, at what their channel shows but never above the number given for
-    each (what it should show before); return how many were not held already.
+class Before(NamedTuple):
+    """A level before the change that is held: the number that it showed, and the one that its rules wanted."""
 
-    Those of a channel are one hold, named by the action that records it. A level whose number isn't known (never
-    written, never read) has none to be held at, and is left out.
+    shown: int
+    wanted: int
+
+
+def hold(
+    connection: Connection, before: Mapping[int, Before], *, zeroes: bool, reason: str, actor: str, now: datetime
+) -> int:
+    """Hold levels, in the caller's `write_transaction`, at what their channel shows but never above what they showed before a
+    change that `zeroes` or else raises them; return how many were not held already.
+
+    Those of a channel are one hold, named by the action that records it. What is held already stays at its number, for the
+    new reason. A level whose number isn't known (never written, never read) has none to be held at, and is left out.
     """
     level = inventory_levels.c
     sequence = connection.execute(select(func.coalesce(func.max(stock_ledger.c.sequence), 0))).scalar_one()
-    fitting = select(level.channel, level.id, level.central_sku).where(
-        level.held_quantity.is_(None), NUMBER.is_not(None)
-    )
-    held: dict[str, dict[int, str]] = defaultdict(dict)
-    for part in chunks(at_most):
-        for channel, level_id, sku in connection.execute(fitting.where(level.id.in_(part))):
-            held[channel][level_id] = sku
-    statement = (
-        update(inventory_levels)
-        .where(level.id == bindparam("key"))
-        .values(
-            held_quantity=least(NUMBER, bindparam("most")),
-            held_sequence=sequence,
-            held_reason=reason,
-            held_revision=bindparam("revision"),
-            held_dropped_at=None,
-        )
-    )
-    for channel, skus in held.items():
+    fitting = select(level.channel, level.id, level.central_sku, level.held_quantity).where(NUMBER.is_not(None))
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    again: set[int] = set()
+    for part in chunks(before):
+        for channel, level_id, sku, held in connection.execute(fitting.where(level.id.in_(part))):
+            found[channel][level_id] = sku
+            if held is not None:
+                again.add(level_id)
+    because = {
+        "held_zeroes": zeroes,
+        "held_reason": reason,
+        "held_revision": bindparam("revision"),
+        "held_dropped_at": None,
+    }
+    anew = update(inventory_levels).where(level.id == bindparam("key")).values(because)
+    numbers = {"held_quantity": least(NUMBER, bindparam("shown")), "held_limit": bindparam("wanted")}
+    first = anew.values(numbers | {"held_sequence": sequence})
+    for channel, skus in found.items():
         revision = record_action(
             connection,
             at=now,
@@ -70,10 +78,13 @@ def hold(connection: Connection, at_most: Mapping[int, int], *, reason: str, act
             after=list(skus),
             reason=reason,
         )
-        rows = [{"key": level_id, "most": at_most[level_id], "revision": revision} for level_id in skus]
-        connection.execute(statement, rows)
+        rows = [{"key": one, "revision": revision} | before[one]._asdict() for one in skus if one not in again]
+        if rows:
+            connection.execute(first, rows)
+        if len(rows) < len(skus):
+            connection.execute(anew, [{"key": one, "revision": revision} for one in skus if one in again])
         levels.recompute(connection, set(skus.values()), now, channel=channel)
-    return sum(map(len, held.values()))
+    return sum(map(len, found.values())) - len(again)
 
 
 def approve(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:
@@ -94,7 +105,14 @@ def approve(connection: Connection, level_ids: Collection[int], *, reason: str, 
         connection.execute(
             update(inventory_levels)
             .where(level.id.in_(part), level.held_quantity.is_not(None))
-            .values(held_quantity=None, held_sequence=None, held_desired=None, held_reason="")
+            .values(
+                held_quantity=None,
+                held_limit=None,
+                held_zeroes=None,
+                held_sequence=None,
+                held_desired=None,
+                held_reason="",
+            )
         )
     _record(connection, APPROVED, freed, actor, reason, now)
     levels.recompute(connection, skus, now)

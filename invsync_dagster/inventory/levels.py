@@ -52,9 +52,9 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime, *, c
     those of `channel` alone where nothing else has changed, as a transaction of that channel must.
 
     - desired: the least of the rules' results over the level's listings; a held level shows the number that it had when
-      held, less what was sold since, and never more than is available, until what its rules want neither raises nor
-      zeroes it any more. A level whose channel or listing is paused, in
-      review, excluded or retired is stopped, and its desired left as it is.
+      held, less what was sold since, and never more than is available (at several locations: less all that the stock has
+      lost since), until what held it is gone: its rules want something again, or no more than before the change. A level
+      whose channel or listing is paused, in review, excluded or retired is stopped, and its desired left as it is.
     - A level that becomes pushable is uncertain (`never_read`, `resumed`) with nothing expected, so that it is read first.
     - A changed desired is due at once, unless the platform makes the level wait (`waits_for_nothing`); a decrease below
       what is expected doesn't wait for that either.
@@ -88,6 +88,8 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             level.desired_sequence,
             level.held_quantity,
             level.held_sequence,
+            # The locations of an item part its stock, and each falls by all that is lost: none knows what the others show.
+            case((rules.percent_before.is_not(None), level.held_sequence)).label("parted_since"),
             central.sku,
             central.version,
             shelf.label("shelf"),
@@ -114,7 +116,16 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
     banded = dead_band_sql(offer.result, most, offer.dead_band, offer.acknowledged_quantity, offer.low_stock)
     if shared:
         merging = [func.min(banded).label("result")]
-        kept = ("desired", "desired_sequence", "held_quantity", "held_sequence", "sku", "version", "shelf")
+        kept = (
+            "desired",
+            "desired_sequence",
+            "held_quantity",
+            "held_sequence",
+            "parted_since",
+            "sku",
+            "version",
+            "shelf",
+        )
         merging += [func.max(offer[name]).label(name) for name in (*kept, "channel_status", "rank", "revision")]
         source = select(offer.id, *merging).group_by(offer.id).subquery("merged")
         offer = source.c
@@ -126,7 +137,11 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
         .where(entry.sku == offer.sku, entry.sequence > offer.held_sequence, entry.order_id != "")
         .scalar_subquery()
     )
-    held = least(offer.shelf, greatest(offer.held_quantity - greatest(sold, 0), 0))
+    lost = (
+        select(func.coalesce(func.sum(entry.reserved_delta - entry.quantity_delta), 0))
+        .where(entry.sku == offer.sku, entry.sequence > offer.parted_since)
+        .scalar_subquery()
+    )
     stops = or_(offer.channel_status != "active", offer.rank > 0, offer.result.is_(None))
     reason = case(
         (offer.channel_status != "active", literal("channel ", Text) + offer.channel_status),
@@ -139,7 +154,8 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             offer.id,
             reason.label("stopped_reason"),
             offer.desired.label("before"),
-            case((offer.held_quantity.is_not(None), held)).label("held"),
+            offer.shelf,
+            case((offer.held_quantity.is_not(None), greatest(greatest(sold, lost), 0))).label("fallen"),
             banded.label("wanted"),
             case((stops, offer.desired_sequence), else_=offer.version).label("sequence"),
             offer.revision,
@@ -150,11 +166,17 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
         .c
     )
     pushable = target.stopped_reason == ""
-    # What is wanted neither raises nor zeroes any more: the change was taken back, or sales have caught up with it.
-    freed = and_(target.wanted <= target.held, or_(target.wanted > 0, target.held == 0))
-    holds = and_(pushable, target.held.is_not(None), not_(freed))
-    desired = case((not_(pushable), target.before), (holds, target.held), else_=target.wanted)
-    freed = and_(pushable, target.held.is_not(None), freed)
+    is_held = target.fallen.is_not(None)
+    held = least(target.shelf, greatest(level.held_quantity - target.fallen, 0))
+    # What is wanted neither zeroes nor raises any more: the change was taken back, or sales have caught up with it.
+    gone = case(
+        (level.held_zeroes.is_(True), or_(target.wanted > 0, held == 0)),
+        (level.held_zeroes.is_(False), target.wanted <= greatest(level.held_limit - target.fallen, 0)),
+        else_=false(),
+    )
+    holds = and_(pushable, is_held, not_(gone))
+    desired = case((not_(pushable), target.before), (holds, held), else_=target.wanted)
+    freed = and_(pushable, is_held, gone)
     resumes = and_(level.pushable.is_(False), pushable)
     nothing_known = and_(level.acknowledged_quantity.is_(None), level.observed_quantity.is_(None))
     doubt = case((nothing_known, "never_read"), else_="resumed")
@@ -169,6 +191,8 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             stopped_reason=target.stopped_reason,
             desired=desired,
             held_quantity=case((freed, None), else_=level.held_quantity),
+            held_limit=case((freed, None), else_=level.held_limit),
+            held_zeroes=case((freed, None), else_=level.held_zeroes),
             held_sequence=case((freed, None), else_=level.held_sequence),
             held_reason=case((freed, ""), else_=level.held_reason),
             held_desired=case((holds, target.wanted), (freed, None), else_=level.held_desired),

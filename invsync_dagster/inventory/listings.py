@@ -328,6 +328,8 @@ def _join(connection: Connection, level_ids: Collection[int], revision: int, now
                 pushable=False,
                 touched=level.touched + 1,
                 held_quantity=None,
+                held_limit=None,
+                held_zeroes=None,
                 held_sequence=None,
                 held_desired=None,
                 held_reason="",

@@ -41,6 +41,6 @@ def is_another_shop(missing: int, asked: int) -> bool:
 def another_shop(name: str, missing: int, asked: int) -> str:
     """Return the sentence for whoever has to look."""
     return (
-        f"{missing} of {asked} listings are unknown at {name}: are these the credentials, or the mapping, of another shop? "
+        f"{missing} of {asked} listings are unknown at {name}: are address, credentials or mapping those of another shop? "
         "No more of them are sent to review; mend it, and the next push goes on"
     )

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import Row, update
 
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Reading
-from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, another_shop, is_another_shop, is_unknown
-from invsync_dagster.sync.articles import told_apart
+from invsync_dagster.inventory.tables import channels
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.cut_out import Reach, ask_whether_there
-from invsync_dagster.sync.readings import in_readings
+from invsync_dagster.sync.recognition import recognise
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
 
@@ -45,7 +43,7 @@ def _recovered(ws: Workspace, row: Row[Any], calls: Calls, report: PushReport) -
     try:
         calls.platform.check_credentials()
         if row.stopped_reason.startswith(ANOTHER_SHOP):
-            _recognise(ws, row.name, calls)
+            recognise(ws, ws.channel(row.name), calls)
     except PlatformError as error:
         report.problem = str(error)
         report.stopped = True
@@ -55,29 +53,3 @@ def _recovered(ws: Workspace, row: Row[Any], calls: Calls, report: PushReport) -
             update(channels).where(channels.c.name == row.name).values(stopped_reason="", stopped_at=None)
         )
     return True
-
-
-def _recognise(ws: Workspace, name: str, calls: Calls) -> None:
-    """Read some levels before anything is written: another store may have the same ids. Raises `PlatformError`."""
-    limits = calls.platform.limits
-    most = max(limits.read_batch, AT_LEAST)
-    with ws.engine.connect() as connection:
-        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
-    by_level: dict[int, Reading] = {}
-    for part in in_readings(some, limits):
-        references = [LevelReference(row.item_id, row.location_id) for row in part]
-        answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
-        by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
-    with ws.engine.connect() as connection:
-        readings = told_apart(connection, name, by_level).values()
-    missing = sum(is_unknown(reading.problem) for reading in readings)
-    if is_another_shop(missing, len(some)):
-        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
-
-
-_SAMPLE = (
-    select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)
-    .where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
-    .order_by(inventory_levels.c.id)
-    .limit(bindparam("most"))
-)

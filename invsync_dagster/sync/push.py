@@ -40,6 +40,7 @@ from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.readings import note_whole, read_claimed
+from invsync_dagster.sync.recognition import require_our_shop
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
@@ -109,8 +110,10 @@ def push_channel(
     what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
     new claims. Never raises for the platform's failures: they stand in the report, and what failed stays a change.
 
-    A channel whose host doesn't answer is cut out: pushes before the end of the cut-out make no call (one of given SKUs that
-    isn't in the background does), the first one after it asks once, and all goes on with an answer (docs/decisions/0030).
+    A channel that is met for the first time, or at another address, is looked at before anything is heard or written there
+    (`recognition`). One whose host doesn't answer is cut out: pushes before the end of the cut-out make no call (one of given
+    SKUs that isn't in the background does), the first one after it asks once, and all goes on with an answer
+    (docs/decisions/0030).
     """
     report = PushReport(channel=name)
     began = ws.clock.now()
@@ -123,6 +126,8 @@ def push_channel(
     try:
         by_hand = skus is not None and not background
         if lets_us_in(ws, row, calls, report, by_hand=by_hand):
+            if row.status == "active":
+                require_our_shop(ws, channel, row.recognised, calls)
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)

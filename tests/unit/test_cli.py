@@ -336,14 +336,15 @@ def test_held_listings_are_listed_with_the_reason_and_approved_by_a_person(stock
         now = SystemClock().now()
         holds.hold(
             connection,
-            dict.fromkeys(ids, 100),
-            reason="change 9 would set to 0 2 of 2 listings",
+            dict.fromkeys(ids, holds.Before(0, 0)),
+            zeroes=False,
+            reason="change 9 would raise 2 of 2 listings",
             actor="breaker",
             now=now,
         )
     engine.dispose()
     words = invoke("held", "list").stdout
-    assert "change 9 would set to 0 2 of 2 listings" in words
+    assert "change 9 would raise 2 of 2 listings" in words
     assert "Held: 2" in words
     assert held_skus() == ["0071", "A-1"]
     assert "1 listings approved" in invoke("held", "approve", "erp_main", "A-1", "--reason", "right").stdout

@@ -56,6 +56,7 @@ channels = Table(
     Column("orders_known_until", UtcDateTime),  # end of the last order window that was applied
     Column("stopped_reason", Text, nullable=False, default=""),  # dead credentials: no attempt until checked again
     Column("stopped_at", UtcDateTime),
+    Column("recognised", Text, nullable=False, default=""),  # where its shop was: sync/recognition.py
     Column("unanswered", BigInteger, nullable=False, default=0),  # calls in a row that the host did not answer
     Column("unreachable_since", UtcDateTime),  # cut out since then: no call until `unreachable_until`, and then one
     Column("unreachable_until", UtcDateTime),
@@ -173,6 +174,8 @@ inventory_levels = Table(
     Column("failures", BigInteger, nullable=False, default=0),
     Column("last_error", Text, nullable=False, default=""),
     Column("held_quantity", BigInteger),
+    Column("held_limit", BigInteger),
+    Column("held_zeroes", Boolean),
     Column("held_sequence", BigInteger),
     Column("held_desired", BigInteger),
     Column("held_reason", Text, nullable=False, default=""),

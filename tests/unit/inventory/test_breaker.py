@@ -7,11 +7,11 @@ import pytest
 from invsync_dagster.inventory import channels, holds
 from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.deciding import holds_now
+from invsync_dagster.inventory.deciding import Hold, holds_now
 from invsync_dagster.inventory.listings import Listing
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
-from invsync_dagster.inventory.tables import operator_actions
+from invsync_dagster.inventory.tables import inventory_levels, operator_actions
 from invsync_dagster.settings import ChangeLimits
 from tests.unit.inventory.stock import OTHER, SHOP, START, Stock, at, order
 
@@ -41,6 +41,11 @@ def approve(stock: Stock, skus: Iterable[str], reason: str = "it is right") -> i
     held = [stock.level(SHOP, sku).id for sku in skus]
     with write_transaction(stock.engine) as connection:
         return holds.approve(connection, held, reason=reason, actor="ann", now=at(3))
+
+
+def held(stock: Stock) -> list[Hold]:
+    with stock.engine.connect() as connection:
+        return holds_now(connection)
 
 
 def desired(stock: Stock, channel: str, skus: Iterable[str] = SKUS) -> set[int]:
@@ -174,13 +179,135 @@ def test_listings_mapped_to_empty_skus_are_stopped_for_review(stock: Stock) -> N
 
 
 def test_the_list_of_what_is_held_shows_what_is_wanted_now(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=5))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    stock.count({SKUS[0]: 30}, as_of=-1)
+    assert [stock.level(SHOP, sku).held_desired for sku in SKUS[:2]] == [30, 10]
+    assert desired(stock, SHOP) == {5}
+
+
+def test_what_would_be_zeroed_is_free_once_the_rules_are_back_also_where_goods_came_in_or_a_push_was_due(
+    stock: Stock,
+) -> None:
+    stock.change_levels(stock.level(SHOP, SKUS[1]).id == inventory_levels.c.id, acknowledged_quantity=3, expected=3)
     set_rules(stock, SHOP, Rules(buffer=10))
     catch_up(stock.engine, at(1))
-    assert stock.level(SHOP, SKUS[0]).held_desired == 0
-    set_rules(stock, SHOP, Rules(maximum=50))
+    assert [stock.level(SHOP, sku).desired for sku in SKUS[:3]] == [10, 3, 10]
+    set_rules(stock, SHOP, Rules())
     stock.count({SKUS[0]: 30}, as_of=-1)
-    assert stock.level(SHOP, SKUS[0]).held_desired == 30
+    catch_up(stock.engine, at(2))
+    assert [stock.level(SHOP, sku).desired for sku in SKUS[:3]] == [30, 10, 10]
+    assert held(stock) == []
+
+
+def test_what_would_be_raised_is_free_once_the_rules_are_back_also_where_a_push_was_due(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=4))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    stock.change_levels(stock.level(SHOP, SKUS[0]).id == inventory_levels.c.id, acknowledged_quantity=1, expected=1)
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    assert [stock.level(SHOP, sku).desired for sku in SKUS[:2]] == [1, 6]
+    set_rules(stock, SHOP, Rules(buffer=4))
+    catch_up(stock.engine, at(3))
+    assert desired(stock, SHOP) == {6}
+    assert held(stock) == []
+
+
+def test_what_held_is_named_by_the_latest_change_that_would_move_it(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=5))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    (first,) = held(stock)
+    set_rules(stock, SHOP, Rules(buffer=1))
+    catch_up(stock.engine, at(3))
+    (second,) = held(stock)
+    assert (first.levels, second.levels, second.number > first.number) == (40, 40, True)
+    assert second.mend != first.mend
+    assert "would raise 40 of 40 listings on shop; 20 may pass unseen" in second.reason
+    # From a raise to zeros: other levels are held for it, at the number that they had.
+    set_rules(stock, SHOP, Rules(buffer=99))
+    catch_up(stock.engine, at(4))
+    (third,) = held(stock)
+    assert "would set to 0 40 of 40" in third.reason
+    assert desired(stock, SHOP) == {5}
+    # One of them alone is within the limit, and is still held.
+    stock.map(
+        Listing(SHOP, SKUS[0], f"{SHOP}-{SKUS[0]}", platform_sku=f"{SKUS[0]}@{SHOP}", buffer=0), reason="import 9"
+    )
     assert stock.level(SHOP, SKUS[0]).desired == 10
+    set_rules(stock, SHOP, Rules(buffer=5))
+    catch_up(stock.engine, at(5))
+    assert held(stock) == []
+
+
+def test_a_change_that_passes_for_what_is_not_held_names_what_is(stock: Stock) -> None:
+    set_rules(stock, SHOP, Rules(buffer=5))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    one = Listing(SHOP, SKUS[0], f"{SHOP}-{SKUS[0]}", platform_sku=f"{SKUS[0]}@{SHOP}", buffer=2)
+    assert stock.map(one, reason="import 9").held == 1
+    level = stock.level(SHOP, SKUS[0])
+    assert (level.desired, level.held_desired) == (5, 8)
+    assert level.held_reason == "import 9 would raise 1 of 40 listings on shop, which were held already"
+    assert sorted(hold.levels for hold in held(stock)) == [1, 39]
+
+
+# --- an item at several locations ---------------------------------------------------------------------------------------
+
+
+def at_two_locations(stock: Stock, percents: tuple[int, int], skus: Iterable[str] = SKUS) -> int:
+    return stock.map(
+        *(
+            Listing(SHOP, sku, f"{SHOP}-{sku}", platform_sku=f"{sku}@{SHOP}", location_id=place, percent=percent)
+            for sku in skus
+            for place, percent in zip(("", "second"), percents, strict=True)
+        ),
+        reason="import 9",
+    ).held
+
+
+def parted(stock: Stock, sku: str) -> list[int]:
+    rows = [row for row in stock.rows(inventory_levels) if (row.channel, row.central_sku) == (SHOP, sku)]
+    return [row.desired for row in sorted(rows, key=lambda row: str(row.location_id))]
+
+
+@pytest.fixture
+def shelves(stock: Stock) -> Stock:
+    at_two_locations(stock, (50, 50))
+    stock.in_step()
+    assert parted(stock, SKUS[0]) == [5, 5]
+    return stock
+
+
+def test_what_is_held_at_one_location_is_not_shown_at_the_other_as_well(shelves: Stock) -> None:
+    shelves.now = at(90)  # the parting itself is out of the window
+    assert at_two_locations(shelves, (0, 100), SKUS[:20]) == 40  # 20 of 80 zeroed is too much, and 20 raised is not
+    assert parted(shelves, SKUS[0]) == [5, 5]
+    reasons = {row.held_reason for row in shelves.rows(inventory_levels) if row.held_quantity is not None}
+    assert reasons == {
+        "import 9 would set to 0 20 of 80 listings on shop; 16 may pass unseen",
+        "import 9 would raise 20 of 80 listings on shop, which were held already or share an item's stock with what is held",
+    }
+    assert at_two_locations(shelves, (50, 50), SKUS[:20]) == 0
+    assert held(shelves) == []
+
+
+def test_at_two_locations_a_count_that_finds_less_lowers_both_by_it(shelves: Stock) -> None:
+    shelves.now = at(90)
+    set_rules(shelves, SHOP, Rules(buffer=10))
+    catch_up(shelves.engine, at(90))
+    shelves.count({SKUS[0]: 7, SKUS[1]: 0, SKUS[2]: 30}, as_of=91)
+    assert [parted(shelves, sku) for sku in SKUS[:3]] == [[2, 2], [0, 0], [10, 10]]
+    shelves.apply(order(item=f"{OTHER}-{SKUS[3]}", ordered=2), channel=OTHER)
+    assert parted(shelves, SKUS[3]) == [3, 3]
 
 
 def test_a_level_with_a_sale_that_is_not_pushed_yet_is_held_below_it(stock: Stock) -> None:

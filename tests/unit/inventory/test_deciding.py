@@ -141,15 +141,15 @@ def test_rules_that_changed_since_the_look_are_not_approved(stock: Stock) -> Non
 
 def test_levels_that_were_counted_since_stay_held_and_the_others_are_approved(stock: Stock) -> None:
     seen = look(stock)
-    stock.count({SKUS[0]: 30}, as_of=-1, reference="import-1")
+    stock.count({SKUS[0]: 8}, as_of=-1, reference="import-1")
     done = decided(stock, SHOP, seen=seen)
     assert done.levels == 39
     ((why, levels),) = done.changed
     assert (why.startswith("import "), levels) == (True, 1)
-    assert stock.level(SHOP, SKUS[0]).desired == 10
+    assert stock.level(SHOP, SKUS[0]).desired == 8
     assert "1 stay held" in done.render()
     assert decided(stock, SHOP, seen=look(stock)).levels == 1
-    assert stock.level(SHOP, SKUS[0]).desired == 20
+    assert stock.level(SHOP, SKUS[0]).desired == 0
 
 
 def test_a_status_or_a_mapping_that_changed_since_is_not_approved(stock: Stock) -> None:
@@ -226,21 +226,38 @@ def test_a_sku_that_becomes_inactive_waits_for_a_person_though_its_hold_was_drop
 
 
 def test_what_new_rules_want_is_not_approved_before_a_look_can_show_it(stock: Stock) -> None:
+    with write_transaction(stock.engine) as connection:
+        fewer = Rules(buffer=5)
+        channels.register(connection, SHOP, "shopify", "sandbox", True, fewer, None, at(2), change_limits=LIMITS)
+        hold_beyond_limits(connection, at(2))
+    seen = look(stock)
+    with stock.engine.connect() as connection:
+        assert {one.wanted for one in held_levels(connection, SHOP)} == {0}
+    with pytest.raises(DecisionError, match="channel configured"):
+        decided(stock, SHOP, seen=seen)
+    assert shown(stock, SHOP) == [10] * 40
+    catch_up(stock.engine, at(3))
+    assert shown(stock, SHOP) == [5] * 40
+    with pytest.raises(DecisionError, match="nothing is held"):
+        decided(stock, SHOP, seen=look(stock), minute=4)
+
+
+def test_a_change_that_would_move_what_is_held_is_shown_at_once_and_covered_by_the_next_look_alone(
+    stock: Stock,
+) -> None:
     set_rules(stock, OTHER, Rules(percent=10), 100)
     stock.in_step()
     set_rules(stock, OTHER, Rules(percent=50), 200)
     assert shown(stock, OTHER) == [1] * 40
+    before = look(stock)
     with write_transaction(stock.engine) as connection:
         channels.register(connection, OTHER, "shopify", "sandbox", True, Rules(), None, at(201), change_limits=LIMITS)
         hold_beyond_limits(connection, at(201))
-    seen = look(stock)
     with stock.engine.connect() as connection:
-        assert {one.wanted for one in held_levels(connection, OTHER)} == {5}
-    with pytest.raises(DecisionError, match="channel configured"):
-        decided(stock, OTHER, seen=seen, minute=202)
-    assert shown(stock, OTHER) == [1] * 40
-    catch_up(stock.engine, at(203))
-    assert decided(stock, OTHER, seen=look(stock), minute=204).levels == 40
+        assert {one.wanted for one in held_levels(connection, OTHER)} == {10}
+    with pytest.raises(DecisionError, match="levels held"):
+        decided(stock, OTHER, seen=before, minute=202)
+    assert decided(stock, OTHER, seen=look(stock), minute=202).levels == 40
     assert shown(stock, OTHER) == [10] * 40
 
 

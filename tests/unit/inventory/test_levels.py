@@ -235,6 +235,7 @@ def test_what_was_due_stays_due():
 
 
 def hold(stock: Stock, channel: str = SHOP) -> int:
+    shown = stock.level(channel).acknowledged_quantity
     with write_transaction(stock.engine) as connection:
         ids = connection.execute(
             select(inventory_levels.c.id).where(
@@ -242,7 +243,12 @@ def hold(stock: Stock, channel: str = SHOP) -> int:
             )
         ).scalars()
         return holds.hold(
-            connection, dict.fromkeys(ids, 10**9), reason="too many zeros", actor="breaker", now=stock.now
+            connection,
+            dict.fromkeys(ids, holds.Before(shown, shown)),
+            zeroes=False,
+            reason="raised by too much",
+            actor="breaker",
+            now=stock.now,
         )
 
 
@@ -294,7 +300,7 @@ def test_an_approval_lets_the_rules_hold_again():
     stock.count({"A": 50}, as_of=1)
     hold(stock)
     held = stock.level()
-    assert (held.held_quantity, held.held_desired, held.held_reason) == (10, 50, "too many zeros")
+    assert (held.held_quantity, held.held_desired, held.held_reason) == (10, 50, "raised by too much")
     with write_transaction(stock.engine) as connection:
         assert holds.approve(connection, [held.id], reason="it is right", actor="ann", now=at(3)) == 1
         assert holds.approve(connection, [held.id], reason="it is right", actor="ann", now=at(3)) == 0
