@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
@@ -30,6 +30,12 @@ def require_our_shop(ws: Workspace, channel: Channel, recognised: str, calls: Ca
     if recognised != address_of(channel):
         # At the first contact each level is read before it is written anyway.
         recognise(ws, channel, calls, least=1 if recognised else AT_LEAST)
+
+
+def is_elsewhere(connection: Connection, channel: Channel) -> bool:
+    """Say whether the channel's address is another one than where its shop was recognised, and no push has been there yet."""
+    was = connection.execute(select(channels.c.recognised).where(channels.c.name == channel.name)).scalar_one_or_none()
+    return bool(was) and was != address_of(channel)
 
 
 def recognise(ws: Workspace, channel: Channel, calls: Calls, *, least: int = AT_LEAST) -> None:

@@ -12,6 +12,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels, stock_ledger
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.recognition import address_of
+from invsync_dagster.sync.subscriptions import watch_subscriptions
 from tests.unit.sync.conftest import LittleWorld
 from tests.unit.sync.test_push import logged, rename, restock, reviewed, stopped
 
@@ -80,6 +81,16 @@ def test_the_same_shop_under_a_new_address_is_looked_at_once_and_goes_on(world: 
     second = world.push(WOO)
     assert (second.problem, second.pushed) == ("", 1)
     assert first.api_calls == second.api_calls + 1
+
+
+def test_at_a_new_address_nothing_is_subscribed_to_before_a_push_has_recognised_the_shop(world: LittleWorld) -> None:
+    point_elsewhere(world)
+    refused = watch_subscriptions(world.processes[0], WOO, mend=True)
+    assert (refused.api_calls, refused.topics) == (0, [])
+    assert refused.problem.startswith("its settings in channels.yaml have changed")
+    world.push(WOO)
+    watched = watch_subscriptions(world.processes[0], WOO, mend=True)
+    assert (watched.api_calls > 0, watched.problem) == (True, "")
 
 
 @pytest.mark.parametrize("error", [Kind.ERROR_500, Kind.REFUSE])
