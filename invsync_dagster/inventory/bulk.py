@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    ScalarSelect,
     Subquery,
     Table,
     Text,
@@ -107,6 +108,34 @@ def among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     """The condition that a column of texts or whole numbers is one of the keys in a bind parameter, see `texts`."""
     value: ColumnElement[Any] = texts(parameter).c.value
     return column.in_(select(value if isinstance(column.type, Text) else cast(value, BigInteger)))
+
+
+class _AnyOf(FunctionElement[Any]):
+    """Whether a column has one of the values of a query. Of no type: SQLite has no booleans, and would compare it with 1."""
+
+    name = "any_of"
+    inherit_cache = True
+
+
+@compiles(_AnyOf, "sqlite")
+def _sqlite_any_of(element: _AnyOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **kw)} IN {compiler.process(values, **kw)}"
+
+
+@compiles(_AnyOf)
+def _any_of(element: _AnyOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, values = element.clauses
+    return f"{compiler.process(column, **kw)} = ANY(ARRAY{compiler.process(values, **kw)})"
+
+
+def any_of(column: ColumnElement[Any], values: ScalarSelect[Any]) -> ColumnElement[bool]:
+    """The condition that a column has one of the values of a query, many in order, and is looked up by its index.
+
+    Of an IN the planner of PostgreSQL may think that reading the whole table is less work; of an array it walks through the
+    index once.
+    """
+    return _AnyOf(column, values)
 
 
 def numbers_by_id(parameter: str) -> Subquery:

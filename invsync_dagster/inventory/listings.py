@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -16,13 +16,11 @@ from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.elsewhere import ask_again
+from invsync_dagster.inventory.joining import join, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
 
 Status = Literal["active", "paused", "excluded", "retired"]
-
-# A platform's parent whose stock two SKUs claim can't be right: a write for one would be wrong for the other.
-TWO_SKUS = "the level is mapped to several SKUs"
 
 # A change of the mapping that zeroes too many listings can't be held where the number belongs to another SKU.
 EMPTIED = "one of too many listings that a mapping would set to 0"
@@ -77,27 +75,47 @@ def set_listings(
     waited for a mapping are booked; levels that the change moves beyond a channel's limits are held. Raises LookupError,
     and changes nothing, if a channel or SKU doesn't exist.
     """
-    _refuse_unknown(connection, listings)
+    return set_listings_in_parts(connection, [listings], actor=actor, reason=reason, now=now, run_id=run_id)
+
+
+def set_listings_in_parts(
+    connection: Connection,
+    parts: Iterable[Sequence[Listing]],
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+    run_id: str = "",
+    progress: Callable[[int], None] = lambda _listings: None,
+) -> ListingsSet:
+    """Do what `set_listings` does, with one part in memory at a time; what the breaker judges is the whole.
+
+    All listings of an item are in one part. `progress` is told the listings set so far. LookupError is raised where the
+    part with the unknown name comes: the caller's transaction takes back the parts before it.
+    """
     result = ListingsSet()
     book = Book(connection, now=now, run_id=run_id)
-    by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
-    for listing in listings:
-        by_channel[listing.channel][listing.key] = listing
     before: dict[int, breaker.Shown] = {}
-    for channel, wanted in by_channel.items():
-        items = {one.item_id for one in wanted.values()}
-        level = inventory_levels.c
-        before |= breaker.shown(connection, level.item_id, items, level.channel == channel)
-        of_level: dict[tuple[str, str], list[Listing]] = defaultdict(list)
-        for one in wanted.values():
-            of_level[one.item_id, one.location_id].append(one)
-        # Levels as a whole: one that goes to another SKU has two for as long as only some of its listings are set.
-        for together in chunks(of_level.values()):
-            part = [one for listings_of_level in together for one in listings_of_level]
-            _set(connection, channel, part, result, actor, reason, now)
-            names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in part}
-            result.lines += apply_open_lines(book, channel, names)
-            ask_again(connection, channel, names, now)
+    done = 0
+    for part in parts:
+        _refuse_unknown(connection, part)
+        by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
+        for listing in part:
+            by_channel[listing.channel][listing.key] = listing
+        for channel, wanted in by_channel.items():
+            of_item: dict[str, list[Listing]] = defaultdict(list)
+            for one in wanted.values():
+                of_item[one.item_id].append(one)
+            # Items as a whole: their locations share the stock, and a level that goes to another SKU has two for as long as
+            # only some of its listings are set.
+            for together in chunks(of_item.items()):
+                some = [one for _, of_one in together for one in of_one]
+                before |= _set(connection, channel, some, result, actor, reason, now)
+                names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in some}
+                result.lines += apply_open_lines(book, channel, names)
+                ask_again(connection, channel, names, now)
+        done += len(part)
+        progress(done)
     book.close()
     held = breaker.hold_excess(connection, before, reason, now)
     result.held = len(held)
@@ -122,7 +140,7 @@ def set_status(
     The number on the platform is left as it is, except for what an active listing then desires; a resumed one is read
     before it is written. Raises LookupError for an unknown id.
     """
-    rows = _rows(connection, platform_mapping.c.id, listing_ids)
+    rows = listing_rows(connection, platform_mapping.c.id, listing_ids)
     missing = set(listing_ids) - {row["id"] for row in rows}
     if missing:
         raise LookupError(f"no listings with the ids {sorted(missing)}")
@@ -146,7 +164,7 @@ def exclude(connection: Connection, level_id: int, *, reason: str, actor: str, n
 
 
 def _stop(connection: Connection, level_id: int, status: str, reason: str, actor: str, now: datetime) -> None:
-    rows = _rows(connection, platform_mapping.c.level_id, [level_id])
+    rows = listing_rows(connection, platform_mapping.c.level_id, [level_id])
     changed = [row for row in rows if row["status"] == "active"]
     if changed:
         _change_status(connection, changed, status, actor, reason, now)
@@ -166,13 +184,6 @@ def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None
             raise LookupError(f"unknown {what}: {', '.join(sorted(wanted - known)[:10])}")
 
 
-def _rows(connection: Connection, column: Any, values: Collection[Any]) -> list[dict[str, Any]]:
-    query = select(platform_mapping).order_by(platform_mapping.c.id)
-    return [
-        dict(row) for part in chunks(values) for row in connection.execute(query.where(column.in_(part))).mappings()
-    ]
-
-
 def _set(
     connection: Connection,
     channel: str,
@@ -181,7 +192,8 @@ def _set(
     actor: str,
     reason: str,
     now: datetime,
-) -> None:
+) -> dict[int, breaker.Shown]:
+    """Set listings of one channel; return what the levels showed before that show something else now."""
     listing = platform_mapping.c
     query = select(platform_mapping).where(
         listing.platform_name == channel, listing.platform_item_id.in_({one.item_id for one in part})
@@ -202,7 +214,10 @@ def _set(
     result.changed += len(changes)
     result.unchanged += len(part) - len(new) - len(changes)
     if not new and not changes:
-        return
+        return {}
+    level = inventory_levels.c
+    items = {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes}
+    before = breaker.shown(connection, level.item_id, items, level.channel == channel)
     revision = record_action(
         connection,
         at=now,
@@ -214,7 +229,7 @@ def _set(
         + [{"id": row["id"]} | changed for row, changed in changes],
         reason=reason,
     )
-    level_ids = _levels_for(connection, channel, new, now)
+    level_ids = levels_for(connection, channel, {(one.item_id, one.location_id): one.sku for one in new}, now)
     if new:
         rows = [
             {
@@ -238,11 +253,13 @@ def _set(
             .values(changed | {"rules_revision": revision, "updated_at": now})
         )
     touched = set(level_ids.values()) | {row["level_id"] for row, _ in changes}
-    skus, review = _join(connection, touched, revision, now)
+    skus, review = join(connection, touched, revision, now)
     result.review += review
     # After it: what goes to review has a share, though it was excluded.
-    shares.part(connection, channel, {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes})
+    shares.part(connection, channel, items)
     levels.recompute(connection, skus, now, channel=channel)
+    after = breaker.shown(connection, level.id, before.keys())
+    return {level_id: was for level_id, was in before.items() if after.get(level_id, was) != was}
 
 
 def _values(one: Listing, status: str) -> dict[str, Any]:
@@ -251,104 +268,6 @@ def _values(one: Listing, status: str) -> dict[str, Any]:
     reason = {} if status == "needs_review" else {"status_reason": ""}
     rules = {name: getattr(one, name) for name in _RULES}
     return {"central_sku": one.sku, "platform_variant_id": one.variant_id, "status": status, **reason, **rules}
-
-
-def _levels_for(
-    connection: Connection, channel: str, new: Sequence[Listing], now: datetime
-) -> dict[tuple[str, str], int]:
-    """Return the level of each new listing; levels that aren't there are made, stopped until they are recomputed."""
-    if not new:
-        return {}
-    level = inventory_levels.c
-    query = select(level.id, level.item_id, level.location_id).where(
-        level.channel == channel, level.item_id.in_({one.item_id for one in new})
-    )
-    ids = {(row.item_id, row.location_id): row.id for row in connection.execute(query)}
-    wanted = {(one.item_id, one.location_id): one.sku for one in new}
-    rows = [
-        {
-            "channel": channel,
-            "item_id": item_id,
-            "location_id": location_id,
-            "central_sku": sku,
-            "pushable": False,
-            "due_at": now,
-        }
-        for (item_id, location_id), sku in wanted.items()
-        if (item_id, location_id) not in ids
-    ]
-    if rows:
-        returned = connection.execute(
-            insert(inventory_levels).returning(level.id, level.item_id, level.location_id), rows
-        )
-        ids |= {(row.item_id, row.location_id): row.id for row in returned}
-    return {place: ids[place] for place in wanted}
-
-
-def _join(connection: Connection, level_ids: Collection[int], revision: int, now: datetime) -> tuple[set[str], int]:
-    """Make each level belong to the one SKU of its listings; where they name several, all go to review.
-
-    Returns the SKUs whose levels are to be recomputed, and how many listings went to review.
-    """
-    offered: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    listed: Counter[int] = Counter()
-    for row in _rows(connection, platform_mapping.c.level_id, level_ids):
-        listed[row["level_id"]] += 1
-        if row["status"] != "retired":
-            offered[row["level_id"]].append(row)
-    level = inventory_levels.c
-    owners: dict[int, str] = {}
-    for part in chunks(level_ids):
-        owners |= {
-            row.id: row.central_sku
-            for row in connection.execute(select(level.id, level.central_sku).where(level.id.in_(part)))
-        }
-    for part in chunks(level_id for level_id, number in listed.items() if number > 1):
-        connection.execute(update(inventory_levels).where(level.id.in_(part)).values(shared=True))
-    skus = set(owners.values())
-    moved: list[dict[str, Any]] = []
-    review: list[dict[str, Any]] = []
-    for level_id, rows in offered.items():
-        named = {row["central_sku"] for row in rows}
-        skus |= named
-        if len(named) > 1:
-            review += [
-                {"key": row["id"], "revision": revision, "now": now} for row in rows if row["status_reason"] != TWO_SKUS
-            ]
-        elif named != {owners[level_id]}:
-            moved.append({"key": level_id, "sku": named.pop()})
-    if moved:
-        # Stopped for the moment, so that it is recomputed as a level that begins anew: read before written. What it was
-        # held at was a number of another SKU.
-        connection.execute(
-            update(inventory_levels)
-            .where(level.id == bindparam("key"))
-            .values(
-                central_sku=bindparam("sku"),
-                pushable=False,
-                touched=level.touched + 1,
-                held_quantity=None,
-                held_limit=None,
-                held_zeroes=None,
-                held_sequence=None,
-                held_desired=None,
-                held_reason="",
-            ),
-            moved,
-        )
-    if review:
-        connection.execute(
-            update(platform_mapping)
-            .where(platform_mapping.c.id == bindparam("key"))
-            .values(
-                status="needs_review",
-                status_reason=TWO_SKUS,
-                rules_revision=bindparam("revision"),
-                updated_at=bindparam("now"),
-            ),
-            review,
-        )
-    return skus, len(review)
 
 
 def _change_status(
@@ -380,7 +299,7 @@ def _change_status(
     for row in rows:
         by_channel[row["platform_name"]].append(row)
     for channel, of_channel in by_channel.items():
-        skus, _ = _join(connection, {row["level_id"] for row in of_channel}, revision, now)
+        skus, _ = join(connection, {row["level_id"] for row in of_channel}, revision, now)
         shares.part(connection, channel, {row["platform_item_id"] for row in of_channel})
         if status == "active":
             ask_again(connection, channel, {_name(row) for row in of_channel}, now)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from invsync_dagster.inventory.batches import batch_of, batches_in_force, set_batches, wrong_batches
+from invsync_dagster.inventory.batches import batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
@@ -121,14 +121,17 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
     deadline = began + LONGEST_BATCH
     calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
-    in_batch = (level.channel == name) & (batch_of(level.id, ws.configuration.settings.sku_batches) == batch)
     with ws.engine.connect() as connection:
         report.problem = why_cut_out(connection, name, began)
         if report.problem:
             return report
         # Read longest ago first: a batch that did not finish goes on where it was.
         oldest = (level.observed_at.asc().nulls_first(), level.id)
-        query = select(level.id).where(in_batch, level.pushable.is_(True)).order_by(*oldest)
+        mine = in_batch(batch, ws.configuration.settings.sku_batches)
+        # Not the column itself: SQLite would walk through all of the channel's levels by its index.
+        query = (
+            select(level.id).where(mine, level.channel.concat("") == name, level.pushable.is_(True)).order_by(*oldest)
+        )
         ids = list(connection.execute(query).scalars())
     try:
         in_bulk = BulkLook(ws, name, calls, run_id)

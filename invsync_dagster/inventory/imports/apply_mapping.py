@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Row, select
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
+from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.reading import MAPPING
 from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
-from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.listings import Listing, set_listings_in_parts
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
 
 # item id, location id, platform SKU, central SKU, percent, status
@@ -32,11 +33,9 @@ def known_skus(connection: Connection, skus: Collection[str]) -> set[str]:
     return {sku for part in chunks(skus) for sku in connection.execute(select(stock).where(stock.in_(part))).scalars()}
 
 
-def contradicted(
-    connection: Connection, file: str, rows: Sequence[MappingRow]
-) -> tuple[list[MappingRow], list[Rejection]]:
-    """Part off the rows whose level has another SKU by a listing that the file doesn't name, and those of items that
-    would show more than their stock at several locations."""
+def contradicted(connection: Connection, file: str, rows: Sequence[MappingRow]) -> list[Rejection]:
+    """Return why rows can't go in: their level has another SKU by a listing that the file doesn't name, or their item would
+    show more than its stock at several locations. All rows of an item are given at once."""
     others = _others(connection, rows)
     owners = {level: one.central_sku for (_, level), some in others.items() for one in some}
     good: list[MappingRow] = []
@@ -48,7 +47,7 @@ def contradicted(
             good.append(row)
         else:
             bad.append(two_skus(file, row, f"another listing maps it to '{owner}'"))
-    return _within_their_stock(file, good, others, bad)
+    return bad + _beyond_their_stock(file, good, others)
 
 
 def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[Item, Level], list[_Known]]:
@@ -76,11 +75,11 @@ def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[It
     return found
 
 
-def _within_their_stock(
-    file: str, rows: list[MappingRow], others: dict[tuple[Item, Level], list[_Known]], bad: list[Rejection]
-) -> tuple[list[MappingRow], list[Rejection]]:
-    """Part off the rows of an item that is at several locations of a channel with more than 100 % of its stock in all:
-    the shop adds its locations up. A level of several listings shows the least of them."""
+def _beyond_their_stock(
+    file: str, rows: list[MappingRow], others: dict[tuple[Item, Level], list[_Known]]
+) -> list[Rejection]:
+    """Return the rows of an item that is at several locations of a channel with more than 100 % of its stock in all: the shop
+    adds its locations up. A level of several listings shows the least of them."""
     shares: dict[Item, dict[Level, int]] = defaultdict(dict)
 
     def count(item: Item, level: Level, percent: int | None) -> None:
@@ -95,45 +94,50 @@ def _within_their_stock(
             if one.status != "excluded" and item in shares:
                 count(item, level, one.percent)
     too_much = {item: levels for item, levels in shares.items() if len(levels) > 1 and sum(levels.values()) > 100}
-    good: list[MappingRow] = []
-    for row in rows:
-        if row.status in ("retired", "excluded") or row.item not in too_much:
-            good.append(row)
-        else:
-            bad.append(shown_twice(file, row, too_much[row.item]))
-    return good, bad
+    return [
+        shown_twice(file, row, too_much[row.item])
+        for row in rows
+        if row.status not in ("retired", "excluded") and row.item in too_much
+    ]
 
 
-def apply_mapping(connection: Connection, rows: Sequence[MappingRow], basis: Basis, import_id: str) -> Preview:
+def apply_mapping(connection: Connection, spool: MappingSpool, basis: Basis, import_id: str) -> Preview:
     """Set the listings in the caller's transaction; returns what changed, in listings.
 
     No limit holds a mapping: what it would zero or raise on a channel is held per level, before the wire.
     """
-    listings = [
-        Listing(
-            channel=row.channel,
-            sku=row.central_sku,
-            item_id=row.item_id,
-            location_id=row.location_id,
-            platform_sku=row.platform_sku,
-            variant_id=row.variant_id,
-            status=row.status,
-            buffer=row.buffer,
-            percent=row.percent,
-            minimum=row.minimum,
-            maximum=row.maximum,
-            dead_band=row.dead_band,
-        )
-        for row in rows
-    ]
-    done = set_listings(
-        connection, listings, actor=basis.actor, reason=f"import {import_id}", now=basis.now, run_id=basis.run_id
+    parts = (list(map(_listing, part)) for part in spool.as_mapped())
+    done = set_listings_in_parts(
+        connection,
+        parts,
+        actor=basis.actor,
+        reason=f"import {import_id}",
+        now=basis.now,
+        run_id=basis.run_id,
+        progress=lambda rows: basis.progress("applied", rows),
     )
     return Preview(
         kind=MAPPING,
-        rows=len(rows),
+        rows=spool.count,
         added=done.created,
         changed=done.changed,
         unchanged=done.unchanged,
         held_levels=done.held,
+    )
+
+
+def _listing(row: MappingRow) -> Listing:
+    return Listing(
+        channel=row.channel,
+        sku=row.central_sku,
+        item_id=row.item_id,
+        location_id=row.location_id,
+        platform_sku=row.platform_sku,
+        variant_id=row.variant_id,
+        status=row.status,
+        buffer=row.buffer,
+        percent=row.percent,
+        minimum=row.minimum,
+        maximum=row.maximum,
+        dead_band=row.dead_band,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,15 @@ from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.held_counts import approve_held, drop_held
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
-from invsync_dagster.inventory.imports.apply_mapping import apply_mapping, contradicted, known_channels, known_skus
+from invsync_dagster.inventory.imports.apply_mapping import apply_mapping
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.declaration import Declaration, settle
-from invsync_dagster.inventory.imports.inventory_rows import read_inventory
+from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.keeping import copy, digest_of, move
-from invsync_dagster.inventory.imports.kinds import kinds
-from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
-from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
-from invsync_dagster.inventory.imports.refusals import FileError, Rejection
+from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
+from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart
+from invsync_dagster.inventory.imports.reading import INVENTORY
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
-from invsync_dagster.inventory.imports.spool import Spool
 from invsync_dagster.inventory.looks import DecisionError, Look, changed_since, decided_by
 from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import imports, operator_actions
@@ -38,24 +36,6 @@ from invsync_dagster.inventory.tables import imports, operator_actions
 NOTHING = "no row of the file can go in"
 
 COUNTS = "counts"  # the kind of counts that a channel sent and the breaker holds; they have no file
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A file taken apart: the rows that can go in, and the others. `declaration` has its kind's defaults filled in."""
-
-    kind: str
-    file: str
-    declaration: Declaration
-    rejections: tuple[Rejection, ...]
-    inventory: Spool | None = None
-    listings: Sequence[MappingRow] = ()
-    source: str = ""
-    left_out: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def good(self) -> int:
-        return self.inventory.count if self.inventory else len(self.listings)
 
 
 class NotKeptError(Exception):
@@ -67,7 +47,7 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
 
     It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
     """
-    with _parsed(basis, path, path.name, _dated(path, declaration or Declaration(), basis.now)) as parsed:
+    with take_apart(basis, path, path.name, dated(path, declaration or Declaration(), basis.now)) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             found = _judged(connection, basis, _apply(connection, basis, parsed, "preview"), "preview")
             raise NotKeptError
@@ -92,7 +72,7 @@ def import_file(
     rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
     with ExitStack() as stack:
         try:
-            parsed = stack.enter_context(_parsed(basis, path, path.name, _dated(path, given, basis.now)))
+            parsed = stack.enter_context(take_apart(basis, path, path.name, dated(path, given, basis.now)))
         except FileError as error:
             return refuse(basis, path, str(error))
         if parsed.rejections:
@@ -153,7 +133,7 @@ def approve(basis: Basis, import_id: str, reason: str, seen: str = "") -> Import
     target = f"done/{path.name}"
     declared = Declaration.from_dict(row.summary["declaration"])
     with (
-        _parsed(basis, path, row.file_name, declared) as parsed,
+        take_apart(basis, path, row.file_name, declared) as parsed,
         _full_disk_named(row.file_name),
         write_transaction(basis.engine) as connection,
     ):
@@ -190,7 +170,7 @@ def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
     if row.kind == COUNTS:
         return None, look
     declared = Declaration.from_dict(row.summary["declaration"])
-    with _parsed(basis, basis.folder / row.path, row.file_name, declared) as parsed:
+    with take_apart(basis, basis.folder / row.path, row.file_name, declared) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             look = Look.at_present(connection)
             found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
@@ -208,58 +188,11 @@ def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) 
     return ImportResult(import_id, results.REJECTED, reason, rejections=rejections, kept_file=kept)
 
 
-@contextmanager
-def _parsed(basis: Basis, path: Path, name: str, declaration: Declaration) -> Iterator[Parsed]:
-    """Take a file apart before any transaction, so that nobody waits for its reading. Raises `FileError`."""
-    hints = Hints(
-        kind=declaration.kind,
-        basis=declaration.basis,
-        encoding=declaration.encoding,
-        decimal_mark=declaration.decimal_mark,
-        locations=declaration.locations,
-    )
-    with (
-        basis.engine.connect() as connection,
-        open_source(path, name, exports=kinds(basis.sources), hints=hints) as source,
-        Spool(name) as spool,
-    ):
-        channels = known_channels(connection)
-        settled = settle(connection, name, declaration, source.export)
-        for channel in settled.contains or ():
-            if channel not in channels:
-                mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
-                raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
-        if source.kind == INVENTORY:
-            connection.rollback()  # reading a long file must not keep the database from tidying up
-            rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
-            title = source.export.title if source.export else ""
-            left_out = tuple(source.left_out.most_common())
-            yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
-            return
-        listings, rejections = read_mapping(
-            name, source, channels=channels, known=lambda skus: known_skus(connection, skus)
-        )
-        listings, more = contradicted(connection, name, listings)
-        connection.rollback()
-        rejections = sorted(rejections + more, key=lambda one: one.line)
-        yield Parsed(source.kind, name, settled, tuple(rejections), listings=listings)
-
-
-def _dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:
-    """Fill in the file's own time. Raises `FileError` for a count from the future: nobody can have made it."""
-    if declaration.as_of is None:
-        return replace(declaration, as_of=min(datetime.fromtimestamp(path.stat().st_mtime, UTC), now))
-    if declaration.as_of > now:
-        reason = f"it is declared as of {declaration.as_of.isoformat()}, which is in the future"
-        raise FileError(path.name, reason, "give the time when it was counted, with its time zone")
-    return declaration
-
-
 def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str) -> Preview:
-    if parsed.inventory is None:
-        found = apply_mapping(connection, parsed.listings, basis, import_id)
+    if isinstance(parsed.rows, MappingSpool):
+        found = apply_mapping(connection, parsed.rows, basis, import_id)
     else:
-        found = apply_inventory(connection, parsed.inventory, parsed.declaration, basis, import_id)
+        found = apply_inventory(connection, parsed.rows, parsed.declaration, basis, import_id)
         found = replace(found, counts=parsed.declaration.in_words())
     return replace(
         found, file=parsed.file, source=parsed.source, rejections=parsed.rejections, left_out=parsed.left_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from invsync_dagster.inventory.imports import fields
@@ -49,39 +49,40 @@ class MappingRow:
         return (*self.level, self.platform_sku)
 
 
-def read_mapping(
-    file: str, source: Source, *, channels: Collection[str], known: Callable[[Collection[str]], Collection[str]]
-) -> tuple[list[MappingRow], list[Rejection]]:
-    """Take all rows of `source`; returns those that can go in, and the others, by line.
+def checked_rows(file: str, source: Source, channels: Collection[str]) -> Iterator[MappingRow | Rejection]:
+    """Yield each row of `source` as it is stated, or why it can't go in; `channels` are those that exist.
 
-    `channels` are those that exist, `known` finds those of some SKUs that are in the stock. Two rows for one listing go
-    in once where they say the same, and two SKUs on one level don't go in at all. Raises `FileError` where the file
-    breaks off.
+    Raises `FileError` where the file breaks off.
     """
-    stated: list[MappingRow] = []
-    rejections: list[Rejection] = []
     for row in source.rows:
         if isinstance(row, Rejection):
-            rejections.append(row)
+            yield row
             continue
         try:
-            stated.append(_mapping_row(row, channels))
+            yield _mapping_row(row, channels)
         except CellError as error:
-            rejections.append(error.rejection(file, row.line))
-    there = known({one.central_sku for one in stated})
+            yield error.rejection(file, row.line)
+
+
+def not_stocked(file: str, row: MappingRow) -> Rejection:
+    """The rejection of a row whose SKU the stock doesn't have."""
+    reason, mend = "the SKU isn't in the stock", "import its inventory first; SKUs compare exactly"
+    return Rejection(file, row.line, "central_sku", row.central_sku, reason, mend)
+
+
+def once_each(file: str, rows: Iterable[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
+    """Part off what contradicts itself among the rows of whole levels: two rows for one listing go in once where they say the
+    same, and two SKUs on one level don't go in at all."""
     by_level: dict[Level, list[MappingRow]] = {}
-    for one in stated:
-        if one.central_sku in there:
-            by_level.setdefault(one.level, []).append(one)
-        else:
-            reason, mend = "the SKU isn't in the stock", "import its inventory first; SKUs compare exactly"
-            rejections.append(Rejection(file, one.line, "central_sku", one.central_sku, reason, mend))
-    rows: list[MappingRow] = []
+    for one in rows:
+        by_level.setdefault(one.level, []).append(one)
+    good: list[MappingRow] = []
+    bad: list[Rejection] = []
     for together in by_level.values():
-        good, bad = _of_one_level(file, together)
-        rows += good
-        rejections += bad
-    return sorted(rows, key=lambda one: one.line), sorted(rejections, key=lambda one: one.line)
+        some, others = _of_one_level(file, together)
+        good += some
+        bad += others
+    return good, bad
 
 
 def _mapping_row(row: Row, channels: Collection[str]) -> MappingRow:

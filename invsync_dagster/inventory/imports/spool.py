@@ -1,4 +1,4 @@
-"""Keeps the checked rows of an inventory file on disk, by SKU, so that a file of any length needs the same memory."""
+"""Keeps the checked rows of a file on disk, so that one of any length needs the same memory; those of inventories, by SKU."""
 
 from __future__ import annotations
 
@@ -16,26 +16,19 @@ ROWS_AT_ONCE = 20_000
 _COLUMNS = "line, sku, quantity, product_name, reserved_quantity, status, part"
 
 
-class Spool:
-    """The rows of one file, in a private database that the system removes with the process.
+class KeptRows:
+    """The rows of one file with these columns, in a private database that the system removes with the process."""
 
-    `add` takes rows in the file's order; `settle` rejects SKUs that are there twice and adds up the places of one SKU;
-    then `chunks` gives the rows by SKU, as often as wanted. All raise `FileError` where the disk is full.
-    """
-
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, columns: str) -> None:
         self.count = 0
-        self.has_status = False
         self._file = file
-        self._parts = False
-        self._broken: dict[str, int] = {}
         # "": SQLite's own temporary file, unlinked as it is made.
         self._database = sqlite3.connect("", isolation_level=None)
         for statement in (
             "PRAGMA journal_mode=OFF",
             "PRAGMA synchronous=OFF",
             "PRAGMA cache_size=-32000",
-            f"CREATE TABLE rows ({_COLUMNS})",
+            f"CREATE TABLE rows ({columns})",
             "BEGIN",
         ):
             self._database.execute(statement)
@@ -45,6 +38,31 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
+
+    def _run(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+        try:
+            if isinstance(values, list):
+                return self._database.executemany(statement, values)
+            return self._database.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error) and "I/O" not in str(error):
+                raise
+            mend = "free space in the folder of temporary files (TMPDIR), and give the file again"
+            raise FileError(self._file, f"its rows can't be kept while it is read ({error})", mend) from error
+
+
+class Spool(KeptRows):
+    """The rows of an inventory file.
+
+    `add` takes rows in the file's order; `settle` rejects SKUs that are there twice and adds up the places of one SKU;
+    then `chunks` gives the rows by SKU, as often as wanted. All raise `FileError` where the disk is full.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file, _COLUMNS)
+        self.has_status = False
+        self._parts = False
+        self._broken: dict[str, int] = {}
 
     def add(self, rows: Iterable[InventoryRow]) -> None:
         """Keep rows of the file."""
@@ -111,14 +129,3 @@ class Spool:
         cursor = self._run(query)
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             yield [InventoryRow(*row) for row in rows]
-
-    def _run(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
-        try:
-            if isinstance(values, list):
-                return self._database.executemany(statement, values)
-            return self._database.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error) and "I/O" not in str(error):
-                raise
-            mend = "free space in the folder of temporary files (TMPDIR), and give the file again"
-            raise FileError(self._file, f"its rows can't be kept while it is read ({error})", mend) from error

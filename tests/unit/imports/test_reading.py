@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
 from invsync_dagster.inventory.imports.inventory_rows import read_inventory
-from invsync_dagster.inventory.imports.mapping_file import MappingRow, read_mapping
+from invsync_dagster.inventory.imports.mapping_file import MappingRow
+from invsync_dagster.inventory.imports.mapping_rows import read_mapping
+from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.reading import Hints, open_source
 from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.spool import Spool
@@ -52,7 +54,15 @@ def inventory_of(path: Path) -> tuple[list[InventoryRow], list[Rejection]]:
 def mapping_of(path: Path, channels=("shop", "erp"), unknown=()) -> tuple[list[MappingRow], list[Rejection]]:
     with open_source(path) as source:
         assert source.kind == "mapping"
-        return read_mapping(path.name, source, channels=channels, known=lambda skus: set(skus) - set(unknown))
+        return kept_mapping(path.name, source, channels, lambda skus: set(skus) - set(unknown))
+
+
+def kept_mapping(name: str, source, channels, known) -> tuple[list[MappingRow], list[Rejection]]:
+    with MappingSpool(name) as spool:
+        rejections = read_mapping(name, source, spool, channels=channels, known=known, contradicted=lambda rows: [])
+        rows = [row for part in spool.as_mapped() for row in part]
+        assert spool.count == len(rows)
+        return sorted(rows, key=lambda row: row.line), rejections
 
 
 def only(rejections: list[Rejection]) -> Rejection:
@@ -449,7 +459,7 @@ def test_the_sample_files_have_no_row_to_reject():
     )
     known = {row.sku for row in rows}
     with open_source(sample / "mapping.csv") as source:
-        listings, rejections = read_mapping("mapping.csv", source, channels=channels, known=known.intersection)
+        listings, rejections = kept_mapping("mapping.csv", source, channels, known.intersection)
     assert rejections == []
     listed = [sum(row.channel == channel for row in listings) for channel in channels]
     assert listed == [1600, 700, 1100, 1175, 445, 544, 227, 2000]

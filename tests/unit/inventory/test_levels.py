@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text, update
 
-from invsync_dagster.inventory import channels, holds, levels, listings
+from invsync_dagster.inventory import channels, holds, joining, levels, listings
 from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import Listing
@@ -147,7 +147,7 @@ def test_two_skus_on_one_level_send_both_listings_to_review_until_one_is_retired
     result = stock.map(Listing(SHOP, "B", "shop-A", platform_sku="B@shop"))
     assert (result.created, result.review) == (1, 2)
     both = [row for row in stock.rows(platform_mapping) if row.platform_item_id == "shop-A"]
-    assert {(row.status, row.status_reason) for row in both} == {("needs_review", listings.TWO_SKUS)}
+    assert {(row.status, row.status_reason) for row in both} == {("needs_review", joining.TWO_SKUS)}
     assert (stock.level().pushable, stock.level().central_sku) == (False, "A")
     old, new = both
     with write_transaction(stock.engine) as connection:

@@ -1,0 +1,90 @@
+"""Takes a file apart before any transaction: its rows checked and kept, what it declares settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from invsync_dagster.inventory.imports.apply_mapping import contradicted, known_channels, known_skus
+from invsync_dagster.inventory.imports.basis import Basis
+from invsync_dagster.inventory.imports.declaration import Declaration, settle
+from invsync_dagster.inventory.imports.inventory_rows import read_inventory
+from invsync_dagster.inventory.imports.kinds import kinds
+from invsync_dagster.inventory.imports.mapping_rows import read_mapping
+from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
+from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
+from invsync_dagster.inventory.imports.refusals import FileError, Rejection
+from invsync_dagster.inventory.imports.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file taken apart: the rows that can go in, and the others. `declaration` has its kind's defaults filled in."""
+
+    kind: str
+    file: str
+    declaration: Declaration
+    rejections: tuple[Rejection, ...]
+    rows: Spool | MappingSpool
+    source: str = ""
+    left_out: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def good(self) -> int:
+        """How many rows can go in."""
+        return self.rows.count
+
+
+@contextmanager
+def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) -> Iterator[Parsed]:
+    """Take a file apart before any transaction, so that nobody waits for its reading. Raises `FileError`."""
+    hints = Hints(
+        kind=declaration.kind,
+        basis=declaration.basis,
+        encoding=declaration.encoding,
+        decimal_mark=declaration.decimal_mark,
+        locations=declaration.locations,
+    )
+    with (
+        basis.engine.connect() as connection,
+        open_source(path, name, exports=kinds(basis.sources), hints=hints) as source,
+        Spool(name) as spool,
+    ):
+        channels = known_channels(connection)
+        settled = settle(connection, name, declaration, source.export)
+        for channel in settled.contains or ():
+            if channel not in channels:
+                mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
+                raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
+        if source.kind == INVENTORY:
+            connection.rollback()  # reading a long file must not keep the database from tidying up
+            rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
+            title = source.export.title if source.export else ""
+            left_out = tuple(source.left_out.most_common())
+            yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
+            return
+        with MappingSpool(name) as listings:
+            rejections = read_mapping(
+                name,
+                source,
+                listings,
+                channels=channels,
+                known=lambda skus: known_skus(connection, skus),
+                contradicted=lambda rows: contradicted(connection, name, rows),
+                progress=lambda rows: basis.progress("read", rows),
+            )
+            connection.rollback()
+            yield Parsed(source.kind, name, settled, tuple(rejections), listings)
+
+
+def dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:
+    """Fill in the file's own time. Raises `FileError` for a count from the future: nobody can have made it."""
+    if declaration.as_of is None:
+        return replace(declaration, as_of=min(datetime.fromtimestamp(path.stat().st_mtime, UTC), now))
+    if declaration.as_of > now:
+        reason = f"it is declared as of {declaration.as_of.isoformat()}, which is in the future"
+        raise FileError(path.name, reason, "give the time when it was counted, with its time zone")
+    return declaration
