@@ -218,7 +218,9 @@ class Retention(BaseModel):
     logs_days: int = Field(
         default=90, ge=1, description="Days of attempts and readings in the database; older ones go to data/archive/."
     )
-    deliveries_days: int = Field(default=90, ge=1, description="Days of raw webhooks, applied already, for a replay.")
+    deliveries_days: int = Field(
+        default=90, ge=1, description="Days of raw webhooks, applied already, for a replay, and of imported files."
+    )
     buyers_days: int = Field(
         default=30,
         ge=1,

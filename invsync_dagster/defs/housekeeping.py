@@ -19,6 +19,7 @@ from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
 from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.imports import keeping
 from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.erasure import Erased, erase_buyers
@@ -143,8 +144,8 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         description=(
             "Daily: removes what is older than `retention` in channels.yaml says: finished runs (never one that made the "
             "latest of an asset, a partition or a check), attempts and readings (to data/archive/, as CSV), receipts and "
-            "raw webhooks that are applied, reports; and from raw webhooks, sooner, all that a replay doesn't need: names, "
-            "addresses, notes. The ledger, orders and decisions stay for good. Its plots show how "
+            "raw webhooks that are applied, copies of imported files, reports; and from raw webhooks, sooner, all that a "
+            "replay doesn't need: names, addresses, notes. The ledger, orders and decisions stay for good. Its plots show how "
             "fast the database and Dagster's own records grow.\n\n"
             "*Red* `disk` means that it is nearly full: webhooks are refused (503) once it is. Make room, or shorten "
             "`retention`. *Red* `buyers_erased`: deliveries that would say something else without the fields that we don't "
@@ -157,6 +158,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         deliveries_before = now - timedelta(days=keep.deliveries_days)
         # What makes room comes first: a full disk takes no archive.
         reports = remove_old_folders(home.reports, now - timedelta(days=keep.reports_days))
+        copies = keeping.forget(home.imports, deliveries_before)
         segments = Kept(home.inbox, Seals.from_environment(ws.environ)).forget(deliveries_before.date())
         runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
         receipts = forget_receipts(ws.engine, deliveries_before)
@@ -179,6 +181,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
                 "runs_kept_as_latest": runs.kept,
                 "log_rows_archived": archived.rows,
                 "segments_removed": segments,
+                "import_files_removed": copies,
                 "receipts_removed": receipts,
                 "polled_lines_removed": polled,
                 "deliveries_erased": erased.deliveries + erased.quarantined,

@@ -79,6 +79,39 @@ def begin(connection: Connection, channel: str, now: datetime, run_id: str) -> i
     return int(connection.execute(insert(listing_walks).values(row).returning(listing_walks.c.id)).scalar_one())
 
 
+@dataclass(slots=True)
+class Leg:
+    """What one run does of a walk: it goes on before the page of `cursor` with `listings` kept, or (`complete`) behind the last
+    page."""
+
+    walk: int
+    listings: int = 0
+    cursor: str = ""
+    complete: bool = False
+
+
+def pause(connection: Connection, leg: Leg) -> None:
+    """Keep where a walk stopped, for `take_up`."""
+    where = "" if leg.complete else leg.cursor
+    query = update(listing_walks).where(listing_walks.c.id == leg.walk)
+    connection.execute(query.values(listings=leg.listings, cursor=where))
+
+
+def take_up(connection: Connection, channel: str, since: datetime, now: datetime, run_id: str) -> Leg | None:
+    """Go on with the channel's latest walk that was paused, if it went on after `since`; nobody else does then."""
+    walk = listing_walks.c
+    paused = (walk.channel == channel) & walk.cursor.is_not(None) & (walk.began_at >= since)
+    found = connection.execute(
+        select(walk.id, walk.listings, walk.cursor).where(paused).order_by(walk.id.desc()).limit(1)
+    ).one_or_none()
+    if found is None:
+        return None
+    # From now on: what began long ago is taken for dead.
+    values = {"cursor": None, "began_at": now, "run_id": run_id}
+    connection.execute(update(listing_walks).where(walk.id == found.id).values(values))
+    return Leg(found.id, found.listings, found.cursor, complete=found.cursor == "")
+
+
 def add(connection: Connection, walk: int, position: int, listings: Sequence[Walked]) -> None:
     """Keep what a walk saw; `position` is that of the first of `listings`."""
     rows = [

@@ -17,7 +17,7 @@ from invsync_dagster.inventory.discovery import GONE, UNMAPPED, Finding, Kind, m
 from invsync_dagster.inventory.imports.proposals import write_mapping
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.unmapped import unmapped_findings
-from invsync_dagster.inventory.walks import MappedLevel, Walked
+from invsync_dagster.inventory.walks import Leg, MappedLevel, Walked
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage, Outcome
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
@@ -27,8 +27,11 @@ from invsync_dagster.sync.readings import in_readings, note_walked
 from invsync_dagster.sync.stopped import is_kept_by_platform, stop_level
 from invsync_dagster.sync.workspace import Workspace
 
-# Shopify's Standard plan tells about 12 variants a second; a walk that takes longer is broken off.
+# Shopify's Standard plan tells about 12 variants a second: 130,000 until a run stops, and the next one goes on from there.
 LONGEST_WALK = timedelta(hours=3)
+
+# A walk that nobody went on with for so long begins anew: what it saw at first may be gone, and its cursor too.
+LONGEST_PAUSE = timedelta(days=3)
 
 # Listings that one transaction keeps: a commit a page of 25 would be most of a walk's cost.
 KEPT_AT_ONCE = 2_000
@@ -102,7 +105,8 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     """Walk through the listings of channel `name`, send to review what it no longer has, and write the rest as proposals.
 
     Nothing is mapped by it. A walk that is empty, knows none of what is mapped, or lost more than `change_limits` let
-    pass changes nothing and is not kept. Never raises for the platform's failures: they stand in the report.
+    pass changes nothing and is not kept. One that runs out of time is kept, and the next run goes on with it. Never raises for
+    the platform's failures: they stand in the report.
     """
     report = Discovery(name)
     channel = ws.channel(name)
@@ -112,10 +116,13 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     began = ws.clock.now()
     calls = calls_of(ws, channel, began + LONGEST_WALK, background=True)
     with write_transaction(ws.engine) as connection:
-        walk = walks.begin(connection, name, began, run_id)
-    believed = False
+        paused = walks.take_up(connection, name, began - LONGEST_PAUSE, began, run_id)
+        leg = paused or Leg(walks.begin(connection, name, began, run_id))
+    walk = leg.walk
+    believed = goes_on = False
     try:
-        report.listings = _walk(ws, walk, calls)
+        _walk(ws, leg, calls)
+        report.listings = leg.listings
         lost = _lost(ws, name, walk, calls, report)
         report.problem = _beyond(ws, report, _newly(lost.gone))
         if not report.problem:
@@ -130,47 +137,57 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     except _ImplausibleError as error:
         report.problem = str(error)
     except OutOfTimeError:
-        report.problem = f"the walk did not finish within {LONGEST_WALK}; nothing is concluded from a part of it"
+        report.listings = leg.listings
+        goes_on = leg.complete or leg.cursor != ""
+        then = "; the next run goes on from there" if goes_on else ""
+        report.problem = (
+            f"the walk did not finish within {LONGEST_WALK}: {leg.listings} listings so far{then}. Nothing is concluded from a "
+            "part of it"
+        )
     except PlatformError as error:
         report.problem = str(error)
     finally:
-        with ws.engine.connect() as connection:
-            old = walks.outdated(connection, name, walk, LONGEST_WALK, ws.clock.now()) if believed else [walk]
-        walks.forget(ws.engine, old)
+        if goes_on:
+            with write_transaction(ws.engine) as connection:
+                walks.pause(connection, leg)
+        else:
+            with ws.engine.connect() as connection:
+                old = walks.outdated(connection, name, walk, LONGEST_WALK, ws.clock.now()) if believed else [walk]
+            walks.forget(ws.engine, old)
     report.api_calls = calls.made
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
 
 
-def _walk(ws: Workspace, walk: int, calls: Calls) -> int:
-    """Keep all that the channel lists; return how many listings."""
-    listings = 0
+def _walk(ws: Workspace, leg: Leg, calls: Calls) -> None:
+    """Keep all that the channel lists, from where `leg` begins; it says how far this came."""
     waiting: list[Walked] = []
-    for page in _pages(calls):
-        waiting += [_walked(one) for one in page.listings]
-        if len(waiting) >= KEPT_AT_ONCE or not page.cursor:
-            _keep(ws, walk, listings, waiting)
-            listings += len(waiting)
-            waiting = []
+    try:
+        for page in _pages(calls, leg):
+            waiting += [_walked(one) for one in page.listings]
+            leg.cursor, leg.complete = page.cursor, not page.cursor
+            if len(waiting) >= KEPT_AT_ONCE or leg.complete:
+                _keep(ws, leg, waiting)
+                waiting = []
+    except OutOfTimeError:
+        _keep(ws, leg, waiting)
+        raise
     with side_transaction(ws.engine) as connection:
         walks.count_kept(connection)
-    return listings
 
 
-def _pages(calls: Calls) -> Iterator[ListingsPage]:
-    cost, cursor = calls.platform.limits.orders_cost, ""
+def _pages(calls: Calls, leg: Leg) -> Iterator[ListingsPage]:
+    cost = calls.platform.limits.orders_cost
     before: ListingsPage | None = None
-    while True:
-        page = calls.ask(cost, lambda at=cursor: calls.platform.listings(at))  # type: ignore[misc]
+    while not leg.complete:
+        page = calls.ask(cost, lambda: calls.platform.listings(leg.cursor))
         if before is not None and page.listings and page.listings == before.listings:
             raise _ImplausibleError(
                 f"{SAME_PAGE}: the channel answers the same page of listings again: is there a cache before it? Nothing "
                 "is concluded; let its API answer uncached"
             )
         yield page
-        if not page.cursor:
-            return
-        before, cursor = page, page.cursor
+        before = page
 
 
 def _walked(one: ChannelListing) -> Walked:
@@ -186,13 +203,14 @@ def _walked(one: ChannelListing) -> Walked:
     )
 
 
-def _keep(ws: Workspace, walk: int, position: int, listings: list[Walked]) -> None:
+def _keep(ws: Workspace, leg: Leg, listings: list[Walked]) -> None:
     try:
         with write_transaction(ws.engine) as connection:
-            walks.add(connection, walk, position, listings)
+            walks.add(connection, leg.walk, leg.listings, listings)
     except NOT_STORABLE as error:
         # The error's own text may hold the whole page.
         raise _ImplausibleError(f"a listing holds a value that can't be stored ({type(error).__name__})") from error
+    leg.listings += len(listings)
 
 
 def _lost(ws: Workspace, name: str, walk: int, calls: Calls, report: Discovery) -> _Lost:

@@ -41,7 +41,7 @@ from invsync_dagster.settings import Home
 from invsync_dagster.sync.registration import register_channels
 from invsync_dagster.sync.worker import LockedWorker
 from invsync_dagster.sync.workspace import Workspace
-from tests.databases import make_file
+from tests import databases
 
 SHOWN_BEFORE = 3  # units that each channel showed for each SKU before we came
 
@@ -228,11 +228,13 @@ def install(tmp_path: Path, instance: dg.DagsterInstance) -> Callable[..., Insta
     """Return what makes an installation with the named channels, registered and approved."""
 
     def make(*names: str, settings: str = "", approved: bool = True) -> Installation:
-        home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+        chosen = {} if databases.current() == "sqlite" else {"INVSYNC_DATABASE_URL": databases.fresh_url(tmp_path)}
+        home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path), **chosen})
         home.data.mkdir()
         entries = "".join(ENTRY.format(name=name) for name in names)
         home.channels_file.write_text(f"settings:\n  sku_batches: 4\n{settings}channels:\n{entries}")
-        make_file(home.data / "invsync.db")
+        if not chosen:
+            databases.make_file(home.data / "invsync.db")
         engine = open_database(home.database_url)
         # Files are imported once they have stood still for two seconds: the clock is ahead of theirs.
         clock = VirtualClock(datetime.now(UTC).replace(microsecond=0))

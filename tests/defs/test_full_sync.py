@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from invsync_dagster.defs.full_sync import CHECK, batch_partitions, failed_batches
 from invsync_dagster.defs.names import failed_channel_tag
@@ -40,6 +41,7 @@ def statuses(home: Installation) -> dict[str, dg.AssetPartitionStatus | None]:
     return dict(home.instance.get_status_by_partition(KEY, batches.get_partition_keys(), batches) or {})
 
 
+@pytest.mark.usefixtures("each_database")
 def test_a_full_run_finds_drift_says_why_and_repairs_it(install: Callable[..., Installation]) -> None:
     home = in_step(install)
     home.platforms["one"].shown["S3"] = 99
@@ -118,6 +120,7 @@ def test_a_channel_that_fails_is_a_tag_of_its_run(install: Callable[..., Install
         assert tag not in home.tags(result)
 
 
+@pytest.mark.usefixtures("each_database")
 def test_one_failing_batch_leaves_the_others_done_and_is_run_again_alone(install: Callable[..., Installation]) -> None:
     home = in_step(install)
     home.platforms["one"].broken = {"S5"}

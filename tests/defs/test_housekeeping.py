@@ -96,6 +96,30 @@ def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Ca
     assert list(home.home.reports.iterdir()) == []
 
 
+@pytest.mark.usefixtures("each_database")
+def test_the_copies_of_imported_files_go_and_those_that_wait_for_a_decision_stay(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("shop", settings="  retention: { deliveries_days: 5 }\n")
+    home.stock({"A": 5}, ["shop"])
+    copies = {path.name for path in (home.home.imports / "done").iterdir()}
+    assert len(copies) == 2
+    held = home.home.imports / "held" / "20260101T000000-0-stock.csv"
+    held.parent.mkdir(exist_ok=True)
+    held.write_text("sku,quantity\n")
+
+    def clean_up() -> object:
+        [made] = home.run("clean_up").asset_materializations_for_node("housekeeping")
+        return made.metadata["import_files_removed"].value
+
+    assert clean_up() == 0
+    assert {path.name for path in (home.home.imports / "done").iterdir()} == copies
+    home.clock.advance(6 * 86_400)
+    assert clean_up() == 2
+    assert list((home.home.imports / "done").iterdir()) == []
+    assert held.exists()
+
+
 def test_a_disk_that_takes_no_archive_still_loses_its_old_reports_and_says_so(
     install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
     return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
 
 
+@pytest.mark.usefixtures("each_database")
 def test_a_cycle_pushes_every_channel_and_says_so(install: Callable[..., Installation]) -> None:
     home = install("one", "two")
     home.stock(STOCK, ["one", "two"])

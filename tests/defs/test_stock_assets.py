@@ -40,6 +40,7 @@ def imported_at(home: Installation, moment: datetime, quantities: dict[str, int]
     ws.close()
 
 
+@pytest.mark.usefixtures("each_database")
 def test_a_past_day_gives_the_same_bytes_each_time(install: Callable[..., Installation]) -> None:
     home = install("one")
     noon = datetime.now(UTC).replace(hour=12) - timedelta(days=3)
@@ -86,6 +87,7 @@ def test_a_day_that_is_not_over_has_no_snapshot_yet(install: Callable[..., Insta
     assert not (home.home.data / "snapshots" / f"{yesterday}.parquet").exists()
 
 
+@pytest.mark.usefixtures("each_database")
 def test_an_import_that_zeroes_too_much_is_held_and_red(install: Callable[..., Installation]) -> None:
     home = install("one")
     home.stock({f"S{number}": 50 for number in range(60)}, ["one"])

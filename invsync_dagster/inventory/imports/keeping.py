@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 from invsync_dagster.inventory.imports.refusals import FileError
@@ -29,6 +30,16 @@ def copy(source: Path, target: Path) -> None:
         write.flush()
         os.fsync(write.fileno())
     move(partial, target)
+
+
+def forget(folder: Path, before: datetime) -> int:
+    """Remove the copies of files that were imported, or refused, before `before`, with the lists of their rejected rows; return
+    how many files. Those that are held stay until somebody decides. Raises OSError."""
+    kept = (path for decided in ("done", "rejected") for path in (folder / decided).glob("*"))
+    old = [path for path in kept if path.stat().st_mtime < before.timestamp()]
+    for path in old:
+        path.unlink()
+    return len(old)
 
 
 def move(source: Path, target: Path) -> None:

@@ -334,7 +334,8 @@ subscription_mends = Table(
     sqlite_with_rowid=False,
 )
 
-# One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way.
+# One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way, or
+# stopped for lack of time: before the page of `cursor`, or ("") behind the last one.
 listing_walks = Table(
     "listing_walks",
     metadata,
@@ -343,6 +344,7 @@ listing_walks = Table(
     Column("began_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("listings", BigInteger, nullable=False, default=0),
+    Column("cursor", Text),
     Column("run_id", Text, nullable=False, default=""),
     Index("ix_listing_walks_channel", "channel"),
 )

@@ -23,6 +23,7 @@ from invsync_dagster.inventory.tables import inventory_levels, listing_walks, pl
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.shopify.sandbox_views import number_of
+from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Fault
 from invsync_dagster.sandbox.faults import Kind as FaultKind
 from invsync_dagster.settings import ChangeLimits, Home, ImportLimits
@@ -536,6 +537,58 @@ def test_a_walk_that_breaks_off_concludes_nothing_and_leaves_nothing(desk: Desk)
     assert report.problem == "unauthorized: the key is not right [re-authenticate]"
     assert desk.statuses("erp_main")["SKU-0003"] == ("active", "")
     assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
+
+
+class Slow(Told):
+    """A channel that takes an hour for each page."""
+
+    def __init__(self, platform: Any, clock: VirtualClock, *pages: ListingsPage) -> None:
+        super().__init__(platform, *pages)
+        self.clock = clock
+        self.asked: list[str] = []
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        self.asked.append(cursor)
+        self.clock.advance(3601)
+        return super().listings(cursor)
+
+
+def slow(desk: Desk, channel: str, pages: int) -> tuple[Workspace, Slow, tuple[ChannelListing, ...]]:
+    """A workspace whose channel tells what it lists on so many pages."""
+    everything = _all_mapped(desk, channel)
+    cursors = [*map(str, range(1, pages)), ""]
+    told_pages = [ListingsPage(everything[at::pages], cursor) for at, cursor in enumerate(cursors)]
+    ws = desk.workspace()
+    platform = Slow(ws.platform(ws.channel(channel)), desk.world.clock, *told_pages)
+    return replace(ws, _platforms={channel: platform}), platform, everything
+
+
+def test_a_walk_that_runs_out_of_time_goes_on_from_there_in_the_next_run(desk: Desk) -> None:
+    ws, platform, everything = slow(desk, "shop_main", 5)
+    first = desk.discover("shop_main", ws)
+    assert platform.asked == ["", "1", "2"]
+    assert first.problem.startswith(
+        f"the walk did not finish within 3:00:00: {first.listings} listings so far; the next"
+    )
+    assert 0 < first.listings < len(everything)
+    assert first.mapping_file is None
+    assert desk.count(walked_listings) == first.listings
+    second = desk.discover("shop_main", ws)
+    assert platform.asked == ["", "1", "2", "3", "4"]
+    assert (second.problem, second.listings, second.found.total()) == ("", len(everything), 0)
+    assert (desk.count(listing_walks), desk.count(walked_listings)) == (1, len(everything))
+    third = desk.discover("shop_main", ws)
+    assert (platform.asked[5:], third.listings) == (["", "1", "2"], first.listings)
+
+
+def test_a_walk_that_nobody_went_on_with_for_days_begins_anew(desk: Desk) -> None:
+    ws, platform, everything = slow(desk, "shop_main", 4)
+    desk.discover("shop_main", ws)
+    desk.world.clock.advance(4 * 86_400)
+    assert desk.discover("shop_main", ws).problem != ""
+    assert platform.asked == ["", "1", "2", "", "1", "2"]
+    done = desk.discover("shop_main", ws)
+    assert (done.problem, done.listings, desk.count(listing_walks)) == ("", len(everything), 1)
 
 
 def test_a_failed_page_is_asked_for_again(desk: Desk) -> None:

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("listings", sa.BigInteger(), nullable=False),
+        sa.Column("cursor", TEXT, nullable=True),
         sa.Column("run_id", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_listing_walks")),
     )
