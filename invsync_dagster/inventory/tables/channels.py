@@ -183,9 +183,6 @@ inventory_levels = Table(
     Column("held_dropped_at", UtcDateTime),
     UniqueConstraint("channel", "item_id", "location_id"),
     Index("ix_inventory_levels_central_sku", "central_sku"),
-    # Each full run notes when it saw a level. Where its page has room for the new version of the row, no index changes: half of a
-    # page, since a batch notes half of its rows at once (`batches.NEIGHBOURS`).
-    postgresql_with={"fillfactor": 50},
 )
 
 

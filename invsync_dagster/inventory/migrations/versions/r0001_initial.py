@@ -234,7 +234,6 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "channel", "item_id", "location_id", name=op.f("uq_inventory_levels_channel_item_id_location_id")
         ),
-        postgresql_with={"fillfactor": 50},
     )
     op.create_index("ix_inventory_levels_central_sku", "inventory_levels", ["central_sku"], unique=False)
     op.create_index(
