@@ -77,7 +77,7 @@ def generate(inbox: Path, count: int, skus: int, rng: random.Random) -> tuple[Co
     group: list[Delivery] = []
     recent: list[Delivery] = []
     told = broken = segments = 0
-    for number, delivery in enumerate(_orders(skus, rng, shipped, promised)):
+    for number, delivery in enumerate(order_deliveries(skus, rng, shipped, promised)):
         due = late.pop(number, [])
         if rng.random() < LATE:
             late[number + rng.randrange(1, 5_000)].append(delivery)
@@ -103,7 +103,9 @@ def generate(inbox: Path, count: int, skus: int, rng: random.Random) -> tuple[Co
     return shipped, promised, broken
 
 
-def _orders(skus: int, rng: random.Random, shipped: Counter[str], promised: Counter[str]) -> Iterator[Delivery]:
+def order_deliveries(
+    skus: int, rng: random.Random, shipped: Counter[str], promised: Counter[str]
+) -> Iterator[Delivery]:
     """Yield the deliveries of one order after another, and count what each comes to."""
     order = 10**12
     while True:

@@ -1,8 +1,11 @@
 """Measures what a day of cycles leaves on disk, and what a year leaves after the nightly maintenance.
 
 A day is run for real: 288 cycles of the incremental job over 10,000 SKUs and 6 channels, with 5,000 orders that are placed and
-shipped, then a full run of each channel and the day's snapshot. The year is reckoned from the day's parts: what maintenance
-bounds (runs, attempts, receipts) for as long as it is kept, the rest for 365 days.
+shipped, then a full run of each channel and the day's snapshot. The ticks of its sensors and schedules, and its orders' raw
+webhooks, are written besides, and told with all the rest: the goals are about the database and the event log. The year is
+reckoned from the day's parts: what maintenance bounds (runs, ticks, raw webhooks, attempts, receipts) for as long as it is kept, the rest
+for 365 days. SQLite's files are counted without their free pages: what goes makes room in them for what comes, and they stay as
+large as on the fullest day.
 """
 
 from __future__ import annotations
@@ -10,17 +13,23 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickData, TickStatus
 
 from benchmarks._report import figure
-from invsync_dagster.defs import names
+from benchmarks.deliveries import order_deliveries
+from invsync_dagster.defs import alerting, names, sensors, status
 from invsync_dagster.defs.full_sync import batch_partitions
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
 from invsync_dagster.inventory import ledger
+from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.database import migrate, write_transaction
@@ -31,6 +40,7 @@ from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home, Retention
 from invsync_dagster.sync.registration import register_channels
+from invsync_dagster.webhooks.segments import encode
 from tests.defs.conftest import ENTRY, FakePlatform, Installation
 
 CYCLES = 288
@@ -38,6 +48,18 @@ ORDERS = 5_000
 SKUS = 10_000
 CHANNELS = [f"erp_{number}" for number in range(6)]
 LIMITS = Limits(write_batch=50, read_batch=50, rate=100_000.0, burst=100_000.0)
+
+# Ticks a day of each sensor that finds nothing to do, as its interval says, and of the schedules. One that starts nothing is kept
+# for two days, one of a schedule for 90 (dagster.yaml).
+SENSORS = {
+    "alerts_sensor": 86_400 // alerting.EVERY_SECONDS,
+    "status_sensor": 86_400 // status.EVERY_SECONDS,
+    "imports_sensor": 86_400 // 30,
+    "inbox_sensor": int(86_400 / sensors.WATCH_SECONDS),
+}
+SCHEDULED = CYCLES + 24 + 10
+SENSOR_TICK_DAYS, SCHEDULE_TICK_DAYS = 2, 90
+TICKS_WRITTEN = 500  # whose size tells that of the others
 
 DAY_GOAL_MB = 150
 YEAR_GOAL_MB = 5_000
@@ -77,6 +99,32 @@ def sell(ws: Any, first: int, orders: int) -> None:
         ledger.apply(connection, inbound, now=now, run_id="")
 
 
+def one_tick(instance: dg.DagsterInstance, state: Path) -> float:
+    """Write ticks as a sensor that has nothing to do leaves them; return the megabytes of one."""
+    before = size(state)
+    now = datetime.now(UTC).timestamp()
+    for number in range(TICKS_WRITTEN):
+        tick = TickData(
+            "benchmark",
+            "status_sensor",
+            InstigatorType.SENSOR,
+            TickStatus.STARTED,
+            now + number,
+            selector_id="benchmark",
+        )
+        made = instance.create_tick(tick)
+        instance.update_tick(
+            made.with_status(TickStatus.SKIPPED, end_timestamp=now + number, skip_reason="nothing waits")
+        )
+    return (size(state) - before) / TICKS_WRITTEN
+
+
+def webhooks() -> float:
+    """Return the megabytes of the raw webhooks of a day's orders, ten in a segment."""
+    told = order_deliveries(SKUS, random.Random(1), Counter(), Counter())
+    return sum(len(encode(part)) for part in chunks(islice(told, 2 * ORDERS), 10)) / 1e6
+
+
 def day(folder: Path) -> dict[str, float]:
     """Run a day and return megabytes: what it left of runs, in the database, and of that in logs that are bounded."""
     home = Home.from_environment({"INVSYNC_ROOT": str(folder)})
@@ -109,12 +157,16 @@ def day(folder: Path) -> dict[str, float]:
             tags = {"dagster/asset_partition_range_start": batches[0], "dagster/asset_partition_range_end": batches[-1]}
             run("full_sync", asset_selection=[names.full_sync_key(name)], tags=tags)
         runs = size(state) - runs
+        tick = one_tick(instance, state)
         after = _vacuumed(ws, home)
         archived = _archive(ws, home)
         logs = after - _vacuumed(ws, home)
         ws.close()
     return {
         "runs": runs,
+        "sensor_ticks": tick * sum(SENSORS.values()),
+        "schedule_ticks": tick * SCHEDULED,
+        "webhooks": webhooks(),
         "database": after - database,
         "logs": logs,
         "archive": archived,
@@ -157,6 +209,10 @@ def main() -> None:
         "size_after_a_year", year, "MB", goal=YEAR_GOAL_MB, met=year <= YEAR_GOAL_MB,
         reckoned=f"stock + 365 x {for_good:.1f} + {keep.logs_days} x logs + {keep.runs_days} x runs",
     )  # fmt: skip
+    besides = {"sensor_ticks": SENSOR_TICK_DAYS, "schedule_ticks": SCHEDULE_TICK_DAYS, "webhooks": keep.deliveries_days}
+    figure("growth_of_a_day_with_ticks_and_webhooks", total + sum(took[part] for part in besides), "MB")
+    year += sum(days * took[part] for part, days in besides.items())
+    figure("size_after_a_year_with_ticks_and_webhooks", year, "MB")
 
 
 if __name__ == "__main__":
