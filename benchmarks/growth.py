@@ -2,10 +2,11 @@
 
 A day is run for real: 288 cycles of the incremental job over 10,000 SKUs and 6 channels, with 5,000 orders that are placed and
 shipped, then a full run of each channel and the day's snapshot. The ticks of its sensors and schedules, and its orders' raw
-webhooks, are written besides, and told with all the rest: the goals are about the database and the event log. The year is
-reckoned from the day's parts: what maintenance bounds (runs, ticks, raw webhooks, attempts, receipts) for as long as it is kept, the rest
-for 365 days. SQLite's files are counted without their free pages: what goes makes room in them for what comes, and they stay as
-large as on the fullest day.
+webhooks, are written besides, and told with all the rest: the goals are about the database and the event log.
+
+The year is reckoned from the day's parts: what maintenance bounds (runs, ticks, raw webhooks, attempts, receipts) for as long
+as it is kept, the rest for 365 days. SQLite's files are counted without their free pages: what goes makes room in them for what
+comes, and they stay as large as on the fullest day.
 """
 
 from __future__ import annotations
