@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import update
+
 from invsync_dagster.inventory.bulk import CHUNK
 from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.imports import mapping_rows, mapping_spool
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.tables import (
     inventory_levels,
     platform_mapping,
 )
-from tests.unit.imports.stock import MAPPING_HEADER, import_file
+from tests.unit.imports.stock import MAPPING_HEADER, import_file, many
 
 
 def test_a_mapping_becomes_listings_with_their_rules_and_desired_quantities(stock):
@@ -143,3 +149,59 @@ def test_locations_that_the_platform_keeps_itself_and_other_items_of_a_sku_count
     )
     assert import_file(stock.basis, stock.file(text, "mapping.csv")).state == "applied"
     assert import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a2,i1,l1,,\n", "mapping.csv")).state == "applied"
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Mapping files are judged and set seven rows at once."""
+    monkeypatch.setattr(mapping_spool, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(mapping_rows, "ROWS_AT_ONCE", 7)
+
+
+def mapping_of(numbers, more="", columns=""):
+    rows = "".join(f"S{number},shop,S{number},i{number},l1{more}\n" for number in numbers)
+    return f"{MAPPING_HEADER}{columns}\n{rows}"
+
+
+@pytest.mark.usefixtures("small_parts", "each_database")
+def test_a_file_of_many_parts_is_judged_by_its_items_and_set_in_its_order(stock):
+    stock.load(many(10, 40))
+    numbers = [number * 7 % 40 for number in range(40)]
+    lines = mapping_of(numbers).splitlines()
+    lines += ["S3,shop,S3,i3,l2", "S9,shop,S9,i9,l1", "S1,shop,S1,i0,l1", "S50,shop,S50,i50,l1", "S2,erp,S2,i2,"]
+    told = []
+    basis = replace(stock.basis, progress=lambda step, rows: told.append((step, rows)))
+    result = import_file(basis, stock.file("\n".join(lines) + "\n", "mapping.csv"))
+    assert [(one.line, one.column) for one in result.rejections] == [
+        (2, "central_sku"),  # the level of item 0 is named for S1 too
+        (numbers.index(3) + 2, "platform_location_id"),  # at two locations, with all of its stock at both
+        (42, "platform_location_id"),
+        (43, "platform_item_id"),  # the same as before
+        (44, "central_sku"),
+        (45, "central_sku"),
+    ]
+    assert (result.preview.rows, result.preview.added) == (39, 39)
+    good = [f"i{number}" for number in numbers if number not in (0, 3)]
+    listing = platform_mapping.c
+    mapped = [
+        (item, channel) for _, item, channel in stock.rows(listing.id, listing.platform_item_id, listing.platform_name)
+    ]
+    assert mapped == [("i2", "erp"), *((item, "shop") for item in good)]
+    assert told[-1] == ("applied", 39)
+    assert [step for step, _ in told] == sorted((step for step, _ in told), reverse=True)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("emptied", "held"), [(20, 0), (30, 30)])
+def test_the_breaker_judges_a_file_of_many_parts_as_a_whole(stock, emptied, held):
+    stock.load(many(10, 60))
+    import_file(stock.basis, stock.file(mapping_of(range(60)), "mapping.csv"))
+    level = inventory_levels.c
+    shown = dict.fromkeys(("effective_quantity", "acknowledged_quantity", "expected"), level.desired)
+    with write_transaction(stock.basis.engine) as connection:
+        connection.execute(update(inventory_levels).values(shown | {"uncertain": None}))
+    text = mapping_of(range(emptied), ",10", ",buffer")
+    assert preview(stock.basis, stock.file(text, "empty.csv")).held_levels == held
+    result = import_file(stock.basis, stock.file(text, "empty.csv"))
+    assert (result.preview.changed, result.preview.held_levels) == (emptied, held)
+    assert sorted(stock.desired().values()).count(0) == emptied - held
