@@ -246,7 +246,7 @@ def _claim_statement(
     level = inventory_levels.c
     if some_skus:
         condition = and_(condition, _SOME_SKUS)
-    urgency = (level.desired, level.due_at)
+    urgency: tuple[ColumnElement[Any], ...] = (level.desired, level.due_at)
     if where is not _Where.ANY:
         condition = and_(condition, among(level.location_id, "places"))
     if where is _Where.SOMEWHERE:

@@ -72,7 +72,7 @@ class Quota:
     def __init__(self, clock: Clock, a_day: int, rate: float, burst: float) -> None:
         self._clock = clock
         self.a_day = a_day
-        self._rate, self._burst, self._tokens = rate, burst, burst
+        self._rate, self.burst, self._tokens = rate, burst, burst
         self._refilled_at = self._day_began = clock.now()
         self._made = 0
 
@@ -97,7 +97,7 @@ class Quota:
         """Take one call; False if there is none left."""
         now = self._clock.now()
         self._begin_day(now)
-        self._tokens = min(self._burst, self._tokens + (now - self._refilled_at).total_seconds() * self._rate)
+        self._tokens = min(self.burst, self._tokens + (now - self._refilled_at).total_seconds() * self._rate)
         self._refilled_at = now
         if self._made >= self.a_day or self._tokens < 1:
             return False

@@ -18,10 +18,8 @@ from tests.unit.imports.stock import NOW, Stock
 @pytest.fixture
 def engine(tmp_path: Path, each_database: str) -> Engine:
     # A file, which can be full and closed; on PostgreSQL one that is emptied, since a new one takes 20 times as long.
-    if each_database == "sqlite":
-        engine = databases.opened(databases.fresh_url(tmp_path))
-    else:
-        engine = databases.fresh_engine()
+    is_file = each_database == "sqlite"
+    engine = databases.opened(databases.fresh_url(tmp_path)) if is_file else databases.fresh_engine()
     with write_transaction(engine) as connection:
         for name in ("shop", "erp"):
             long_ago = NOW - timedelta(days=30)

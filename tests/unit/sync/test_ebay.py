@@ -96,6 +96,24 @@ def test_a_token_that_ran_out_early_costs_one_attempt_and_no_stop() -> None:
     assert stage.shown("A") == 5
 
 
+def test_calls_of_the_day_that_are_used_up_are_asked_for_once_and_waited_for_by_the_hour() -> None:
+    stage = EbayStage({"A": 9})
+    stage.settle()
+    stage.account.quota.a_day = 0
+    report = stage.count("A", 5)
+    assert "the application's 0 calls of eBay's fulfillment API are used up until 20" in report.problem
+    assert stage.asked.count("bulk_update_price_quantity") == 1
+    assert (report.acknowledged, report.stopped, stage.level("A").failures) == (0, False, 0)
+    stage.asked.clear()
+    stage.clock.advance(3500)
+    stage.push()
+    assert stage.asked == []
+    stage.account.quota.a_day = 2_000_000
+    stage.clock.advance(120)
+    stage.push()
+    assert stage.shown("A") == 5
+
+
 def overridden() -> EbayStage:
     """An account whose seller gave the offer of A a quantity of its own after A was mapped, with nothing of A left since."""
     stage = EbayStage({"A": 9, "B": 5})
