@@ -107,27 +107,32 @@ def hold_moves(connection: Connection, channel: str, found: Moves, cause: str, n
     for part in chunks(back):
         connection.execute(_PUT_BACK, {"ids": as_parameter(part)})
     counted = {row.direction: row for row in connection.execute(_IN_WINDOW, {"channel": channel})}
-    listed = connection.execute(_LISTED, {"channel": channel}).scalar_one()
     bases = {key: row.base for key, row in earlier.items()}
+    # Also what is only put back: at another location it may be what is held.
+    rising = {level_id: move for level_id, move in found.items() if move.after > move.shown and not move.held}
     held: list[int] = []
     for direction, moved in net.items():
-        if not moved:
+        if not moved and not (direction == RAISED and rising):
             continue
         others = counted[direction].levels if direction in counted else 0
         others -= sum(row.direction == direction for row in earlier.values())
+        stopped = {level_id: move for level_id, move in moved.items() if move.held}
+        why = ", which were held already"
+        # The share is of all listings, which costs a look at each: not for a change of a few.
+        few = len(moved) + others <= minimum
+        listed = 0 if few else connection.execute(_LISTED, {"channel": channel}).scalar_one()
         allowed = max(minimum, int(listed * limits[f"{direction}_share"]))
-        stopped = dict(moved)
-        why = f", after {others} since {counted[direction].since:%H:%M} UTC" if others else ""
-        why += f"; {allowed} may pass unseen" + (f" within {minutes} minutes" if others else "")
-        if len(moved) + others <= allowed:
-            stopped = {level_id: move for level_id, move in moved.items() if move.held}
-            why = ", which were held already"
-            if direction == RAISED:
-                free = {level_id: move for level_id, move in moved.items() if not move.held}
-                beside = _beside_held(connection, channel, free)
-                stopped |= {level_id: free[level_id] for level_id in beside}
-                why = ", which were held already or share an item's stock with what is held" if beside else why
+        if len(moved) + others > allowed:
+            stopped = dict(moved)
+            why = f", after {others} since {counted[direction].since:%H:%M} UTC" if others else ""
+            why += f"; {allowed} may pass unseen" + (f" within {minutes} minutes" if others else "")
+        elif direction == RAISED:
+            beside = _beside_held(connection, channel, rising)
+            if beside:
+                stopped |= {level_id: rising[level_id] for level_id in beside}
+                why = ", which were held already or share an item's stock with what is held"
         if stopped:
+            listed = listed or connection.execute(_LISTED, {"channel": channel}).scalar_one()
             reason = f"{cause} would {_DOES[direction]} {len(stopped)} of {listed} listings on {channel}{why}"
             before = {key: holds.Before(move.shown, move.before) for key, move in stopped.items()}
             holds.hold(connection, before, zeroes=direction == ZEROED, reason=reason, actor=BREAKER, now=now)
@@ -137,7 +142,7 @@ def hold_moves(connection: Connection, channel: str, found: Moves, cause: str, n
     return held
 
 
-def _beside_held(connection: Connection, channel: str, raised: Moves) -> list[int]:
+def _beside_held(connection: Connection, channel: str, raised: Collection[int]) -> list[int]:
     """Return which levels are of an item that is held at another location: what is held there can't be shown here as well."""
     if not raised or connection.execute(_ANY_HELD, {"channel": channel}).first() is None:
         return []

@@ -300,6 +300,18 @@ def test_what_is_held_at_one_location_is_not_shown_at_the_other_as_well(shelves:
     assert held(shelves) == []
 
 
+def test_what_is_put_back_at_one_location_within_the_window_is_not_shown_where_the_other_is_held(
+    shelves: Stock,
+) -> None:
+    shelves.now = at(90)
+    moved = [SKUS[:8], SKUS[8:16]]
+    assert [at_two_locations(shelves, (100, 0), part) for part in moved] == [0, 0]  # 16 zeroed and 16 raised may pass
+    assert parted(shelves, SKUS[0]) == [10, 0]
+    shelves.in_step()
+    assert at_two_locations(shelves, (0, 100), SKUS[:20]) == 40
+    assert [parted(shelves, SKUS[number]) for number in (0, 19)] == [[10, 0], [5, 5]]
+
+
 def test_at_two_locations_a_count_that_finds_less_lowers_both_by_it(shelves: Stock) -> None:
     shelves.now = at(90)
     set_rules(shelves, SHOP, Rules(buffer=10))
