@@ -64,9 +64,9 @@ def test_a_long_inbox_is_listed_once_a_slice_and_emptied_in_the_order_of_arrival
     assert kept.reserved() == 6
 
 
-def test_large_bodies_fill_a_transaction_sooner(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "BYTES_AT_ONCE", 1)
-    sell(kept, 2)
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many deliveries each transaction takes."""
     sizes = []
     apply = intake.apply_deliveries
 
@@ -75,8 +75,24 @@ def test_large_bodies_fill_a_transaction_sooner(kept: Kept, monkeypatch: pytest.
         return apply(ws, batch, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(intake, "apply_deliveries", counted)
+    return sizes
+
+
+def test_large_bodies_fill_a_transaction_sooner(kept: Kept, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "BYTES_AT_ONCE", 1)
+    sell(kept, 2)
     assert kept.apply().entries == 2
     assert [size for size in sizes if size] == [1, 1, 1, 1]
+
+
+def test_what_is_left_behind_a_full_transaction_goes_in_larger_ones(
+    kept: Kept, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DELIVERIES_AT_ONCE", 2)
+    monkeypatch.setattr(intake, "BACKLOG_AT_ONCE", 5)
+    sell(kept, 6)
+    assert kept.apply().entries == 6
+    assert [size for size in sizes if size] == [2, 5, 5]
 
 
 def test_all_that_lies_in_the_inbox_is_for_its_owner_alone(kept: Kept) -> None:
