@@ -219,7 +219,7 @@ class EbaySandbox:
             raise _RefusedError(401, 1001, "Invalid access token", domain="OAuth")
         if (request.method, api, path) == ("GET", "/developer/analytics/v1_beta", "/rate_limit/"):
             return answer(200, {"rateLimits": [self.quota.view(query["api_context"], query["api_name"])]})
-        if not self.quota.take():
+        if not self.quota.take(api.rpartition("/")[0]):
             raise _RefusedError(429, 2001, "Too many requests.", domain="ACCESS")
         told_of = self.subscriptions
         routes: list[tuple[str, str, Callable[..., Response]]] = [

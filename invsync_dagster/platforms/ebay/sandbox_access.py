@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from random import Random
@@ -67,22 +68,23 @@ class Access:
 
 
 class Quota:
-    """Calls a day (a window of 24 hours from the first) and a second, as an application has them."""
+    """Calls a day (a window of 24 hours from the first) and a second, as an application has them of each API."""
 
     def __init__(self, clock: Clock, a_day: int, rate: float, burst: float) -> None:
         self._clock = clock
         self.a_day = a_day
-        self._rate, self.burst, self._tokens = rate, burst, burst
-        self._refilled_at = self._day_began = clock.now()
-        self._made = 0
+        self.rate, self.burst = rate, burst
+        self._day_began = clock.now()
+        self._made: Counter[str] = Counter()
+        self._left: dict[str, tuple[float, datetime]] = {}
 
     def view(self, context: str, name: str) -> dict[str, Any]:
-        """Return what getRateLimits tells of one API; here all of them share the calls."""
+        """Return what getRateLimits tells of one API."""
         self._begin_day(self._clock.now())
         reset = self._day_began + timedelta(days=1)
         rate = {
             "limit": self.a_day,
-            "remaining": max(0, self.a_day - self._made),
+            "remaining": max(0, self.a_day - self._made[f"/{context}/{name}"]),
             "reset": reset.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
             "timeWindow": 86_400,
         }
@@ -91,19 +93,19 @@ class Quota:
 
     def _begin_day(self, now: datetime) -> None:
         if now - self._day_began >= timedelta(days=1):
-            self._day_began, self._made = now, 0
+            self._day_began = now
+            self._made.clear()
 
-    def take(self) -> bool:
-        """Take one call; False if there is none left."""
+    def take(self, api: str) -> bool:
+        """Take one call of an API (`/sell/inventory`); False if there is none left."""
         now = self._clock.now()
         self._begin_day(now)
-        self._tokens = min(self.burst, self._tokens + (now - self._refilled_at).total_seconds() * self._rate)
-        self._refilled_at = now
-        if self._made >= self.a_day or self._tokens < 1:
-            return False
-        self._made += 1
-        self._tokens -= 1
-        return True
+        left, filled_at = self._left.get(api, (self.burst, now))
+        left = min(self.burst, left + (now - filled_at).total_seconds() * self.rate)
+        taken = self._made[api] < self.a_day and left >= 1
+        self._left[api] = left - taken, now
+        self._made[api] += taken
+        return taken
 
 
 class Signer:
