@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, or_, select
 
@@ -45,7 +46,7 @@ def _is_news(document: Document, line: Line | None) -> bool:
 
 def polled_between(
     connection: Connection, since: datetime, until: datetime, channel: str
-) -> Iterator[Sequence[Row[tuple[object, ...]]]]:
+) -> Iterator[Sequence[Row[Any]]]:
     """Yield what was told from `since` to before `until` by one channel or ("") by all, in the order of time, in parts."""
     asked = {"since": since, "until": until, "of_channel": channel}
     yield from connection.execute(_BETWEEN, asked).partitions()

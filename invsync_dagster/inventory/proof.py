@@ -118,11 +118,12 @@ class Proof:
         """Hold what polls told, in the order of time and after all deliveries, against what is stored now."""
         self._result.polled += len(rows)
         said: list[tuple[Key, _Told]] = []
-        for told_at, channel, order_id, line_id, source, revision, *totals in rows:
-            origin = _origin(source, told_at)
+        for row in rows:
+            origin = _origin(row.source, row.told_at)
             self._origins.add(origin)
-            told = _Told(revision, Totals(*totals), False, origin, source != "poll")
-            said.append(((channel, order_id, line_id), told))
+            totals = Totals(*(getattr(row, name) for name in Totals._fields))
+            told = _Told(row.revision, totals, False, origin, row.source != "poll")
+            said.append(((row.channel, row.order_id, row.line_id), told))
         self._hold_all(connection, said)
 
     def _hold_all(self, connection: Connection, said: Sequence[tuple[Key, _Told]]) -> None:
