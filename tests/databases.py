@@ -77,6 +77,7 @@ def make_file(path: Path) -> None:
         _sqlite_template().backup(copy)
         copy.execute("UPDATE installation SET id = lower(hex(randomblob(8)))")
         copy.commit()
+        copy.execute("PRAGMA journal_mode=WAL")  # it stays in the file, and whoever opens it is seen beside it
 
 
 def filled_engine(name: str, fill: Callable[[Engine], None]) -> Engine:

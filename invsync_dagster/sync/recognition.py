@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Reading
+from invsync_dagster.platforms.contract import LevelReference, QuickReader, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
@@ -44,15 +44,19 @@ def recognise(ws: Workspace, channel: Channel, calls: Calls, *, least: int = AT_
     Of less than `least` listings none need be there, and where nothing is mapped there is nothing to recognise it by.
     Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
     """
-    limits, name = calls.platform.limits, channel.name
+    platform, name = calls.platform, channel.name
+    limits = platform.limits
+    # A location may be a call of its own.
+    most = max(limits.read_locations or limits.read_batch, AT_LEAST)
     with ws.engine.connect() as connection:
-        some = connection.execute(_SAMPLE, {"of_channel": name, "most": max(limits.read_batch, AT_LEAST)}).all()
+        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
     if not some:
         return
+    read = platform.read_quickly if isinstance(platform, QuickReader) else platform.read
     by_level: dict[int, Reading] = {}
     for part in in_readings(some, limits):
         references = [LevelReference(row.item_id, row.location_id) for row in part]
-        answer = calls.ask(limits.read_cost, lambda asked=references: calls.platform.read(asked))  # type: ignore[misc]
+        answer = calls.ask(limits.read_cost, lambda asked=references: read(asked))  # type: ignore[misc]
         by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
     with ws.engine.connect() as connection:
         readings = told_apart(connection, name, by_level).values()

@@ -52,8 +52,7 @@ def test_each_look_writes_how_all_stands(home: Installation) -> None:
 
 
 def test_a_backup_is_verified_if_its_checks_say_so(home: Installation) -> None:
-    (home.home.data / "backups").mkdir()
-    (home.home.data / "backups" / "invsync-20260301T100000Z.db").touch()
+    (home.home.data / "backups" / "invsync-20260301T100000Z").mkdir(parents=True)
     for passed in (True, False):
         event = dg.AssetCheckEvaluation(
             asset_key=names.DATABASE_BACKUP, check_name=BACKUP_CHECK.name, passed=passed, metadata={}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from invsync_dagster.channels import NoSettings
+from invsync_dagster.inventory.tables import channels
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.subscribing import SubscriptionState
 from invsync_dagster.sync.subscriptions import NOT_TOLD, TOO_LATE, Topic, Watch, watch_subscriptions
@@ -142,6 +144,8 @@ def test_a_real_shop_is_not_told_of_a_receiver_that_only_this_machine_reaches(wo
     ws = known_at(world, "http://127.0.0.1:8791")
     real = [replace(each, environment="production") for each in ws.configuration.channels]
     ws = replace(ws, configuration=replace(ws.configuration, channels=tuple(real)))
+    with ws.engine.begin() as connection:
+        connection.execute(update(channels).values(recognised=""))
     watch = watch_subscriptions(ws, name, mend=True)
     assert (watch.unwatched, watch.topics, watch.problems) == (NOT_TOLD, [], [])
 
