@@ -60,6 +60,7 @@ channels:
 SKUS = [f"S{number:03d}" for number in range(60)]
 IN_STOCK = 10
 SHOWN = {"woo_main": 5, "erp_main": 10}
+OTHER = "woo_other"
 
 
 class CountingWorld(World):
@@ -159,9 +160,13 @@ def desk_in(root: Path, environment: pytest.MonkeyPatch) -> Iterator[Desk]:
     articles = {
         "woo_main": [Article(sku, SHOWN["woo_main"], item_id(sku)) for sku in SKUS],
         "erp_main": [Article(sku, SHOWN["erp_main"]) for sku in SKUS],
+        # Another store, whose articles have the same ids, since they are counted up from 1000 there too.
+        OTHER: [Article(f"X{sku}", 7, item_id(sku)) for sku in SKUS],
     }
     clock, nobody, state = SystemClock(), "http://127.0.0.1:9", root / "shops.json"
-    world = CountingWorld(load(home).channels, os.environ, articles, clock, random.Random(1), nobody, state)
+    channels = load(home).channels
+    channels = (*channels, replace(channels[0], name=OTHER))
+    world = CountingWorld(channels, os.environ, articles, clock, random.Random(1), nobody, state)
     with SandboxServer(world, port):
         desk = Desk(home, world)
         desk.run("channels", "sync")

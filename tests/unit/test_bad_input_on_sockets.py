@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.bad_input_stage import IN_STOCK, SHOWN, SKUS, Desk, desk_in
+from tests.unit.bad_input_stage import IN_STOCK, OTHER, SHOWN, SKUS, Desk, desk_in
 
 
 @pytest.fixture
@@ -124,3 +124,16 @@ def test_mappings_that_zero_a_few_each_stop_at_the_limit(desk: Desk) -> None:
     desk.push()
     assert sum(row.quantity == 0 for row in desk.world.books("woo_main")) == 20
     assert len(desk.json("held", "list")["holds"]) == 2
+
+
+def test_a_channel_pointed_at_another_shop_writes_to_neither_until_it_is_pointed_back(desk: Desk) -> None:
+    desk.edit("/woo_main\n", "/woo_other\n")
+    assert desk.count(desk.stock_file({SKUS[0]: 1}))["state"] == "applied"
+    said = desk.run("sync", *SKUS, "--channel", "woo_main", "--json", exit_code=1)
+    assert "listings are unknown at woo_main: are address, credentials or mapping those of another shop?" in said
+    assert desk.world.written == 0
+    assert desk.shown() == {"woo_main": {5}, "erp_main": {10}}
+    desk.edit("/woo_other\n", "/woo_main\n")
+    desk.run("sync", *SKUS)
+    assert desk.shown() == {"woo_main": {0, 5}, "erp_main": {1, 10}}
+    assert {row.quantity for row in desk.world.books(OTHER)} == {7}
