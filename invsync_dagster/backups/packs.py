@@ -43,6 +43,7 @@ class Before:
 
     folder: Path
     manifest: Manifest
+    is_proven: bool
 
 
 @dataclass
@@ -60,14 +61,14 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
 
     Of a day that is as it was, the packs of the backup `before` are linked. To a day that has grown comes a pack of what is
     new; one in which something was erased or forgotten is packed anew, as is one that is over and has several packs, or
-    whose packs are no longer what was written. For that the first backup of a day reads all that it shares: its bytes are on
-    the disk once, for all backups. Raises OSError.
+    whose packs are no longer what was written. For that the first backup of a day, and one after a backup that isn't proven,
+    reads all that it shares: its bytes are on the disk once, for all backups. Raises OSError.
     """
     packs = folder / INBOX
     packs.mkdir(mode=0o700)
     began = packs.stat().st_mtime_ns
     packed = Packed()
-    is_first = before is not None and before.manifest.taken_at.date() < today
+    doubts = before is not None and (before.manifest.taken_at.date() < today or not before.is_proven)
     # Those that wait first: a segment that is moved meanwhile is met twice, and never not at all.
     waiting: dict[str, dict[str, Path]] = {}
     for name, path in segments_in(inbox).items():
@@ -87,7 +88,7 @@ def pack_inbox(inbox: Path, folder: Path, before: Before | None, keys: BackupKey
             known
             and known.stamp == stamp != 0
             and not (is_over and len(known.packs) > 1)
-            and (not is_first or _is_whole(before, known))
+            and (not doubts or _is_whole(before, known))
             and _share(before, known, folder, packed)
         ):
             packed.days[day] = known

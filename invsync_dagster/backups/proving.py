@@ -36,13 +36,13 @@ class Proof:
 def prove(taken: Taken, database_url: str, keys: BackupKeys) -> Proof:
     """Restore a backup just taken into a scratch place beside it, bring its schema to this version, and audit its books.
 
-    One that was, and whose books add up, is marked as proven (`prune` goes by that). Of the inbox it looks at the packs that are
-    new; the others were proven when they were. Raises `BackupError` for one that couldn't be restored, `BackupKeyError`,
-    `DatabaseGoneError`, and `OSError`.
+    One that was, and whose books add up, is marked as proven (`prune` goes by that). Of the inbox it looks at the packs that the
+    backup before hasn't proven. Raises `BackupError` for one that couldn't be restored, `BackupKeyError`, `DatabaseGoneError`,
+    and `OSError`.
     """
     manifest = read_manifest(taken.path, keys)
     require_known_schema(manifest)
-    for name in taken.fresh:
+    for name in taken.to_prove:
         require(taken.path / name, manifest.files[name])
     _read_packs(taken, manifest, keys)
     scratch = taken.path.with_name(f"{taken.path.name}.scratch")
@@ -60,12 +60,12 @@ def prove(taken: Taken, database_url: str, keys: BackupKeys) -> Proof:
 
 
 def _read_packs(taken: Taken, manifest: Manifest, keys: BackupKeys) -> None:
-    """Read the new packs to their ends, and count what is in those that stand alone."""
+    """Read the packs that are to be proven to their ends, and count what is in a day's where it is all of them."""
     for day, kept in manifest.days.items():
         found = {
             pack: sum(1 for _ in members_of(taken.path / pack, keys, SEGMENT))
             for pack in kept.packs
-            if pack in taken.fresh
+            if pack in taken.to_prove
         }
         if len(found) == len(kept.packs) and sum(found.values()) != kept.segments:
             raise BackupError(f"{day}: {kept.segments} segments were packed, and {sum(found.values())} are there")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,11 +39,13 @@ PROVEN = "proven"  # beside the manifest of a backup that was restored, or read 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A finished backup; `fresh` are those of its files that no backup before has."""
+    """A finished backup; `fresh` are those of its files that the backup before doesn't have, `to_prove` those that it hasn't
+    proven."""
 
     path: Path
     manifest: Manifest
     fresh: tuple[str, ...]
+    to_prove: tuple[str, ...]
 
     @property
     def fresh_bytes(self) -> int:
@@ -86,7 +88,7 @@ def take(home: Home, keys: BackupKeys, now: datetime) -> Taken:
     if taken.manifest.skus or taken.manifest.sequence or taken.manifest.levels:
         # Of a stock that holds nothing the home remembers nothing: a new machine's services may run before its restore.
         mark(home, taken.manifest.installation)
-    return Taken(target, taken.manifest, taken.fresh)
+    return replace(taken, path=target)
 
 
 def marker_of(home: Home) -> Path:
@@ -112,7 +114,7 @@ def prune(home: Home) -> int:
     proven: list[Path] = []
     others: list[Path] = []
     for backup in _whole(folder_of(home), _stem(home)):
-        (proven if (backup / PROVEN).is_file() else others).append(backup)
+        (proven if _is_proven(backup) else others).append(backup)
     gone = [*proven[:-KEPT], *others[:-KEPT_UNPROVEN]]
     for old in gone:
         (old / NAME).unlink()  # whatever ends it now, half a backup is none
@@ -160,7 +162,9 @@ def _fill(partial: Path, home: Home, keys: BackupKeys, now: datetime, before: Be
     to_disk(partial / INBOX)
     write_manifest(partial, manifest, keys)
     to_disk(partial)
-    return Taken(partial, manifest, (*fresh, *packed.fresh))
+    fresh += packed.fresh
+    is_proven = before is not None and before.is_proven
+    return Taken(partial, manifest, tuple(fresh), tuple(fresh if is_proven else manifest.files))
 
 
 def _latest(folder: Path, stem: str, keys: BackupKeys) -> Before | None:
@@ -170,8 +174,12 @@ def _latest(folder: Path, stem: str, keys: BackupKeys) -> Before | None:
             manifest = read_manifest(path, keys)
         except (BackupError, BackupKeyError):
             return None
-        return Before(path, manifest) if manifest.key == keys.name else None
+        return Before(path, manifest, _is_proven(path)) if manifest.key == keys.name else None
     return None
+
+
+def _is_proven(backup: Path) -> bool:
+    return (backup / PROVEN).is_file()
 
 
 def _stem(home: Home) -> str:

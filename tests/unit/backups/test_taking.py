@@ -203,6 +203,29 @@ def test_a_pack_that_is_damaged_since_is_not_shared_and_keeps_no_backup_from_bei
     assert later(stage).manifest.segments == 1 + grows
 
 
+def test_after_a_backup_that_failed_its_proof_what_is_shared_with_it_is_proven_too(stage: Stage) -> None:
+    stage.inbox.finish(stage.receive())
+    stand_still(stage)
+    pack = "inbox/2026-07-01.1.tar"
+    bad = later(stage)
+    rot(bad.path / pack)
+    with pytest.raises(BackupError, match="is damaged"):
+        prove(bad, stage.home.database_url, NO_KEYS)
+    made = later(stage)
+    assert prove(made, stage.home.database_url, NO_KEYS).differences == ()
+    for name, written in made.manifest.files.items():
+        require(made.path / name, written)
+    assert len(packed(made)) == 1
+    # One whose proof was never begun shares its packs, and they are looked at with the next.
+    (made.path / "proven").unlink()
+    last = later(stage)
+    assert (made.path / pack).samefile(last.path / pack)
+    assert pack not in last.fresh
+    rot(last.path / pack)
+    with pytest.raises(BackupError, match="is damaged"):
+        prove(last, stage.home.database_url, NO_KEYS)
+
+
 def test_what_was_erased_or_forgotten_in_the_inbox_is_not_in_the_next_backup(stage: Stage) -> None:
     erased, forgotten, other = stage.receive(b"Anna Buyer"), stage.receive(b"Ben Buyer"), stage.receive()
     done = stage.home.inbox / "done" / "2026-07-01"
