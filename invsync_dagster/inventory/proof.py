@@ -72,6 +72,7 @@ class _Told:
     totals: Totals
     may_stay: bool
     delivery: str
+    at: datetime
     asked: bool = False
 
 
@@ -93,8 +94,8 @@ class Proof:
         self._open: dict[Key, _Told] = {}
         self._wholes: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
         self._origins: set[str] = set()
-        # The first of the contradicted, each with the newest revision that says otherwise.
-        self._listed: dict[Key, tuple[int, Contradiction]] = {}
+        # The first of the contradicted, each with the newest revision, and the latest time, of what says otherwise.
+        self._listed: dict[Key, tuple[int, datetime, Contradiction]] = {}
 
     def take(self, connection: Connection, batch: Sequence[Inbound]) -> None:
         """Hold a batch of deliveries, each applied before, against what is stored now."""
@@ -110,7 +111,9 @@ class Proof:
                         self._wholes[inbound.channel, order.order_id] = (order.revision, named)
                 for line in order.lines:
                     totals = Totals(*(getattr(line, name) for name in Totals._fields))
-                    told = _Told(order.revision, totals, order.revision_may_stay, inbound.receipt_id)
+                    told = _Told(
+                        order.revision, totals, order.revision_may_stay, inbound.receipt_id, inbound.received_at
+                    )
                     said.append(((inbound.channel, order.order_id, line.line_id), told))
         self._hold_all(connection, said)
 
@@ -122,7 +125,7 @@ class Proof:
             origin = _origin(row.source, row.told_at)
             self._origins.add(origin)
             totals = Totals(*(getattr(row, name) for name in Totals._fields))
-            told = _Told(row.revision, totals, False, origin, row.source != "poll")
+            told = _Told(row.revision, totals, False, origin, row.told_at, row.source != "poll")
             said.append(((row.channel, row.order_id, row.line_id), told))
         self._hold_all(connection, said)
 
@@ -152,7 +155,7 @@ class Proof:
                 self._contradict(key, told, delivery, "what this delivery has booked no delivery says", known)
             else:
                 result.moved_on += 1
-        result.contradictions = [found for _, found in self._listed.values()]
+        result.contradictions = [found for _, _, found in self._listed.values()]
         result.contradicted = sum(map(len, self._contradicted.values()))
         result.proven = sum(len(proven - self._contradicted[name]) for name, proven in self._proven.items())
         named = {name: self._proven[name] | self._contradicted[name] for name in {*self._proven, *self._contradicted}}
@@ -173,31 +176,35 @@ class Proof:
         if stored.totals == told.totals and stored.revision >= told.revision:
             self._proven[key[0]].add(hash(key))
             self._open.pop(key, None)
-            if told.asked:
-                self._take_back(key, told.revision)
-            return
-        verdict = judge(told.revision, told.totals, False, stored.revision, stored.totals, may_stay=told.may_stay)
-        if verdict is Verdict.NEWER:
+        elif _is_news(told, stored):
             self._contradict(key, told, told.delivery, "what the delivery says is not booked", stored)
+            return
         elif hash(key) not in self._proven[key[0]] and (
             key not in self._open or told.revision >= self._open[key].revision
         ):
             self._open[key] = told
+        if told.asked:
+            self._take_back(key, told)
 
     def _contradict(self, key: Key, told: _Told, delivery: str, what: str, stored: _Stored | None) -> None:
         if (before := self._listed.get(key)) is not None:
-            self._listed[key] = (max(before[0], told.revision), before[1])
+            self._listed[key] = (max(before[0], told.revision), max(before[1], told.at), before[2])
         elif hash(key) not in self._contradicted[key[0]] and len(self._listed) < LISTED:
             booked = "" if stored is None else _text(stored.revision, stored.totals)
             found = Contradiction(*key, delivery, what, _text(told.revision, told.totals), booked)
-            self._listed[key] = (told.revision, found)
+            self._listed[key] = (told.revision, told.at, found)
         self._contradicted[key[0]].add(hash(key))
 
-    def _take_back(self, key: Key, revision: int) -> None:
-        """What is said of a line up to a revision doesn't hold: the whole order was asked for, and says otherwise."""
-        if key in self._listed and self._listed[key][0] <= revision:
+    def _take_back(self, key: Key, told: _Told) -> None:
+        """What was said of a line before, up to a revision, doesn't hold: the whole order was asked for, and says otherwise."""
+        if key in self._listed and self._listed[key][0] <= told.revision and self._listed[key][1] <= told.at:
             del self._listed[key]
             self._contradicted[key[0]].discard(hash(key))
+
+
+def _is_news(told: _Told, stored: _Stored) -> bool:
+    known = (stored.revision, stored.totals)
+    return judge(told.revision, told.totals, False, *known, may_stay=told.may_stay) is Verdict.NEWER
 
 
 def _origin(reference: str, at: datetime) -> str:

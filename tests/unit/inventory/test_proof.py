@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
@@ -35,6 +35,8 @@ def prove(stock: Stock, webhooks: Sequence[Inbound]) -> Proven:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(TOLD, min_size=1, max_size=6))
+# The whole order takes the poll's word back, and then grows at its revision.
+@example([("poll", 3, 3, 2, 1), ("order", 3, 1, 0, 0), ("webhook", 3, 2, 1, 0)])
 def test_what_was_told_proves_what_is_booked_and_names_what_is_not(
     history: list[tuple[str, int, int, int, int]],
 ) -> None:
@@ -55,4 +57,20 @@ def test_what_was_told_proves_what_is_booked_and_names_what_is_not(
         connection.execute(update(order_lines).values(ordered=order_lines.c.ordered + 7))
     wrong = prove(stock, webhooks)
     assert (wrong.proven, wrong.contradicted, len(wrong.contradictions)) == (0, 1, 1)
+    stock.close()
+
+
+def test_a_whole_order_takes_back_what_was_told_before_it_and_not_what_came_after() -> None:
+    stock = Stock({"A": 50})
+    before = Inbound(SHOP, Content((order(revision=3, ordered=3),)), stock.now, "0-a:0")
+    stock.apply_batch([before])
+    stock.now += timedelta(minutes=1)
+    stock.apply(order(revision=3, ordered=1), source="order")
+    assert prove(stock, [before]).contradicted == 0
+    stock.now += timedelta(minutes=1)
+    lost = Inbound(SHOP, Content((order(revision=3, ordered=2),)), stock.now, "1-a:0")
+    (found,) = prove(stock, [before, lost]).contradictions
+    assert (found.what, found.booked) == ("what the delivery says is not booked", "ordered 1 at revision 3")
+    stock.apply_batch([lost])
+    assert prove(stock, [before, lost]).contradicted == 0
     stock.close()
