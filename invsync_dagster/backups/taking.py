@@ -107,15 +107,16 @@ def mark_proven(backup: Path) -> None:
 
 
 def prune(home: Home) -> int:
-    """Keep the latest `KEPT` of the proven backups and the latest `KEPT_UNPROVEN` of the others; return how many went.
+    """Keep the latest `KEPT` of the proven backups and, since the first of these, the latest `KEPT_UNPROVEN` of the others;
+    return how many went.
 
-    So however long the proofs fail, the last good ones stay, and what can't be relied on doesn't pile up.
+    So however long the proofs fail, the last good ones stay, and what can't be relied on neither piles up nor outlives them:
+    a backup holds what buyers wrote.
     """
-    proven: list[Path] = []
-    others: list[Path] = []
-    for backup in _whole(folder_of(home), _stem(home)):
-        (proven if _is_proven(backup) else others).append(backup)
-    gone = [*proven[:-KEPT], *others[:-KEPT_UNPROVEN]]
+    backups = list(_whole(folder_of(home), _stem(home)))
+    proven = [backup for backup in backups if _is_proven(backup)]
+    gone = [backup for backup in backups if len(proven) >= KEPT and backup < proven[-KEPT]]
+    gone += [backup for backup in backups if backup not in proven and backup not in gone][:-KEPT_UNPROVEN]
     for old in gone:
         (old / NAME).unlink()  # whatever ends it now, half a backup is none
         shutil.rmtree(old)

@@ -139,6 +139,18 @@ def test_however_many_proofs_fail_the_proven_ones_stay_and_the_others_do_not_pil
     assert prune(stage.home) == 0
 
 
+def test_one_that_was_never_proven_goes_with_the_proven_ones_before_it(stage: Stage) -> None:
+    upgrade = take(stage.home, NO_KEYS, NOW)
+    first = later(stage)
+    prove(first, stage.home.database_url, NO_KEYS)
+    copies(first.path, KEPT - 2, year=2027)
+    assert prune(stage.home) == 0
+    copies(first.path, 1, year=2028)
+    assert prune(stage.home) == 1
+    assert not upgrade.path.exists()
+    assert first.path.exists()
+
+
 def copies(backup: Path, number: int, year: int = 2025) -> None:
     for hour in range(number):
         shutil.copytree(backup, backup.with_name(f"stock-{year}07{hour // 24 + 1:02d}T{hour % 24:02d}0000Z"))
