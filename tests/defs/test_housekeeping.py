@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -107,16 +108,19 @@ def test_the_copies_of_imported_files_go_and_those_that_wait_for_a_decision_stay
     held = home.home.imports / "held" / "20260101T000000-0-stock.csv"
     held.parent.mkdir(exist_ok=True)
     held.write_text("sku,quantity\n")
+    own = home.home.imports / "done" / "of the spring"
+    own.mkdir()
+    os.utime(own, (0, 0))
 
     def clean_up() -> object:
         [made] = home.run("clean_up").asset_materializations_for_node("housekeeping")
         return made.metadata["import_files_removed"].value
 
     assert clean_up() == 0
-    assert {path.name for path in (home.home.imports / "done").iterdir()} == copies
+    assert {path.name for path in (home.home.imports / "done").iterdir()} == {*copies, own.name}
     home.clock.advance(6 * 86_400)
     assert clean_up() == 2
-    assert list((home.home.imports / "done").iterdir()) == []
+    assert list((home.home.imports / "done").iterdir()) == [own]
     assert held.exists()
 
 

@@ -34,9 +34,9 @@ def copy(source: Path, target: Path) -> None:
 
 def forget(folder: Path, before: datetime) -> int:
     """Remove the copies of files that were imported, or refused, before `before`, with the lists of their rejected rows; return
-    how many files. Those that are held stay until somebody decides. Raises OSError."""
+    how many files. Those that are held stay until somebody decides, and folders are somebody's own. Raises OSError."""
     kept = (path for decided in ("done", "rejected") for path in (folder / decided).glob("*"))
-    old = [path for path in kept if path.stat().st_mtime < before.timestamp()]
+    old = [path for path in kept if path.is_file() and path.stat().st_mtime < before.timestamp()]
     for path in old:
         path.unlink()
     return len(old)
