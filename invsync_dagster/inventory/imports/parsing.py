@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration, settle
 from invsync_dagster.inventory.imports.inventory_rows import read_inventory
 from invsync_dagster.inventory.imports.kinds import kinds
+from invsync_dagster.inventory.imports.mapping_file import MappingRow
 from invsync_dagster.inventory.imports.mapping_rows import read_mapping
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
@@ -48,35 +49,41 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
         decimal_mark=declaration.decimal_mark,
         locations=declaration.locations,
     )
-    with (
-        basis.engine.connect() as connection,
-        open_source(path, name, exports=kinds(basis.sources), hints=hints) as source,
-        Spool(name) as spool,
-    ):
-        channels = known_channels(connection)
-        settled = settle(connection, name, declaration, source.export)
+    with open_source(path, name, exports=kinds(basis.sources), hints=hints) as source:
+        # Looked up piece by piece: reading a long file must not keep the database from tidying up.
+        with basis.engine.connect() as connection:
+            channels = known_channels(connection)
+            settled = settle(connection, name, declaration, source.export)
         for channel in settled.contains or ():
             if channel not in channels:
                 mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
                 raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
         if source.kind == INVENTORY:
-            connection.rollback()  # reading a long file must not keep the database from tidying up
-            rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
-            title = source.export.title if source.export else ""
-            left_out = tuple(source.left_out.most_common())
-            yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
+            with Spool(name) as spool:
+                rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
+                title = source.export.title if source.export else ""
+                left_out = tuple(source.left_out.most_common())
+                yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
             return
+
+        def known(skus: Collection[str]) -> set[str]:
+            with basis.engine.connect() as connection:
+                return known_skus(connection, skus)
+
+        def refused(rows: Sequence[MappingRow]) -> list[Rejection]:
+            with basis.engine.connect() as connection:
+                return contradicted(connection, name, rows)
+
         with MappingSpool(name) as listings:
             rejections = read_mapping(
                 name,
                 source,
                 listings,
                 channels=channels,
-                known=lambda skus: known_skus(connection, skus),
-                contradicted=lambda rows: contradicted(connection, name, rows),
+                known=known,
+                contradicted=refused,
                 progress=lambda rows: basis.progress("read", rows),
             )
-            connection.rollback()
             yield Parsed(source.kind, name, settled, tuple(rejections), listings)
 
 

@@ -205,3 +205,14 @@ def test_the_breaker_judges_a_file_of_many_parts_as_a_whole(stock, emptied, held
     result = import_file(stock.basis, stock.file(text, "empty.csv"))
     assert (result.preview.changed, result.preview.held_levels) == (emptied, held)
     assert sorted(stock.desired().values()).count(0) == emptied - held
+
+
+def test_no_transaction_is_held_while_a_file_is_read(stock):
+    stock.load("sku,quantity\n" + "".join(f"S{number:04d},1\n" for number in range(30)))
+    open_at = []
+    basis = replace(
+        stock.basis, progress=lambda step, _rows: open_at.append((step, stock.basis.engine.pool.checkedout()))
+    )
+    text = "".join(f"S{number:04d},shop,p{number},i{number},\n" for number in range(30))
+    assert import_file(basis, stock.file(f"{MAPPING_HEADER}\n{text}", "mapping.csv")).state == "applied"
+    assert open_at == [("read", 0), ("applied", 1)]
