@@ -57,7 +57,10 @@ def main() -> int:
     each = seconds * options.processes / lived
     of = "" if lived == options.seeds else f" of {options.seeds}, then the time was over,"
     print(f"{lived} seeds{of} in {seconds:.0f} s ({each:.1f} s a seed on one core), {failed} failed")
-    return 1 if failed or lived < options.seeds * LEAST_SHARE else 0
+    least = math.ceil(options.seeds * LEAST_SHARE)
+    if lived < least:
+        print(f"Too few to say anything: give them more time, or a faster machine, for {least} at least")
+    return 1 if failed or lived < least else 0
 
 
 if __name__ == "__main__":
