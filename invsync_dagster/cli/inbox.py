@@ -229,7 +229,10 @@ def audit_command(since: str | None, until: str | None, channel: str, as_json: b
                 f"booked is {line.booked or 'nothing'}"
             )
         if proven.contradicted:
-            click.echo("`invsync inbox replay --from …` books what deliveries say and the books have lost.")
+            click.echo(
+                "`invsync inbox replay --from …` books what deliveries say and the books have lost; what only polls told, the "
+                "job `count_orders` with `days`."
+            )
     if wrong:
         click.get_current_context().exit(NOT_AS_HOPED)
 

@@ -57,7 +57,8 @@ def ledger_adds_up(invsync: Invsync) -> dg.AssetCheckResult:
     asset=names.LEDGER,
     name="orders_as_delivered",
     description="The orders that the last day brought have the totals that raw deliveries and polls say. Red: "
-    "`invsync audit` names the deliveries; `invsync inbox replay --from …` books what the stock has lost.",
+    "`invsync audit` names the deliveries; `invsync inbox replay --from …` books what the stock has lost of them, and the job "
+    "`count_orders` what only polls told.",
 )
 def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
     """Prove the orders of the last day."""
@@ -69,9 +70,9 @@ def orders_as_delivered(invsync: Invsync) -> dg.AssetCheckResult:
         passed=not proven.contradicted,
         severity=dg.AssetCheckSeverity.ERROR,
         description=(
-            f"{proven.contradicted} order lines are not what their deliveries say. {proven.shares}"
+            f"{proven.contradicted} order lines are not what their deliveries and polls say. {proven.shares}"
             if proven.contradicted
-            else f"{proven.deliveries} deliveries say what is booked. {proven.shares}"
+            else f"{proven.deliveries} deliveries, and {proven.polled} lines told by polls, say what is booked. {proven.shares}"
         ).rstrip(),
         metadata={
             "deliveries": proven.deliveries,

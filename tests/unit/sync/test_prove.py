@@ -11,6 +11,7 @@ from sqlalchemy import delete, update
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import order_lines, polled_lines
+from invsync_dagster.sync.order_count import count_orders
 from invsync_dagster.sync.prove import ProofReport, prove_orders
 from tests.unit.sync.conftest import LittleWorld
 from tests.unit.sync.kept_stage import EVER, SKU, Kept
@@ -138,6 +139,17 @@ def test_totals_that_a_poll_did_not_tell_are_named_with_the_poll(kept: Kept, wro
         f"poll of {row.told_at.isoformat()}",
     )
     assert (found.told.partition(" at ")[0], proven.contradicted) == ("ordered 2, shipped 2", 1)
+
+
+def test_what_a_poll_told_and_the_books_have_lost_is_booked_by_the_count_of_its_day(kept: Kept) -> None:
+    poll_tells_of_parcel(kept)
+    change(kept, update(order_lines).where(order_lines.c.channel == "shop_main").values(shipped=0, shipments=[]))
+    kept.replay()
+    (found,) = prove(kept).proven.contradictions
+    assert found.delivery.startswith("poll of ")
+    kept.world.clock.advance(86_400)
+    count_orders(kept.ws, "shop_main", days=1, run_id="count")
+    assert prove(kept).proven.contradicted == 0
 
 
 def test_a_poll_that_tells_nothing_new_leaves_nothing(kept: Kept) -> None:
