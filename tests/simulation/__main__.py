@@ -18,6 +18,8 @@ from tests.simulation.world import World
 
 # Fewer of those that were asked for, since the time was over, say too little.
 LEAST_SHARE = 0.25
+# How much longer than the longest so far a seed may take.
+LONGER = 1.5
 
 
 def main() -> int:
@@ -26,7 +28,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of them (default: 1)")
     parser.add_argument("--seed", type=int, help="replay this one and show what happened")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="side by side (default: one a core)")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no seed after so many (default: any)")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no seed that may end after so many (default: any)"
+    )
     parser.add_argument("--marketplaces", action="store_true", help="with eBay, Alibaba.com and Amazon besides")
     parser.add_argument("--day", action="store_true", help="a day of mixed orders against the books, line by line")
     parser.add_argument("--restored", action="store_true", help="with the database lost, and restored, amid it")
@@ -40,19 +44,20 @@ def main() -> int:
         print("\n".join(f"{times:5} {what}" for what, times in sorted(verdict.done.items())))
         return 1 if verdict.faults else 0
     began = time.monotonic()
-    lived, failed = 0, 0
+    lived, failed, longest = 0, 0, 0.0
     with ProcessPoolExecutor(options.processes) as pool:
         seeds = iter(range(options.first, options.first + options.seeds))
-        under_way = {pool.submit(live_one, seed) for seed in islice(seeds, options.processes)}
+        under_way = {pool.submit(live_one, seed): began for seed in islice(seeds, options.processes)}
         while under_way:
-            ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for verdict in (one.result() for one in ended):
-                lived += 1
+            ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            now = time.monotonic()
+            for one in ended:
+                lived, longest, verdict = lived + 1, max(longest, now - under_way.pop(one)), one.result()
                 if verdict.faults:
                     failed += 1
                     print(verdict.render(), flush=True)
-            if time.monotonic() - began < options.seconds:
-                under_way |= {pool.submit(live_one, seed) for seed in islice(seeds, len(ended))}
+            if now - began + longest * LONGER < options.seconds:
+                under_way |= {pool.submit(live_one, seed): now for seed in islice(seeds, len(ended))}
     seconds = time.monotonic() - began
     each = seconds * options.processes / lived
     of = "" if lived == options.seeds else f" of {options.seeds}, then the time was over,"
