@@ -9,7 +9,6 @@ from invsync_dagster.defs.deciding import approver, basis_of, is_import
 from invsync_dagster.defs.metadata import cause_of
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.deciding import LONGEST_NUMBER
-from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.undoing import Undone, preview_undo, undo
 from invsync_dagster.inventory.looks import DecisionError, decided_by
 from invsync_dagster.sync.undo_rules import RulesUndone, preview_rules_undo, undo_rules
@@ -37,7 +36,7 @@ def undo_op(context: dg.OpExecutionContext, config: UndoConfig, invsync: Invsync
     what = config.what.strip()
     try:
         found = _undone(context, invsync.workspace, config, what)
-    except (DecisionError, FileError) as error:
+    except DecisionError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     end = (
         "nothing was changed; with `dry_run: false`, `actor` and `reason` it is done"
