@@ -27,10 +27,13 @@ class _Current:
     kind = "sqlite"
     handed_out: list[Engine] = []  # noqa: RUF012 - one for the process
     opened: list[Engine] = []  # noqa: RUF012
+    filled: list[tuple[str, Engine]] = []  # noqa: RUF012
     made: list[str] = []  # noqa: RUF012
 
 
 _free: dict[str, list[Engine]] = {kind: [] for kind in KINDS}
+_filled: dict[str, list[Engine]] = {}
+_sequences: dict[str, list[tuple[str, int]]] = {}
 
 
 def use(kind: str) -> None:
@@ -81,10 +84,15 @@ def make_file(path: Path) -> None:
 
 
 def filled_engine(name: str, fill: Callable[[Engine], None]) -> Engine:
-    """Return a PostgreSQL database that `fill` has filled; of each name it is filled once and then copied."""
-    url = _from_template(name, fill)
-    _Current.made.append(url)
-    return opened(url)
+    """Return a PostgreSQL database that `fill` has filled; of each name it is filled once, and then put back as it was."""
+    free = _filled.setdefault(name, [])
+    if free:
+        engine = free.pop()
+        _put_back(engine, name)
+    else:
+        engine = open_database(_from_template(name, lambda template: _keep(template, name, fill)))
+    _Current.filled.append((name, engine))
+    return engine
 
 
 def opened(url: str) -> Engine:
@@ -108,6 +116,10 @@ def recycle() -> None:
         elif engine.pool.checkedout() == 0:  # type: ignore[attr-defined]
             _free["postgresql"].append(engine)
     _Current.handed_out.clear()
+    for name, engine in _Current.filled:
+        if engine.pool.checkedout() == 0:  # type: ignore[attr-defined]
+            _filled[name].append(engine)
+    _Current.filled.clear()
     for engine in _Current.opened:
         engine.dispose()
     _Current.opened.clear()
@@ -172,4 +184,42 @@ END $$
 def _empty(engine: Engine) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql(_EMPTY.replace("%", "%%"))
+        connection.commit()
+
+
+# What was filled, in a schema of its own: to put it back takes a tenth of the time of another copy of the template.
+_PUT_BACK = """
+DO $$ DECLARE it record; BEGIN
+  SET LOCAL session_replication_role = replica;
+  SET LOCAL lock_timeout = '5s';
+  FOR it IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+    EXECUTE format('DELETE FROM public.%I', it.tablename);
+  END LOOP;
+  FOR it IN SELECT tablename FROM pg_tables WHERE schemaname = 'kept' LOOP
+    EXECUTE format('INSERT INTO public.%I OVERRIDING SYSTEM VALUE SELECT * FROM kept.%I', it.tablename, it.tablename);
+  END LOOP;
+END $$
+"""
+
+
+def _keep(engine: Engine, name: str, fill: Callable[[Engine], None]) -> None:
+    fill(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA kept")
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        for table in connection.exec_driver_sql(tables).scalars().all():
+            if connection.exec_driver_sql(f'SELECT 1 FROM "{table}" LIMIT 1').first():  # noqa: S608 - our own names
+                connection.exec_driver_sql(f'CREATE TABLE kept."{table}" AS TABLE public."{table}"')
+        values = "SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences WHERE schemaname = 'public'"
+        _sequences[name] = [(row[0], row[1]) for row in connection.exec_driver_sql(values)]
+        connection.commit()
+
+
+def _put_back(engine: Engine, name: str) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql(_PUT_BACK.replace("%", "%%"))
+        for sequence, value in _sequences[name]:
+            connection.exec_driver_sql(
+                "SELECT setval(%s::regclass, %s, %s)", (f'public."{sequence}"', max(value, 1), value > 0)
+            )
         connection.commit()
