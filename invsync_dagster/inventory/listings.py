@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, levels, shares
@@ -18,7 +18,13 @@ from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.elsewhere import ask_again
 from invsync_dagster.inventory.joining import join, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
-from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
+from invsync_dagster.inventory.tables import (
+    central_inventory,
+    channels,
+    inventory_levels,
+    platform_mapping,
+    stock_ledger,
+)
 
 Status = Literal["active", "paused", "excluded", "retired"]
 
@@ -124,9 +130,14 @@ def set_listings_in_parts(
 
 
 def _review_emptied(connection: Connection, held: Collection[int], actor: str, now: datetime) -> None:
-    """Stop the levels that can't be held: those mapped to a SKU with too little stock to show the number that they had."""
+    """Stop the levels that can't be held: those mapped to a SKU with too little stock to show the number that they had.
+
+    One that was held already shows less than it had as well, by what was sold since.
+    """
     level = inventory_levels.c
-    query = select(level.id).where(or_(level.held_quantity.is_(None), level.desired < level.held_quantity))
+    newest = select(func.coalesce(func.max(stock_ledger.c.sequence), 0)).scalar_subquery()
+    too_little = and_(level.desired < level.held_quantity, level.held_sequence == newest)
+    query = select(level.id).where(or_(level.held_quantity.is_(None), too_little))
     for part in chunks(held):
         for level_id in connection.execute(query.where(level.id.in_(part))).scalars().all():
             send_to_review(connection, level_id, reason=EMPTIED, actor=actor, now=now)

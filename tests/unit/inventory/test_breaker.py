@@ -260,6 +260,21 @@ def test_a_change_that_passes_for_what_is_not_held_names_what_is(stock: Stock) -
     assert sorted(hold.levels for hold in held(stock)) == [1, 39]
 
 
+def test_a_mapping_that_changes_what_a_held_level_wants_does_not_send_it_to_review_for_what_it_sold(
+    stock: Stock,
+) -> None:
+    set_rules(stock, SHOP, Rules(buffer=5))
+    catch_up(stock.engine, at(1))
+    stock.in_step()
+    set_rules(stock, SHOP, Rules())
+    catch_up(stock.engine, at(2))
+    stock.apply(order(item=f"{OTHER}-{SKUS[0]}", ordered=1), channel=OTHER)
+    one = Listing(SHOP, SKUS[0], f"{SHOP}-{SKUS[0]}", platform_sku=f"{SKUS[0]}@{SHOP}", buffer=2)
+    assert stock.map(one, reason="import 9").held == 1
+    level = stock.level(SHOP, SKUS[0])
+    assert (level.pushable, level.desired, level.held_desired) == (True, 4, 7)
+
+
 # --- an item at several locations ---------------------------------------------------------------------------------------
 
 
