@@ -55,7 +55,8 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime, *, c
       held, less what was sold since, and never more than is available (at several locations: less all that the stock has
       lost since), until what held it is gone: its rules want something again, or no more than before the change. A level
       whose channel or listing is paused, in review, excluded or retired is stopped, and its desired left as it is.
-    - A level that becomes pushable is uncertain (`never_read`, `resumed`) with nothing expected, so that it is read first.
+    - A level that becomes pushable is uncertain (`never_read`, `resumed`) with nothing expected, so that it is read first,
+      as a whole.
     - A changed desired is due at once, unless the platform makes the level wait (`waits_for_nothing`); a decrease below
       what is expected doesn't wait for that either.
     """
@@ -204,6 +205,7 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
             uncertain_since=case((resumes, func.coalesce(level.uncertain_since, now)), else_=level.uncertain_since),
             expected=case((resumes, None), else_=level.expected),
             touched=case((resumes, level.touched + 1), else_=level.touched),
+            read_whole_at=case((resumes, None), else_=level.read_whole_at),
             out_of_step_since=case((is_change, func.coalesce(level.out_of_step_since, now)), else_=None),
             due_at=case((and_(level.due_at > now, news, may_go), now), else_=level.due_at),
         )

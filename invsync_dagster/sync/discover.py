@@ -132,7 +132,8 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
             # Only now: another walk that ends meanwhile forgets those that were believed before it.
             with write_transaction(ws.engine) as connection:
                 walks.believe(connection, walk, report.listings, ws.clock.now())
-                note_walked(connection, calls.platform, name, walk, began)
+                if paused is None:  # else some of it was seen days ago
+                    note_walked(connection, calls.platform, name, walk, began)
             believed = True
     except _ImplausibleError as error:
         report.problem = str(error)

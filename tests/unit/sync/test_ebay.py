@@ -15,6 +15,7 @@ from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import central_inventory, platform_mapping
+from invsync_dagster.platforms.contract import ListingsPage
 from invsync_dagster.platforms.transport import Response
 from invsync_dagster.settings import Home, ImportLimits
 from invsync_dagster.sync.discover import Discovery, discover
@@ -236,6 +237,53 @@ def test_a_level_that_comes_back_from_review_is_read_with_its_offers() -> None:
     stage.settle()
     assert stage.offers_asked() == 1
     assert mapped(stage)["A", ""][0] == "needs_review"
+
+
+def test_what_a_write_sent_to_review_after_a_sale_comes_back_to_a_reading_with_its_offers() -> None:
+    stage = first_read()
+    stage.account.set_own_quantity("A", 9)
+    stage.account.buy({stage.levels["A"]: 1})
+    failed = {"sku": "A", "statusCode": 404, "errors": [{"errorId": 25710, "message": "No."}]}
+    stage.instead["bulk_update_price_quantity"] = Response(207, {}, json.dumps({"responses": [failed]}).encode())
+    stage.clock.advance(60)
+    stage.count("A", 4)
+    assert mapped(stage)["A", ""] == ("needs_review", "ebay_25710: No. [review]")
+    assert stage.level("A").uncertain == "own_sale"
+    stage.offers_asked()
+    with write_transaction(stage.engine) as connection:
+        listing_id = connection.execute(
+            select(platform_mapping.c.id).where(platform_mapping.c.central_sku == "A")
+        ).scalar_one()
+        set_status(connection, [listing_id], "active", actor="ann", reason="looked at", now=stage.clock.now())
+    stage.settle()
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][1].startswith("own_quantity: ")
+
+
+def test_a_walk_of_several_runs_does_not_say_that_it_saw_the_offers_of_the_first_one_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = first_read()
+    stage.clock.advance(49 * 3600)
+    platform = stage.ws.platform(stage.ws.channel("ebay_main"))
+    listings = platform.listings
+
+    def slowly(cursor: str = "") -> ListingsPage:
+        page = listings()
+        if cursor:
+            return replace(page, listings=page.listings[1:])
+        stage.clock.advance(3 * 3600 + 1)
+        return replace(page, listings=page.listings[:1], cursor="1")
+
+    monkeypatch.setattr(platform, "listings", slowly)
+    assert walked(stage, tmp_path)[0].listings == 1
+    stage.clock.advance(47 * 3600)
+    assert walked(stage, tmp_path)[0].listings == 2
+    stage.offers_asked()
+    stage.account.set_own_quantity("A", 9)
+    sell(stage, 1)
+    assert stage.offers_asked() == 1
+    assert mapped(stage)["A", ""][1].startswith("own_quantity: ")
 
 
 def test_the_full_run_finds_an_offer_that_shows_a_number_of_its_own() -> None:
