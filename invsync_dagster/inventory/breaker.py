@@ -134,7 +134,8 @@ def hold_moves(connection: Connection, channel: str, found: Moves, cause: str, n
         if stopped:
             listed = listed or connection.execute(_LISTED, {"channel": channel}).scalar_one()
             reason = f"{cause} would {_DOES[direction]} {len(stopped)} of {listed} listings on {channel}{why}"
-            before = {key: holds.Before(move.shown, move.before) for key, move in stopped.items()}
+            # At what it shows, where its rules wanted more before: what only goes back to that would be free at once.
+            before = {key: holds.Before(move.shown, min(move.shown, move.before)) for key, move in stopped.items()}
             holds.hold(connection, before, zeroes=direction == ZEROED, reason=reason, actor=BREAKER, now=now)
             held += stopped
         passing = {level_id: move for level_id, move in moved.items() if level_id not in stopped}

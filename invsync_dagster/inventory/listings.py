@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from invsync_dagster.events import LineReference
-from invsync_dagster.inventory import breaker, levels, shares
+from invsync_dagster.inventory import breaker, holds, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import chunks
@@ -137,7 +137,8 @@ def _review_emptied(connection: Connection, held: Collection[int], actor: str, n
     level = inventory_levels.c
     newest = select(func.coalesce(func.max(stock_ledger.c.sequence), 0)).scalar_subquery()
     too_little = and_(level.desired < level.held_quantity, level.held_sequence == newest)
-    query = select(level.id).where(or_(level.held_quantity.is_(None), too_little))
+    nothing = and_(level.held_quantity.is_(None), level.desired < holds.NUMBER)
+    query = select(level.id).where(or_(nothing, too_little))
     for part in chunks(held):
         for level_id in connection.execute(query.where(level.id.in_(part))).scalars().all():
             send_to_review(connection, level_id, reason=EMPTIED, actor=actor, now=now)

@@ -275,6 +275,16 @@ def test_a_mapping_that_changes_what_a_held_level_wants_does_not_send_it_to_revi
     assert (level.pushable, level.desired, level.held_desired) == (True, 4, 7)
 
 
+def test_a_listing_that_shows_nothing_yet_is_not_sent_to_review_by_a_mapping_that_wants_nothing(stock: Stock) -> None:
+    stock.change_levels(stock.level(SHOP, SKUS[0]).id == inventory_levels.c.id, acknowledged_quantity=0, expected=0)
+    wanted = [Listing(SHOP, sku, f"{SHOP}-{sku}", platform_sku=f"{sku}@{SHOP}", percent=0) for sku in SKUS[:9]]
+    stock.map(*wanted, reason="import 7")
+    assert [(level.pushable, level.desired) for level in (stock.level(SHOP, sku) for sku in SKUS[:2])] == [
+        (True, 0),
+        (True, 10),
+    ]
+
+
 # --- an item at several locations ---------------------------------------------------------------------------------------
 
 
@@ -325,6 +335,19 @@ def test_what_is_put_back_at_one_location_within_the_window_is_not_shown_where_t
     shelves.in_step()
     assert at_two_locations(shelves, (0, 100), SKUS[:20]) == 40
     assert [parted(shelves, SKUS[number]) for number in (0, 19)] == [[10, 0], [5, 5]]
+
+
+def test_what_rises_beside_what_is_held_stays_at_what_it_shows_though_its_rules_wanted_as_much_before(
+    shelves: Stock,
+) -> None:
+    shelves.now = at(90)
+    first = (inventory_levels.c.item_id == f"{SHOP}-{SKUS[0]}") & (inventory_levels.c.location_id == "")
+    shelves.change_levels(first, acknowledged_quantity=3, expected=3)
+    assert at_two_locations(shelves, (100, 0), SKUS[:20]) == 40
+    assert parted(shelves, SKUS[0]) == [3, 5]
+    at_two_locations(shelves, (50, 0), SKUS[:1])
+    assert parted(shelves, SKUS[0]) == [3, 5]
+    assert {row.stopped_reason for row in shelves.rows(inventory_levels)} == {""}
 
 
 def test_at_two_locations_a_count_that_finds_less_lowers_both_by_it(shelves: Stock) -> None:
