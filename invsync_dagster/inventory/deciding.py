@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, exists, func, not_, or_, select
 
 from invsync_dagster.inventory import holds
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks
@@ -30,6 +30,8 @@ from invsync_dagster.inventory.tables import (
 )
 
 Decision = Literal["approve", "drop"]
+
+_SAME_STOCK = "another location of the item stays held, and shows the same stock; approve that with it"
 
 LONGEST_NUMBER = 18  # digits that any database takes
 
@@ -85,11 +87,13 @@ class HeldLevel:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a decision did, in levels; `changed` ones stay held, with what has changed in words and how many each."""
+    """What a decision did, in levels; `changed` ones stay held, with what has changed in words and how many each, and so do those
+    `beside` a location that stays held."""
 
     decision: Decision
     levels: int
     changed: tuple[tuple[str, int], ...] = ()
+    beside: int = 0
 
     def render(self) -> str:
         """Say it in words, several lines."""
@@ -100,6 +104,7 @@ class Decided:
             )
         lines = [f"{self.levels} listings approved; the next push brings them in step"]
         lines += [f"{levels} stay held, since they changed after the look: {why}" for why, levels in self.changed]
+        lines += [f"{self.beside} stay held: {_SAME_STOCK}"] if self.beside else []
         return "\n".join(lines)
 
 
@@ -173,7 +178,8 @@ def decide(
     whole or the levels of `skus`.
 
     An approval covers what a look saw (`seen`, else that of the moment when they were held), and the sales and cancels since:
-    levels whose rules, mapping, status or stock were changed otherwise since stay held. Raises `DecisionError` where nothing is
+    levels whose rules, mapping, status or stock were changed otherwise since stay held. So do those that would rise while another
+    location of their item stays held at more than it should show. Raises `DecisionError` where nothing is
     held, or nothing as it was seen.
     """
     decided_by(actor, reason)
@@ -195,13 +201,17 @@ def decide(
     changed = _changed(connection, ids, look)
     told = tuple(Counter(changed.values()).most_common())
     free = [level_id for level_id in ids if level_id not in changed]
+    beside = _beside(connection, free)
+    if beside and beside.issuperset(free):
+        raise DecisionError(f"nothing was approved: {_SAME_STOCK}")
     if not free:
         why = "; ".join(f"{why} ({levels} listings)" for why, levels in told)
         raise DecisionError(
             f"nothing was approved, since it isn't what was seen any more: {why}. Look again: `invsync held list` ends with "
             "the command that approves what it shows"
         )
-    return Decided(decision, holds.approve(connection, free, **by), told)
+    free = [level_id for level_id in free if level_id not in beside]
+    return Decided(decision, holds.approve(connection, free, **by), told, len(beside))
 
 
 def _held(channel: str) -> list[ColumnElement[bool]]:
@@ -239,6 +249,24 @@ def _changed(connection: Connection, level_ids: Sequence[int], look: Look | None
         elif row.entry is not None:
             found[row.id] = told("entry", row.entry)
     return found
+
+
+_LEVEL, _OTHER = inventory_levels.c, inventory_levels.alias("other")
+_BESIDE = select(_LEVEL.id).where(
+    among(_LEVEL.id, "ids"),
+    _LEVEL.held_desired > _LEVEL.desired,
+    exists().where(
+        _OTHER.c.channel == _LEVEL.channel,
+        _OTHER.c.item_id == _LEVEL.item_id,
+        _OTHER.c.held_desired < _OTHER.c.desired,
+        not_(among(_OTHER.c.id, "ids")),
+    ),
+)
+
+
+def _beside(connection: Connection, level_ids: Sequence[int]) -> set[int]:
+    """Return which levels would rise while another location of their item stays held at more than it should show."""
+    return set(connection.execute(_BESIDE, {"ids": as_parameter(level_ids)}).scalars())
 
 
 def _statuses_since(connection: Connection, revision: int) -> dict[str, int]:

@@ -7,8 +7,9 @@ import pytest
 from invsync_dagster.inventory import channels, holds
 from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.deciding import Hold, holds_now
+from invsync_dagster.inventory.deciding import Hold, decide, holds_now
 from invsync_dagster.inventory.listings import Listing
+from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, operator_actions
@@ -323,6 +324,22 @@ def test_what_is_held_at_one_location_is_not_shown_at_the_other_as_well(shelves:
     }
     assert at_two_locations(shelves, (50, 50), SKUS[:20]) == 0
     assert held(shelves) == []
+
+
+def test_a_rise_at_one_location_is_not_approved_while_the_other_stays_held(shelves: Stock) -> None:
+    shelves.now = at(90)
+    at_two_locations(shelves, (0, 100), SKUS[:20])
+    raised, zeroed = sorted(held(shelves), key=lambda hold: hold.reason)
+    assert "would raise" in raised.reason
+    by = {"actor": "ann", "reason": "it is right", "now": at(91)}
+    with write_transaction(shelves.engine) as connection:
+        with pytest.raises(DecisionError, match="another location of the item stays held"):
+            decide(connection, str(raised.number), "approve", **by)
+        assert decide(connection, str(zeroed.number), "approve", skus=SKUS[:1], **by).levels == 1
+        some = decide(connection, str(raised.number), "approve", **by)
+    assert (some.levels, some.beside) == (1, 19)
+    assert "19 stay held: another location of the item stays held" in some.render()
+    assert [parted(shelves, sku) for sku in SKUS[:2]] == [[0, 10], [5, 5]]
 
 
 def test_what_is_put_back_at_one_location_within_the_window_is_not_shown_where_the_other_is_held(
