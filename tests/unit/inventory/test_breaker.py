@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -331,7 +332,7 @@ def test_a_rise_at_one_location_is_not_approved_while_the_other_stays_held(shelv
     at_two_locations(shelves, (0, 100), SKUS[:20])
     raised, zeroed = sorted(held(shelves), key=lambda hold: hold.reason)
     assert "would raise" in raised.reason
-    by = {"actor": "ann", "reason": "it is right", "now": at(91)}
+    by: dict[str, Any] = {"actor": "ann", "reason": "it is right", "now": at(91)}
     with write_transaction(shelves.engine) as connection:
         with pytest.raises(DecisionError, match="another location of the item stays held"):
             decide(connection, str(raised.number), "approve", **by)
