@@ -43,7 +43,7 @@ def _recovered(ws: Workspace, row: Row[Any], calls: Calls, report: PushReport) -
     try:
         calls.platform.check_credentials()
         if row.stopped_reason.startswith(ANOTHER_SHOP):
-            recognise(ws, ws.channel(row.name), calls)
+            recognise(ws, ws.channel(row.name), row.recognised, calls)
     except PlatformError as error:
         report.problem = str(error)
         report.stopped = True

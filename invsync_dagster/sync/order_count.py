@@ -22,6 +22,7 @@ from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.poll import UNCLEAR_PER_CALL, PollReport, apply_page
 from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.recognition import why_elsewhere
 from invsync_dagster.sync.workspace import Workspace
 
 LONGEST = timedelta(hours=3)
@@ -122,6 +123,9 @@ def count_orders(ws: Workspace, name: str, *, days: int, run_id: str) -> OrderCo
     with ws.engine.connect() as connection:
         if is_retired(connection, name) or not is_registered(connection, name):
             return count
+        count.problem = why_elsewhere(connection, channel)
+    if count.problem:
+        return count
     calls = calls_of(ws, channel, began + LONGEST, background=True)
     try:
         _Counting(ws, calls, count, run_id).run()

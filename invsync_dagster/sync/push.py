@@ -126,8 +126,7 @@ def push_channel(
     try:
         by_hand = skus is not None and not background
         if lets_us_in(ws, row, calls, report, by_hand=by_hand):
-            if row.status == "active":
-                require_our_shop(ws, channel, row.recognised, calls)
+            require_our_shop(ws, channel, row.recognised, calls)
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import channels, inventory_levels
+from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
 from invsync_dagster.platforms.contract import LevelReference, QuickReader, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
@@ -21,6 +21,8 @@ from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.readings import in_readings
 from invsync_dagster.sync.workspace import Workspace
 
+ELSEWHERE = "its settings in channels.yaml have changed: all else waits for a push that recognises the shop there"
+
 
 def require_our_shop(ws: Workspace, channel: Channel, recognised: str, calls: Calls) -> None:
     """Return if the channel's address is the one where its shop was `recognised`, else once it is recognised there.
@@ -28,29 +30,31 @@ def require_our_shop(ws: Workspace, channel: Channel, recognised: str, calls: Ca
     Raises as `recognise`.
     """
     if recognised != address_of(channel):
-        # At the first contact each level is read before it is written anyway.
-        recognise(ws, channel, calls, least=1 if recognised else AT_LEAST)
+        recognise(ws, channel, recognised, calls)
 
 
-def is_elsewhere(connection: Connection, channel: Channel) -> bool:
-    """Say whether the channel's address is another one than where its shop was recognised, and no push has been there yet."""
+def why_elsewhere(connection: Connection, channel: Channel) -> str:
+    """Say why nothing may be concluded, booked or set up at the channel's address: it is another one than where its shop was
+    recognised, and no push has been there yet. "" if that isn't so."""
     was = connection.execute(select(channels.c.recognised).where(channels.c.name == channel.name)).scalar_one_or_none()
-    return bool(was) and was != address_of(channel)
+    return ELSEWHERE if was and was != address_of(channel) else ""
 
 
-def recognise(ws: Workspace, channel: Channel, calls: Calls, *, least: int = AT_LEAST) -> None:
+def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) -> None:
     """Read some levels, and note that the shop is ours if it knows most of them by the names that they are mapped with.
 
-    Of less than `least` listings none need be there, and where nothing is mapped there is nothing to recognise it by.
-    Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
+    Of few listings none need be there, unless the shop was `recognised` at another address: at the first contact each level is
+    read before it is written anyway. So is what comes to be listed where nothing is now: such a shop is met for the first time,
+    or goes on at the new address. Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
     """
+    least = AT_LEAST if recognised in ("", address_of(channel)) else 1
     platform, name = calls.platform, channel.name
     limits = platform.limits
     # A location may be a call of its own.
     most = max(limits.read_locations or limits.read_batch, AT_LEAST)
     with ws.engine.connect() as connection:
         some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
-    if not some:
+    if not (some or recognised):
         return
     read = platform.read_quickly if isinstance(platform, QuickReader) else platform.read
     by_level: dict[int, Reading] = {}
@@ -78,7 +82,11 @@ def address_of(channel: Channel) -> str:
 
 _SAMPLE = (
     select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)
-    .where(inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
+    .where(
+        inventory_levels.c.channel == bindparam("of_channel"),
+        # Not `pushable`: no level of a paused channel is, whose orders are heard.
+        exists().where(platform_mapping.c.level_id == inventory_levels.c.id, platform_mapping.c.status == "active"),
+    )
     .order_by(inventory_levels.c.id)
     .limit(bindparam("most"))
 )

@@ -38,6 +38,7 @@ from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.readings import in_readings, note_whole
+from invsync_dagster.sync.recognition import why_elsewhere
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
@@ -122,7 +123,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
     calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
     with ws.engine.connect() as connection:
-        report.problem = why_cut_out(connection, name, began)
+        report.problem = why_cut_out(connection, name, began) or why_elsewhere(connection, channel)
         if report.problem:
             return report
         # Read longest ago first: a batch that did not finish goes on where it was.

@@ -16,7 +16,7 @@ from invsync_dagster.platforms.subscribing import Subscriber, Subscription, Subs
 from invsync_dagster.platforms.transport import is_loopback
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.recognition import is_elsewhere
+from invsync_dagster.sync.recognition import why_elsewhere
 from invsync_dagster.sync.workspace import Workspace
 
 # A few calls a channel; whoever can't answer them in this time is asked the next time.
@@ -29,9 +29,6 @@ NOT_TOLD = (
 AGAIN_MEND = (
     "the platform drops it, mostly since its deliveries aren't answered in time: see whether the receiver can be reached "
     "from outside and answers with 200, and that no other installation uses the account (docs/webhooks.md)"
-)
-ELSEWHERE = (
-    "its settings in channels.yaml have changed: nothing is subscribed to there before a push has recognised the shop"
 )
 TOO_LATE = "the channel allowed no call in time"
 
@@ -90,13 +87,14 @@ def watch_subscriptions(ws: Workspace, name: str, *, mend: bool) -> Watch:
         if is_retired(connection, name):
             watch.unwatched = "the channel is retired"
             return watch
-        if is_elsewhere(connection, channel):
-            watch.problem = ELSEWHERE
-            return watch
+        elsewhere = why_elsewhere(connection, channel)
     watch.address = _address(ws, channel)
     platform = ws.platform(channel)
     if not isinstance(platform, Subscriber):
         watch.unwatched = f"{channel.platform} has nothing to subscribe to"
+        return watch
+    if watch.address and elsewhere:
+        watch.problem = elsewhere
         return watch
     calls = calls_of(ws, channel, ws.clock.now() + LONGEST, background=False)
     try:

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.tables import channels, inventory_levels, is_change
 from invsync_dagster.platforms.contract import LevelReference
 from invsync_dagster.sync.push import push_channel
+from invsync_dagster.sync.recognition import address_of
 from invsync_dagster.sync.report import PushReport
 from tests.simulation.stock import level_of
 from tests.simulation.watch import Watch
@@ -67,6 +69,12 @@ class LittleWorld(World):
         self.agenda.clear()
         self.cycle_planned = False
         return len(waiting)
+
+    def keep_address(self, channel: str) -> None:
+        """Note the channel's settings as those at which its shop is known."""
+        address = address_of(self.processes[0].channel(channel))
+        with write_transaction(self.engine) as connection:
+            connection.execute(update(channels).where(channels.c.name == channel).values(recognised=address))
 
     def changes(self, channel: str) -> int:
         query = select(inventory_levels.c.id).where(inventory_levels.c.channel == channel, is_change())

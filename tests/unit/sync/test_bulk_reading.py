@@ -39,6 +39,7 @@ def reading_in_bulk(world: LittleWorld) -> LittleWorld:
                 for channel in ws.configuration.channels
             ),
         )
+    world.keep_address(SHOP)
     world.shops[SHOP].bulk.seconds = 0.0
     world.clock.advance(60)
     return world

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
+from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.channels import set_status as set_channel_status
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import channels, inventory_levels, stock_ledger
+from invsync_dagster.inventory.listings import set_status
+from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, stock_ledger
 from invsync_dagster.sandbox.faults import Fault, Kind
-from invsync_dagster.sync.recognition import address_of
+from invsync_dagster.sync.order_count import count_orders
+from invsync_dagster.sync.recognition import ELSEWHERE, address_of
+from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.subscriptions import watch_subscriptions
+from tests.unit.sync.alibaba_stage import AlibabaStage
 from tests.unit.sync.conftest import LittleWorld
-from tests.unit.sync.test_push import logged, rename, restock, reviewed, stopped
+from tests.unit.sync.test_push import SKU, logged, rename, restock, reviewed, stopped
+from tests.unit.sync.test_subscriptions import known_at
 
 WOO = "woo_main"
 
@@ -39,6 +47,20 @@ def fall(world: LittleWorld) -> list[str]:
     with write_transaction(world.engine) as connection:
         connection.execute(update(inventory_levels).where(of_woo).values(effective_quantity=77, expected=77))
         return list(connection.execute(select(inventory_levels.c.central_sku).where(of_woo)).scalars())
+
+
+def exclude(world: LittleWorld, skus: list[str]) -> None:
+    of_listing = platform_mapping.c.central_sku.in_(skus) & (platform_mapping.c.platform_name == WOO)
+    with write_transaction(world.engine) as connection:
+        ids = connection.execute(select(platform_mapping.c.id).where(of_listing)).scalars().all()
+        set_status(connection, ids, "excluded", actor="ann", reason="", now=world.clock.now())
+
+
+def set_channel(world: LittleWorld, status: str) -> None:
+    now = world.clock.now()
+    with write_transaction(world.engine) as connection:
+        set_channel_status(connection, WOO, status, actor="ann", reason="moving", now=now)
+    catch_up(world.engine, now)
 
 
 def numbers(world: LittleWorld) -> dict[Any, Any]:
@@ -85,12 +107,13 @@ def test_the_same_shop_under_a_new_address_is_looked_at_once_and_goes_on(world: 
 
 def test_at_a_new_address_nothing_is_subscribed_to_before_a_push_has_recognised_the_shop(world: LittleWorld) -> None:
     point_elsewhere(world)
-    refused = watch_subscriptions(world.processes[0], WOO, mend=True)
+    ws = known_at(world, "http://127.0.0.1:8791")
+    refused = watch_subscriptions(ws, WOO, mend=True)
     assert (refused.api_calls, refused.topics) == (0, [])
-    assert refused.problem.startswith("its settings in channels.yaml have changed")
+    assert refused.problem == ELSEWHERE
     world.push(WOO)
-    watched = watch_subscriptions(world.processes[0], WOO, mend=True)
-    assert (watched.api_calls > 0, watched.problem) == (True, "")
+    watched = watch_subscriptions(ws, WOO, mend=True)
+    assert (watched.problem, {topic.done for topic in watched.topics}) == ("", {"made"})
 
 
 @pytest.mark.parametrize("error", [Kind.ERROR_500, Kind.REFUSE])
@@ -120,17 +143,71 @@ def test_at_the_first_contact_small_calls_write_nothing_either_before_the_shop_i
     assert (reviewed(world), recognised(world, "erp_main")) == (0, "")
 
 
+def test_a_shop_whose_products_are_a_call_each_is_recognised_by_few_of_them_within_a_short_push(tmp_path: Path) -> None:
+    stage = AlibabaStage(tmp_path, {f"S{at}": 5 for at in range(40)}, products={f"S{at}": 100 + at for at in range(40)})
+    before = stage.products_read()
+    with write_transaction(stage.engine) as connection:
+        connection.execute(update(channels).values(recognised=""))
+    assert stage.push(seconds=5).problem == ""
+    assert stage.products_read() - before == 10
+
+
+def test_at_a_new_address_no_order_is_counted_and_no_full_run_concludes_anything_before_the_shop_is_recognised(
+    world: LittleWorld,
+) -> None:
+    ws = world.processes[0]
+    rename(world, [SKU])
+    point_elsewhere(world)
+    world.sell(WOO, SKU)
+    world.clock.advance(86_400)
+    entries = len(world_entries(world))
+    count = count_orders(ws, WOO, days=2, run_id="count")
+    full = [full_sync(ws, WOO, batch, run_id="full") for batch in range(ws.configuration.settings.sku_batches)]
+    assert (count.problem, count.api_calls) == (ELSEWHERE, 0)
+    assert {(report.problem, report.api_calls) for report in full} == {(ELSEWHERE, 0)}
+    assert (len(world_entries(world)), reviewed(world)) == (entries, 0)
+    world.push(WOO)
+    assert count_orders(ws, WOO, days=2, run_id="count").problem == ""
+
+
 def test_of_few_listings_most_must_be_there_under_a_new_address(world: LittleWorld) -> None:
     skus = fall(world)
-    with write_transaction(world.engine) as connection:
-        few = inventory_levels.c.central_sku.in_(skus[3:]) & (inventory_levels.c.channel == WOO)
-        connection.execute(update(inventory_levels).where(few).values(pushable=False))
+    exclude(world, skus[3:])
     rename(world, skus[:2])
     point_elsewhere(world)
     shown = numbers(world)
+    for _ in range(4):  # that the channel is asked again whether it goes on recognises nothing
+        report = world.push(WOO)
+        assert report.problem.startswith(f"another_shop: 2 of 3 listings are unknown at {WOO}")
+        assert (report.pushed, numbers(world)) == (0, shown)
+        world.clock.advance(60)
+
+
+def test_where_nothing_is_listed_any_more_a_new_address_is_taken_as_it_is(world: LittleWorld) -> None:
+    exclude(world, fall(world))
+    point_elsewhere(world)
+    assert world.push(WOO).problem == ""
+    assert recognised(world) == address_of(world.processes[0].channel(WOO))
+    assert count_orders(world.processes[0], WOO, days=1, run_id="count").problem == ""
+
+
+def test_a_paused_channel_that_is_pointed_at_another_store_books_none_of_its_orders(world: LittleWorld) -> None:
+    set_channel(world, "paused")
+    skus = fall(world)
+    names = {number: article.sku for number, article in world.shops[WOO]._books.articles.items()}
+    rename(world, skus)
+    point_elsewhere(world)
+    entries = len(world_entries(world))
+    world.clock.advance(60)
+    world.sell(WOO, skus[0])
+    world.clock.advance(60)
     report = world.push(WOO)
-    assert report.problem.startswith(f"another_shop: 2 of 3 listings are unknown at {WOO}")
-    assert numbers(world) == shown
+    assert report.problem.startswith(f"another_shop: 14 of 16 listings are unknown at {WOO}")
+    assert (report.orders, len(world_entries(world))) == (0, entries)
+    for number, sku in names.items():
+        world.shops[WOO]._books.articles[number].sku = sku
+    assert world.push(WOO).orders == 1
+    assert recognised(world) == address_of(world.processes[0].channel(WOO))
 
 
 def world_entries(world: LittleWorld) -> list[Any]:

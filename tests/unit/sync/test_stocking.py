@@ -49,6 +49,7 @@ def choose(world: LittleWorld, unstocked: Literal["review", "activate"], policy:
                 for channel in ws.configuration.channels
             ),
         )
+    world.keep_address(SHOP)
 
 
 def unstock(world: LittleWorld) -> int:
