@@ -118,6 +118,8 @@ def recycle() -> None:
     _Current.handed_out.clear()
     for name, engine in _Current.filled:
         if engine.pool.checkedout() == 0:  # type: ignore[attr-defined]
+            # Without its connections: the test may have ended their sessions.
+            engine.dispose()
             _filled[name].append(engine)
     _Current.filled.clear()
     for engine in _Current.opened:
