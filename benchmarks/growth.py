@@ -58,7 +58,7 @@ SENSORS = {
     "imports_sensor": 86_400 // 30,
     "inbox_sensor": int(86_400 / sensors.WATCH_SECONDS),
 }
-SCHEDULED = CYCLES + 24 + 10
+SCHEDULED = CYCLES + 3 * 24 + 5  # audit, backup and subscriptions hourly; the rest daily
 SENSOR_TICK_DAYS, SCHEDULE_TICK_DAYS = 2, 90
 TICKS_WRITTEN = 500  # whose size tells that of the others
 
