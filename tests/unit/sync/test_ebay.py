@@ -223,17 +223,22 @@ def test_a_write_whose_answer_tells_of_an_offer_that_failed_is_followed_by_a_rea
     assert mapped(stage)["A", ""][0] == "needs_review"
 
 
+def bring_back(stage: EbayStage) -> None:
+    """Take A back from review, as who has looked at it does."""
+    with write_transaction(stage.engine) as connection:
+        listing_id = connection.execute(
+            select(platform_mapping.c.id).where(platform_mapping.c.central_sku == "A")
+        ).scalar_one()
+        set_status(connection, [listing_id], "active", actor="ann", reason="looked at", now=stage.clock.now())
+
+
 def test_a_level_that_comes_back_from_review_is_read_with_its_offers() -> None:
     stage = overridden()
     stage.clock.advance(49 * 3600)
     sell(stage, 0)
     assert mapped(stage)["A", ""][0] == "needs_review"
     stage.offers_asked()
-    with write_transaction(stage.engine) as connection:
-        listing_id = connection.execute(
-            select(platform_mapping.c.id).where(platform_mapping.c.central_sku == "A")
-        ).scalar_one()
-        set_status(connection, [listing_id], "active", actor="ann", reason="looked at", now=stage.clock.now())
+    bring_back(stage)
     stage.settle()
     assert stage.offers_asked() == 1
     assert mapped(stage)["A", ""][0] == "needs_review"
@@ -250,11 +255,7 @@ def test_what_a_write_sent_to_review_after_a_sale_comes_back_to_a_reading_with_i
     assert mapped(stage)["A", ""] == ("needs_review", "ebay_25710: No. [review]")
     assert stage.level("A").uncertain == "own_sale"
     stage.offers_asked()
-    with write_transaction(stage.engine) as connection:
-        listing_id = connection.execute(
-            select(platform_mapping.c.id).where(platform_mapping.c.central_sku == "A")
-        ).scalar_one()
-        set_status(connection, [listing_id], "active", actor="ann", reason="looked at", now=stage.clock.now())
+    bring_back(stage)
     stage.settle()
     assert stage.offers_asked() == 1
     assert mapped(stage)["A", ""][1].startswith("own_quantity: ")
