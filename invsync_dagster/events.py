@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Movement:
+class Movement(NamedTuple):
     """Units that left or re-entered the shelf at one moment."""
 
     quantity: int
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class LineReference:
+class LineReference(NamedTuple):
     """How a platform names what was sold; the ledger resolves it to a listing by the first of
     `item_id`, `variant_id`, `platform_sku` that is given and known for the channel.
 
@@ -27,8 +25,7 @@ class LineReference:
     locations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLine:
+class OrderLine(NamedTuple):
     """One line of an order with its cumulative totals, in units.
 
     `ordered` counts what was ordered in all, `cancelled` what will not be shipped any more (released),
@@ -59,8 +56,7 @@ class OrderLine:
         return sum(m.quantity for m in self.write_offs)
 
 
-@dataclass(frozen=True, slots=True)
-class OrderDocument:
+class OrderDocument(NamedTuple):
     """The state of a whole order as its platform showed it at one revision.
 
     `revision` grows with every change of the order at the platform (its version, or its update time in
@@ -78,8 +74,7 @@ class OrderDocument:
     revision_may_stay: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StockCount:
+class StockCount(NamedTuple):
     """A number of units that a source says it has on its shelf at `occurred_at` (not a difference)."""
 
     event_id: str
@@ -90,8 +85,7 @@ class StockCount:
     change_type: str = "count"
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What one webhook, or one page of a poll, says.
 
     `unclear_orders` are ids of orders whose whole document must be asked of the platform, `finished` the handles of bulk
@@ -100,5 +94,5 @@ class Content:
 
     documents: tuple[OrderDocument, ...] = ()
     counts: tuple[StockCount, ...] = ()
-    unclear_orders: tuple[str, ...] = field(default=())
+    unclear_orders: tuple[str, ...] = ()
     finished: tuple[str, ...] = ()

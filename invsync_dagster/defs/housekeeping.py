@@ -21,6 +21,7 @@ from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.imports import keeping
 from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
+from invsync_dagster.inventory.walks import forget_given_up
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.erasure import Erased, erase_buyers
 from invsync_dagster.webhooks.kept import Kept
@@ -163,6 +164,7 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         runs = delete_old_runs(context.instance, checks, now - timedelta(days=keep.runs_days), ws.clock)
         receipts = forget_receipts(ws.engine, deliveries_before)
         polled = forget_polled(ws.engine, deliveries_before)
+        forget_given_up(ws.engine, now)
         book.forget(ws.engine, now - timedelta(days=keep.logs_days))
         yield _disk(home)
         try:

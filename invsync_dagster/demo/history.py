@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
@@ -119,17 +119,17 @@ class _Inventor:
         self._know(shop, str(number), created, created, lines)
         if self._random.random() < 0.08:
             gone = min(self._time(created, 6), self._ended)
-            self._know(shop, str(number), created, gone, [replace(line, cancelled=line.ordered) for line in lines])
+            self._know(shop, str(number), created, gone, [line._replace(cancelled=line.ordered) for line in lines])
             return
         shipped = self._time(created + timedelta(minutes=20), 36)
-        lines = [replace(line, shipments=(Movement(line.ordered, shipped),)) for line in lines]
+        lines = [line._replace(shipments=(Movement(line.ordered, shipped),)) for line in lines]
         self._know(shop, str(number), created, shipped, lines)
         for sku, line in zip(skus, lines, strict=True):
             self._moves[sku].append(_Move(shipped, -line.ordered))
         back = shipped + timedelta(days=self._random.uniform(1.5, 4))
         units = sum(line.ordered for line in lines)
         if back < self._ended and self._random.random() < 0.08 and all(self._room[sku] >= units for sku in skus):
-            lines = [replace(line, restocks=(Movement(line.ordered, back),)) for line in lines]
+            lines = [line._replace(restocks=(Movement(line.ordered, back),)) for line in lines]
             self._know(shop, str(number), created, back, lines)
             for sku, line in zip(skus, lines, strict=True):
                 self._moves[sku].append(_Move(back, line.ordered))

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, distinct, exists, func, select
 
 from invsync_dagster.inventory.bulk import chunks
-from invsync_dagster.inventory.tables import central_inventory, platform_mapping, walked_listings
+from invsync_dagster.inventory.tables import central_inventory, listing_walks, platform_mapping, walked_listings
 
 # How the reason of a review begins that a walk has opened.
 GONE = "no longer listed"
@@ -74,6 +74,13 @@ _MAPPED = (
 )
 
 
+def older_than_walk(walk: int) -> ColumnElement[bool]:
+    """The condition that a listing was last changed before the walk began: of one that was changed since, what the walk saw
+    may be older news, and the next walk tells."""
+    began = select(listing_walks.c.began_at).where(listing_walks.c.id == walk).scalar_subquery()
+    return _M.updated_at <= began
+
+
 def mapped_findings(
     connection: Connection, channel: str, walk: int, gone: Collection[int], moved: Mapping[int, str]
 ) -> Iterator[Finding]:
@@ -96,7 +103,7 @@ def mapped_findings(
     for row in connection.execute(stuck):
         yield _of_listing(Kind.UNDRIVABLE, row, row.problem)
     for status, reason, note in _RETURNED:
-        left = offered & (_M.status == status) & _M.status_reason.startswith(reason) & drivable
+        left = offered & (_M.status == status) & _M.status_reason.startswith(reason) & older_than_walk(walk) & drivable
         for row in connection.execute(_listings(left)):
             yield _of_listing(Kind.RETURNED, row, note, "active")
 
@@ -215,7 +222,7 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
             mapped.label("mapped"),
         )
         .join(walked_listings, _at_level(_W, walk))
-        .where(offered, _M.platform_sku != "", ~same)
+        .where(offered, _M.platform_sku != "", older_than_walk(walk), ~same)
         .order_by(_M.central_sku, _M.id, _W.position)
     )
     rows_by_listing: dict[tuple[Any, ...], list[Any]] = {}

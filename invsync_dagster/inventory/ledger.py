@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -20,8 +20,7 @@ from invsync_dagster.inventory.tables import deliveries, unclear_orders
 from invsync_dagster.settings import ImportLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(NamedTuple):
     """What one delivery or one page of a poll said.
 
     `receipt_id` ("" for a poll) makes a delivery apply once. `source` "order": whole orders that were asked for; "cut_over":

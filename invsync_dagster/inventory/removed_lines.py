@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ def with_removed(
             if whole.order.revision_may_stay:
                 unclear.add(key[:2])
         elif revision < whole.order.revision or whole.order.revision_may_stay:
-            result[key] = _document(whole, replace(line, cancelled=line.ordered - line.shipped))
+            result[key] = _document(whole, line._replace(cancelled=line.ordered - line.shipped))
     return result
 
 

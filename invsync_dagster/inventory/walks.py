@@ -10,8 +10,15 @@ from sqlalchemy import ColumnElement, Connection, Engine, case, delete, exists, 
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.discovery import GONE
+from invsync_dagster.inventory.discovery import GONE, older_than_walk
 from invsync_dagster.inventory.tables import listing_walks, platform_mapping, walked_listings
+
+# Shopify's Standard plan tells about 12 variants a second: 130,000 until a run stops, and the next one goes on from there.
+LONGEST_LEG = timedelta(hours=3)
+
+# A walk that has not come to its end for so long begins anew: what it saw at first may be gone. A run a day brings 900,000 on
+# Shopify's Standard plan.
+LONGEST_WALK = timedelta(days=7)
 
 # Rows that one transaction removes, so that other writers come in between.
 REMOVED_AT_ONCE = 20_000
@@ -73,21 +80,22 @@ _COLUMNS = (
 _TABLE_COLUMNS = tuple(walked_listings.c[name] for name in _COLUMNS)
 
 
-def begin(connection: Connection, channel: str, now: datetime, run_id: str) -> int:
-    """Begin a walk; return its id."""
-    row = {"channel": channel, "began_at": now, "run_id": run_id, "listings": 0}
-    return int(connection.execute(insert(listing_walks).values(row).returning(listing_walks.c.id)).scalar_one())
-
-
 @dataclass(slots=True)
 class Leg:
     """What one run does of a walk: it goes on before the page of `cursor` with `listings` kept, or (`complete`) behind the last
-    page."""
+    page. `first`: the walk began with it, so all that it saw is of this run."""
 
     walk: int
+    first: bool = True
     listings: int = 0
     cursor: str = ""
     complete: bool = False
+
+
+def begin(connection: Connection, channel: str, address: str, now: datetime, run_id: str) -> Leg:
+    """Begin a walk through what the channel lists at `address` (`sync.recognition.address_of`)."""
+    row = {"channel": channel, "address": address, "began_at": now, "went_on_at": now, "run_id": run_id, "listings": 0}
+    return Leg(connection.execute(insert(listing_walks).values(row).returning(listing_walks.c.id)).scalar_one())
 
 
 def pause(connection: Connection, leg: Leg) -> None:
@@ -97,19 +105,21 @@ def pause(connection: Connection, leg: Leg) -> None:
     connection.execute(query.values(listings=leg.listings, cursor=where))
 
 
-def take_up(connection: Connection, channel: str, since: datetime, now: datetime, run_id: str) -> Leg | None:
-    """Go on with the channel's latest walk that was paused, if it went on after `since`; nobody else does then."""
+def take_up(connection: Connection, channel: str, address: str, now: datetime, run_id: str) -> Leg | None:
+    """Go on with the latest walk that was paused at the channel's `address`, unless it is too old; nobody else does then."""
     walk = listing_walks.c
-    paused = (walk.channel == channel) & walk.cursor.is_not(None) & (walk.began_at >= since)
+    paused = (walk.channel == channel) & (walk.address == address) & _PAUSED & (walk.began_at >= now - LONGEST_WALK)
     found = connection.execute(
         select(walk.id, walk.listings, walk.cursor).where(paused).order_by(walk.id.desc()).limit(1)
     ).one_or_none()
     if found is None:
         return None
-    # From now on: what began long ago is taken for dead.
-    values = {"cursor": None, "began_at": now, "run_id": run_id}
+    values = {"cursor": None, "went_on_at": now, "run_id": run_id}
     connection.execute(update(listing_walks).where(walk.id == found.id).values(values))
-    return Leg(found.id, found.listings, found.cursor, complete=found.cursor == "")
+    return Leg(found.id, False, found.listings, found.cursor, complete=found.cursor == "")
+
+
+_PAUSED = listing_walks.c.cursor.is_not(None)
 
 
 def add(connection: Connection, walk: int, position: int, listings: Sequence[Walked]) -> None:
@@ -163,13 +173,26 @@ def forget(engine: Engine, walks: Sequence[int]) -> None:
             connection.execute(delete(listing_walks).where(listing_walks.c.id == walk))
 
 
-def outdated(connection: Connection, channel: str, latest: int, longest: timedelta, now: datetime) -> list[int]:
-    """Return the channel's walks other than `latest` that have ended or, begun `longest` ago, never will."""
+def outdated(connection: Connection, channel: str, latest: int, now: datetime) -> list[int]:
+    """Return the channel's walks beside `latest`, which is believed, but those that are under way."""
     walk = listing_walks.c
-    query = select(walk.id).where(
-        walk.channel == channel, walk.id != latest, walk.ended_at.is_not(None) | (walk.began_at < now - longest)
-    )
-    return list(connection.execute(query).scalars())
+    done = walk.ended_at.is_not(None) | _PAUSED | _dead(now)
+    return list(connection.execute(select(walk.id).where(walk.channel == channel, walk.id != latest, done)).scalars())
+
+
+def forget_given_up(engine: Engine, now: datetime) -> None:
+    """Remove the walks of all channels that won't come to their end: too old to go on, or of a run that is no more."""
+    walk = listing_walks.c
+    too_old = _PAUSED & (walk.began_at < now - LONGEST_WALK)
+    with engine.connect() as connection:
+        query = select(walk.id).where(walk.ended_at.is_(None), too_old | _dead(now))
+        given_up = list(connection.execute(query).scalars())
+    forget(engine, given_up)
+
+
+def _dead(now: datetime) -> ColumnElement[bool]:
+    # A run ends its leg within the time of the leg; the hour is for what it does behind it.
+    return ~_PAUSED & (listing_walks.c.went_on_at < now - LONGEST_LEG - timedelta(hours=1))
 
 
 def _any(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -177,7 +200,7 @@ def _any(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
-    """Compare the channel's mapping with what a walk saw."""
+    """Compare the channel's mapping with what a walk saw; the names only of listings that are `older_than_walk`."""
     listing, seen = platform_mapping.c, walked_listings.c
     offered = (listing.platform_name == channel) & (listing.status != "retired")
     at_level = (
@@ -187,7 +210,7 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
     )
     there = exists().where(at_level)
     same = exists().where(at_level, seen.platform_sku == listing.platform_sku)
-    named = offered & (listing.platform_sku != "") & there
+    named = offered & (listing.platform_sku != "") & older_than_walk(walk) & there
 
     levels = (
         select(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -17,21 +16,16 @@ from invsync_dagster.inventory.discovery import GONE, UNMAPPED, Finding, Kind, m
 from invsync_dagster.inventory.imports.proposals import write_mapping
 from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.unmapped import unmapped_findings
-from invsync_dagster.inventory.walks import Leg, MappedLevel, Walked
+from invsync_dagster.inventory.walks import LONGEST_LEG, Leg, MappedLevel, Walked
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage, Outcome
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.readings import in_readings, note_walked
+from invsync_dagster.sync.recognition import address_of
 from invsync_dagster.sync.stopped import is_kept_by_platform, stop_level
 from invsync_dagster.sync.workspace import Workspace
-
-# Shopify's Standard plan tells about 12 variants a second: 130,000 until a run stops, and the next one goes on from there.
-LONGEST_WALK = timedelta(hours=3)
-
-# A walk that nobody went on with for so long begins anew: what it saw at first may be gone, and its cursor too.
-LONGEST_PAUSE = timedelta(days=3)
 
 # Listings that one transaction keeps: a commit a page of 25 would be most of a walk's cost.
 KEPT_AT_ONCE = 2_000
@@ -105,8 +99,8 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
     """Walk through the listings of channel `name`, send to review what it no longer has, and write the rest as proposals.
 
     Nothing is mapped by it. A walk that is empty, knows none of what is mapped, or lost more than `change_limits` let
-    pass changes nothing and is not kept. One that runs out of time is kept, and the next run goes on with it. Never raises for
-    the platform's failures: they stand in the report.
+    pass changes nothing and is not kept. One that runs out of time, or is cut short by a passing failure, is kept, and the
+    next run goes on with it. Never raises for the platform's failures: they stand in the report.
     """
     report = Discovery(name)
     channel = ws.channel(name)
@@ -114,11 +108,11 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
         report.problem = f"configuration: {channel.disabled_reason}"
         return report
     began = ws.clock.now()
-    calls = calls_of(ws, channel, began + LONGEST_WALK, background=True)
+    calls = calls_of(ws, channel, began + LONGEST_LEG, background=True)
+    whose = (name, address_of(channel), began, run_id)
     with write_transaction(ws.engine) as connection:
-        paused = walks.take_up(connection, name, began - LONGEST_PAUSE, began, run_id)
-        leg = paused or Leg(walks.begin(connection, name, began, run_id))
-    walk = leg.walk
+        leg = walks.take_up(connection, *whose) or walks.begin(connection, *whose)
+    walk, before = leg.walk, leg.listings
     believed = goes_on = False
     try:
         _walk(ws, leg, calls)
@@ -132,32 +126,35 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
             # Only now: another walk that ends meanwhile forgets those that were believed before it.
             with write_transaction(ws.engine) as connection:
                 walks.believe(connection, walk, report.listings, ws.clock.now())
-                if paused is None:  # else some of it was seen days ago
+                if leg.first:  # else some of it was seen days ago
                     note_walked(connection, calls.platform, name, walk, began)
             believed = True
     except _ImplausibleError as error:
         report.problem = str(error)
     except OutOfTimeError:
-        report.listings = leg.listings
         goes_on = leg.complete or leg.cursor != ""
-        then = "; the next run goes on from there" if goes_on else ""
-        report.problem = (
-            f"the walk did not finish within {LONGEST_WALK}: {leg.listings} listings so far{then}. Nothing is concluded from a "
-            "part of it"
-        )
+        report.problem = f"the walk did not finish within {LONGEST_LEG}: {_so_far(leg, goes_on)}"
     except PlatformError as error:
-        report.problem = str(error)
+        # Where a run came no further, its cursor may be what the platform fails on.
+        goes_on = error.recovery is Recovery.RETRY and (leg.complete or leg.listings > before)
+        report.problem = f"{error}: {_so_far(leg, goes_on)}" if goes_on else str(error)
     finally:
         if goes_on:
             with write_transaction(ws.engine) as connection:
                 walks.pause(connection, leg)
         else:
             with ws.engine.connect() as connection:
-                old = walks.outdated(connection, name, walk, LONGEST_WALK, ws.clock.now()) if believed else [walk]
+                old = walks.outdated(connection, name, walk, ws.clock.now()) if believed else [walk]
             walks.forget(ws.engine, old)
+    report.listings = leg.listings
     report.api_calls = calls.made
     report.seconds = (ws.clock.now() - began).total_seconds()
     return report
+
+
+def _so_far(leg: Leg, goes_on: bool) -> str:
+    then = "; the next run goes on from there" if goes_on else ""
+    return f"{leg.listings} listings so far{then}. Nothing is concluded from a part of it"
 
 
 def _walk(ws: Workspace, leg: Leg, calls: Calls) -> None:
@@ -170,7 +167,7 @@ def _walk(ws: Workspace, leg: Leg, calls: Calls) -> None:
             if len(waiting) >= KEPT_AT_ONCE or leg.complete:
                 _keep(ws, leg, waiting)
                 waiting = []
-    except OutOfTimeError:
+    except (OutOfTimeError, PlatformError):
         _keep(ws, leg, waiting)
         raise
     with side_transaction(ws.engine) as connection:

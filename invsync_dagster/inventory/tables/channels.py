@@ -332,13 +332,15 @@ subscription_mends = Table(
 )
 
 # One row a walk through all that a channel lists: the latest one that was believed (`ended_at` set), and one under way, or
-# stopped for lack of time: before the page of `cursor`, or ("") behind the last one.
+# stopped before its end: before the page of `cursor`, or ("") behind the last one. `address`: where the channel's settings led.
 listing_walks = Table(
     "listing_walks",
     metadata,
     Column("id", Identity, primary_key=True),
     Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False, default=""),
     Column("began_at", UtcDateTime, nullable=False),
+    Column("went_on_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("listings", BigInteger, nullable=False, default=0),
     Column("cursor", Text),

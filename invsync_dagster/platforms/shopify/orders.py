@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -201,7 +201,7 @@ def _place(order: Mapping[str, Any], lines: Mapping[str, Line]) -> None:
                 places[_line_id(item)].add(text(mapping(mapping(part, "assignedLocation"), "location"), "id"))
     for line_id, locations in places.items():
         if (line := lines.get(line_id)) is not None:
-            line.reference = replace(line.reference, locations=tuple(sorted(locations)))
+            line.reference = line.reference._replace(locations=tuple(sorted(locations)))
 
 
 def _line_of_webhook(item: Mapping[str, Any]) -> Line:

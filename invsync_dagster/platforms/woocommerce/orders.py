@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -103,7 +103,7 @@ class _State:
 def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:
     """Return a line; one that names nothing, and of which the store has taken nothing, is without effect here."""
     line = _counted(item, state, refunds)
-    return replace(line, ignored=NO_ARTICLE) if line.reference == LineReference() and _held(item) is None else line
+    return line._replace(ignored=NO_ARTICLE) if line.reference == LineReference() and _held(item) is None else line
 
 
 def _counted(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:

@@ -29,7 +29,7 @@ def steps_of(folder: Path, size: int) -> int:
         set_skus(connection, [Sku(name) for name in names], actor="test", reason="", now=START)
         mapped = [Listing("shop", name, f"item-{name}", "here", platform_sku=name) for name in names[::2]]
         set_listings(connection, mapped, actor="test", reason="", now=START)
-        walk = walks.begin(connection, "shop", START, "run")
+        walk = walks.begin(connection, "shop", "address", START, "run").walk
         seen = [
             Walked(f"item-{name}", "here", "", "", name if number % 4 else f"{name}-b", "", 1, "")
             for number, name in enumerate(names)

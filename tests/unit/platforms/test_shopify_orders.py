@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -142,8 +141,8 @@ class Shop:
 
 def without_items(document: OrderDocument) -> OrderDocument:
     """Webhooks know neither inventory items nor locations, so a reference without them is what both have."""
-    lines = tuple(replace(each, reference=replace(each.reference, item_id="", locations=())) for each in document.lines)
-    return replace(document, lines=lines)
+    lines = tuple(each._replace(reference=each.reference._replace(item_id="", locations=())) for each in document.lines)
+    return document._replace(lines=lines)
 
 
 Action = tuple[str, int, int]

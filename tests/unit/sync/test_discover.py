@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.discovery import Kind, unlisted_skus
@@ -20,6 +20,7 @@ from invsync_dagster.inventory.imports.results import ImportResult
 from invsync_dagster.inventory.listings import Listing, set_listings, set_status
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import inventory_levels, listing_walks, platform_mapping, walked_listings
+from invsync_dagster.inventory.walks import LONGEST_LEG, LONGEST_WALK, forget_given_up
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.shopify.sandbox_views import number_of
@@ -27,7 +28,7 @@ from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.sandbox.faults import Fault
 from invsync_dagster.sandbox.faults import Kind as FaultKind
 from invsync_dagster.settings import ChangeLimits, Home, ImportLimits
-from invsync_dagster.sync.discover import LONGEST_WALK, Discovery, discover
+from invsync_dagster.sync.discover import Discovery, discover
 from invsync_dagster.sync.workspace import Workspace
 from tests.simulation.stock import LOCATION
 from tests.unit.sync.conftest import LittleWorld
@@ -581,14 +582,83 @@ def test_a_walk_that_runs_out_of_time_goes_on_from_there_in_the_next_run(desk: D
     assert (platform.asked[5:], third.listings) == (["", "1", "2"], first.listings)
 
 
-def test_a_walk_that_nobody_went_on_with_for_days_begins_anew(desk: Desk) -> None:
+def test_a_walk_that_does_not_end_for_days_begins_anew(desk: Desk) -> None:
     ws, platform, everything = slow(desk, "shop_main", 4)
     desk.discover("shop_main", ws)
-    desk.world.clock.advance(4 * 86_400)
+    desk.world.clock.advance(LONGEST_WALK.total_seconds() - 3 * 3600)
     assert desk.discover("shop_main", ws).problem != ""
     assert platform.asked == ["", "1", "2", "", "1", "2"]
     done = desk.discover("shop_main", ws)
     assert (done.problem, done.listings, desk.count(listing_walks)) == ("", len(everything), 1)
+
+
+def test_a_listing_that_is_renamed_and_mapped_anew_while_a_walk_is_paused_is_no_case(desk: Desk) -> None:
+    ws, _, everything = slow(desk, "shop_main", 5)
+    first = desk.discover("shop_main", ws)
+    seen = {one.level.item_id for at in range(3) for one in everything[at::5]}
+    assert len(seen) == first.listings
+    listing = platform_mapping.c
+    rename = update(platform_mapping).where(listing.platform_name == "shop_main", listing.platform_item_id.in_(seen))
+    with write_transaction(desk.world.engine) as connection:
+        connection.execute(rename.values(platform_sku="new-" + listing.platform_sku, updated_at=desk.world.clock.now()))
+    second = desk.discover("shop_main", ws)
+    assert (second.problem, kinds(second), second.listings) == ("", {}, len(everything))
+    third = desk.discover("shop_main", told(desk, "shop_main", ListingsPage(everything)))
+    assert third.problem.startswith("another_shop: ")
+
+
+def test_a_walk_does_not_go_on_at_another_address(desk: Desk) -> None:
+    ws, platform, everything = slow(desk, "shop_main", 5)
+    desk.discover("shop_main", ws)
+    moved = tuple(replace(channel, environment="production") for channel in ws.configuration.channels)
+    there = replace(ws, configuration=replace(ws.configuration, channels=moved))
+    there = replace(there, _platforms={"shop_main": platform})
+    assert desk.discover("shop_main", there).listings < len(everything)
+    assert platform.asked == ["", "1", "2", "", "1", "2"]
+    assert desk.count(listing_walks) == 2
+    assert desk.discover("shop_main", ws).problem == ""
+    assert desk.count(listing_walks) == 1
+
+
+class Failing(Slow):
+    """A channel that is out of order, for each of its cursors in `failures` so many calls."""
+
+    failures: dict[str, list[PlatformError]]
+
+    def listings(self, cursor: str = "") -> ListingsPage:
+        if self.failures.get(cursor):
+            self.asked.append(cursor)
+            raise self.failures[cursor].pop()
+        return super().listings(cursor)
+
+
+def failing(desk: Desk, pages: int, cursor: str, times: int, recovery: Recovery) -> tuple[Workspace, Failing]:
+    ws, slowly, _ = slow(desk, "shop_main", pages)
+    platform = Failing(slowly._platform, desk.world.clock, *slowly._pages)
+    platform.failures = {cursor: [PlatformError(recovery, "out_of_order", "no answer") for _ in range(times)]}
+    return replace(ws, _platforms={"shop_main": platform}), platform
+
+
+def test_a_walk_that_a_passing_failure_cuts_short_goes_on_until_it_comes_no_further(desk: Desk) -> None:
+    ws, platform = failing(desk, 3, "1", 100, Recovery.RETRY)
+    first = desk.discover("shop_main", ws)
+    assert first.problem.startswith("out_of_order: no answer")
+    assert first.problem.endswith(
+        f"{first.listings} listings so far; the next run goes on from there. Nothing is concluded from a part of it"
+    )
+    asked = len(platform.asked)
+    assert (platform.asked[:2], desk.count(walked_listings)) == (["", "1"], first.listings)
+    assert "goes on" not in desk.discover("shop_main", ws).problem
+    assert set(platform.asked[asked:]) == {"1"}
+    assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
+    platform.failures.clear()
+    assert desk.discover("shop_main", ws).problem == ""
+
+
+def test_a_walk_that_is_refused_does_not_go_on(desk: Desk) -> None:
+    ws, _ = failing(desk, 3, "1", 1, Recovery.REAUTHENTICATE)
+    assert desk.discover("shop_main", ws).problem == "out_of_order: no answer [re-authenticate]"
+    assert (desk.count(listing_walks), desk.count(walked_listings)) == (0, 0)
 
 
 def test_a_failed_page_is_asked_for_again(desk: Desk) -> None:
@@ -606,21 +676,39 @@ def test_a_value_that_can_not_be_stored_is_said_without_repeating_it(desk: Desk)
 
 def test_only_the_latest_walk_of_a_channel_is_kept_and_dead_ones_go(desk: Desk) -> None:
     now = desk.world.clock.now()
-    dead = {
-        "channel": "erp_main",
-        "began_at": now - LONGEST_WALK - timedelta(seconds=1),
-        "listings": 0,
-        "run_id": "dead",
-    }
-    alive = {**dead, "began_at": now, "run_id": "alive"}
+    dead = walk_row("dead", now - LONGEST_LEG - timedelta(hours=2))
     with write_transaction(desk.world.engine) as connection:
-        connection.execute(insert(listing_walks), [dead, alive])
+        connection.execute(insert(listing_walks), [dead, walk_row("alive", now)])
     for _ in range(2):
         desk.discover("erp_main")
-    with desk.world.engine.connect() as connection:
-        kept = connection.execute(select(listing_walks.c.run_id).order_by(listing_walks.c.id)).scalars().all()
-    assert kept == ["alive", "run-2"]
+    assert walks_kept(desk) == ["alive", "run-2"]
     assert desk.count(walked_listings) == 20
+
+
+def walk_row(run_id: str, began: datetime, **given: Any) -> dict[str, Any]:
+    row = {"channel": "erp_main", "began_at": began, "went_on_at": began, "ended_at": None, "cursor": None}
+    return {**row, "run_id": run_id, **given}
+
+
+def walks_kept(desk: Desk) -> list[str]:
+    with desk.world.engine.connect() as connection:
+        return list(connection.execute(select(listing_walks.c.run_id).order_by(listing_walks.c.id)).scalars())
+
+
+def test_walks_that_nobody_will_end_are_forgotten_whatever_became_of_their_channel(desk: Desk) -> None:
+    now = desk.world.clock.now()
+    ago = timedelta(seconds=1) + LONGEST_WALK
+    rows = [
+        walk_row("dead", now - ago, channel="removed"),
+        walk_row("paused too long", now - ago, cursor="7", channel="removed"),
+        walk_row("paused", now - LONGEST_WALK, cursor="7"),
+        walk_row("goes on since yesterday", now - ago, went_on_at=now - LONGEST_LEG),
+        walk_row("believed", now - ago, ended_at=now - ago),
+    ]
+    with write_transaction(desk.world.engine) as connection:
+        connection.execute(insert(listing_walks), rows)
+    forget_given_up(desk.world.engine, now)
+    assert walks_kept(desk) == ["paused", "goes on since yesterday", "believed"]
 
 
 def test_a_sku_with_spaces_around_it_is_mapped_by_its_id_alone(desk: Desk) -> None:
