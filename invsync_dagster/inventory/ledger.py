@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -249,4 +250,5 @@ def _enter_receipts(
             rows.append(
                 (inbound.receipt_id, inbound.channel, inbound.topic, inbound.received_at, now, state, reason, run_id)
             )
+    rows.sort(key=itemgetter(0))
     upsert_rows(connection, deliveries, ("receipt_id",), tuple(deliveries.c), rows)

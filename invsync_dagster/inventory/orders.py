@@ -165,7 +165,8 @@ def bookings(line: Line, before: Totals, policy: Restock) -> list[Booking]:
         result.append(Booking("ship", -units, -released, shipped, at))
     if line.shipped < shipped:
         result.append(Booking("undo", shipped - line.shipped, 0, line.shipped, line.updated_at))
-    result += _returns(line, before, policy)
+    if (line.restocked, line.written_off, before.restocked, before.written_off) != (0, 0, 0, 0):
+        result += _returns(line, before, policy)
     left = max(0, promised - line.shipped) - reserved
     if left:
         result.append(Booking("reserve" if left > 0 else "release", 0, left, reserved + left, line.updated_at))
@@ -242,7 +243,7 @@ def as_stored(movements: Sequence[Movement]) -> StoredMovements:
     """Return movements as the JSON column holds them."""
     if not movements:
         return ()
-    return tuple((movement.quantity, movement.at.astimezone(UTC).isoformat()) for movement in movements)
+    return tuple((units, (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat()) for units, at in movements)
 
 
 def frozen(movements: Sequence[Sequence[Any]]) -> StoredMovements:

@@ -88,10 +88,10 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
 
 def _at(candidates: list[_Offer], locations: tuple[str, ...]) -> list[_Offer]:
     """Return the listings at `locations` that are kept in step, all listings where it isn't told or none is kept anywhere."""
-    kept = [offer for offer in candidates if _RANKS[offer.status] == 0]
-    if not locations or not kept:
+    if not locations:
         return candidates
-    return [offer for offer in kept if offer.platform_location_id in locations]
+    kept = [offer for offer in candidates if _RANKS[offer.status] == 0]
+    return [offer for offer in kept if offer.platform_location_id in locations] if kept else candidates
 
 
 def _choose(candidates: list[_Offer], platform_sku: str) -> Target | None:

@@ -27,7 +27,7 @@ def only(value: Any, tree: Tree | None) -> Any:
 
 
 def _only_of(value: Any, tree: Tree) -> dict[str, Any] | None:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     return {name: only(value[name], below) for name, below in tree.items() if name in value}
 
@@ -43,7 +43,7 @@ def json_in(body: bytes) -> Any:
 def object_in(body: bytes) -> Mapping[str, Any]:
     """Return the object that a webhook's body is. Raises `NotUnderstoodError`."""
     payload = json_in(body)
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         raise NotUnderstoodError("the body is not a JSON object")
     return payload
 
@@ -98,7 +98,7 @@ def mapping(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Ma
     value = item.get(name)
     if value is None and optional:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise NotUnderstoodError(f"{name} is missing or not an object")
     return value
 
@@ -108,6 +108,6 @@ def objects(item: Mapping[str, Any], name: str, *, optional: bool = False) -> Se
     value = item.get(name)
     if value is None and optional:
         return []
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise NotUnderstoodError(f"{name} is not a list of objects")
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -69,12 +69,12 @@ class _Eraser:
         try:
             door = self._doors.of(delivery.channel)
         except NotUnderstoodError:  # disabled, or gone: its fields are known, and nobody can compare
-            return replace(delivery, body=body)
+            return delivery._replace(body=body)
         said = _said(door, delivery.headers, delivery.body)
         if _said(door, delivery.headers, body) == said:
-            return replace(delivery, body=body)
+            return delivery._replace(body=body)
         if said is None:
-            return replace(delivery, body=NOTHING)
+            return delivery._replace(body=NOTHING)
         self._report.left_whole += 1
         return None
 

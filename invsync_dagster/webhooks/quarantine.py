@@ -8,18 +8,17 @@ import heapq
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from invsync_dagster.webhooks.files import write_durably
+from invsync_dagster.webhooks.files import write_all_durably
 from invsync_dagster.webhooks.seals import NO_SEALS, SealedError, Seals
 from invsync_dagster.webhooks.segments import Damaged, Delivery, written_at
 
-# Files written at once: a file waits for the disk nearly all of its time, and the disk takes many waiters together.
-AT_ONCE = 8
+# Files that are open at once where several are written together.
+AT_ONCE = 100
 
 _NOT_OURS = "is damaged, or none of ours: look at it, then drop it"
 
@@ -48,30 +47,19 @@ class Quarantine:
 
         The name comes from the receipt, so that doing it again changes nothing.
         """
-        open_fields = {
-            "receipt_id": delivery.receipt_id,
-            "reason": reason,
-            "channel": delivery.channel,
-            "topic": delivery.topic,
-            "received_at": delivery.received_at.isoformat(),
-        }
-        return self._write(
-            open_fields, {"headers": dict(delivery.headers), "body": base64.b64encode(delivery.body).decode()}
-        )
+        self.keep_all([(delivery, reason)])
+        return self.path_of(delivery.receipt_id)
 
     def keep_all(self, refused: Sequence[tuple[Delivery, str]]) -> None:
-        """Keep several, as `keep` does, several files at a time."""
-        if not refused:
-            return
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            list(threads.map(lambda one: self.keep(*one), refused))
+        """Keep several, as `keep` does, many files at a time."""
+        for start in range(0, len(refused), AT_ONCE):
+            self._write([_fields(*one) for one in refused[start : start + AT_ONCE]])
 
     def keep_damaged(self, damaged: Damaged) -> Path:
         """Keep a line of a segment that isn't what was written; on disk on return."""
-        return self._write(
-            {"receipt_id": damaged.receipt_id, "reason": damaged.reason},
-            {"raw": base64.b64encode(damaged.raw).decode()},
-        )
+        open_fields = {"receipt_id": damaged.receipt_id, "reason": damaged.reason}
+        self._write([(open_fields, {"raw": base64.b64encode(damaged.raw).decode()})])
+        return self.path_of(damaged.receipt_id)
 
     def files(self) -> list[Path]:
         """Return the files, the oldest receipt first; none where there is no quarantine yet."""
@@ -127,7 +115,7 @@ class Quarantine:
             except (ValueError, FileNotFoundError):  # sealed, or applied by a replay meanwhile
                 continue
             if fields.get("raw") and written_at(fields["receipt_id"]) < before:
-                self._write({name: fields[name] for name in ("receipt_id", "reason")}, {"raw": ""})
+                self._write([({name: fields[name] for name in ("receipt_id", "reason")}, {"raw": ""})])
                 changed += 1
             elif "body" in fields and datetime.fromisoformat(fields["received_at"]) < before:
                 delivery = self.delivery_in(path)
@@ -148,13 +136,30 @@ class Quarantine:
                 raise ValueError(f"{path.name} can't be read: {error}") from error
         return fields
 
-    def _write(self, open_fields: dict[str, str], content: dict[str, Any]) -> Path:
-        if self._seals.has_key:
-            content = {"sealed": base64.b64encode(self._seals.seal(json.dumps(content).encode())).decode()}
+    def _write(self, kept: Sequence[_Fields]) -> None:
+        files = []
+        for open_fields, content in kept:
+            if self._seals.has_key:
+                content = {"sealed": base64.b64encode(self._seals.seal(json.dumps(content).encode())).decode()}
+            path = self.path_of(open_fields["receipt_id"])
+            files.append((path, json.dumps({**open_fields, **content}, indent=1).encode()))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.path_of(open_fields["receipt_id"])
-        write_durably(path, json.dumps({**open_fields, **content}, indent=1).encode())
-        return path
+        write_all_durably(files)
+
+
+# What anybody may read who may read the file, and what is sealed.
+_Fields = tuple[dict[str, str], dict[str, Any]]
+
+
+def _fields(delivery: Delivery, reason: str) -> _Fields:
+    open_fields = {
+        "receipt_id": delivery.receipt_id,
+        "reason": reason,
+        "channel": delivery.channel,
+        "topic": delivery.topic,
+        "received_at": delivery.received_at.isoformat(),
+    }
+    return open_fields, {"headers": dict(delivery.headers), "body": base64.b64encode(delivery.body).decode()}
 
 
 def _is_ours(fields: object) -> bool:

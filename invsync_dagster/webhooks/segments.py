@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 FIRST_LINE = b"invsync-segment 1"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One webhook as it came: verified, not parsed. Header names are lower case, `body` is the exact bytes.
 
     `receipt_id` is ours, `<segment>:<index>` with the index from 0 in the order of arrival; "" until it is read back.

@@ -9,10 +9,10 @@ import heapq
 import random
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +81,8 @@ class World:
         self.channels = [*shops, ERP]
         # Not a TemporaryDirectory: that one warns when it goes with its world, and a warning fails whichever test is next.
         self.token_folder = tempfile.mkdtemp(prefix="invsync-simulation-")
-        weakref.finalize(self, shutil.rmtree, self.token_folder, ignore_errors=True)
+        # Of `multiprocessing`: a process of a pool ends without calling those of `weakref`.
+        Finalize(self, shutil.rmtree, (self.token_folder, True), exitpriority=0)
         self.rng = random.Random(seed)
         self.clock = VirtualClock(START)
         self.tally = Tally()

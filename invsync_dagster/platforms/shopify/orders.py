@@ -37,7 +37,7 @@ class Refund:
     restock_type: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """One line of an order as Shopify states it, with the fulfilments and refunds that touch it.
 

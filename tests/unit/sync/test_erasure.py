@@ -36,7 +36,7 @@ def kept(world: LittleWorld, tmp_path: Path) -> Kept:
     world.erp.restock(SKU, 3)
     for channel in CHANNELS:
         world.deliver(channel)
-    written = [replace(one, body=json.dumps(with_a_buyer(json.loads(one.body))).encode()) for one in world.inbox]
+    written = [one._replace(body=json.dumps(with_a_buyer(json.loads(one.body))).encode()) for one in world.inbox]
     world.inbox.clear()
     SegmentWriter(kept.folder, world.clock, kept.ws.rng).write(written)
     kept.apply()

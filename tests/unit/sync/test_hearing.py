@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def test_a_replayed_delivery_is_no_news(world: LittleWorld) -> None:
     world.deliver("shop_main")
     take(world)
     last = row(world).last_delivery_at
-    again = [replace(each, receipt_id=f"again:{number}") for number, each in enumerate(kept)]
+    again = [each._replace(receipt_id=f"again:{number}") for number, each in enumerate(kept)]
     apply_deliveries(world.processes[0], again, IntakeReport(), run_id="intake")
     assert row(world).last_delivery_at == last
 
@@ -168,7 +167,7 @@ def test_what_is_mended_twice_within_a_day_is_known_for_a_day(world: LittleWorld
 def test_the_platforms_clock_may_be_ahead_of_ours(world: LittleWorld) -> None:
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
-    world.inbox[:] = [replace(each, received_at=each.received_at - timedelta(minutes=4)) for each in world.inbox]
+    world.inbox[:] = [each._replace(received_at=each.received_at - timedelta(minutes=4)) for each in world.inbox]
     take(world)
     world.clock.advance(7200)
     assert hear(world.processes[0], "shop_main").since is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,7 +100,7 @@ def test_all_that_lies_in_the_inbox_is_for_its_owner_alone(kept: Kept) -> None:
     broken = Delivery("shop_main", "orders/create", now, {"x-shopify-topic": "orders/create"}, b"{")
     writer = SegmentWriter(kept.folder, kept.world.clock, kept.ws.rng)
     writer.write([broken])
-    damaged = writer.write([replace(broken, body=b"{}")])
+    damaged = writer.write([broken._replace(body=b"{}")])
     damaged.write_bytes(damaged.read_bytes().replace(b"end 1", b"end 2"))
     kept.apply()
     kinds = {True: 0o700, False: 0o600}

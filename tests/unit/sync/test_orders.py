@@ -61,7 +61,7 @@ def test_the_pair_of_webhooks_of_one_sale_and_their_doubles_book_it_once(world: 
     before = entries(world)
     world.sell("shop_main", SKU, 2)
     world.deliver("shop_main")
-    world.inbox += [replace(delivery, receipt_id=f"again:{n}") for n, delivery in enumerate(world.inbox)]
+    world.inbox += [delivery._replace(receipt_id=f"again:{n}") for n, delivery in enumerate(world.inbox)]
     report = take(world)
     assert (report.deliveries, report.entries) == (4, 1)
     assert reserved(world) == 2
@@ -193,7 +193,7 @@ def test_the_entry_of_a_count_names_the_delivery_that_brought_it_whatever_order_
 def test_a_delivery_of_a_channel_that_is_gone_is_kept(world: LittleWorld) -> None:
     world.sell("shop_main", SKU)
     world.deliver("shop_main")
-    world.inbox = [replace(delivery, channel="shop_closed") for delivery in world.inbox]
+    world.inbox = [delivery._replace(channel="shop_closed") for delivery in world.inbox]
     report = take(world)
     assert report.quarantined == 2
     assert "shop_closed" in report.reasons[0]

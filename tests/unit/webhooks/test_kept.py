@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_erasing_keeps_receipts_and_places_and_happens_once(tmp_path: Path, seal
 
     def less(delivery: Delivery) -> Delivery:
         asked.append(delivery.body)
-        return replace(delivery, body=delivery.body[:1])
+        return delivery._replace(body=delivery.body[:1])
 
     assert kept.erase((NOW - timedelta(days=30)).date(), less) == 2
     assert kept.erase((NOW - timedelta(days=30)).date(), less) == 0
@@ -97,7 +96,7 @@ def test_a_segment_that_is_applied_after_its_day_was_erased_is_erased_too(tmp_pa
     kept, limit = Kept(tmp_path, NO_SEALS), (NOW - timedelta(days=30)).date()
     for body in ("one", "two"):
         keep(tmp_path, NO_SEALS, [delivery(body, days=40)])
-        assert kept.erase(limit, lambda delivery: replace(delivery, body=b"")) == 1
+        assert kept.erase(limit, lambda delivery: delivery._replace(body=b"")) == 1
         assert [day.is_erased for day in kept.days()] == [True]
 
 
@@ -126,7 +125,7 @@ def test_what_must_stay_whole_or_is_sealed_with_a_lost_key_is_asked_about_again(
     for _ in range(2):
         assert kept.erase(NOW.date(), leave) == 0
     assert asked == [b"open", b"open"]
-    assert Kept(tmp_path, KEYS).erase(NOW.date(), lambda delivery: replace(delivery, body=b"")) == 2
+    assert Kept(tmp_path, KEYS).erase(NOW.date(), lambda delivery: delivery._replace(body=b"")) == 2
 
 
 def test_days_are_forgotten_with_all_that_is_in_them(tmp_path: Path, seals: Seals) -> None:
@@ -153,12 +152,12 @@ def test_a_segment_that_waits_for_its_key_is_not_forgotten(tmp_path: Path) -> No
 def test_the_quarantine_is_erased_by_the_time_of_each_delivery(tmp_path: Path, seals: Seals) -> None:
     quarantine = Inbox(tmp_path, seals).quarantine
     for number, days in ((1, 40), (2, 1)):
-        quarantine.keep(replace(delivery(f"Ann {number}", days=days), receipt_id=f"{number}:0"), "no listing")
+        quarantine.keep(delivery(f"Ann {number}", days=days)._replace(receipt_id=f"{number}:0"), "no listing")
     micros = (NOW - timedelta(days=40) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     raw = quarantine.keep_damaged(Damaged(f"{micros:016d}-x:0", "its checksum", b"Ann Buyer"))
     limit = NOW - timedelta(days=30)
-    assert quarantine.erase(limit, lambda delivery: replace(delivery, body=b"{}")) == 2
-    assert quarantine.erase(limit, lambda delivery: replace(delivery, body=b"{}")) == 0
+    assert quarantine.erase(limit, lambda delivery: delivery._replace(body=b"{}")) == 2
+    assert quarantine.erase(limit, lambda delivery: delivery._replace(body=b"{}")) == 0
     assert [quarantine.delivery_in(quarantine.path_of(f"{n}:0")).body for n in (1, 2)] == [b"{}", b"Ann 2"]
     assert sorted(entry.reason for entry in quarantine.entries()) == ["its checksum", "no listing", "no listing"]
     with pytest.raises(ValueError, match="holds no whole delivery"):
@@ -170,8 +169,8 @@ def test_what_a_replay_takes_out_of_the_quarantine_stops_no_erasing(
 ) -> None:
     quarantine = Inbox(tmp_path).quarantine
     paths = [
-        quarantine.keep(replace(delivery("Ann", days=40), receipt_id=f"{number}:0"), "no listing") for number in (1, 2)
+        quarantine.keep(delivery("Ann", days=40)._replace(receipt_id=f"{number}:0"), "no listing") for number in (1, 2)
     ]
     monkeypatch.setattr(quarantine, "files", lambda: paths)
     paths[0].unlink()
-    assert quarantine.erase(NOW, lambda delivery: replace(delivery, body=b"{}")) == 1
+    assert quarantine.erase(NOW, lambda delivery: delivery._replace(body=b"{}")) == 1
