@@ -27,6 +27,7 @@ from invsync_dagster.platforms.contract import WriteAnswer, WriteRow
 
 MEMORY_GOAL_MB = 400
 RECORD_GOAL_MS = 60
+SHOWN_BEFORE = 90
 
 CHANNELS_FILE = """
 settings: {{push_deadline_seconds: 600}}
@@ -44,7 +45,7 @@ channels:
 
 
 class AcknowledgesAll(BaseHTTPRequestHandler):
-    """Answers each write with ok for every row, and each list with nothing new."""
+    """Answers each write with ok for every row, each reading with the number of before, and each list with nothing new."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body in one packet: apart, the second waits 40 ms for the first one's acknowledgement
@@ -53,7 +54,11 @@ class AcknowledgesAll(BaseHTTPRequestHandler):
         self._answer({"events": [], "next_cursor": ""})
 
     def do_POST(self) -> None:
-        updates = json.loads(self.rfile.read(int(self.headers["content-length"])))["updates"]
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("/query"):
+            self._answer({"items": [{"sku": sku, "available_quantity": SHOWN_BEFORE} for sku in asked["skus"]]})
+            return
+        updates = asked["updates"]
         rows = [{"sku": row["sku"], "status": "ok", "available_quantity": row["available_quantity"]} for row in updates]
         self._answer({"results": rows})
 
@@ -91,7 +96,7 @@ def push(levels: int) -> None:
     with write_transaction(ws.engine) as connection:
         approve_first_push(connection, "erp_main", actor="benchmark", reason="", now=ws.clock.now())
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :levels) "
-        values = {"levels": levels, "now": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"}
+        values = {"levels": levels, "before": SHOWN_BEFORE, "now": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"}
         for statement in (
             "INSERT INTO central_inventory (sku, product_name, quantity, reserved_quantity, reserved_external, status,"
             " last_updated, version) "
@@ -101,8 +106,8 @@ def push(levels: int) -> None:
             " desired, desired_sequence, rules_revision, out_of_step_since, effective_quantity, expected, attempt, touched,"
             " due_at, failures, last_error, held_reason) "
             + numbers
-            + "SELECT i, 'erp_main', printf('SKU-%07d', i), '', printf('SKU-%07d', i), 1, 0, '', 100, 0, 0, :now, 90, 90, 0, 0,"
-            " :now, 0, '', '' FROM n",
+            + "SELECT i, 'erp_main', printf('SKU-%07d', i), '', printf('SKU-%07d', i), 1, 0, '', 100, 0, 0, :now,"
+            " :before, :before, 0, 0, :now, 0, '', '' FROM n",
             "INSERT INTO platform_mapping (id, central_sku, platform_name, platform_sku, platform_item_id,"
             " platform_location_id, platform_variant_id, status, status_reason, rules_revision, percent_before, level_id,"
             " created_at, updated_at) "
@@ -112,14 +117,14 @@ def push(levels: int) -> None:
         ):
             connection.execute(text(statement), values)
     platform = ws.platform(ws.channel("erp_main"))
-    in_write = 0.0
+    in_write, writes = 0.0, 0
     write = platform.write
 
     def timed_write(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
-        nonlocal in_write
+        nonlocal in_write, writes
         cpu = time.process_time()
         answer = write(rows, key=key)
-        in_write += time.process_time() - cpu
+        in_write, writes = in_write + time.process_time() - cpu, writes + 1
         return answer
 
     platform.write = timed_write  # type: ignore[method-assign]
@@ -132,7 +137,8 @@ def push(levels: int) -> None:
     print(
         json.dumps(
             {
-                "in_write": in_write / max(1, report.api_calls - 1),
+                "in_write": in_write,
+                "writes": writes,
                 "acknowledged": report.acknowledged,
                 "left": report.left,
                 "problem": report.problem,
@@ -184,11 +190,10 @@ def measure(levels: int) -> None:
         note="floor: the process before the push, Dagster and the definitions loaded",
     )
     figure(f"push_{levels}_changes_time", told["seconds"], "s", calls=told["calls"])
-    calls = told["calls"] - 1  # one asks for the orders
-    ours = 1000 * (told["cpu"] - calls * told["in_write"]) / (levels / 1000)
+    ours = 1000 * (told["cpu"] - told["in_write"]) / (levels / 1000)
     figure(
         "push_claim_to_record_cpu_per_1000_levels", ours, "ms", goal=RECORD_GOAL_MS, met=ours <= RECORD_GOAL_MS,
-        levels_a_call=levels // calls,
+        levels_a_call=levels // told["writes"],
     )  # fmt: skip
 
 

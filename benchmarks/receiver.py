@@ -45,7 +45,7 @@ GOAL_P99_MS = 30.0
 BUSY_PER_SECOND = 3_000
 BUSY_P99_MS = 60.0
 # What waits before; what a run applies meanwhile leaves the 100,000 that the goal speaks of.
-WAITING = 220_000
+WAITING = 300_000
 WAITING_GOAL = 100_000
 A_SEGMENT = 200
 TOKEN = "0" * 12

@@ -18,6 +18,7 @@ deliveries = st.builds(
     received_at=st.datetimes(timezones=st.just(UTC)),
     headers=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),
     body=st.binary(max_size=60),
+    receipt_id=st.just(""),
 )
 
 
