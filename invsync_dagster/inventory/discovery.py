@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, distinct, exists, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, distinct, exists, func, select
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.tables import central_inventory, listing_walks, platform_mapping, walked_listings
@@ -74,11 +75,10 @@ _MAPPED = (
 )
 
 
-def older_than_walk(walk: int) -> ColumnElement[bool]:
-    """The condition that a listing was last changed before the walk began: of one that was changed since, what the walk saw
-    may be older news, and the next walk tells."""
-    began = select(listing_walks.c.began_at).where(listing_walks.c.id == walk).scalar_subquery()
-    return _M.updated_at <= began
+def before_walk(at: Column[datetime], walk: int) -> ColumnElement[bool]:
+    """The condition that a time of a listing's isn't after the walk's begin: what came to it since, the walk may not have
+    seen, and the next one tells."""
+    return at <= select(listing_walks.c.began_at).where(listing_walks.c.id == walk).scalar_subquery()
 
 
 def mapped_findings(
@@ -103,7 +103,13 @@ def mapped_findings(
     for row in connection.execute(stuck):
         yield _of_listing(Kind.UNDRIVABLE, row, row.problem)
     for status, reason, note in _RETURNED:
-        left = offered & (_M.status == status) & _M.status_reason.startswith(reason) & older_than_walk(walk) & drivable
+        left = (
+            offered
+            & (_M.status == status)
+            & _M.status_reason.startswith(reason)
+            & drivable
+            & before_walk(_M.updated_at, walk)
+        )
         for row in connection.execute(_listings(left)):
             yield _of_listing(Kind.RETURNED, row, note, "active")
 
@@ -222,7 +228,7 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
             mapped.label("mapped"),
         )
         .join(walked_listings, _at_level(_W, walk))
-        .where(offered, _M.platform_sku != "", older_than_walk(walk), ~same)
+        .where(offered, _M.platform_sku != "", before_walk(_M.created_at, walk), ~same)
         .order_by(_M.central_sku, _M.id, _W.position)
     )
     rows_by_listing: dict[tuple[Any, ...], list[Any]] = {}

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, case, delete, exists, 
 
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.discovery import GONE, older_than_walk
+from invsync_dagster.inventory.discovery import GONE, before_walk
 from invsync_dagster.inventory.tables import listing_walks, platform_mapping, walked_listings
 
 # Shopify's Standard plan tells about 12 variants a second: 130,000 until a run stops, and the next one goes on from there.
@@ -174,10 +174,14 @@ def forget(engine: Engine, walks: Sequence[int]) -> None:
 
 
 def outdated(connection: Connection, channel: str, latest: int, now: datetime) -> list[int]:
-    """Return the channel's walks beside `latest`, which is believed, but those that are under way."""
+    """Return the channel's walks beside `latest`, which is believed, but those that are under way; nobody takes them up any
+    more."""
     walk = listing_walks.c
     done = walk.ended_at.is_not(None) | _PAUSED | _dead(now)
-    return list(connection.execute(select(walk.id).where(walk.channel == channel, walk.id != latest, done)).scalars())
+    query = select(walk.id).where(walk.channel == channel, walk.id != latest, done)
+    found = list(connection.execute(query).scalars())
+    connection.execute(update(listing_walks).where(walk.id.in_(found)).values(cursor=None))
+    return found
 
 
 def forget_given_up(engine: Engine, now: datetime) -> None:
@@ -200,7 +204,7 @@ def _any(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
-    """Compare the channel's mapping with what a walk saw; the names only of listings that are `older_than_walk`."""
+    """Compare the channel's mapping with what a walk saw; the names of listings that were mapped before it began."""
     listing, seen = platform_mapping.c, walked_listings.c
     offered = (listing.platform_name == channel) & (listing.status != "retired")
     at_level = (
@@ -210,7 +214,7 @@ def coverage(connection: Connection, channel: str, walk: int) -> Coverage:
     )
     there = exists().where(at_level)
     same = exists().where(at_level, seen.platform_sku == listing.platform_sku)
-    named = offered & (listing.platform_sku != "") & older_than_walk(walk) & there
+    named = offered & (listing.platform_sku != "") & before_walk(listing.created_at, walk) & there
 
     levels = (
         select(

@@ -18,7 +18,7 @@ from invsync_dagster.inventory.listings import send_to_review
 from invsync_dagster.inventory.unmapped import unmapped_findings
 from invsync_dagster.inventory.walks import LONGEST_LEG, Leg, MappedLevel, Walked
 from invsync_dagster.platforms.contract import ChannelListing, LevelReference, ListingsPage, Outcome
-from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.errors import PlatformError, Recovery, in_words
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.push import calls_of
@@ -135,15 +135,16 @@ def discover(ws: Workspace, name: str, *, run_id: str) -> Discovery:
         goes_on = leg.complete or leg.cursor != ""
         report.problem = f"the walk did not finish within {LONGEST_LEG}: {_so_far(leg, goes_on)}"
     except PlatformError as error:
-        # Where a run came no further, its cursor may be what the platform fails on.
-        goes_on = error.recovery is Recovery.RETRY and (leg.complete or leg.listings > before)
-        report.problem = f"{error}: {_so_far(leg, goes_on)}" if goes_on else str(error)
+        # Where a run came no further, where it stands may be what the platform fails on.
+        goes_on = error.recovery is Recovery.RETRY and leg.listings > before
+        then = f"; {_so_far(leg, goes_on)}" if goes_on else ""
+        report.problem = in_words(error.code, f"{error.message}{then}", error.recovery)
     finally:
         if goes_on:
             with write_transaction(ws.engine) as connection:
                 walks.pause(connection, leg)
         else:
-            with ws.engine.connect() as connection:
+            with write_transaction(ws.engine) as connection:
                 old = walks.outdated(connection, name, walk, ws.clock.now()) if believed else [walk]
             walks.forget(ws.engine, old)
     report.listings = leg.listings

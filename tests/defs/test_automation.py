@@ -46,7 +46,7 @@ class Arrival(VirtualClock):
 def evaluate(
     function: Callable[..., object], cursor: str | None = None, instance: dg.DagsterInstance | None = None
 ) -> dg.SensorResult | dg.SkipReason:
-    with dg.DagsterInstance.ephemeral() as empty:
+    with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as empty:
         result = function(dg.build_sensor_context(instance or empty, cursor=cursor))
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result

@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def evaluate(home: Home, clock: VirtualClock) -> dg.SensorResult | dg.SkipReason:
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
         return inbox_sensor_function(home, clock)(dg.build_sensor_context(instance))
 
 

@@ -32,6 +32,7 @@ def test_a_benchmark_tells_its_figures(arguments: str) -> None:
     )
     # 1: a goal was missed, which with so little to do says nothing.
     assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
     told = {figure["name"]: figure["value"] for figure in map(json.loads, done.stdout.splitlines())}
     assert set(SMALL[arguments]) <= told.keys(), done.stderr
     assert all(value >= 0 for value in told.values())
