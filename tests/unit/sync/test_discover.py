@@ -610,7 +610,7 @@ def test_a_listing_that_is_renamed_and_mapped_anew_while_a_walk_is_paused_is_no_
 
 
 def test_another_shop_is_known_though_rules_are_changed_while_a_walk_is_paused(desk: Desk) -> None:
-    ws, platform, everything = slow(desk, "shop_main", 5)
+    ws, platform, _ = slow(desk, "shop_main", 5)
     platform._pages = tuple(
         replace(page, listings=tuple(replace(one, platform_sku=f"other-{one.platform_sku}") for one in page.listings))
         for page in platform._pages
