@@ -261,11 +261,19 @@ def write_transaction(engine: Engine, channel: str | None = None) -> Iterator[Co
 def side_transaction(engine: Engine) -> Iterator[Connection]:
     """Open a transaction of one statement for what is not the stock.
 
-    On PostgreSQL it neither waits for the stock's writer nor for the disk: what a crash takes back is the last half second.
+    It doesn't wait for the disk, and on PostgreSQL not for the stock's writer either: what a power cut takes back there is the
+    last half second, and with SQLite what was written since the stock was.
     """
     if engine.dialect.name != "postgresql":
-        with write_transaction(engine) as connection:
-            yield connection
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.isolation_level = "IMMEDIATE"
+            driver.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                driver.execute("PRAGMA synchronous=FULL")
         return
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
         connection.execute(_DO_NOT_WAIT_FOR_THE_DISK)

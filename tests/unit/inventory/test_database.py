@@ -12,14 +12,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, func, insert, make_url, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, insert, make_url, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 
 from invsync_dagster.inventory import book
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.database import NOT_STORABLE, migrate, write_transaction
+from invsync_dagster.inventory.database import NOT_STORABLE, migrate, open_database, side_transaction, write_transaction
 from invsync_dagster.inventory.tables import (
     central_inventory,
     daily_closings,
@@ -28,6 +28,7 @@ from invsync_dagster.inventory.tables import (
     is_change,
     metadata,
     operator_actions,
+    rate_limits,
     stock_ledger,
     sync_logs,
 )
@@ -171,6 +172,27 @@ def test_a_transaction_that_fails_leaves_nothing_behind():
     assert stock.balance() == (5, 0)
     assert stock.apply(order(ordered=1)).entries == 1
     assert stock.balance() == (5, 1)
+
+
+def waits_for_the_disk(connection: Connection) -> bool:
+    """Of SQLite in its WAL mode: NORMAL (1) doesn't at a commit, FULL (2) does."""
+    return {1: False, 2: True}[connection.exec_driver_sql("PRAGMA synchronous").scalar_one()]
+
+
+def test_only_what_is_not_the_stock_is_committed_without_the_disk(tmp_path: Path):
+    engine = open_database(f"sqlite:///{tmp_path}/stock.db")
+    migrate(engine)
+    with side_transaction(engine) as connection:
+        assert not waits_for_the_disk(connection)
+        connection.execute(insert(rate_limits).values(channel="shop"))
+    with pytest.raises(LookupError), side_transaction(engine) as connection:
+        connection.execute(delete(rate_limits))
+        raise LookupError
+    with write_transaction(engine) as connection:
+        assert waits_for_the_disk(connection)
+        assert connection.execute(select(rate_limits.c.channel)).scalars().all() == ["shop"]
+    assert engine.pool.checkedin() == 1  # type: ignore[attr-defined]  # one connection has done it all
+    engine.dispose()
 
 
 def test_changes_are_found_through_the_partial_index():
