@@ -137,13 +137,15 @@ class _BeginningSqlite(SQLiteDialect_pysqlite):
     """Begins transactions itself: the driver would begin none for what only reads.
 
     The driver's `isolation_level` holds the kind of the next one: IMMEDIATE where it writes, which then waits for the
-    writer before it.
+    writer before it; EXCLUSIVE, the same in WAL mode, where its commit needn't wait for the disk.
     """
 
     supports_statement_cache = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
         kind, dbapi_connection.isolation_level = dbapi_connection.isolation_level, "DEFERRED"
+        # Set anew by each: one that died in its midst may have left it otherwise.
+        dbapi_connection.execute(f"PRAGMA synchronous={'NORMAL' if kind == 'EXCLUSIVE' else 'FULL'}")
         dbapi_connection.execute(f"BEGIN {kind}")
 
 
@@ -163,7 +165,6 @@ def _open_sqlite(parsed: URL) -> Engine:
         connection.isolation_level = "DEFERRED"
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
             "foreign_keys=ON",
             # Else INSERT OR REPLACE would get past the triggers that keep the logs append-only.
             "recursive_triggers=ON",
@@ -266,14 +267,9 @@ def side_transaction(engine: Engine) -> Iterator[Connection]:
     """
     if engine.dialect.name != "postgresql":
         with engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            driver.isolation_level = "IMMEDIATE"
-            driver.execute("PRAGMA synchronous=NORMAL")
-            try:
-                with connection.begin():
-                    yield connection
-            finally:
-                driver.execute("PRAGMA synchronous=FULL")
+            connection.connection.driver_connection.isolation_level = "EXCLUSIVE"  # type: ignore[union-attr]
+            with connection.begin():
+                yield connection
         return
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
         connection.execute(_DO_NOT_WAIT_FOR_THE_DISK)
