@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Engine, bindparam, select, text
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, select, text, update
 
 from benchmarks._report import figure
 from invsync_dagster.events import Content, LineReference, Movement, OrderDocument, OrderLine
@@ -36,8 +36,11 @@ BATCHES = (5_000, 20_000)
 
 
 def build(url: str, skus: int) -> Engine:
-    """Fill an empty database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in
-    step."""
+    """Fill an empty database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in step.
+
+    The levels are left as the push that brought them there leaves them: each was claimed once, so its page has room for that. A
+    database that was filled to the brim would split two pages for each of the first changes.
+    """
     engine = open_database(url)
     migrate(engine)
     with write_transaction(engine) as connection:
@@ -46,8 +49,11 @@ def build(url: str, skus: int) -> Engine:
             channels.register(connection, name, "shopify", "sandbox", True, rules, START - timedelta(days=1), START)
     with write_transaction(engine) as connection:
         _fill(connection, skus)
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("ANALYZE"))  # it does it by itself, a minute after
+    with write_transaction(engine) as connection:
+        connection.execute(update(inventory_levels).values(claim=None, claim_until=None, claim_worker=None))
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))  # it does it by itself, a minute after
     return engine
 
 
@@ -71,16 +77,18 @@ def _fill(connection: Connection, skus: int) -> None:
             bindparam("channel", name),
             bindparam("item", "gid://shopify/InventoryItem/"),
         ]
+        claimed: list[BindParameter[Any]] = [bindparam("token", "0" * 32), bindparam("worker", "0" * 16)]
         shown: BindParameter[int] = bindparam("shown", (1000 - number) * (100 - number) // 100)
         connection.execute(
             text(
                 "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, pushable, stopped_reason,"
-                " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity, attempt,"
-                " shared, touched, due_at, failures, last_error, held_reason) "
+                " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity,"
+                " acknowledged_at, acknowledged_attempt, attempt, sent_quantity, sent_at, sent_sequence, claim, claim_until,"
+                " claim_worker, shared, touched, due_at, failures, last_error, held_reason) "
                 + numbers
                 + f"SELECT :first + i, :channel, :item || CAST(:first + i AS TEXT), '', {SKU}, true, '', :shown, i, 0, :shown,"
-                " :shown, :shown, 1, false, 1, :now, 0, '', '' FROM n"
-            ).bindparams(*typed, *own, shown)
+                " :shown, :shown, :now, 1, 1, :shown, :now, i, :token, :now, :worker, false, 1, :now, 0, '', '' FROM n"
+            ).bindparams(*typed, *own, *claimed, shown)
         )
         connection.execute(
             text(

@@ -9,11 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, String, create_engine, event, make_url, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, OperationalError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+from sqlalchemy.sql.functions import FunctionElement
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
 WRITER_LOCK = 4_717_001
@@ -260,10 +262,11 @@ def write_transaction(engine: Engine, channel: str | None = None) -> Iterator[Co
 
 @contextmanager
 def side_transaction(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction of one statement for what is not the stock.
+    """Open a transaction for what is not the stock; on PostgreSQL each of its statements is one of its own.
 
-    It doesn't wait for the disk, and on PostgreSQL not for the stock's writer either: what a power cut takes back there is the
-    last half second, and with SQLite what was written since the stock was.
+    With SQLite it doesn't wait for the disk, with PostgreSQL not for the stock's writer: and not for the disk either where a
+    statement asks for that (`committed_without_the_disk`). What a power cut takes back there is the last half second, and with
+    SQLite what was written since the stock was.
     """
     if engine.dialect.name != "postgresql":
         with engine.connect() as connection:
@@ -271,12 +274,27 @@ def side_transaction(engine: Engine) -> Iterator[Connection]:
             with connection.begin():
                 yield connection
         return
-    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
-        connection.execute(_DO_NOT_WAIT_FOR_THE_DISK)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
 
 
-_DO_NOT_WAIT_FOR_THE_DISK = text("SET LOCAL synchronous_commit TO off")
+class committed_without_the_disk(FunctionElement[str]):
+    """A column that a statement of a `side_transaction` returns so that its commit doesn't wait for the disk on PostgreSQL."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(committed_without_the_disk)
+def _by_its_transaction(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "''"
+
+
+@compiles(committed_without_the_disk, "postgresql")
+def _by_the_statement(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "set_config('synchronous_commit', 'off', true)"
+
+
 _WAIT_FOR_ALL_WRITERS = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 # Always in this order, and no writer takes a second channel's: nobody waits in a circle.
 _WAIT_FOR_THE_CHANNELS_WRITER = text(

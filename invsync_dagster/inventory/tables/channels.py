@@ -230,9 +230,14 @@ Index(
 
 
 def is_change() -> Any:
-    """The condition of the work queue: a pushable level that is out of step or uncertain."""
+    """The condition of the work queue: a pushable level that is out of step or uncertain.
+
+    Whether two columns are equal is asked as an expression, of which PostgreSQL keeps statistics: of two columns that differ it
+    believes that all rows do, and walks through the whole table (5,000,000 levels: 1 s instead of 1 ms).
+    """
     level = inventory_levels.c
-    return level.pushable.is_(True) & or_(level.desired != level.effective_quantity, level.uncertain.is_not(None))
+    is_out_of_step = (level.desired == level.effective_quantity).is_(False)
+    return level.pushable.is_(True) & or_(is_out_of_step, level.uncertain.is_not(None))
 
 
 # Zeros and low stock go first, so the queue is ordered by what the level should show. The columns behind are what decides
