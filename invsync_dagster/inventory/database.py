@@ -145,10 +145,11 @@ class _BeginningSqlite(SQLiteDialect_pysqlite):
     supports_statement_cache = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        kind, dbapi_connection.isolation_level = dbapi_connection.isolation_level, "DEFERRED"
+        driver = dbapi_connection.driver_connection  # what is set on the pool's proxy of it stays there
+        kind, driver.isolation_level = driver.isolation_level, "DEFERRED"
         # Set anew by each: one that died in its midst may have left it otherwise.
-        dbapi_connection.execute(f"PRAGMA synchronous={'NORMAL' if kind == 'EXCLUSIVE' else 'FULL'}")
-        dbapi_connection.execute(f"BEGIN {kind}")
+        driver.execute(f"PRAGMA synchronous={'NORMAL' if kind == 'EXCLUSIVE' else 'FULL'}")
+        driver.execute(f"BEGIN {kind}")
 
 
 registry.register("sqlite.beginning", __name__, _BeginningSqlite.__name__)

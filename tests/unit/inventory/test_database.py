@@ -195,6 +195,24 @@ def test_only_what_is_not_the_stock_is_committed_without_the_disk(tmp_path: Path
     engine.dispose()
 
 
+def test_who_reads_on_a_connection_that_has_written_keeps_no_writer_waiting(tmp_path: Path):
+    engine = open_database(f"sqlite:///{tmp_path}/stock.db")
+    migrate(engine)
+    other = open_database(f"sqlite:///{tmp_path}/stock.db")
+    for transaction in (write_transaction, side_transaction):
+        with transaction(engine) as connection:
+            connection.execute(delete(rate_limits))
+        with engine.connect() as reader, other.connect() as writer:
+            assert engine.pool.checkedout() == 1 and engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+            assert reader.execute(select(rate_limits.c.channel)).all() == []
+            writer.exec_driver_sql("PRAGMA busy_timeout=0")
+            writer.execute(insert(rate_limits).values(channel="shop"))
+            writer.commit()
+            assert reader.execute(select(rate_limits.c.channel)).all() == []
+    engine.dispose()
+    other.dispose()
+
+
 def test_changes_are_found_through_the_partial_index():
     stock = Stock({"A": 5})
     level = inventory_levels.c
