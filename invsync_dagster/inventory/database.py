@@ -275,7 +275,7 @@ def side_transaction(engine: Engine) -> Iterator[Connection]:
             with connection.begin():
                 yield connection
         return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, connection.begin():
         yield connection
 
 
