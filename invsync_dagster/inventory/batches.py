@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, delete, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select, true
 
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.bulk import any_of
@@ -33,12 +33,12 @@ def in_batch(batch: int, batches: int) -> ColumnElement[bool]:
     to be worked out for each (2.4 s a batch on PostgreSQL, 0.7 s so)."""
     level_id = inventory_levels.c.id
     last = select(func.max(level_id)).scalar_subquery()
-    ids = select(cast(batch * NEIGHBOURS, BigInteger).label("id")).cte("ids_of_batch", recursive=True)
-    following = ids.c.id + 1
-    # Behind the last of some neighbours come the first of the batch's next ones.
-    next_id = case((following % NEIGHBOURS == 0, following + NEIGHBOURS * (batches - 1)), else_=following)
-    ids = ids.union_all(select(next_id).where(ids.c.id < last))
-    return any_of(level_id, select(ids.c.id).scalar_subquery())
+    # One by one, the ids took PostgreSQL three quarters of the time.
+    first = select(cast(batch * NEIGHBOURS, BigInteger).label("id")).cte("first_neighbours", recursive=True)
+    first = first.union_all(select(first.c.id + NEIGHBOURS * batches).where(first.c.id < last))
+    place = select(cast(0, BigInteger).label("number")).cte("places_beside", recursive=True)
+    place = place.union_all(select(place.c.number + 1).where(place.c.number < NEIGHBOURS - 1))
+    return any_of(level_id, select(first.c.id + place.c.number).join_from(first, place, true()).scalar_subquery())
 
 
 def batches_in_force(connection: Connection) -> int | None:
