@@ -61,7 +61,7 @@ MANY_CHANGES = 50_000
 LIMITS = Limits(write_batch=250, read_batch=100, rate=1e9, burst=1e9)
 
 # For 1,000,000 SKUs, as docs/production.md says.
-SET_UP = {"shared_buffers": "5GB", "max_wal_size": "4GB"}
+SET_UP = {"shared_buffers": "5GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
 CYCLE_GOAL_MS, FIND_GOAL_MS, COMPARE_GOAL_S, MEMORY_GOAL_MB = 500, 1000, 30, 500
 
