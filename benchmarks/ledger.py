@@ -38,8 +38,8 @@ BATCHES = (5_000, 20_000)
 def build(url: str, skus: int) -> Engine:
     """Fill an empty database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in step.
 
-    The levels are left as the push that brought them there leaves them: each was claimed once, so its page has room for that. A
-    database that was filled to the brim would split two pages for each of the first changes.
+    The levels are left as the push that brought them there leaves them: each was claimed once, so with SQLite its page has room
+    for that. A database that was filled to the brim would split two pages for each of the first changes.
     """
     engine = open_database(url)
     migrate(engine)
@@ -54,6 +54,7 @@ def build(url: str, skus: int) -> Engine:
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))  # it does it by itself, a minute after
+            connection.execute(text("CHECKPOINT"))  # so that the first change of each page writes all of it
     return engine
 
 

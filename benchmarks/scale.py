@@ -16,11 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import product
 
 from sqlalchemy import bindparam, func, select, update
@@ -149,11 +150,15 @@ def run(skus: int, backend: str) -> dict[str, float]:
         )
         told = {"cycle": cycle(ws, skus), "find": find(ws, skus)}
         began = time.perf_counter()
+        compared = 0
         for batch in range(ws.configuration.settings.sku_batches):
             clock.advance(60)
             report = full_sync(ws, CHANNELS[4], batch, run_id="benchmark")
             if report.problem or report.levels != report.equal:
-                raise SystemExit(f"scale: batch {batch} failed: {report.problem}")
+                raise RuntimeError(f"scale: batch {batch} was not all in step: {report}")
+            compared += report.levels
+        if compared != skus:
+            raise RuntimeError(f"scale: {compared} levels compared of {skus}")
         told["compare"] = time.perf_counter() - began
         ws.close()
     told["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -178,11 +183,8 @@ def cycle(ws: Workspace, skus: int) -> float:
         began = time.perf_counter()
         with write_transaction(ws.engine) as connection:
             apply(connection, inbound, now=now, run_id="benchmark")
-        threads = [threading.Thread(target=_push, args=(ws, name)) for name in CHANNELS]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(CHANNELS)) as threads:
+            list(threads.map(partial(_push, ws), CHANNELS))
         taken.append(time.perf_counter() - began)
         ws.clock.sleep(60)
     return statistics.median(taken[1:])
@@ -192,7 +194,7 @@ def _push(ws: Workspace, name: str) -> None:
     report = push_channel(ws, name, run_id="benchmark", deadline=ws.clock.now() + timedelta(hours=1))
     # The channel that sold knows its own sales; where it already shows them, nothing is to be written.
     if report.problem or report.left:
-        raise SystemExit(f"scale: {name} was not brought in step: {report}")
+        raise RuntimeError(f"scale: {name} was not brought in step: {report}")
 
 
 _MOVE = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Float, Row, bindparam, case, cast, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -120,11 +120,7 @@ class Limiter:
         """Let no call start for a while after a throttled answer that told no time: twice as long as after the one before it,
         times `jitter`. Answers that were on their way together count as one."""
         with side_transaction(self.engine) as connection:
-            row = self._change(connection, _REFUSE, now=now)
-            self._refusals = row.refusals
-            # The exponent is bounded, so that a refusal after years of them is still a number.
-            seconds = min(UNTOLD_WAIT * 2.0 ** min(row.refusals - 1, 30), LONGEST_UNTOLD_WAIT) * jitter
-            self._change(connection, _BLOCK, until=now + seconds, words=why)
+            self._refusals = self._change(connection, _REFUSE, now=now, words=why, jitter=jitter).refusals
 
     def accepted(self) -> None:
         """Note that a call was not refused: the next refusal that tells no time is the first one again."""
@@ -212,7 +208,18 @@ _WOULD_RESERVE = select(_RESERVED.label("ready_at"), _BLOCKED_UNTIL, _REFUSALS, 
     rate_limits.c.channel == bindparam("key")
 )
 _BLOCK = _change(blocked_until=_later(_BLOCKED_UNTIL, _given("until")), why=bindparam("words"))
-_REFUSE = _change(refusals=case((or_(_REFUSALS == 0, _given("now") >= _BLOCKED_UNTIL), _REFUSALS + 1), else_=_REFUSALS))
+_NOW_REFUSED = case((or_(_REFUSALS == 0, _given("now") >= _BLOCKED_UNTIL), _REFUSALS + 1), else_=_REFUSALS)
+_UNTOLD = case(
+    {number: wait for number in range(1, 30) if (wait := UNTOLD_WAIT * 2.0 ** (number - 1)) < LONGEST_UNTOLD_WAIT},
+    value=_NOW_REFUSED,
+    else_=LONGEST_UNTOLD_WAIT,
+)
+# One statement: of two refusals that were on their way together the second one finds the channel blocked, and isn't counted.
+_REFUSE = _change(
+    refusals=_NOW_REFUSED,
+    blocked_until=_later(_BLOCKED_UNTIL, _given("now") + cast(_UNTOLD, Float) * _given("jitter")),
+    why=bindparam("words"),
+)
 _ACCEPT = _change(refusals=0)
 _LEARN = _change(ready_at=_later(_READY_AT - _given("unspent"), _given("full_at")))
 _PACE = select(rate_limits.c.pace).where(rate_limits.c.channel == bindparam("key"))
