@@ -19,7 +19,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Pending
 
 from invsync_dagster.inventory import book
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.database import NOT_STORABLE, migrate, open_database, side_transaction, write_transaction
+from invsync_dagster.inventory.database import (
+    NOT_STORABLE,
+    committed_without_the_disk,
+    migrate,
+    open_database,
+    side_transaction,
+    write_transaction,
+)
 from invsync_dagster.inventory.tables import (
     central_inventory,
     daily_closings,
@@ -193,6 +200,21 @@ def test_only_what_is_not_the_stock_is_committed_without_the_disk(tmp_path: Path
         assert connection.execute(select(rate_limits.c.channel)).scalars().all() == ["shop"]
     assert engine.pool.checkedin() == 1  # type: ignore[attr-defined]  # one connection has done it all
     engine.dispose()
+
+
+@pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
+def test_on_postgresql_a_statement_of_what_is_not_the_stock_commits_by_itself_and_without_the_disk_if_it_says_so():
+    engine = databases.fresh_engine()
+    waits = text("SELECT current_setting('synchronous_commit')")
+    with side_transaction(engine) as connection:
+        said = insert(rate_limits).values(channel="shop").returning(committed_without_the_disk())
+        assert connection.execute(said).scalar_one() == "off"
+        with engine.connect() as other:
+            assert other.execute(select(rate_limits.c.channel)).scalars().all() == ["shop"]
+        assert connection.execute(waits).scalar_one() == "on"
+    with engine.connect() as connection:
+        assert connection.execute(waits).scalar_one() == "on"
+        assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "repeatable read"
 
 
 def test_who_reads_on_a_connection_that_has_written_keeps_no_writer_waiting(tmp_path: Path):
