@@ -87,8 +87,7 @@ _SAMPLE = (
         # Not `pushable`: no level of a paused channel is, whose orders are heard.
         exists().where(platform_mapping.c.level_id == inventory_levels.c.id, platform_mapping.c.status == "active"),
     )
-    .order_by(
-        inventory_levels.c.item_id, inventory_levels.c.location_id
-    )  # as their index has them: of a million 1 ms, not 0.7 s
+    # As their index has them: of a million levels that takes 1 ms, and sorting them by id 0.7 s.
+    .order_by(inventory_levels.c.item_id, inventory_levels.c.location_id)
     .limit(bindparam("most"))
 )
