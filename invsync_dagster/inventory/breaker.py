@@ -57,10 +57,8 @@ def shown(connection: Connection, column: Any, values: Collection[Any], *conditi
     number = case((level.pushable, level.desired), else_=holds.NUMBER)
     of_held = (case((level.held_quantity.is_not(None), column)) for column in (level.held_desired, level.held_limit))
     query = select(level.id, level.channel, number, level.pushable, *of_held)
-    query = query.where(holds.NUMBER.is_not(None), *conditions)
-    return {
-        row[0]: Shown(*row[1:]) for part in chunks(values) for row in connection.execute(query.where(column.in_(part)))
-    }
+    query = query.where(holds.NUMBER.is_not(None), among(column, "values"), *conditions)
+    return {row[0]: Shown(*row[1:]) for row in connection.execute(query, {"values": as_parameter(values)})}
 
 
 def moves(before: Mapping[int, Shown], after: Mapping[int, Shown]) -> dict[str, Moves]:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import ColumnDefault
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.functions import FunctionElement
@@ -147,7 +148,7 @@ def numbers_by_id(parameter: str) -> Subquery:
 
 
 def insert_rows(connection: Connection, table: Table, columns: tuple[Column[Any], ...], rows: Sequence[Row]) -> None:
-    """Insert rows of values in the order of `columns`."""
+    """Insert rows of values in the order of `columns`; the others get their defaults."""
     _write(connection, _insert(connection.dialect, table, columns), columns, rows)
 
 
@@ -171,7 +172,13 @@ def _bindings(columns: tuple[Column[Any], ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _insert(dialect: Dialect, table: Table, columns: tuple[Column[Any], ...]) -> SQLCompiler:
-    return _compile(dialect, table.insert().values(_bindings(columns)))
+    given = _bindings(columns)
+    defaults = {
+        column.name: column.default.arg
+        for column in table.c
+        if column.name not in given and isinstance(column.default, ColumnDefault) and column.default.is_scalar
+    }
+    return _compile(dialect, table.insert().values(defaults | given))
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks, upsert_rows
@@ -51,10 +51,19 @@ def sold_elsewhere(
 _LOCATIONS = select(inventory_levels.c.id, inventory_levels.c.location_id).where(among(inventory_levels.c.id, "ids"))
 
 
+_ANY_ELSEWHERE = (
+    select(order_lines.c.order_id)
+    .where(OPEN_ELSEWHERE, order_lines.c.channel.concat("") == bindparam("of_channel"))
+    .limit(1)
+)
+
+
 def ask_again(connection: Connection, channel: str, names: Collection[LineReference], now: datetime) -> None:
     """Have the orders asked for that were left out and aren't shipped yet, of listings called `names` that are kept in step
     now: which location ships a line isn't stored, and its units are promised if it is this one."""
     line = order_lines.c
+    if connection.execute(_ANY_ELSEWHERE, {"of_channel": channel}).first() is None:
+        return
     for part in chunks(names):
         query = select(line.order_id).where(
             OPEN_ELSEWHERE,

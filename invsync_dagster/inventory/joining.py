@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
 from invsync_dagster.inventory.tables import inventory_levels, platform_mapping
+
+_L = inventory_levels.c
+_LEVELS = select(_L.item_id, _L.location_id, _L.id).where(
+    _L.channel == bindparam("of_channel"), among(_L.item_id, "items")
+)
+_OWNERS = select(_L.id, _L.central_sku).where(among(_L.id, "ids"))
+_M = platform_mapping.c
+_Joined = Row[int, int, str, str, str]
+_JOINED = select(_M.id, _M.level_id, _M.central_sku, _M.status, _M.status_reason).where(among(_M.level_id, "ids"))
+_NEW_LEVEL = (_L.channel, _L.item_id, _L.location_id, _L.central_sku, _L.pushable, _L.due_at)
 
 # A platform's parent whose stock two SKUs claim can't be right: a write for one would be wrong for the other.
 TWO_SKUS = "the level is mapped to several SKUs"
@@ -18,10 +28,8 @@ TWO_SKUS = "the level is mapped to several SKUs"
 
 def listing_rows(connection: Connection, column: Any, values: Collection[Any]) -> list[dict[str, Any]]:
     """Return the rows of the listings where `column` has one of the values."""
-    query = select(platform_mapping).order_by(platform_mapping.c.id)
-    return [
-        dict(row) for part in chunks(values) for row in connection.execute(query.where(column.in_(part))).mappings()
-    ]
+    query = select(platform_mapping).where(among(column, "values")).order_by(platform_mapping.c.id)
+    return [dict(row) for row in connection.execute(query, {"values": as_parameter(values)}).mappings()]
 
 
 def levels_for(
@@ -31,29 +39,20 @@ def levels_for(
     are recomputed."""
     if not places:
         return {}
-    level = inventory_levels.c
-    query = select(level.id, level.item_id, level.location_id).where(
-        level.channel == channel, level.item_id.in_({item_id for item_id, _ in places})
-    )
-    ids = {(row.item_id, row.location_id): row.id for row in connection.execute(query)}
-    rows = [
-        {
-            "channel": channel,
-            "item_id": item_id,
-            "location_id": location_id,
-            "central_sku": sku,
-            "pushable": False,
-            "due_at": now,
-        }
-        for (item_id, location_id), sku in places.items()
-        if (item_id, location_id) not in ids
-    ]
-    if rows:
-        returned = connection.execute(
-            insert(inventory_levels).returning(level.id, level.item_id, level.location_id), rows
-        )
-        ids |= {(row.item_id, row.location_id): row.id for row in returned}
+    ids = _levels_at(connection, channel, places)
+    new = [(channel, *place, sku, False, now) for place, sku in places.items() if place not in ids]
+    if new:
+        insert_rows(connection, inventory_levels, _NEW_LEVEL, new)
+        ids = _levels_at(connection, channel, places)
     return {place: ids[place] for place in places}
+
+
+def _levels_at(connection: Connection, channel: str, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    items = as_parameter({item_id for item_id, _ in places})
+    return {
+        (item_id, location_id): level_id
+        for item_id, location_id, level_id in connection.execute(_LEVELS, {"of_channel": channel, "items": items})
+    }
 
 
 def join(connection: Connection, level_ids: Collection[int], revision: int, now: datetime) -> tuple[set[str], int]:
@@ -61,30 +60,26 @@ def join(connection: Connection, level_ids: Collection[int], revision: int, now:
 
     Returns the SKUs whose levels are to be recomputed, and how many listings went to review.
     """
-    offered: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    offered: dict[int, list[_Joined]] = defaultdict(list)
     listed: Counter[int] = Counter()
-    for row in listing_rows(connection, platform_mapping.c.level_id, level_ids):
-        listed[row["level_id"]] += 1
-        if row["status"] != "retired":
-            offered[row["level_id"]].append(row)
+    keys = {"ids": as_parameter(level_ids)}
+    for row in connection.execute(_JOINED, keys):
+        listed[row.level_id] += 1
+        if row.status != "retired":
+            offered[row.level_id].append(row)
     level = inventory_levels.c
-    owners: dict[int, str] = {}
-    for part in chunks(level_ids):
-        owners |= {
-            row.id: row.central_sku
-            for row in connection.execute(select(level.id, level.central_sku).where(level.id.in_(part)))
-        }
+    owners: dict[int, str] = {row.id: row.central_sku for row in connection.execute(_OWNERS, keys)}
     for part in chunks(level_id for level_id, number in listed.items() if number > 1):
         connection.execute(update(inventory_levels).where(level.id.in_(part)).values(shared=True))
     skus = set(owners.values())
     moved: list[dict[str, Any]] = []
     review: list[dict[str, Any]] = []
     for level_id, rows in offered.items():
-        named = {row["central_sku"] for row in rows}
+        named = {row.central_sku for row in rows}
         skus |= named
         if len(named) > 1:
             review += [
-                {"key": row["id"], "revision": revision, "now": now} for row in rows if row["status_reason"] != TWO_SKUS
+                {"key": row.id, "revision": revision, "now": now} for row in rows if row.status_reason != TWO_SKUS
             ]
         elif named != {owners[level_id]}:
             moved.append({"key": level_id, "sku": named.pop()})

@@ -205,6 +205,8 @@ def apply_open_lines(book: Book, channel: str, names: Collection[LineReference])
     uncertain, and what it is expected to show stays.
     """
     column = order_lines.c
+    if book.connection.execute(_ANY_OPEN, {"of_channel": channel}).first() is None:
+        return 0
     facts = channel_facts(book.connection, [channel])[channel]
     booked = 0
     for part in chunks(names):
@@ -385,6 +387,10 @@ def _enter(book: Book, line: Line, before: Totals, policy: Restock, received_at:
 _COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)
 _LINES = select(*_COLUMNS).where(
     order_lines.c.channel == bindparam("of_channel"), among(order_lines.c.order_id, "orders")
+)
+_O = order_lines.c
+_ANY_OPEN = (
+    select(_O.order_id).where(_O.channel == bindparam("of_channel"), _O.sku.is_(None), _O.ignored_reason == "").limit(1)
 )
 _as_row = attrgetter(*Line.__dataclass_fields__)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, holds, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
 from invsync_dagster.inventory.elsewhere import ask_again
 from invsync_dagster.inventory.joining import join, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
@@ -30,6 +30,9 @@ Status = Literal["active", "paused", "excluded", "retired"]
 
 # A change of the mapping that zeroes too many listings can't be held where the number belongs to another SKU.
 EMPTIED = "one of too many listings that a mapping would set to 0"
+
+# How many items are set by one set of statements.
+_ITEMS_AT_ONCE = 5_000
 
 _RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
@@ -114,7 +117,7 @@ def set_listings_in_parts(
                 of_item[one.item_id].append(one)
             # Items as a whole: their locations share the stock, and a level that goes to another SKU has two for as long as
             # only some of its listings are set.
-            for together in chunks(of_item.items()):
+            for together in chunks(of_item.items(), _ITEMS_AT_ONCE):
                 some = [one for _, of_one in together for one in of_one]
                 before |= _set(connection, channel, some, result, actor, reason, now)
                 names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in some}
@@ -187,13 +190,10 @@ def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None
         ("channel", channels.c.name, {listing.channel for listing in listings}),
         ("SKU", central_inventory.c.sku, {listing.sku for listing in listings}),
     ):
-        known = {
-            value
-            for part in chunks(wanted)
-            for value in connection.execute(select(column).where(column.in_(part))).scalars()
-        }
-        if wanted - known:
-            raise LookupError(f"unknown {what}: {', '.join(sorted(wanted - known)[:10])}")
+        query = select(column).where(among(column, "names"))
+        unknown = wanted - set(connection.execute(query, {"names": as_parameter(wanted)}).scalars())
+        if unknown:
+            raise LookupError(f"unknown {what}: {', '.join(sorted(unknown)[:10])}")
 
 
 def _set(
@@ -207,14 +207,13 @@ def _set(
 ) -> dict[int, breaker.Shown]:
     """Set listings of one channel; return what the levels showed before that show something else now."""
     listing = platform_mapping.c
-    query = select(platform_mapping).where(
-        listing.platform_name == channel, listing.platform_item_id.in_({one.item_id for one in part})
-    )
+    query = select(platform_mapping).where(listing.platform_name == channel, among(listing.platform_item_id, "items"))
+    items = as_parameter({one.item_id for one in part})
     known = {
         (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
-        for row in connection.execute(query).mappings()
+        for row in connection.execute(query, {"items": items}).mappings()
     }
-    new = [one for one in part if one.key not in known]
+    new = [(one, _values(one, "retired")) for one in part if one.key not in known]
     changes = []
     for one in part:
         if one.key in known:
@@ -228,8 +227,8 @@ def _set(
     if not new and not changes:
         return {}
     level = inventory_levels.c
-    items = {one.item_id for one in new} | {row["platform_item_id"] for row, _ in changes}
-    before = breaker.shown(connection, level.item_id, items, level.channel == channel)
+    touched_items = {one.item_id for one, _ in new} | {row["platform_item_id"] for row, _ in changes}
+    before = breaker.shown(connection, level.item_id, touched_items, level.channel == channel)
     revision = record_action(
         connection,
         at=now,
@@ -237,27 +236,14 @@ def _set(
         action="listings set",
         subject=f"channel {channel}",
         before=[{"id": row["id"]} | {column: row[column] for column in changed} for row, changed in changes],
-        after=[[*one.key, _values(one, "retired")] for one in new]
-        + [{"id": row["id"]} | changed for row, changed in changes],
+        after=[[*one.key, values] for one, values in new] + [{"id": row["id"]} | changed for row, changed in changes],
         reason=reason,
     )
-    level_ids = levels_for(connection, channel, {(one.item_id, one.location_id): one.sku for one in new}, now)
-    if new:
-        rows = [
-            {
-                "platform_name": channel,
-                "platform_item_id": one.item_id,
-                "platform_location_id": one.location_id,
-                "platform_sku": one.platform_sku,
-                "level_id": level_ids[one.item_id, one.location_id],
-                "rules_revision": revision,
-                "created_at": now,
-                "updated_at": now,
-                **_values(one, "retired"),
-            }
-            for one in new
-        ]
-        connection.execute(insert(platform_mapping), rows)
+    level_ids = levels_for(connection, channel, {(one.item_id, one.location_id): one.sku for one, _ in new}, now)
+    rows = [
+        (*one.key, level_ids[one.item_id, one.location_id], revision, now, now, *values.values()) for one, values in new
+    ]
+    insert_rows(connection, platform_mapping, _NEW, rows)
     for row, changed in changes:
         connection.execute(
             update(platform_mapping)
@@ -268,7 +254,7 @@ def _set(
     skus, review = join(connection, touched, revision, now)
     result.review += review
     # After it: what goes to review has a share, though it was excluded.
-    shares.part(connection, channel, items)
+    shares.part(connection, channel, touched_items)
     levels.recompute(connection, skus, now, channel=channel)
     after = breaker.shown(connection, level.id, before.keys())
     return {level_id: was for level_id, was in before.items() if after.get(level_id, was) != was}
@@ -280,6 +266,24 @@ def _values(one: Listing, status: str) -> dict[str, Any]:
     reason = {} if status == "needs_review" else {"status_reason": ""}
     rules = {name: getattr(one, name) for name in _RULES}
     return {"central_sku": one.sku, "platform_variant_id": one.variant_id, "status": status, **reason, **rules}
+
+
+_COLUMNS = (
+    "platform_name",
+    "platform_item_id",
+    "platform_location_id",
+    "platform_sku",
+    "level_id",
+    "rules_revision",
+    "created_at",
+    "updated_at",
+    "central_sku",
+    "platform_variant_id",
+    "status",
+    "status_reason",
+    *_RULES,
+)
+_NEW = tuple(platform_mapping.c[name] for name in _COLUMNS)
 
 
 def _change_status(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
@@ -19,6 +19,11 @@ from invsync_dagster.inventory.tables import central_inventory, channels, platfo
 
 # item id, location id, platform SKU, central SKU, percent, status
 _Known = Row[str, str, str, str, int | None, str]
+_M = platform_mapping.c
+_KNOWN = select(
+    _M.platform_item_id, _M.platform_location_id, _M.platform_sku, _M.central_sku, _M.percent, _M.status
+).where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"), _M.status != "retired")
+_KNOWN_SKUS = select(central_inventory.c.sku).where(among(central_inventory.c.sku, "skus"))
 
 
 def known_channels(connection: Connection) -> set[str]:
@@ -29,8 +34,7 @@ def known_channels(connection: Connection) -> set[str]:
 
 def known_skus(connection: Connection, skus: Collection[str]) -> set[str]:
     """Return those of `skus` that are in the stock."""
-    stock = central_inventory.c.sku
-    return {sku for part in chunks(skus) for sku in connection.execute(select(stock).where(stock.in_(part))).scalars()}
+    return set(connection.execute(_KNOWN_SKUS, {"skus": as_parameter(skus)}).scalars())
 
 
 def contradicted(connection: Connection, file: str, rows: Sequence[MappingRow]) -> list[Rejection]:
@@ -54,24 +58,14 @@ def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[It
     """Return the listings of the rows' items that the file doesn't name, by item and level."""
     named: set[Identity] = {row.identity for row in rows}
     found: dict[tuple[Item, Level], list[_Known]] = defaultdict(list)
-    listing = platform_mapping.c
     items: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         items[row.channel].add(row.item_id)
     for channel, item_ids in items.items():
-        for part in chunks(item_ids):
-            query = select(
-                listing.platform_item_id,
-                listing.platform_location_id,
-                listing.platform_sku,
-                listing.central_sku,
-                listing.percent,
-                listing.status,
-            ).where(listing.platform_name == channel, listing.platform_item_id.in_(part), listing.status != "retired")
-            for one in connection.execute(query):
-                level = (channel, one.platform_item_id, one.platform_location_id)
-                if (*level, one.platform_sku) not in named:
-                    found[(*level[:2], one.central_sku), level].append(one)
+        for one in connection.execute(_KNOWN, {"of_channel": channel, "items": as_parameter(item_ids)}):
+            level = (channel, one.platform_item_id, one.platform_location_id)
+            if (*level, one.platform_sku) not in named:
+                found[(*level[:2], one.central_sku), level].append(one)
     return found
 
 
@@ -106,16 +100,17 @@ def apply_mapping(connection: Connection, spool: MappingSpool, basis: Basis, imp
 
     No limit holds a mapping: what it would zero or raise on a channel is held per level, before the wire.
     """
-    parts = (list(map(_listing, part)) for part in spool.as_mapped())
-    done = set_listings_in_parts(
-        connection,
-        parts,
-        actor=basis.actor,
-        reason=f"import {import_id}",
-        now=basis.now,
-        run_id=basis.run_id,
-        progress=lambda rows: basis.progress("applied", rows),
-    )
+    parts = (list(map(_listing, part)) for part in spool.by_item())
+    with collector_paused():
+        done = set_listings_in_parts(
+            connection,
+            parts,
+            actor=basis.actor,
+            reason=f"import {import_id}",
+            now=basis.now,
+            run_id=basis.run_id,
+            progress=lambda rows: basis.progress("applied", rows),
+        )
     return Preview(
         kind=MAPPING,
         rows=spool.count,

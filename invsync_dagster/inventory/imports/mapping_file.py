@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from invsync_dagster.inventory.imports import fields
 from invsync_dagster.inventory.imports.reading import Row, Source
@@ -18,8 +18,7 @@ Item = tuple[str, str, str]  # channel, item id, central SKU: what may be at sev
 Identity = tuple[str, str, str, str]  # a level and the platform's SKU: what makes a listing
 
 
-@dataclass(frozen=True, slots=True)
-class MappingRow:
+class MappingRow(NamedTuple):
     """What one row states of a listing; rules of None: the channel's hold. `status` None: what is known stays."""
 
     line: int
@@ -79,6 +78,9 @@ def once_each(file: str, rows: Iterable[MappingRow]) -> tuple[list[MappingRow], 
     good: list[MappingRow] = []
     bad: list[Rejection] = []
     for together in by_level.values():
+        if len(together) == 1:
+            good += together
+            continue
         some, others = _of_one_level(file, together)
         good += some
         bad += others
@@ -120,7 +122,7 @@ def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], 
         by_identity.setdefault(row.identity, []).append(row)
     for same in by_identity.values():
         first = same[0]
-        if all(replace(row, line=first.line) == first for row in same):
+        if all(row._replace(line=first.line) == first for row in same):
             good.append(first)
             bad += [
                 _twice(file, row, f"the listing is already on line {first.line}, the same", "take the row out")

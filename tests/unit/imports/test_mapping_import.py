@@ -164,7 +164,7 @@ def mapping_of(numbers, more="", columns=""):
 
 
 @pytest.mark.usefixtures("small_parts", "each_database")
-def test_a_file_of_many_parts_is_judged_by_its_items_and_set_in_its_order(stock):
+def test_a_file_of_many_parts_is_judged_and_set_by_its_items(stock):
     stock.load(many(10, 40))
     numbers = [number * 7 % 40 for number in range(40)]
     lines = mapping_of(numbers).splitlines()
@@ -181,7 +181,7 @@ def test_a_file_of_many_parts_is_judged_by_its_items_and_set_in_its_order(stock)
         (45, "central_sku"),
     ]
     assert (result.preview.rows, result.preview.added) == (39, 39)
-    good = [f"i{number}" for number in numbers if number not in (0, 3)]
+    good = sorted(f"i{number}" for number in numbers if number not in (0, 3))
     listing = platform_mapping.c
     mapped = [
         (item, channel) for _, item, channel in stock.rows(listing.id, listing.platform_item_id, listing.platform_name)

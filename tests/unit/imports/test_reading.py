@@ -60,7 +60,7 @@ def mapping_of(path: Path, channels=("shop", "erp"), unknown=()) -> tuple[list[M
 def kept_mapping(name: str, source, channels, known) -> tuple[list[MappingRow], list[Rejection]]:
     with MappingSpool(name) as spool:
         rejections = read_mapping(name, source, spool, channels=channels, known=known, contradicted=lambda rows: [])
-        rows = [row for part in spool.as_mapped() for row in part]
+        rows = [row for part in spool.by_item() for row in part]
         assert spool.count == len(rows)
         return sorted(rows, key=lambda row: row.line), rejections
 
