@@ -1,6 +1,7 @@
-"""Measures imports: seconds and memory of files of 10,000, 100,000 and 1,000,000 rows, first and second time.
+"""Measures imports: seconds and memory of files of 10,000, 100,000 and 1,000,000 rows, on SQLite and PostgreSQL.
 
-Inventory files, and mapping files of a fifth as many SKUs on five channels each.
+Inventory files into an empty stock and into one with five listings a SKU, and mapping files of a fifth as many SKUs on five
+channels each; each a first time, and a second time: with a tenth of the quantities moved, or the same mapping again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks._databases import BACKENDS, database
 from benchmarks._report import figure
-from benchmarks.ledger import CHANNELS
+from benchmarks.ledger import CHANNELS, build
 from invsync_dagster.inventory import channels
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.imports.basis import Basis
@@ -43,15 +47,18 @@ def write_file(path: Path, rows: int, moved: int) -> None:
             file.write(f'"SKU-{index:07d}","Product, number {index}",{units}\n')
 
 
-def measure(rows: int, url: str) -> None:
-    """Import a file into an empty stock, then a second one over it; prints the seconds of each, and the peak memory."""
-    with tempfile.TemporaryDirectory() as name:
+def measure(rows: int, backend: str, listed: bool) -> None:
+    """Import a file, then a second one over it; prints the seconds of each, those in the transaction, and the peak memory.
+
+    Into an empty stock, or (`listed`) into one of as many SKUs with five listings each, all of whose quantities the first moves.
+    """
+    with tempfile.TemporaryDirectory() as name, database(backend, name) as url:
         folder = Path(name)
-        engine = open_database(url or f"sqlite:///{folder / 'stock.db'}")
+        engine = build(url, rows) if listed else open_database(url)
         migrate(engine)
         seconds = []
         waits: list[float] = []
-        for number, day in enumerate((1, 2)):
+        for number, day in enumerate((2, 3)):
             path = folder / f"stock-{day}.csv"
             write_file(path, rows, number * 3)
             now = datetime(2026, 1, day, tzinfo=UTC)
@@ -70,20 +77,25 @@ def measure(rows: int, url: str) -> None:
             seconds.append(ended - begun)
             waits.append(ended - first_applied[0])
         engine.dispose()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "waits": waits, "peak": peak}))
+    _tell(seconds, waits)
 
 
-def measure_mapping(rows: int) -> None:
+def measure_mapping(rows: int, backend: str) -> None:
     """Map `rows` listings of a stock of a fifth of the SKUs, then the same again; prints as `measure` does."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, database(backend, name) as url:
         folder = Path(name)
-        engine = open_database(f"sqlite:///{folder / 'stock.db'}")
+        engine = open_database(url)
         migrate(engine)
         now = datetime(2026, 1, 1, tzinfo=UTC)
         with write_transaction(engine) as connection:
             for channel in CHANNELS:
                 channels.register(connection, channel, "shopify", "sandbox", True, Rules(), now, now)
+        first_applied: list[float] = []
+
+        def told(step: str, _rows: int) -> None:
+            if step == "applied" and not first_applied:
+                first_applied.append(time.perf_counter())
+
         basis = Basis(engine, folder / "imports", ImportLimits(), now, "benchmark")
         skus = rows // len(CHANNELS)
         write_file(folder / "stock.csv", skus, 0)
@@ -95,35 +107,50 @@ def measure_mapping(rows: int) -> None:
                 for index in (at * 7_919 % skus for at in range(skus)):
                     item = f"gid://shopify/InventoryItem/{number * skus + index}"
                     file.write(f"SKU-{index:07d},{channel},SKU-{index:07d},{item},gid://shopify/Location/1\n")
-        seconds = []
+        seconds, waits = [], []
         for _ in range(2):
+            first_applied.clear()
             begun = time.perf_counter()
-            result = import_file(basis, path)
-            seconds.append(time.perf_counter() - begun)
+            result = import_file(replace(basis, progress=told), path)
+            ended = time.perf_counter()
+            seconds.append(ended - begun)
+            waits.append(ended - first_applied[0])
             assert (result.state, result.rejections) == ("applied", ()), result.render()
         engine.dispose()
-    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    _tell(seconds, waits)
+
+
+def _tell(seconds: list[float], waits: list[float]) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "waits": waits, "peak": peak}))
+
+
+# What is imported, and of which of the two times the goal speaks: a file moves all quantities of a stock with listings only
+# where something has gone wrong.
+PARTS = {"inventory": (True, True), "inventory of a listed stock": (False, True), "mapping": (True, True)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--url", default="", help="an empty database (else: SQLite in a folder of its own)")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--mapping", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--backends", nargs="+", default=BACKENDS)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--run", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.mapping:
-        measure_mapping(given.mapping)
-        return
-    if given.one:
-        measure(given.one, given.url)
-        return
-    for rows in given.rows:
-        found = _in_a_process("--one", str(rows), "--url", given.url)
-        judged = rows == GOAL_ROWS
-        for which, seconds, waits in zip(("first", "second"), found["seconds"], found["waits"], strict=True):
+    for backend, rows, part in product(given.backends, given.rows, given.parts):
+        if given.run:
+            if part == "mapping":
+                measure_mapping(rows, backend)
+            else:
+                measure(rows, backend, listed=part != "inventory")
+            continue
+        found = _in_a_process("--rows", str(rows), "--backends", backend, "--parts", part)
+        for which, goes, seconds, waits in zip(
+            ("first", "second"), PARTS[part], found["seconds"], found["waits"], strict=True
+        ):
+            judged = goes and rows == GOAL_ROWS
             figure(
-                f"import of {rows} rows, {which} time",
+                f"{part}, {rows} rows, on {backend}, {which} time",
                 seconds,
                 "s",
                 goal=GOAL_SECONDS if judged else None,
@@ -131,27 +158,23 @@ def main() -> None:
                 microseconds_a_row=round(seconds / rows * 1e6, 1),
                 seconds_in_the_transaction=round(waits, 2),
             )
-        _figure_of_memory(f"peak memory of importing {rows} rows twice", found["peak"], judged)
-        if given.url:
-            continue  # that database isn't empty any more
-        found = _in_a_process("--mapping", str(rows))
-        for which, seconds in zip(("first", "second"), found["seconds"], strict=True):
-            figure(
-                f"mapping of {rows} rows, {which} time", seconds, "s", microseconds_a_row=round(seconds / rows * 1e6, 1)
-            )
-        _figure_of_memory(f"peak memory of mapping {rows} rows twice", found["peak"], judged)
+        judged = rows == GOAL_ROWS
+        name = f"{part}, {rows} rows, on {backend}, peak memory"
+        figure(
+            name,
+            found["peak"],
+            "MB",
+            goal=GOAL_MB if judged else None,
+            met=found["peak"] <= GOAL_MB if judged else None,
+        )
 
 
 def _in_a_process(*arguments: str) -> dict[str, Any]:
     """Measure in a process of its own, since the peak memory of a process never falls."""
-    command = [sys.executable, "-m", "benchmarks.imports", *arguments]
+    command = [sys.executable, "-m", "benchmarks.imports", "--run", *arguments]
     run = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ))
     found: dict[str, Any] = json.loads(run.stdout)
     return found
-
-
-def _figure_of_memory(name: str, peak: float, judged: bool) -> None:
-    figure(name, peak, "MB", goal=GOAL_MB if judged else None, met=peak <= GOAL_MB if judged else None)
 
 
 if __name__ == "__main__":

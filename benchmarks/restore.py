@@ -21,9 +21,9 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, select, text
 
+from benchmarks._databases import BACKENDS, database
 from benchmarks._report import figure
 from benchmarks.ledger import CHANNELS, SKU, START, build
-from benchmarks.scale import BACKENDS, database
 from invsync_dagster.backups.proving import prove
 from invsync_dagster.backups.restoring import Restoring
 from invsync_dagster.backups.sealing import BackupKeys

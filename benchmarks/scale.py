@@ -17,15 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import product
 
 from sqlalchemy import bindparam, func, select, update
 
+from benchmarks._databases import BACKENDS, database
 from benchmarks._report import figure
 from benchmarks.ledger import CHANNELS, START, build
 from invsync_dagster.channels import load
@@ -52,18 +52,12 @@ from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.worker import LockedWorker
 from invsync_dagster.sync.workspace import Workspace
-from tests.postgres_server import Server
 
-BACKENDS = ("sqlite", "postgresql")
 SIZES = (10_000, 100_000, 1_000_000)
 CYCLE_SKUS = 500
 MANY_CHANGES = 50_000
 # A Shopify call's writes and reads (platforms/shopify/settings.py).
 LIMITS = Limits(write_batch=250, read_batch=100, rate=1e9, burst=1e9)
-
-# For 1,000,000 SKUs, as docs/production.md says.
-SET_UP = {"shared_buffers": "5GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
-
 CYCLE_GOAL_MS, FIND_GOAL_MS, COMPARE_GOAL_S, MEMORY_GOAL_MB = 500, 1000, 30, 500
 
 ENTRY = """
@@ -111,20 +105,6 @@ class Shelf:
 
     def check_credentials(self) -> None:
         """They work."""
-
-
-@contextmanager
-def database(backend: str, folder: str) -> Iterator[str]:
-    """Yield the URL of an empty database; PostgreSQL keeps its promises to the disk here, unlike in the tests."""
-    if backend == "sqlite":
-        yield f"sqlite:///{folder}/stock.db"
-        return
-    server = Server({"fsync": "on", "full_page_writes": "on"} | SET_UP)
-    try:
-        server.admin().execute("CREATE DATABASE stock")
-        yield server.url("stock")
-    finally:
-        server.remove()
 
 
 def run(skus: int, backend: str) -> dict[str, float]:

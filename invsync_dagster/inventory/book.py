@@ -143,6 +143,7 @@ class Book:
         balance.reserved += reserved
         balance.version = self._sequence
         self._unwritten.add(sku)
+        self.touched.add(sku)
         self.entries += 1
         self._pending.append(
             (
@@ -191,7 +192,6 @@ class Book:
                 for sku, balance in balances
             ],
         )
-        self.touched |= self._unwritten
         self._unwritten = set()
         update_rows(
             self.connection,
@@ -202,7 +202,10 @@ class Book:
         self._own = {}
 
     def close(self) -> None:
-        """Write what was added and bring the levels of every touched SKU up to date."""
+        """Write what was added and bring the levels of the SKUs up to date that it moved.
+
+        A count that states what was known moves nothing: of a file that comes daily those are nearly all.
+        """
         self.flush()
         levels.recompute(self.connection, self.touched, self.now)
 

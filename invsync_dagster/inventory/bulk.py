@@ -39,6 +39,11 @@ T = TypeVar("T")
 # Rows in one step of a long job, and in one IN list of numbers (SQLite takes 32,766 variables).
 CHUNK = 1000
 
+# How a statement begins whose rows PostgreSQL takes as a stream: a ledger entry costs the driver and the server 9 us of CPU
+# instead of 19. It pays from some 30 rows on; a single one would not even be handed over as many.
+COPY = "COPY"
+COPIED_ROWS = 100
+
 Row = tuple[Any, ...]
 
 
@@ -149,7 +154,10 @@ def numbers_by_id(parameter: str) -> Subquery:
 
 def insert_rows(connection: Connection, table: Table, columns: tuple[Column[Any], ...], rows: Sequence[Row]) -> None:
     """Insert rows of values in the order of `columns`; the others get their defaults."""
-    _write(connection, _insert(connection.dialect, table, columns), columns, rows)
+    if connection.dialect.name == "postgresql" and len(rows) >= COPIED_ROWS:
+        _copy(connection, table, columns, rows)
+    else:
+        _write(connection, _insert(connection.dialect, table, columns), columns, rows)
 
 
 def upsert_rows(
@@ -172,13 +180,32 @@ def _bindings(columns: tuple[Column[Any], ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _insert(dialect: Dialect, table: Table, columns: tuple[Column[Any], ...]) -> SQLCompiler:
-    given = _bindings(columns)
-    defaults = {
-        column.name: column.default.arg
+    defaults = {column.name: value for column, value in _defaults(table, columns)}
+    return _compile(dialect, table.insert().values(defaults | _bindings(columns)))
+
+
+def _defaults(table: Table, given: tuple[Column[Any], ...]) -> list[tuple[Column[Any], Any]]:
+    """Return the columns that aren't given and have a value all the same, with it."""
+    names = {column.name for column in given}
+    return [
+        (column, column.default.arg)
         for column in table.c
-        if column.name not in given and isinstance(column.default, ColumnDefault) and column.default.is_scalar
-    }
-    return _compile(dialect, table.insert().values(defaults | given))
+        if column.name not in names and isinstance(column.default, ColumnDefault) and column.default.is_scalar
+    ]
+
+
+def _copy(connection: Connection, table: Table, columns: tuple[Column[Any], ...], rows: Sequence[Row]) -> None:
+    """Insert rows by COPY, which `open_database` hands to the driver."""
+    constants = _defaults(table, columns)
+    names = (
+        connection.dialect.identifier_preparer.format_column(one) for one in (*columns, *(one for one, _ in constants))
+    )
+    values = [
+        _converted(connection, column, map(itemgetter(position), rows)) for position, column in enumerate(columns)
+    ]
+    values += [repeat(constant, len(rows)) for _, constant in constants]
+    statement = f"{COPY} {table.name} ({', '.join(names)}) FROM STDIN"
+    connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
 
 
 @lru_cache(maxsize=64)

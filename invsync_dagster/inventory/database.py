@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, Operati
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from sqlalchemy.sql.functions import FunctionElement
+
+from invsync_dagster.inventory.bulk import COPY
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
 WRITER_LOCK = 4_717_001
@@ -198,6 +200,15 @@ def _open_postgresql(url: URL) -> Engine:
         arguments["options"] += f" {asked}"  # of two settings of one name the server takes the latter
         url = url.difference_update_query(["options"])
     engine = create_engine(url, isolation_level="REPEATABLE READ", connect_args=arguments)
+
+    @event.listens_for(engine.dialect, "do_executemany")
+    def copy(cursor: Any, statement: str, rows: Sequence[Any], _context: Any) -> bool:
+        if not statement.startswith(COPY):
+            return False
+        with cursor.copy(statement) as stream:
+            for row in rows:
+                stream.write_row(row)
+        return True
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: ConnectionPoolEntry) -> None:

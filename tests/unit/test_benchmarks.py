@@ -16,7 +16,10 @@ SMALL = {
     ),
     "push --levels 300": ("push_300_changes_peak_memory", "push_claim_to_record_cpu_per_1000_levels"),
     "deliveries --deliveries 1000 --skus 100 --waiting 10 --prove": ("deliveries_applied", "deliveries_proven"),
-    "imports --rows 500": ("import of 500 rows, second time", "peak memory of mapping 500 rows twice"),
+    "imports --rows 500": (
+        "inventory, 500 rows, on sqlite, second time",
+        "mapping, 500 rows, on postgresql, peak memory",
+    ),
     "rate --listings 100 --channel alibaba_main": (
         "rate_used_alibaba_full_run_100_listings",
         "calls_refused_alibaba_full_run_100_listings",

@@ -1,0 +1,62 @@
+"""Rows by the driver itself: few and many go in alike, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
+
+from invsync_dagster.inventory.bulk import COPIED_ROWS, insert_rows
+from invsync_dagster.inventory.database import open_database, write_transaction
+from invsync_dagster.inventory.tables import inventory_levels, stock_counts
+from tests import databases
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+LEVEL = inventory_levels.c
+COUNT = tuple(stock_counts.c)
+
+
+@pytest.fixture
+def stock_engine(each_database: str, tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(databases.fresh_url(tmp_path))
+    yield engine
+    engine.dispose()
+
+
+def _new(item_id: str) -> tuple[str, str, str, bool, datetime]:
+    return ("shop", item_id, "A\tB\\N\n'\"c", False, NOW)
+
+
+@pytest.mark.parametrize("rows", [1, COPIED_ROWS - 1, COPIED_ROWS, 3 * COPIED_ROWS])
+def test_rows_go_in_as_they_are_and_what_is_not_given_gets_its_default(stock_engine: Engine, rows: int) -> None:
+    columns = (LEVEL.channel, LEVEL.item_id, LEVEL.central_sku, LEVEL.pushable, LEVEL.due_at)
+    with write_transaction(stock_engine) as connection:
+        insert_rows(connection, inventory_levels, columns, [_new(f"i{number}") for number in range(rows)])
+    with stock_engine.connect() as connection:
+        stored = connection.execute(select(inventory_levels).order_by(LEVEL.id)).mappings().all()
+    assert [row["item_id"] for row in stored] == [f"i{number}" for number in range(rows)]
+    one = stored[-1]
+    assert (one["channel"], one["central_sku"], one["pushable"], one["due_at"]) == ("shop", "A\tB\\N\n'\"c", False, NOW)
+    assert (one["location_id"], one["shared"], one["effective_quantity"], one["touched"]) == ("", False, -1, 0)
+    assert (one["expected"], one["claim"]) == (None, None)
+
+
+@pytest.mark.parametrize("rows", [2, 2 * COPIED_ROWS])
+def test_lists_go_in_as_lists_and_a_row_that_is_there_takes_all_of_them_back(stock_engine: Engine, rows: int) -> None:
+    made = [
+        (number, f"S{number}", "file", "on_hand", number, NOW, 0, ["shop", "erp"], 1.5, 7)
+        for number in range(1, rows + 1)
+    ]
+    with write_transaction(stock_engine) as connection:
+        insert_rows(connection, stock_counts, COUNT, made)
+    with stock_engine.connect() as connection:
+        assert [tuple(row) for row in connection.execute(select(stock_counts).order_by(stock_counts.c.id))] == made
+    again = [(number + rows, *rest) for number, *rest in made[:-1]] + [made[0]]
+    with pytest.raises(IntegrityError), write_transaction(stock_engine) as connection:
+        insert_rows(connection, stock_counts, COUNT, again)
+    with stock_engine.connect() as connection:
+        assert len(connection.execute(select(stock_counts.c.id)).all()) == rows
