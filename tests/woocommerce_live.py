@@ -164,14 +164,26 @@ class Walk:
         trashed = self._order(level, 2)
         self._store.call("DELETE", f"/orders/{trashed['id']}")
         yield Row("one in the trash", (2, 2, 0, 0), self._totals(trashed))
+        reopened = self._order(level, 2)
+        for status in ("completed", "processing"):
+            self._store.call("PUT", f"/orders/{reopened['id']}", {"status": status})
+        self._store.call("DELETE", f"/orders/{reopened['id']}")
+        yield Row("one completed, opened again, in the trash", (2, 2, 0, 0), self._totals(reopened))
+        unpaid = self._order(level, 2, status="on-hold")
+        held = self._read(level)
+        self._store.call("PUT", f"/orders/{unpaid['id']}", {"status": "failed"})
+        # From 11.1 on the store gives back what a failed order had taken.
+        back = {held: 0, held + 2 if isinstance(held, int) else None: 2}.get(self._read(level))
+        yield Row("on hold, then failed: units given back", "0 or 2", "0 or 2" if back in (0, 2) else back)
+        yield Row(f"on hold, then failed: {back} given back", (2 - (back or 0), 0, 0, 0), self._totals(unpaid))
         found, cursor = set(), ""
         while True:
             page = self._platform.orders_changed(began, SystemClock().now() + timedelta(minutes=1), cursor)
             found |= {document.order_id for document in page.content.documents} | {*page.content.unclear_orders}
             if not (cursor := page.cursor):
                 break
-        mine = {str(each["id"]) for each in (order, other, trashed)}
-        yield Row("all three are listed as changed", mine, mine & found)
+        mine = {str(each["id"]) for each in (order, other, trashed, reopened, unpaid)}
+        yield Row("all of them are listed as changed", mine, mine & found)
 
     def webhooks(self) -> Iterator[Row]:
         address = f"{NOWHERE}/{self._run}"
@@ -191,9 +203,9 @@ class Walk:
         managed = {} if quantity is None else {"manage_stock": True, "stock_quantity": quantity}
         return LevelReference(str(self._store.make("/products", document | managed)["id"]))
 
-    def _order(self, level: LevelReference, units: int) -> dict[str, Any]:
+    def _order(self, level: LevelReference, units: int, status: str = "processing") -> dict[str, Any]:
         lines = [{"product_id": int(level.item_id), "quantity": units}]
-        return self._store.make("/orders", {"status": "processing", "line_items": lines})
+        return self._store.make("/orders", {"status": status, "line_items": lines})
 
     def _written(self, level: LevelReference, quantity: int) -> str:
         outcome: Outcome = self._platform.write([WriteRow(level, quantity)], key=secrets.token_hex(8)).outcomes[0]

@@ -128,7 +128,7 @@ def _settings_of(name: str, token_folder: str) -> VendorSettings:
 def shop_of(name: str, shown: Mapping[str, int], clock: Clock, rng: random.Random) -> Shop:
     """Return a shop that shows numbers by SKU."""
     if name == WOO:
-        return WooCommerceShop(SECRETS, shown, clock)
+        return WooCommerceShop(SECRETS, shown, clock, failed_gives_back=rng.random() < 0.5)
     if name == EBAY:
         return EbayShop(SECRETS, shown, clock, random.Random(rng.random()))
     if name == ALIBABA:

@@ -126,7 +126,8 @@ class ShopifyDesk:
 
 
 class WooCommerceDesk:
-    """Orders wait for their payment, are edited, completed, cancelled, re-opened, put into the trash and out of it."""
+    """Orders wait for their payment, fail and are paid again, are edited, completed, cancelled, re-opened, put into the
+    trash and out of it."""
 
     def __init__(self, shop: WooCommerceShop) -> None:
         self._shop = shop
@@ -153,6 +154,10 @@ class WooCommerceDesk:
             ]
             if line.quantity > 1 or len(order.lines) > 1:
                 found.append(Step("edit down", lambda: shop.edit_line(order_id, number, line.quantity - 1)))
+            if order.completed is None:
+                found.append(Step("fail", lambda: shop.set_status(order_id, "failed")))
+        if status == "failed":
+            found.append(Step("pay again", lambda: shop.set_status(order_id, "processing")))
         if status == "processing":
             left = self._units(lambda each: -each.reduced, order_id)
             found += [
@@ -200,10 +205,11 @@ class WooCommerceDesk:
                     line.shipped,
                     line.returned,
                     line.lost,
-                    # A cancelled order has no record of what was taken, nor of what was refunded before it.
-                    known=order.status not in ("cancelled", "trash"),
+                    # A cancelled order has no record of what was taken, nor of what was refunded before it; nor does any of
+                    # which of its refunds was restocked, the one before it shipped or the one after.
+                    known=order.status not in ("cancelled", "trash") and not (line.lost and line.returned),
                 )
-                waiting = order.status == "pending"
+                waiting = order.status == "pending" or (order.status == "failed" and not taken)
                 books[str(order.number), str(line.line)] = Told(line.sku, 0) if waiting else told
         return books
 

@@ -110,9 +110,15 @@ class ShopifyShop(ShopifySandbox):
 class WooCommerceShop(WooCommerceSandbox):
     """A WooCommerce store with products, variations of shared products, and products that keep a variation's stock."""
 
-    def __init__(self, secrets: Mapping[str, str], shown: Mapping[str, int], clock: Clock) -> None:
+    def __init__(
+        self, secrets: Mapping[str, str], shown: Mapping[str, int], clock: Clock, *, failed_gives_back: bool
+    ) -> None:
         super().__init__(
-            consumer_key=secrets["TOKEN"], consumer_secret=secrets["SIGN"], webhook_secret=secrets["HOOK"], clock=clock
+            consumer_key=secrets["TOKEN"],
+            consumer_secret=secrets["SIGN"],
+            webhook_secret=secrets["HOOK"],
+            clock=clock,
+            failed_gives_back=failed_gives_back,
         )
         self._offers: dict[str, LevelReference] = {}
         for sku, quantity in shown.items():

@@ -60,7 +60,7 @@ MIXED = {
     *(f"{platform}: {back}" for platform in ("shopify", "woocommerce") for back in ("return", "refund")),
     *(f"{platform}: refund unshipped" for platform in ("shopify", "woocommerce")),
     *(f"woocommerce: {again}" for again in ("re-open", "re-open shipped", "cancel shipped", "restore", "unpay")),
-    "woocommerce: trash shipped",
+    *(f"woocommerce: {step}" for step in ("fail", "pay again", "trash shipped")),
     *("shopify: unship", "alibaba: draft anew", "alibaba: freeze", "alibaba: release", "ebay: refund"),
     *(f"{platform}: ship" for platform in ("shopify", "woocommerce", "amazon", "ebay", "alibaba")),
 }

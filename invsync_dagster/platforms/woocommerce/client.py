@@ -45,6 +45,7 @@ from invsync_dagster.platforms.woocommerce.articles import (
 )
 from invsync_dagster.platforms.woocommerce.listings import listing_of
 from invsync_dagster.platforms.woocommerce.orders import (
+    TRASHED_FROM,
     document_of,
     has_refunds,
     refund_of,
@@ -62,7 +63,13 @@ _TRASH = "trash:"
 
 _PRODUCT_FIELDS = "id,type,name,sku,manage_stock,stock_quantity"
 _VARIATION_FIELDS = f"{_PRODUCT_FIELDS},parent_id"
-_ORDER_FIELDS = "id,status,date_created_gmt,date_modified_gmt,date_paid_gmt,date_completed_gmt,line_items,refunds"
+_ORDER_FIELDS = {
+    "_fields": (
+        "id,status,date_created_gmt,date_modified_gmt,date_paid_gmt,date_completed_gmt,line_items,refunds,meta_data"
+    ),
+    # Of the order's meta, which plugins fill; the meta of its lines is told all the same.
+    "include_meta": TRASHED_FROM,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -264,7 +271,7 @@ class WooCommercePlatform:
         return self._orders_pace.rows
 
     def _orders_page(self, query: dict[str, str], window: Window, timed_by: str) -> OrdersPage:
-        asked = {**query, "page": str(window.page), "per_page": str(window.size), "_fields": _ORDER_FIELDS}
+        asked = {**query, **_ORDER_FIELDS, "page": str(window.page), "per_page": str(window.size)}
         entries, _ = self._api.listed("/orders", asked, self._orders_pace, window.size)
         with understanding():
             times = [moment(entry, timed_by) for entry in entries]
@@ -284,7 +291,7 @@ class WooCommercePlatform:
             missing = [order_id for order_id in wanted if order_id not in found]
             for start in range(0, len(missing), ORDERS_A_PAGE):
                 ids = ",".join(missing[start : start + ORDERS_A_PAGE])
-                query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), "_fields": _ORDER_FIELDS}
+                query = {"include": ids, "status": status, "per_page": str(ORDERS_A_PAGE), **_ORDER_FIELDS}
                 entries, _ = self._api.listed("/orders", query, self._orders_pace, 0)
                 calls += 1
                 with understanding():

@@ -2,7 +2,8 @@
 
 WooCommerce keeps no history of a line. What it has taken off its own number for a line stands in the line's meta
 `_reduced_stock` (wc-stock-functions.php); it takes it when the order becomes processing, on-hold or completed, puts all
-back when it becomes cancelled or pending, and puts refunded units back where the refund was told to restock.
+back when it becomes cancelled or pending (from 11.1 on also when it becomes failed, PR 66256), and puts refunded units
+back where the refund was told to restock.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from invsync_dagster.platforms.fields import identity, moment, objects, text
 
 # The line's meta that says how many units the store has taken off its own number for it.
 TAKEN = "_reduced_stock"
+# The order's meta that says what state it was put into the trash from, as `wc-completed`; either storage writes it
+# (OrdersTableDataStore::trash_order, wp_trash_post).
+TRASHED_FROM = "_wp_trash_meta_status"
 
 NO_ARTICLE = "a line of no product and without SKU (a fee, a service): there is no stock of it"
 
@@ -33,9 +37,8 @@ _TAKES = frozenset({"processing", "on-hold", "completed", "refunded"})
 _ENDED = frozenset({"completed", "refunded"})
 # In these nothing is going to be shipped.
 _CANCELLED = frozenset({"cancelled", "trash"})
-# WooCommerce tells times in whole seconds, and an order runs through several states in one. Of two documents of one
-# second the one further on in this order is the newer: it goes into the microseconds of the revision.
-_LIFE = ("checkout-draft", "pending", "failed", "on-hold", "processing", "completed", "refunded", "cancelled", "trash")
+# WooCommerce's own states; plugins add others.
+_STATES = _TAKES | _CANCELLED | {"checkout-draft", "pending", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +59,19 @@ def document_of(order: Mapping[str, Any], refunds: Sequence[Refund] = ()) -> Ord
 
     Raises `NotUnderstoodError`.
     """
-    status = text(order, "status")
     updated_at = moment(order, "date_modified_gmt")
-    life = _LIFE.index(status) if status in _LIFE else _LIFE.index("processing")
-    completed_at = _optional_moment(order, "date_completed_gmt")
-    state = _State(
-        status,
-        paid=_optional_moment(order, "date_paid_gmt") is not None,
-        completed_at=completed_at,
-        updated_at=updated_at,
-    )
+    state = _state(order, updated_at)
     return OrderDocument(
         order_id=identity(order, "id"),
-        revision=(updated_at - _EPOCH) // timedelta(microseconds=1) + life,
+        revision=(updated_at - _EPOCH) // timedelta(microseconds=1),
         created_at=moment(order, "date_created_gmt"),
         updated_at=updated_at,
         lines=tuple(_line(item, state, refunds) for item in objects(order, "line_items")),
         # The order's editor takes lines out without a trace.
         whole=True,
-        # A store that keeps its orders as posts writes an edited line without touching the order's time.
+        # Times are in whole seconds, and an order runs through several states in one, forwards and back (on-hold, failed
+        # and processing again): of two documents of one second nobody can tell which is the newer. And a store that keeps
+        # its orders as posts writes an edited line without touching the order's time.
         revision_may_stay=True,
     )
 
@@ -100,6 +97,26 @@ class _State:
     updated_at: datetime
 
 
+def _state(order: Mapping[str, Any], updated_at: datetime) -> _State:
+    """Return the state that counts for the lines.
+
+    An order in the trash that was over before says what it said then; any other is released. `date_completed` alone can't
+    tell: the store keeps it when the order is opened again. Where the state before is missing or a plugin's, an order with
+    that date counts as shipped: it brings nothing back. An order that fails after it was completed is a parcel that comes
+    back, as one that is cancelled then.
+    """
+    status, completed_at = text(order, "status"), _optional_moment(order, "date_completed_gmt")
+    if status == "trash":
+        before = str(_meta(order, TRASHED_FROM) or "").removeprefix("wc-")
+        if before in _ENDED or before == "cancelled" or (before == "failed" and completed_at is not None):
+            status = before
+        elif before in _STATES:
+            completed_at = None
+    if status == "failed" and completed_at is not None:
+        status = "cancelled"
+    return _State(status, _optional_moment(order, "date_paid_gmt") is not None, completed_at, updated_at)
+
+
 def _line(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) -> OrderLine:
     """Return a line; one that names nothing, and of which the store has taken nothing, is without effect here."""
     line = _counted(item, state, refunds)
@@ -123,7 +140,7 @@ def _counted(item: Mapping[str, Any], state: _State, refunds: Sequence[Refund]) 
         raise NotUnderstoodError(f"quantity is not from 0 to {MOST_UNITS}")
     held = _held(item)
     status = state.status
-    known = status in _LIFE
+    known = status in _STATES
     taken = status in _TAKES or held is not None or (state.paid and (status in _CANCELLED or not known))
     if not taken:
         return OrderLine(line_id, _reference(item), 0)

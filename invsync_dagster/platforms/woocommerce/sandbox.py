@@ -33,6 +33,7 @@ class WooCommerceSandbox:
     `rate` and `burst` are calls a second as its host bears them. Its webhooks tell of orders, and of products only if
     `product_webhooks`; they are active until too many deliveries in a row have failed (`delivery_ended`), and none is
     ever sent again. `orders_as_posts`: the older storage of orders, where an edited line leaves the order's time.
+    `failed_gives_back`: an order that fails gives back what it took, as from 11.1 on.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class WooCommerceSandbox:
         burst: float = 20.0,
         product_webhooks: bool = False,
         orders_as_posts: bool = False,
+        failed_gives_back: bool = True,
     ) -> None:
         self._keys = KeyCheck(consumer_key, consumer_secret, clock)
         self.outgoing: list[Delivery] = []
@@ -57,7 +59,7 @@ class WooCommerceSandbox:
         self._product_webhooks = product_webhooks
         self._tokens = burst
         self._refilled_at = clock.now()
-        self._books = Books(orders_as_posts=orders_as_posts)
+        self._books = Books(orders_as_posts=orders_as_posts, failed_gives_back=failed_gives_back)
 
     def change_key(self, consumer_key: str, consumer_secret: str) -> None:
         """Take this key from now on, and no other."""
@@ -308,7 +310,7 @@ class WooCommerceSandbox:
             key=lambda each: (each.modified if by_change else each.created, each.number),
             reverse=query.get("order", "desc") == "desc",
         )
-        return page([views.order_view(each) for each in found], query)
+        return page([views.order_view(each, query.get("include_meta", "")) for each in found], query)
 
     def _list_refunds(self, query: Mapping[str, str], number: int) -> Response:
         order = self._books.orders.get(number)

@@ -11,12 +11,13 @@ from typing import Any
 
 _FIRST_POST = 101
 _FIRST_ITEM = 9001
-# States in which WooCommerce takes the units off its number, and in which it puts them back (wc-stock-functions.php).
+# States in which WooCommerce takes the units off its number, and in which it puts them back (wc-stock-functions.php);
+# before 11.1 a failed order kept what it had taken.
 _TAKING = frozenset({"processing", "on-hold", "completed"})
-_GIVING_BACK = frozenset({"cancelled", "pending"})
+_GIVING_BACK = frozenset({"cancelled", "pending", "failed"})
 # WC_Order::is_editable.
 _EDITABLE = frozenset({"pending", "on-hold", "checkout-draft"})
-STATES = _TAKING | _GIVING_BACK | {"failed", "refunded", "checkout-draft", "trash"}
+STATES = _TAKING | _GIVING_BACK | {"refunded", "checkout-draft", "trash"}
 
 
 class StoreError(ValueError):
@@ -72,7 +73,11 @@ class RefundRecord:
 
 @dataclass
 class Order:
-    """A buyer's order; times as WooCommerce writes them: GMT, in whole seconds, without their zone."""
+    """A buyer's order; times as WooCommerce writes them: GMT, in whole seconds, without their zone.
+
+    `completed` stays when the order is opened again. `trashed_from` is the state that it was put into the trash from, ""
+    while it isn't there.
+    """
 
     number: int
     status: str
@@ -81,6 +86,7 @@ class Order:
     lines: dict[int, SoldLine]
     paid: str | None = None
     completed: str | None = None
+    trashed_from: str = ""
     refunds: list[RefundRecord] = field(default_factory=list)
 
     def refunded(self, line: int) -> int:
@@ -89,14 +95,20 @@ class Order:
 
     @property
     def is_open(self) -> bool:
-        return self.status in ("processing", "on-hold")
+        """Tell whether units wait to be shipped; before 11.1 those of a failed order do, off the number as they are."""
+        kept = self.status == "failed" and any(line.reduced > line.shipped for line in self.lines.values())
+        return self.status in ("processing", "on-hold") or kept
 
 
 class Books:
-    """Articles and orders of one store, and every movement of their numbers."""
+    """Articles and orders of one store, and every movement of their numbers.
 
-    def __init__(self, *, orders_as_posts: bool = False) -> None:
+    `failed_gives_back`: as WooCommerce from 11.1 on.
+    """
+
+    def __init__(self, *, orders_as_posts: bool = False, failed_gives_back: bool = True) -> None:
         self._orders_as_posts = orders_as_posts
+        self._giving_back = _GIVING_BACK if failed_gives_back else _GIVING_BACK - {"failed"}
         self.articles: dict[int, Article] = {}
         self.orders: dict[int, Order] = {}
         self.managing = True
@@ -169,8 +181,10 @@ class Books:
         for line in order.lines.values():
             if status in ("processing", "on-hold", "pending"):
                 line.shipped = line.returned = line.lost = 0  # the parcel is in the house again
-            elif status == "cancelled":
+            elif status in self._giving_back:
                 line.returned, line.lost = line.shipped, 0
+        if status != order.status:
+            order.trashed_from = order.status if status == "trash" else ""
         order.status, order.modified = status, told(now)
         if status in ("processing", "completed"):
             order.paid = order.paid or told(now)
@@ -183,7 +197,7 @@ class Books:
             if status in _TAKING and not line.reduced and line.quantity > order.refunded(line.line):
                 line.reduced = line.quantity - order.refunded(line.line)
                 keeper.quantity = (keeper.quantity or 0) - line.reduced
-            elif status in _GIVING_BACK and line.reduced:
+            elif status in self._giving_back and line.reduced:
                 keeper.quantity = (keeper.quantity or 0) + line.reduced
                 line.reduced = 0
         if status == "completed":

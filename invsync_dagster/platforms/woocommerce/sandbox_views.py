@@ -30,8 +30,16 @@ def article_view(books: Books, article: Article) -> dict[str, Any]:
     return view
 
 
-def order_view(order: Order) -> dict[str, Any]:
-    """Return an order as the REST API and the webhooks show it; its refunds by id and total only."""
+def order_view(order: Order, include_meta: str = "") -> dict[str, Any]:
+    """Return an order as the REST API and the webhooks show it; its refunds by id and total only.
+
+    `include_meta`: the keys, between commas, that its meta is cut down to; that of its lines is not.
+    """
+    meta = {"is_vat_exempt": "no"}
+    if order.trashed_from:
+        meta["_wp_trash_meta_status"] = f"wc-{order.trashed_from}"
+    if include_meta:
+        meta = {key: value for key, value in meta.items() if key in include_meta.split(",")}
     return {
         "id": order.number,
         "number": str(order.number),
@@ -40,6 +48,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "date_modified_gmt": order.modified,
         "date_paid_gmt": order.paid,
         "date_completed_gmt": order.completed,
+        "meta_data": [{"id": order.number, "key": key, "value": value} for key, value in meta.items()],
         "line_items": [
             {
                 "id": line.line,

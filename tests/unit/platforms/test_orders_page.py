@@ -89,6 +89,7 @@ def of_woocommerce(said: Said) -> OrderDocument:
         "date_modified_gmt": CHANGED,
         "date_paid_gmt": said.take("date_paid_gmt", None),
         "date_completed_gmt": said.take("date_completed_gmt", None),
+        "meta_data": [{"key": name, "value": said.take(name, "")} for name in ("_wp_trash_meta_status",)],
         "line_items": [item],
     }
     refunds = [woocommerce.Refund(NOW, {"7": refunded})] if refunded else []
@@ -171,7 +172,7 @@ def test_an_order_counts_as_its_row_of_the_page_says(platform: str, row: Row) ->
 
 
 STATES = {
-    "WooCommerce": ("status", set(woocommerce._LIFE)),
+    "WooCommerce": ("status", set(woocommerce._STATES)),
     "Amazon": (
         "fulfillmentStatus",
         {"PENDING_AVAILABILITY", "PENDING", "UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED", "CANCELLED", "UNFULFILLABLE"},

@@ -28,7 +28,13 @@ SETTINGS = WooCommerceSettings(
 class WooStage:
     """The client `platform` before the stand-in `store`."""
 
-    def __init__(self, limits: Mapping[str, float] | None = None, *, orders_as_posts: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float] | None = None,
+        *,
+        orders_as_posts: bool = False,
+        failed_gives_back: bool = True,
+    ) -> None:
         self.clock = ManualClock()
         self.store = WooCommerceSandbox(
             consumer_key=SECRETS["consumer_key_env"],
@@ -38,6 +44,7 @@ class WooStage:
             burst=100_000.0,
             product_webhooks=True,
             orders_as_posts=orders_as_posts,
+            failed_gives_back=failed_gives_back,
         )
         self.wire = Wire(self.store.handle)
         self.platform: WooCommercePlatform = connect(SETTINGS, SECRETS, limits or {}, self.wire, self.clock)

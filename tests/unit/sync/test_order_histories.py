@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from invsync_dagster.inventory.tables import central_inventory, unclear_orders
 from tests.simulation.books import ShopRules
 from tests.simulation.built import ERP, START
 from tests.simulation.day import Day, wrong_lines
+from tests.simulation.shops import WooCommerceShop
 from tests.simulation.stock import ALIBABA, AMAZON, EBAY, WOO, fresh_stock
 from tests.simulation.world import SOLD_OUT
 
@@ -109,3 +111,32 @@ def test_any_arrival_of_a_history_ends_in_the_books_as_the_history_in_its_order_
     for engine in engines:
         assert list(wrong_lines(engine, books)) == []
         assert _balances(engine) == right
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        ("on-hold", "failed"),
+        ("pending", "failed", "processing"),
+        ("processing", "pending"),
+        ("processing", "completed", "processing"),
+        ("processing", "cancelled", "processing"),
+        ("processing", "trash", "processing"),
+        ("pending", "processing", "completed"),
+        ("processing", "cancelled"),
+    ],
+)
+def test_of_states_of_one_second_the_last_one_holds_whatever_came_first(states: tuple[str, ...]) -> None:
+    life = Life(WOO, random.Random(1))
+    shop = life.world.shops[WOO]
+    assert isinstance(shop, WooCommerceShop)
+    sku = next(sku for sku, shown in shop.shows().items() if shown >= 4)
+    order = shop.buy({shop._offers[sku]: 3}, status=states[0])
+    life._listen(order)
+    for status in states[1:]:
+        shop.set_status(order, status)
+        life._listen(order)
+    books = life.world.books()
+    for arrival in permutations(dict.fromkeys(life.told)):
+        life.world.clock.advance(60)
+        assert list(wrong_lines(life.applied(arrival, 1), books)) == []
