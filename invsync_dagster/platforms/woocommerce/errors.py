@@ -51,6 +51,14 @@ def json_of(
     raise PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
 
 
+def knows_no_caller(response: Response) -> bool:
+    """Tell whether the store met a caller without a key that it knows: a wrong one, or none since its host dropped the
+    `Authorization` header (many with Apache and FastCGI; woocommerce issues 12230, 14918, 17271). A wrong secret, and a key
+    without the right, are told otherwise."""
+    code, _, _ = _parts(next(_values_in(response.body), None)) if response.status == 401 else ("", "", 0)
+    return code.startswith("woocommerce_rest_cannot_")
+
+
 def outcome_of_row_error(error: Any, secrets: Sequence[str]) -> Outcome:
     """Return the outcome of a row that failed inside a 200."""
     code, words, status = _parts(error)

@@ -33,7 +33,8 @@ class WooCommerceSandbox:
     `rate` and `burst` are calls a second as its host bears them. Its webhooks tell of orders, and of products only if
     `product_webhooks`; they are active until too many deliveries in a row have failed (`delivery_ended`), and none is
     ever sent again. `orders_as_posts`: the older storage of orders, where an edited line leaves the order's time.
-    `failed_gives_back`: an order that fails gives back what it took, as from 11.1 on.
+    `failed_gives_back`: an order that fails gives back what it took, as from 11.1 on. `header_dropped`: the host passes no
+    `Authorization` header on.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class WooCommerceSandbox:
         product_webhooks: bool = False,
         orders_as_posts: bool = False,
         failed_gives_back: bool = True,
+        header_dropped: bool = False,
     ) -> None:
-        self._keys = KeyCheck(consumer_key, consumer_secret, clock)
+        self._header_dropped = header_dropped
+        self._keys = KeyCheck(consumer_key, consumer_secret, clock, header_dropped=header_dropped)
         self.outgoing: list[Delivery] = []
         self.webhooks = Webhooks()
         self._webhook_secret = webhook_secret.encode()
@@ -63,7 +66,7 @@ class WooCommerceSandbox:
 
     def change_key(self, consumer_key: str, consumer_secret: str) -> None:
         """Take this key from now on, and no other."""
-        self._keys = KeyCheck(consumer_key, consumer_secret, self._clock)
+        self._keys = KeyCheck(consumer_key, consumer_secret, self._clock, header_dropped=self._header_dropped)
 
     # --- the store's people -----------------------------------------------------------------------------------------
 
@@ -239,8 +242,7 @@ class WooCommerceSandbox:
             if not marker:
                 raise RefusedError(404, "rest_no_route", "No route was found matching the URL and request method.")
             self._take_token()
-            if problem := self._keys.problem_of(request, query):
-                raise RefusedError(401, "woocommerce_rest_authentication_error", problem)
+            self._keys.check(request, query)
             return self._answer(request, path, query)
         except RefusedError as refused:
             return refused.response

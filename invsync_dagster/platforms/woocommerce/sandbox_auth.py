@@ -1,4 +1,4 @@
-"""How the stand-in store proves its callers: Basic over TLS, OAuth 1.0a elsewhere, as WooCommerce's server does."""
+"""How the stand-in store proves its callers: Basic over TLS, OAuth 1.0a beside it, as WooCommerce's server does."""
 
 from __future__ import annotations
 
@@ -10,30 +10,46 @@ from urllib.parse import quote, unquote, urlsplit
 
 from invsync_dagster.clock import Clock
 from invsync_dagster.platforms.transport import Request
+from invsync_dagster.platforms.woocommerce.sandbox_answers import RefusedError
 
 _CLOCK_SECONDS = 900
 _NEEDED = ("oauth_consumer_key", "oauth_timestamp", "oauth_nonce", "oauth_signature", "oauth_signature_method")
 
 
 class KeyCheck:
-    """Checks requests against the one key of the store, and remembers nonces for as long as timestamps are taken."""
+    """Checks requests against the one key of the store, and remembers nonces for as long as timestamps are taken.
 
-    def __init__(self, consumer_key: str, consumer_secret: str, clock: Clock) -> None:
+    `header_dropped`: the host passes no `Authorization` header on.
+    """
+
+    def __init__(self, consumer_key: str, consumer_secret: str, clock: Clock, *, header_dropped: bool = False) -> None:
         self._key = consumer_key
         self._secret = consumer_secret
         self._clock = clock
+        self._header_dropped = header_dropped
         self._nonces: dict[str, float] = {}
 
-    def problem_of(self, request: Request, query: dict[str, str]) -> str:
-        """Return why a request is refused, "" if it isn't; OAuth's parameters are taken out of `query`."""
+    def check(self, request: Request, query: dict[str, str]) -> None:
+        """Return if a request is the key's, and take OAuth's parameters out of `query`. Raises `RefusedError`."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         parts = urlsplit(request.url)
         given = {name: query.pop(name) for name in list(query) if name.startswith("oauth_")}
-        if parts.scheme == "https":
-            expected = base64.b64encode(f"{self._key}:{self._secret}".encode()).decode()
-            right = hmac.compare_digest(headers.get("authorization", "").encode(), f"Basic {expected}".encode())
-            return "" if right else "Consumer key is invalid."
-        return self._oauth_problem(request.method, f"{parts.scheme}://{parts.netloc}{parts.path}", query, given)
+        problem = ""
+        if parts.scheme == "https" and not self._header_dropped:
+            kind, _, proof = headers.get("authorization", "").partition(" ")
+            key, _, secret = base64.b64decode(proof).decode().partition(":") if kind == "Basic" else ("", "", "")
+            if key == self._key:
+                if hmac.compare_digest(secret.encode(), self._secret.encode()):
+                    return
+                problem = "Consumer secret is invalid."
+        if given:
+            problem = self._oauth_problem(request.method, f"{parts.scheme}://{parts.netloc}{parts.path}", query, given)
+        elif not problem:
+            # Without a key that it knows the caller is anybody, who may see nothing.
+            what, words = ("view", "list resources") if request.method == "GET" else ("batch", "change this resource")
+            raise RefusedError(401, f"woocommerce_rest_cannot_{what}", f"Sorry, you cannot {words}.")
+        if problem:
+            raise RefusedError(401, "woocommerce_rest_authentication_error", problem)
 
     def _oauth_problem(self, method: str, url: str, query: Mapping[str, str], given: Mapping[str, str]) -> str:
         if missing := [name for name in _NEEDED if not given.get(name)]:

@@ -1,4 +1,4 @@
-"""Proof of who calls: HTTP Basic over TLS, and OAuth 1.0a with HMAC-SHA256 where there is none (loopback)."""
+"""Proof of who calls: HTTP Basic over TLS, and OAuth 1.0a with HMAC-SHA256 where there is no TLS (loopback) or no header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 
 class Signer:
-    """Signs requests with one consumer key. Its representation holds neither key nor secret."""
+    """Signs requests with one consumer key. Its representation holds neither key nor secret.
+
+    `in_query`: sign the query over TLS too, for a host that drops the `Authorization` header.
+    """
 
     def __init__(self, consumer_key: str, consumer_secret: str) -> None:
         if not consumer_key or not consumer_secret:
@@ -20,6 +23,7 @@ class Signer:
         self._key = consumer_key
         self._secret = consumer_secret
         self._basic = base64.b64encode(f"{consumer_key}:{consumer_secret}".encode()).decode()
+        self.in_query = False
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -29,7 +33,7 @@ class Signer:
     def signed(self, method: str, url: str, query: Mapping[str, str], now: datetime) -> tuple[str, dict[str, str]]:
         """Return the whole address and the headers of a request; OAuth's signature is part of the address, so each
         page is signed anew (the `Link` header of an answer repeats the old signature)."""
-        if urlsplit(url).scheme == "https":
+        if urlsplit(url).scheme == "https" and not self.in_query:
             return _address(url, query), {"Authorization": f"Basic {self._basic}"}
         asked = {
             **query,

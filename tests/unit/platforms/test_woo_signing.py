@@ -1,4 +1,4 @@
-"""OAuth 1.0a on loopback and Basic over TLS: what the store's own check takes and refuses."""
+"""OAuth 1.0a on loopback and Basic over TLS: what the store's own check takes and refuses, and what a host drops."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invsync_dagster.platforms.transport import Request
+from invsync_dagster.platforms.contract import Result
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.platforms.woocommerce.sandbox_answers import RefusedError
 from invsync_dagster.platforms.woocommerce.sandbox_auth import KeyCheck
 from invsync_dagster.platforms.woocommerce.signing import Signer, signature
 from tests.contract.wire import ManualClock
+from tests.unit.platforms.woo_stage import SECRETS, WooStage
 
 URL = "http://127.0.0.1:8790/woo_main/wp-json/wc/v3/products"
 KEY, SECRET = "ck_0123456789abcdef", "cs_fedcba9876543210"
@@ -26,8 +30,12 @@ def request(query: dict[str, str], *, url: str = URL, method: str = "GET", secre
     return Request(method, address, headers)
 
 
-def problem(sent: Request, clock: ManualClock = CLOCK) -> str:
-    return KeyCheck(KEY, SECRET, clock).problem_of(sent, query_of(sent))
+def problem(sent: Request, clock: ManualClock = CLOCK, check: KeyCheck | None = None) -> str:
+    try:
+        (check or KeyCheck(KEY, SECRET, clock)).check(sent, query_of(sent))
+    except RefusedError as refused:
+        return str(refused)
+    return ""
 
 
 def query_of(sent: Request) -> dict[str, str]:
@@ -77,11 +85,12 @@ def test_a_request_that_was_changed_is_refused(change: dict[str, str], words: st
 def test_a_request_sent_twice_or_too_late_or_with_another_secret_is_refused() -> None:
     check = KeyCheck(KEY, SECRET, CLOCK)
     sent = request({})
-    assert check.problem_of(sent, query_of(sent)) == ""
-    assert "nonce" in check.problem_of(sent, query_of(sent))
+    assert problem(sent, check=check) == ""
+    assert "nonce" in problem(sent, check=check)
     assert "timestamp" in problem(request({}), ManualClock(CLOCK.now() + timedelta(minutes=16)))
     assert "signature" in problem(request({}, secret="cs_wrong"))
-    assert "Missing OAuth parameter" in problem(Request("GET", URL, {}))
+    assert "Missing OAuth parameter" in problem(Request("GET", f"{URL}?oauth_nonce=1", {}))
+    assert "cannot list" in problem(Request("GET", URL, {}))
 
 
 def test_over_tls_the_key_travels_in_the_header_alone() -> None:
@@ -89,10 +98,72 @@ def test_over_tls_the_key_travels_in_the_header_alone() -> None:
     assert sent.url.endswith("/products?page=1")
     assert base64.b64decode(sent.headers["Authorization"].removeprefix("Basic ")).decode() == f"{KEY}:{SECRET}"
     assert problem(sent) == ""
-    assert problem(replace(sent, headers={})) == "Consumer key is invalid."
+    assert problem(replace(sent, headers={})) == "Sorry, you cannot list resources."
+    assert problem(request({}, url=sent.url, secret="cs_wrong")) == "Consumer secret is invalid."
 
 
 @pytest.mark.parametrize(("key", "secret"), [("", "cs"), ("ck", "")])
 def test_an_empty_key_or_secret_is_refused(key: str, secret: str) -> None:
     with pytest.raises(ValueError, match="empty"):
         Signer(key, secret)
+
+
+# --- hosts that drop the Authorization header -------------------------------------------------------------------------
+
+
+def ways(stage: WooStage) -> list[str]:
+    """How each request that was sent proved who calls."""
+    return ["header" if "Authorization" in sent.headers else "query" for sent in stage.wire.requests]
+
+
+def test_a_host_that_drops_the_header_gets_the_signature_in_the_query_from_then_on() -> None:
+    stage = WooStage(header_dropped=True)
+    hat = stage.store.add_product("HAT", 10)
+    assert stage.read(hat).quantity == 10
+    assert stage.write(hat, 7).result is Result.ACKNOWLEDGED
+    assert (stage.store.shown(hat), ways(stage)) == (7, ["header", "query", "query"])
+    assert all(SECRETS["consumer_secret_env"] not in sent.url for sent in stage.wire.requests)
+    first, second, _ = stage.wire.deadlines
+    assert second <= first
+
+
+def test_a_write_that_meets_the_dropped_header_first_lands_once() -> None:
+    stage = WooStage(header_dropped=True)
+    hat = stage.store.add_product("HAT", 10)
+    assert stage.write(hat, 7).result is Result.ACKNOWLEDGED
+    assert (stage.store.shown(hat), ways(stage)) == (7, ["header", "query"])
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+@pytest.mark.parametrize(("key", "calls"), [("ck_another", 2), (SECRETS["consumer_key_env"], 1)])
+def test_a_wrong_key_still_asks_for_a_new_one_after_one_call_more(dropped: bool, key: str, calls: int) -> None:
+    stage = WooStage(header_dropped=dropped)
+    stage.store.change_key(key, "cs_another")
+    with pytest.raises(PlatformError, match="the store refuses our key") as raised:
+        stage.platform.check_credentials()
+    assert (raised.value.recovery, raised.value.code) == (
+        Recovery.REAUTHENTICATE,
+        "woocommerce_rest_authentication_error",
+    )
+    # A wrong secret is told as such where the header arrives.
+    assert len(stage.wire.requests) == (2 if dropped else calls)
+    stage.store.change_key(SECRETS["consumer_key_env"], SECRETS["consumer_secret_env"])
+    stage.platform.check_credentials()
+
+
+def test_a_firewalls_401_is_no_dropped_header() -> None:
+    stage = WooStage()
+    stage.wire.answer_next(Response(401, {}, b"<html>Log in</html>"))
+    with pytest.raises(PlatformError) as raised:
+        stage.platform.check_credentials()
+    assert (raised.value.recovery, len(stage.wire.requests)) == (Recovery.REAUTHENTICATE, 1)
+
+
+def test_a_lost_answer_to_the_second_try_of_a_write_is_unknown() -> None:
+    stage = WooStage(header_dropped=True)
+    hat = stage.store.add_product("HAT", 10)
+    stage.wire._script.append(stage.store.handle)
+    stage.wire.lose_answer_next()
+    outcome = stage.write(hat, 7)
+    assert (outcome.result, outcome.recovery) == (Result.UNKNOWN, Recovery.SETTLE)
+    assert (stage.store.shown(hat), ways(stage)) == (7, ["header", "query"])

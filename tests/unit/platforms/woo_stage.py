@@ -34,6 +34,7 @@ class WooStage:
         *,
         orders_as_posts: bool = False,
         failed_gives_back: bool = True,
+        header_dropped: bool = False,
     ) -> None:
         self.clock = ManualClock()
         self.store = WooCommerceSandbox(
@@ -45,6 +46,7 @@ class WooStage:
             product_webhooks=True,
             orders_as_posts=orders_as_posts,
             failed_gives_back=failed_gives_back,
+            header_dropped=header_dropped,
         )
         self.wire = Wire(self.store.handle)
         self.platform: WooCommercePlatform = connect(SETTINGS, SECRETS, limits or {}, self.wire, self.clock)
