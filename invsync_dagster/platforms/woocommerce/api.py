@@ -38,14 +38,14 @@ class Api:
     def listed(
         self, path: str, query: Mapping[str, str], pace: Pace, rows: int
     ) -> tuple[list[Mapping[str, Any]], int | None]:
-        """Return the entries of a page and how many pages there are, None where the answer doesn't say.
+        """Return the entries of a page and how many there are in all, None where the answer doesn't say.
 
         `rows`: how many the call was for, 0 where that says nothing about the host's pace.
         """
         response = self._send("GET", path, query, b"", pace, rows)
         value = errors.json_of(response, _is_list, store=self._store, writing=False, secrets=self.secrets)
-        pages = response.headers.get("x-wp-totalpages", "")
-        return value, int(pages) if pages.isascii() and pages.isdigit() else None
+        total = response.headers.get("x-wp-total", "")
+        return value, int(total) if total.isascii() and total.isdigit() else None
 
     def product_setting(self, name: str, pace: Pace) -> str | None:
         """Return one of the store's settings of products, None if this key's user may not see them."""

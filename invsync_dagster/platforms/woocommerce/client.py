@@ -91,6 +91,7 @@ class WooCommercePlatform:
         webhook_secret: str,
     ) -> None:
         self._store = settings.store_url
+        self._signer = signer
         self._api = Api(settings.store_url, signer, transport, clock, webhook_secret)
         self._limits = limits
         self._writes = Pace(limits.write_batch, limits.request_deadline)
@@ -111,13 +112,14 @@ class WooCommercePlatform:
     def pace(self) -> str:
         """What was learned of the store's host, as a text."""
         kept = {name: pace.kept for name, pace in self._paces.items()}
-        return json.dumps(kept)
+        return json.dumps({**kept, "in_query": self._signer.in_query})
 
     def go_on_from(self, pace: str) -> None:
-        """Go on at the pace that another process has come to."""
-        for name, (rows, deadline) in json.loads(pace).items():
-            if name in self._paces:
-                self._paces[name].go_on_from(rows, deadline)
+        """Go on at the pace that another process has come to, and prove the key as it does."""
+        learned = json.loads(pace)
+        self._signer.in_query = learned.get("in_query") is True
+        for name in self._paces.keys() & learned.keys():
+            self._paces[name].go_on_from(*learned[name])
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -318,21 +320,25 @@ class WooCommercePlatform:
     def listings(self, cursor: str = "") -> ListingsPage:
         """Return a page of all products, drafts and private ones too, and after them of all variations.
 
-        A product that is deleted during the walk moves the following ones forward, so that one may be left out: what a
-        walk misses is to be read before it is believed to be gone. Raises `PlatformError`.
+        A cursor counts the articles before it, so that a page may be of any size: fewer while the host is slow. A product
+        that is deleted during the walk moves the following ones forward, so that one may be left out: what a walk misses is
+        to be read before it is believed to be gone. Raises `PlatformError`.
         """
-        kind, _, number = (cursor or "products:1").partition(":")
+        kind, _, number = (cursor or "products:0").partition(":")
         if kind not in ("products", "variations") or not number.isdecimal():
             raise ValueError("this cursor was never given")
         fields = _PRODUCT_FIELDS if kind == "products" else _VARIATION_FIELDS
-        query = {"orderby": "id", "order": "asc", "status": "any", "page": number, "per_page": str(MOST_ROWS)}
-        entries, pages = self._api.listed(f"/{kind}", {**query, "_fields": fields}, self._reads, 0)
+        size = self._reads.rows
+        query = {"orderby": "id", "order": "asc", "status": "any", "offset": number, "per_page": str(size)}
+        entries, total = self._api.listed(f"/{kind}", {**query, "_fields": fields}, self._reads, size)
         with understanding():
             found = tuple(listing_of(entry) for entry in entries)
-        # A host may strip the headers that count; then only a page that isn't full is surely the last.
-        if int(number) < pages if pages is not None else len(entries) >= MOST_ROWS:
-            return ListingsPage(found, f"{kind}:{int(number) + 1}")
-        return ListingsPage(found, "variations:1" if kind == "products" else "")
+        # A store leaves out what it can't show, and a host may give fewer than asked for: the next page begins behind what
+        # was given. A host may strip the headers that count; then only a page that isn't full is surely the last.
+        seen = int(number) + (len(entries) or size)
+        if seen < total if total is not None else len(entries) >= size:
+            return ListingsPage(found, f"{kind}:{seen}")
+        return ListingsPage(found, "variations:0" if kind == "products" else "")
 
     def subscriptions(self, address: str) -> SubscriptionsAnswer:
         """Tell how the store's webhooks to `address` stand. Raises `PlatformError`."""

@@ -25,7 +25,9 @@ def page(entries: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> Resp
     size, number = int(query.get("per_page", "10")), int(query.get("page", "1"))
     if not 1 <= size <= MOST_ROWS or number < 1:
         raise RefusedError(400, "rest_invalid_param", "Invalid parameter(s): per_page")
-    shown = entries[(number - 1) * size : number * size]
+    # WP_Query counts no pages where it is told an offset.
+    start = int(query["offset"]) if "offset" in query else (number - 1) * size
+    shown = entries[start : start + size]
     if "_fields" in query:
         wanted = query["_fields"].split(",")
         shown = [{name: value for name, value in entry.items() if name in wanted} for entry in shown]

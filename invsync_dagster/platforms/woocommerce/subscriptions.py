@@ -49,9 +49,9 @@ class Webhooks:
         entries: list[Mapping[str, Any]] = []
         for page in range(1, _MOST_PAGES + 1):
             query = {"per_page": str(_A_PAGE), "page": str(page), "orderby": "id", "order": "asc", "_fields": _FIELDS}
-            more, pages = self._api.listed("/webhooks", query, self._pace, 0)
+            more, total = self._api.listed("/webhooks", query, self._pace, 0)
             entries += more
-            if page >= pages if pages is not None else len(more) < _A_PAGE:
+            if page * _A_PAGE >= total if total is not None else len(more) < _A_PAGE:
                 return entries, page
         raise PlatformError(Recovery.REJECT, "too_many_webhooks", f"the store has {len(entries)} webhooks or more")
 

@@ -127,6 +127,18 @@ def test_a_host_that_drops_the_header_gets_the_signature_in_the_query_from_then_
     assert second <= first
 
 
+def test_another_process_signs_the_query_from_its_first_call_on() -> None:
+    stage, other = WooStage(header_dropped=True), WooStage(header_dropped=True)
+    stage.platform.check_credentials()
+    other.platform.go_on_from(stage.platform.pace)
+    other.platform.check_credentials()
+    assert set(ways(other)) == {"query"}
+    plain = WooStage()
+    plain.platform.go_on_from(WooStage().platform.pace)
+    plain.platform.check_credentials()
+    assert set(ways(plain)) == {"header"}
+
+
 def test_a_write_that_meets_the_dropped_header_first_lands_once() -> None:
     stage = WooStage(header_dropped=True)
     hat = stage.store.add_product("HAT", 10)
