@@ -18,8 +18,10 @@ from invsync_dagster.platforms.transport import Response
 _GONE = re.compile(r"woocommerce_rest_(?:product_|product_variation_)?invalid_(?:product_|variation_)?id")
 _TAG = re.compile(r"<[^<>]*>")
 # Where JSON may begin in an answer: at its beginning, or after the notices (`<br />`, or a line each) that PHP printed
-# before it. An answer with more such places is none of these.
-_OPENINGS = re.compile(r"(?:(?<=>)|(?<=\n)|\A)[\[{]")
+# before it, or the byte order marks of its files. An answer with more such places is none of these.
+_OPENINGS = re.compile(r"(?:(?<=[>\n\ufeff])|\A)[\[{]")
+# What may follow it: nothing, HTML, or notices as text (`Warning: …`, `PHP Deprecated:  …`).
+_AFTER = re.compile(r"[\s\ufeff]*(?:\Z|<|(?:PHP )?[A-Z][a-z]+(?: [A-Za-z]+)*: )")
 _MOST_OPENINGS = 200
 # Headers in which a cache says how it answered (X-Cache, CF-Cache-Status, X-LiteSpeed-Cache, X-Kinsta-Cache, RFC 9211's
 # Cache-Status; each host has its own), and the words for a copy. The others say what a cache should do or looks for.
@@ -35,7 +37,7 @@ def json_of(
 
     `store` is the address that was asked.
 
-    A byte order mark, PHP's notices before the JSON and what plugins print after it are passed over.
+    Byte order marks, PHP's notices around the JSON and what plugins print after it are passed over.
     """
     doubt = Recovery.SETTLE if writing else Recovery.RETRY
     if not 200 <= response.status < 300:
@@ -45,7 +47,7 @@ def json_of(
     for value in _values_in(response.body):
         if expected(value):
             return value
-    if response.body.lstrip()[:1] == b"<":
+    if response.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         words = "the store answered with a web page instead of JSON"
         raise PlatformError(doubt, "web_page", words)
     raise PlatformError(doubt, "malformed_answer", "the answer is not what the API promises")
@@ -85,6 +87,9 @@ def _of_status(response: Response, store: str, doubt: Recovery, secrets: Sequenc
     if status == 404:
         words = f"there is no WooCommerce REST API of version 10.3 or later at this address: {words or 'not found'}"
         return PlatformError(Recovery.REAUTHENTICATE, "no_api", words)
+    if status == 304:
+        # We ask for no answer that we have already: a cache before the store compares with a copy of its own.
+        return cached("HTTP 304")
     if 300 <= status < 400:
         return _moved(response, store, secrets)
     if status == 413:
@@ -137,14 +142,15 @@ def _values_in(body: bytes) -> Iterator[Any]:
 
     A body that begins as JSON is that or nothing: a part of an answer that was cut off must not pass for the whole.
     """
-    text = body.decode("utf-8-sig", "replace").strip()
+    # Each of a store's PHP files that was saved with a byte order mark prints its own, with the blank lines around it.
+    text = body.decode("utf-8", "replace").strip("\ufeff \t\r\n")
     decoder = json.JSONDecoder()
     for opening in islice(_OPENINGS.finditer(text), 1 if text[:1] in ("[", "{") else _MOST_OPENINGS):
         try:
             value, end = decoder.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
             continue
-        if text[end:].lstrip()[:1] in ("", "<"):
+        if _AFTER.match(text, end):
             yield value
 
 

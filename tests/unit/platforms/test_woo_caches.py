@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.unit.platforms.woo_stage import WooStage
         {"x-kinsta-cache": "HIT"},
         {"cache-status": '"nginx"; hit; ttl=30'},
         {"x-varnish": "32770 5"},
+        {"x-wc-cache": "HIT"},
     ],
 )
 def test_a_reading_out_of_a_cache_is_refused_with_the_mend(headers: dict[str, str]) -> None:
@@ -36,9 +37,28 @@ def test_a_reading_out_of_a_cache_is_refused_with_the_mend(headers: dict[str, st
     assert (raised.value.recovery, raised.value.code) == (Recovery.REJECT, "cached_answer")
 
 
+def test_a_304_is_told_as_the_copy_that_it_stands_for() -> None:
+    stage = WooStage()
+    stage.wire.answer_next(Response(304, {"etag": '"x"'}, b""))
+    with pytest.raises(PlatformError, match=r"HTTP 304.*leave out /wp-json/") as raised:
+        stage.read(LevelReference("5"))
+    assert (raised.value.recovery, raised.value.code) == (Recovery.REJECT, "cached_answer")
+
+
+def test_every_reading_asks_the_stores_own_cache_of_answers_to_keep_out() -> None:
+    stage = WooStage()
+    hat = stage.store.add_product("HAT", 10)
+    stage.read(hat)
+    stage.platform.listings()
+    stage.write(hat, 7)
+    asked = [(sent.method, parse_qs(urlsplit(sent.url).query).get("_skip_cache")) for sent in stage.wire.requests]
+    assert asked == [("GET", ["1"]), ("GET", ["1"]), ("POST", None)]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
+        {"x-wc-cache": "SKIP"},
         {"age": "0", "x-cache": "MISS", "cf-cache-status": "DYNAMIC"},
         {"x-litespeed-cache-control": "public,max-age=0,no-hit", "x-cache-lookup": "HIT from proxy:3128"},
         {"cache-status": '"nginx"; fwd=uri-miss; stored', "x-varnish": "32770", "x-redis-object-cache": "hit"},

@@ -139,8 +139,21 @@ def test_a_row_that_the_store_rejects_keeps_its_words() -> None:
     assert (outcome.code, outcome.message) == ("woocommerce_rest_cannot_edit", "No [secret] here.")
 
 
-@pytest.mark.parametrize("before", [BOM, NOTICE, PLAIN_NOTICE, BOM + NOTICE * 3, b"\n \n"])
-@pytest.mark.parametrize("after", [b"", b"\n", b"<br />\n<b>Deprecated</b>: old"])
+@pytest.mark.parametrize(
+    "before",
+    [BOM, BOM * 2, b"\r\n" + BOM, BOM + b"\n" + BOM, NOTICE, NOTICE + BOM, PLAIN_NOTICE, BOM + NOTICE * 3, b"\n \n"],
+)
+@pytest.mark.parametrize(
+    "after",
+    [
+        b"",
+        b"\n",
+        BOM,
+        b"<br />\n<b>Deprecated</b>: old",
+        PLAIN_NOTICE,
+        b"Strict Standards: [old] in /srv/p.php on line 3",
+    ],
+)
 def test_what_php_prints_around_the_json_is_passed_over(before: bytes, after: bytes) -> None:
     stage = WooStage()
     rows = [{"id": 5, "manage_stock": True, "stock_quantity": 7}]
@@ -148,6 +161,15 @@ def test_what_php_prints_around_the_json_is_passed_over(before: bytes, after: by
     assert stage.write(LevelReference("5"), 7).result is Result.ACKNOWLEDGED
     stage.wire.answer_next(body(rows, before, after))
     assert stage.read(LevelReference("5")).quantity == 7
+
+
+@pytest.mark.parametrize("after", [b"[]", b',{"id":6}]', b'{"id":6}', b"trailing"])
+def test_json_that_goes_on_behind_its_end_is_no_answer(after: bytes) -> None:
+    stage = WooStage()
+    stage.wire.answer_next(body([{"id": 5, "manage_stock": True, "stock_quantity": 7}], b"", after))
+    with pytest.raises(PlatformError) as raised:
+        stage.read(LevelReference("5"))
+    assert raised.value.code == "malformed_answer"
 
 
 def test_an_answer_that_was_cut_off_is_not_taken_for_its_part() -> None:
