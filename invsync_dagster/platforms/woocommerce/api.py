@@ -75,8 +75,10 @@ class Api:
             # whatever Cache-Control says. It has no copy of an address that was never asked for.
             # WooCommerce's own cache of answers (RestApiCache, 10.5) would keep each for an hour: `_skip_cache` has it keep none.
             query = {**query, "nocache": secrets.token_hex(8), "_skip_cache": "1"}
+        # Taken before the call: another thread may find out meanwhile.
+        by_header = self._base.startswith("https:") and not self._signer.in_query
         response = self._answer(method, path, query, body, pace, pace.deadline)
-        if self._base.startswith("https:") and not self._signer.in_query and errors.knows_no_caller(response):
+        if by_header and errors.knows_no_caller(response):
             # WooCommerce takes OAuth over TLS as well (class-wc-rest-authentication.php): in the query it arrives.
             self._signer.in_query = True
             left = pace.deadline - (self._clock.now() - began).total_seconds()

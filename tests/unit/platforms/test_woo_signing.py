@@ -163,6 +163,20 @@ def test_a_wrong_key_still_asks_for_a_new_one_after_one_call_more(dropped: bool,
     stage.platform.check_credentials()
 
 
+def test_a_call_that_is_under_way_while_another_finds_out_goes_once_more_too() -> None:
+    stage = WooStage(header_dropped=True)
+    hat = stage.store.add_product("HAT", 10)
+
+    def meanwhile(request: Request) -> Response:
+        stage.platform.check_credentials()
+        return stage.store.handle(request)
+
+    stage.wire._script.append(meanwhile)
+    assert stage.read(hat).quantity == 10
+    assert ways(stage)[:3] == ["header", "header", "query"]
+    assert set(ways(stage)[2:]) == {"query"}
+
+
 def test_a_firewalls_401_is_no_dropped_header() -> None:
     stage = WooStage()
     stage.wire.answer_next(Response(401, {}, b"<html>Log in</html>"))
