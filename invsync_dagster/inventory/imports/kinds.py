@@ -52,14 +52,21 @@ class Kind:
 
     def fields_of(self, header: list[str]) -> dict[str, int]:
         """The position of each field in a header of normalised names; a field without a column is left out."""
-        places = {name: position for position, name in reversed(list(enumerate(header)))}
-        found = {}
-        for field, names in self.columns.items():
-            for name in names:
-                if name in places:
-                    found[field] = places[name]
-                    break
-        return found
+        return {field: places[0] for field, places in self._places(header).items()}
+
+    def doubled(self, header: list[str]) -> tuple[str, str] | None:
+        """Two columns of a header, by name, that both say what one field is; None where each has one column at most."""
+        for places in self._places(header).values():
+            if len(places) > 1:
+                return header[places[0]], header[places[1]]
+        return None
+
+    def _places(self, header: list[str]) -> dict[str, list[int]]:
+        places = {
+            field: [position for position, name in enumerate(header) if name in names]
+            for field, names in self.columns.items()
+        }
+        return {field: found for field, found in places.items() if found}
 
     def fits(self, header: list[str]) -> bool:
         found = self.fields_of(header)

@@ -143,6 +143,7 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
         return Source(
             layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
         )
+    _refuse_doubled(name, export, header, line)
     left_out: Counter[str] = Counter()
     rows = _export_rows(name, export, header, records, hints, left_out)
     mark = hints.decimal_mark or export.decimal_mark
@@ -175,6 +176,14 @@ def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints,
             line=line,
         )
     return fitting[0] if fitting else None
+
+
+def _refuse_doubled(name: str, export: Kind, header: list[str], line: int) -> None:
+    found = export.doubled(header)
+    if found:
+        first, second = found
+        reason = "the column is there twice" if first == second else f"'{first}' and this column say the same thing"
+        raise FileError(name, reason, "keep the right one of the two", line=line, column=second)
 
 
 def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:

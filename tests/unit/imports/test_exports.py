@@ -353,3 +353,33 @@ def test_a_sku_that_contradicts_itself_at_two_locations_is_rejected_with_all_its
     result = import_file(stock.basis, path, Declaration(contains=("shop",), locations=("all",)))
     assert sorted(one.line for one in result.rejections) == [2, 3, 4, 5]
     assert stock.quantities() == {"B": 8}
+
+
+TWICE = [
+    ("Handle,SKU,Location,Available,Available\nmug,A,Hall,5,99\n", "available", "the column is there twice"),
+    (
+        "Handle,SKU,Location,Available,Available (not editable)\nmug,A,Hall,5,99\n",
+        "available_(not_editable)",
+        "'available' and this column say the same thing",
+    ),
+    ("seller-sku\tquantity\tlisting-id\tquantity\nA\t5\tL1\t99\n", "quantity", "the column is there twice"),
+    ("ID,Type,SKU,Name,In stock?,Stock,SKU\n1,simple,A,Mug,1,5,B\n", "sku", "the column is there twice"),
+    ("Art.-Nr.;Bezeichnung;Bestand;Preis;Bestand\n007;Tasse;5;1,00;99\n", "bestand", "the column is there twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "column", "reason"), TWICE)
+def test_a_column_that_is_needed_and_there_twice_is_refused_since_nobody_can_say_which_is_meant(
+    stock, text, column, reason
+):
+    basis = replace(stock.basis, sources={"acme": SUPPLIER})
+    result = import_file(basis, stock.file(text), replace(OF_SHOP, encoding="utf-8"))
+    assert (result.state, stock.quantities()) == ("rejected", {})
+    assert result.reason == f"stock.csv line 1 column '{column}': {reason} - keep the right one of the two"
+
+
+def test_a_column_that_is_there_twice_and_not_needed_does_no_harm(stock):
+    basis = replace(stock.basis, sources={"acme": SUPPLIER})
+    text = "Art.-Nr.;Bezeichnung;Preis;Bestand;Preis\n007;Tasse;5;1;99\n"
+    import_file(basis, stock.file(text), Declaration(encoding="utf-8"))
+    assert stock.quantities() == {"007": 1}
