@@ -35,7 +35,8 @@ def read_inventory(
             good = []
             progress(number)
     spool.add(good)
-    return sorted(rejections + spool.settle(), key=lambda one: one.line)
+    # A line that states several locations is told once.
+    return sorted(dict.fromkeys(rejections + spool.settle()), key=lambda one: one.line)
 
 
 def _inventory_row(row: Row, source: Source) -> InventoryRow:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
 from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
+from invsync_dagster.inventory.imports.locations import has_location_columns
 from invsync_dagster.settings import ImportSource
 
 Cells = Mapping[str, str]
@@ -26,8 +27,8 @@ class Kind:
     """One kind of file.
 
     `columns`: for each of our fields the names that its column may have. A header is of the kind if it has a column for
-    each of `required`, and one of `marks` where there are any. `translate` makes of a row's fields those of an inventory
-    file (and `part`: the place that it is about), given the declared basis.
+    each of `required`, one of `marks` where there are any, and the `form` where one is asked for. `translate` makes of a
+    row's fields those of an inventory file (and `part`: the place that it is about), given the declared basis.
 
     `basis`, `lag_seconds`, `decimal_mark`, `encodings`: what holds where the file's declaration says nothing else;
     `contains` None: the orders of the one channel of `platform`. `negative`: oversold units are written below 0.
@@ -39,6 +40,7 @@ class Kind:
     columns: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
     marks: tuple[str, ...] = ()
+    form: Callable[[Sequence[str]], bool] | None = None
     translate: Callable[[Cells, str], Fields | LeftOut] | None = None
     basis: Basis = "available"
     platform: str = ""
@@ -70,9 +72,9 @@ class Kind:
 
     def fits(self, header: list[str]) -> bool:
         found = self.fields_of(header)
-        return all(one in found for one in self.required) and (
-            not self.marks or any(one in found for one in self.marks)
-        )
+        if any(one not in found for one in self.required) or (self.form and not self.form(header)):
+            return False
+        return not self.marks or any(one in found for one in self.marks)
 
     def looked_for(self) -> str:
         """The columns that the kind is known by, in words."""
@@ -152,6 +154,17 @@ SHOPIFY_INVENTORY = Kind(
     negative=True,
     parts=True,
 )
+# The form of before: it is read by `locations.by_location` as the newer one, in which "Location" is a column.
+SHOPIFY_BY_LOCATION = Kind(
+    name=SHOPIFY_INVENTORY.name,
+    title=SHOPIFY_INVENTORY.title,
+    columns={"handle": ("handle",), "title": ("title",), "sku": ("sku",), "origin": ("coo",)},
+    required=("handle", "title", "sku", "origin"),
+    form=has_location_columns,
+    platform="shopify",
+    negative=True,
+    parts=True,
+)
 SHOPIFY_PRODUCTS = Kind(
     name="shopify_products",
     title="Shopify's product export",
@@ -196,7 +209,7 @@ WOOCOMMERCE_PRODUCTS = Kind(
     platform="woocommerce",
     negative=True,
 )
-EXPORTS = (SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
+EXPORTS = (SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
 
 
 def kinds(sources: Mapping[str, ImportSource]) -> tuple[Kind, ...]:

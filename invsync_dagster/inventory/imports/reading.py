@@ -15,7 +15,8 @@ from typing import Any
 from invsync_dagster.columns import DECODERS, column_name
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
-from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut
+from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
+from invsync_dagster.inventory.imports.locations import by_location
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
 
 INVENTORY = "inventory"
@@ -144,6 +145,9 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
             layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
         )
     _refuse_doubled(name, export, header, line)
+    if export is SHOPIFY_BY_LOCATION:
+        header, records = by_location(name, line, cells, records)
+        export = SHOPIFY_INVENTORY
     left_out: Counter[str] = Counter()
     rows = _export_rows(name, export, header, records, hints, left_out)
     mark = hints.decimal_mark or export.decimal_mark
