@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
@@ -13,6 +14,8 @@ from invsync_dagster.settings import ImportSource
 
 Cells = Mapping[str, str]
 Fields = dict[str, str]
+
+HANDLE = re.compile(r"[a-z0-9_-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,14 @@ def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
 def _shopify_products(cells: Cells, _basis: str) -> Fields | LeftOut:
     if not cells["sku"] and not cells["quantity"]:
         return LeftOut("further picture of a product, or a variant without SKU")
-    if not cells["tracker"].strip():
+    tracker = cells["tracker"].strip().lower()
+    if not tracker:
         return LeftOut("stock is not tracked by the shop")
+    if tracker != "shopify":
+        # Whoever else keeps the number is named by a handle, as `amazon_marketplace_web`; the units are with them.
+        return LeftOut(
+            f"stock is kept by {tracker if HANDLE.fullmatch(tracker) else 'another service'}, not by the shop"
+        )
     return {
         "sku": cells["sku"].removeprefix("'"),
         "product_name": cells.get("title", ""),

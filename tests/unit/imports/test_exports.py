@@ -481,3 +481,18 @@ def test_a_suppliers_list_that_looks_like_shopifys_older_export_is_refused_until
     declared = Declaration(kind="shopify_inventory", contains=("shop",), locations=("Studio",))
     import_file(basis, path, declared)
     assert stock.quantities() == {"B-S": 9, "B-L": 0, "SCARF": -2}
+
+
+def test_units_that_others_keep_are_left_out_of_shopifys_product_export_by_name(stock):
+    rows = (
+        "mug,Mug,V,A,shopify,5,1.00,x.jpg,active\n"
+        "cup,Cup,V,B,amazon_marketplace_web,9,1.00,,active\n"
+        "pot,Pot,V,C,amazon_marketplace_web,2,1.00,,active\n"
+        "jar,Jar,V,D,What is this?,2,1.00,,active\n"
+    )
+    result = import_file(stock.basis, stock.file(PRODUCTS + rows), OF_SHOP)
+    assert stock.quantities() == {"A": 5}
+    assert dict(result.preview.left_out) == {
+        "stock is kept by amazon_marketplace_web, not by the shop": 2,
+        "stock is kept by another service, not by the shop": 1,
+    }
