@@ -9,6 +9,7 @@ from html import unescape
 
 from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
+from invsync_dagster.inventory.imports import woocommerce_names
 from invsync_dagster.inventory.imports.locations import has_location_columns
 from invsync_dagster.settings import ImportSource
 
@@ -205,14 +206,7 @@ AMAZON_LISTINGS = Kind(
 WOOCOMMERCE_PRODUCTS = Kind(
     name="woocommerce_products",
     title="WooCommerce's product export",
-    columns={
-        "id": ("id",),
-        "type": ("type",),
-        "sku": ("sku",),
-        "title": ("name",),
-        "quantity": ("stock",),
-        "in_stock": ("in_stock?",),
-    },
+    columns=woocommerce_names.COLUMNS,
     required=("id", "type", "sku", "quantity", "in_stock"),
     translate=_woocommerce,
     platform="woocommerce",

@@ -198,6 +198,46 @@ def test_woocommerces_export_counts_managed_stock_only(stock):
     assert [(one.line, one.column) for one in result.rejections] == [(6, "sku")]
 
 
+WOO_LANGUAGES = {
+    "de": "ID,Typ,Artikelnummer,Name,Veröffentlicht,Vorrätig?,Bestand,Geringe Lagermenge",
+    "de, older": "ID,Typ,Artikelnummer,Name,Veröffentlicht,Vorrätig?,Lager,Geringe Lagermenge",
+    "es": "ID,Tipo,SKU,Nombre,Publicado,¿Existencias?,Inventario,Cantidad de bajo inventario",
+    "es, older": "ID,Tipo,SKU,Nombre,Publicado,¿En inventario?,Inventario,Cantidad de bajo inventario",
+    "fr": "ID,Type,UGS,Nom,Publié,En stock\u00a0?,Stock,Montant de stock faible",
+    "it": "ID,Tipo,COD,Nome,Pubblicato,In stock?,Magazzino,Quantità di magazzino bassa",
+    "nl": "ID,Type,Artikelnummer,Naam,Gepubliceerd,Op voorraad?,Voorraad,Lage voorraad",
+    "pl": "ID,Typ,SKU,Nazwa,Opublikowano,W magazynie?,Stan magazynowy,Niski stan magazynowy",
+    "pt_BR": "ID,Tipo,SKU,Nome,Publicado,Em estoque?,Estoque,Baixa quantidade em estoque",
+    "sv": "ID,Typ,Artikelnummer,Namn,Publicerad,I lager?,Lager,Lågt lagersaldo",
+    "tr": "Kimlik,Tür,Stok kodu (SKU),İsim,Yayımlanmış,Stokta?,Stok,Düşük stok miktarı",
+    "ja": "ID,タイプ,SKU,名前,公開済み,在庫の有無,在庫,在庫が少ない場合の数量",
+}
+
+
+@pytest.mark.parametrize("header", WOO_LANGUAGES.values(), ids=WOO_LANGUAGES)
+def test_woocommerces_export_is_known_in_the_languages_that_it_is_written_in(stock, header):
+    rows = (
+        '1,"simple, virtual",007,Mug,1,1,5,9\n2,variable,V,Shirt,1,1,,9\n'
+        "3,variation,V-S,Shirt S,1,1,parent,9\n4,simple,B,Cup,1,backorder,'-2,9\n"
+    )
+    path = raw(stock, (header + "\n" + rows).encode("utf-8-sig"))
+    result = import_file(stock.basis, path, Declaration(contains=()))
+    assert (stock.quantities(), result.rejections) == ({"007": 5, "B": -2}, ())
+    assert names(stock) == {"007": "Mug", "B": "Cup"}
+    assert dict(result.preview.left_out) == {
+        "stock is not managed by the shop": 1,
+        "variation whose stock is kept by its product": 1,
+    }
+
+
+def test_a_woocommerce_export_with_two_columns_that_may_be_the_stock_is_refused(stock):
+    text = "ID,Typ,Artikelnummer,Name,Vorrätig?,Bestand,Lager\n1,simple,A,Mug,1,5,99\n"
+    result = import_file(stock.basis, stock.file(text), Declaration(contains=()))
+    assert result.reason == (
+        "stock.csv line 1 column 'lager': 'bestand' and this column say the same thing - keep the right one of the two"
+    )
+
+
 SUPPLIER = ImportSource(
     columns={"sku": "Art.-Nr.", "quantity": "Bestand", "product_name": "Bezeichnung"},
     decimal_mark=",",
