@@ -36,7 +36,8 @@ class Kind:
 
     `basis`, `lag_seconds`, `decimal_mark`, `encodings`: what holds where the file's declaration says nothing else;
     `contains` None: the orders of the one channel of `platform`. `negative`: oversold units are written below 0.
-    `unquoted`: quotes in its tab-separated text are inches, nothing else.
+    `unquoted`: quotes in its tab-separated text are inches, nothing else. `mend`: what to do about a header that lacks a
+    column of the kind.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Kind:
     negative: bool = False
     unquoted: bool = False
     parts: bool = False
+    mend: str = "export it again with all its columns, or name those it has in channels.yaml, under settings.imports"
 
     def fields_of(self, header: list[str]) -> dict[str, int]:
         """The position of each field in a header of normalised names; a field without a column is left out."""
@@ -82,10 +84,18 @@ class Kind:
 
     def looked_for(self) -> str:
         """The columns that the kind is known by, in words."""
-        shown = [f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.required]
-        if self.marks:
-            shown.append(" or ".join(f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.marks))
-        return f"{self.title} ({self.name}): {', '.join(shown)}"
+        return f"{self.title} ({self.name}): {', '.join(self.missing([]))}"
+
+    def missing(self, header: list[str]) -> list[str]:
+        """The columns that the kind is known by and the header hasn't, in words."""
+        found = self.fields_of(header)
+        missing = [self._shown(one) for one in self.required if one not in found]
+        if self.marks and not any(one in found for one in self.marks):
+            missing.append(" or ".join(self._shown(one) for one in self.marks))
+        return missing
+
+    def _shown(self, field: str) -> str:
+        return f"'{self.columns[field][0].replace('_', ' ')}'"
 
 
 def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
@@ -189,6 +199,8 @@ SHOPIFY_PRODUCTS = Kind(
     translate=_shopify_products,
     platform="shopify",
     negative=True,
+    mend="use Shopify's inventory export (Products > Inventory > Export): the product export of a shop with several"
+    " locations has no quantities",
 )
 AMAZON_LISTINGS = Kind(
     name="amazon_listings",
@@ -211,6 +223,8 @@ WOOCOMMERCE_PRODUCTS = Kind(
     translate=_woocommerce,
     platform="woocommerce",
     negative=True,
+    mend="export all columns in a language that is known (docs/imports.md), as English, or name those it has in"
+    " channels.yaml, under settings.imports",
 )
 EXPORTS = (SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
 

@@ -15,6 +15,7 @@ from typing import Any
 from invsync_dagster.columns import DECODERS, column_name
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
+from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
 from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
 from invsync_dagster.inventory.imports.locations import by_location
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
@@ -138,13 +139,13 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     header = [_column_name(cell) for cell in cells]
     while header and not header[-1]:
         header.pop()
-    export = _export(name, header, exports, hints, line)
+    ours = INVENTORY if any(set(header) <= set(layout.columns) for layout in LAYOUTS) else ""
+    export = kind_of(name, header, exports, hints.kind, ours, line)
     if export is None:
-        layout = _layout(name, header, line, exports)
+        layout = _layout(name, header, line, exports, records)
         return Source(
             layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
         )
-    _refuse_doubled(name, export, header, line)
     if export is SHOPIFY_BY_LOCATION:
         header, records = by_location(name, line, cells, records)
         export = SHOPIFY_INVENTORY
@@ -152,42 +153,6 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     rows = _export_rows(name, export, header, records, hints, left_out)
     mark = hints.decimal_mark or export.decimal_mark
     return Source(INVENTORY, frozenset(header), rows, export, mark, left_out)
-
-
-def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints, line: int) -> Kind | None:
-    """The kind of file that the header is of; None: one of ours."""
-    ours = set(header) <= set(LAYOUTS[0].columns) or set(header) <= set(LAYOUTS[1].columns)
-    if hints.kind:
-        for kind in exports:
-            if kind.name == hints.kind and kind.fits(header):
-                return kind
-        known = {kind.name: kind for kind in exports}
-        if hints.kind in known:
-            looked = known[hints.kind].looked_for()
-            raise FileError(
-                name, f"it is declared as {hints.kind}, but has not its columns", f"known by {looked}", line=line
-            )
-        raise FileError(name, f"it is declared as an unknown kind '{hints.kind}'", f"known: {', '.join(known)}")
-    fitting = [kind for kind in exports if kind.fits(header)]
-    if ours and all(kind in EXPORTS for kind in fitting):
-        return None
-    if len(fitting) > 1 or (ours and fitting):
-        names = [kind.name for kind in fitting] + ([INVENTORY] if ours else [])
-        raise FileError(
-            name,
-            f"the header fits {len(names)} kinds of files: {', '.join(names)}",
-            f"declare one of them in {name}.yaml, as kind: {names[0]}",
-            line=line,
-        )
-    return fitting[0] if fitting else None
-
-
-def _refuse_doubled(name: str, export: Kind, header: list[str], line: int) -> None:
-    found = export.doubled(header)
-    if found:
-        first, second = found
-        reason = "the column is there twice" if first == second else f"'{first}' and this column say the same thing"
-        raise FileError(name, reason, "keep the right one of the two", line=line, column=second)
 
 
 def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
@@ -278,7 +243,11 @@ def _column_name(cell: str | CellError) -> str:
     return "" if isinstance(cell, CellError) else column_name(cell)
 
 
-def _layout(name: str, header: Sequence[str], line: int, exports: Sequence[Kind]) -> Layout:
+def _layout(name: str, header: list[str], line: int, exports: Sequence[Kind], records: Iterator[Record]) -> Layout:
+    if not any(set(one.required) <= set(header) for one in LAYOUTS):
+        ours = {column for layout in LAYOUTS for column in layout.columns}
+        first = next((cells for _, cells in records if not isinstance(cells, CellError)), [])
+        refuse_begun(name, header, exports, ours, [str(cell) for cell in first], line)
     layout = max(LAYOUTS, key=lambda one: len(set(one.columns) & set(header)))
     expected = ", ".join(layout.columns)
     if not set(layout.columns) & set(header):

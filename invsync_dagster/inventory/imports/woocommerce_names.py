@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from invsync_dagster.columns import column_name
 
 FIELDS = ("id", "type", "sku", "title", "in_stock", "quantity")
@@ -45,7 +47,8 @@ COLUMNS = {
 }
 
 
-def is_woocommerce_row(header: list[str], cells: list[str]) -> bool:
+def is_woocommerce_row(header: Sequence[str], cells: Sequence[str]) -> bool:
     """Tell by its form whether a row is of the export in whatever language: the id comes first, and then the type."""
-    kind = cells[1].partition(",")[0].strip() if len(cells) > 1 else ""
-    return header[0] in COLUMNS["id"] and cells[0].isdigit() and kind in TYPES
+    if len(header) < 2 or len(cells) < 2 or header[0] not in COLUMNS["id"]:
+        return False
+    return cells[0].isdigit() and cells[1].partition(",")[0].strip() in TYPES

@@ -204,13 +204,13 @@ WOO_LANGUAGES = {
     "es": "ID,Tipo,SKU,Nombre,Publicado,¿Existencias?,Inventario,Cantidad de bajo inventario",
     "es, older": "ID,Tipo,SKU,Nombre,Publicado,¿En inventario?,Inventario,Cantidad de bajo inventario",
     "fr": "ID,Type,UGS,Nom,Publié,En stock\u00a0?,Stock,Montant de stock faible",
-    "it": "ID,Tipo,COD,Nome,Pubblicato,In stock?,Magazzino,Quantità di magazzino bassa",
+    "it": "ID,Tipo,COD,Nome,Pubblicato,In stock?,Magazzino,Quantità in magazzino bassa",
     "nl": "ID,Type,Artikelnummer,Naam,Gepubliceerd,Op voorraad?,Voorraad,Lage voorraad",
     "pl": "ID,Typ,SKU,Nazwa,Opublikowano,W magazynie?,Stan magazynowy,Niski stan magazynowy",
-    "pt_BR": "ID,Tipo,SKU,Nome,Publicado,Em estoque?,Estoque,Baixa quantidade em estoque",
-    "sv": "ID,Typ,Artikelnummer,Namn,Publicerad,I lager?,Lager,Lågt lagersaldo",
+    "pt_BR": "ID,Tipo,SKU,Nome,Publicado,Em estoque?,Estoque,Quantidade baixa de estoque",
+    "sv": "ID,Typ,Artikelnummer,Namn,Publicerad,I lager?,Lager,Lågt lagerantal",
     "tr": "Kimlik,Tür,Stok kodu (SKU),İsim,Yayımlanmış,Stokta?,Stok,Düşük stok miktarı",
-    "ja": "ID,タイプ,SKU,名前,公開済み,在庫の有無,在庫,在庫が少ない場合の数量",
+    "ja": "ID,タイプ,SKU,名前,公開済み,在庫の有無,在庫,在庫量わずか",
 }
 
 
@@ -536,3 +536,85 @@ def test_units_that_others_keep_are_left_out_of_shopifys_product_export_by_name(
         "stock is kept by amazon_marketplace_web, not by the shop": 2,
         "stock is kept by another service, not by the shop": 1,
     }
+
+
+NAME_THEM = "or name those it has in channels.yaml, under settings.imports"
+SEVERAL = (
+    "use Shopify's inventory export (Products > Inventory > Export): the product export of a shop with several"
+    " locations has no quantities"
+)
+ANEW = f"export it again with all its columns, {NAME_THEM}"
+KNOWN = f"export all columns in a language that is known (docs/imports.md), as English, {NAME_THEM}"
+LACKING = [
+    (
+        "Handle,Title,Vendor,Variant SKU,Variant Inventory Tracker,Variant Price,Status\nmug,Mug,V,A,shopify,1,active\n",
+        "it is Shopify's product export without the column 'variant inventory qty'",
+        SEVERAL,
+    ),
+    (
+        "Title,URL handle,SKU,Inventory tracker,Price,Status\nMug,mug,A,shopify,1,Active\n",
+        "it is Shopify's product export without the column 'variant inventory qty'",
+        SEVERAL,
+    ),
+    (
+        "Handle,Variant SKU,Status\nmug,A,active\n",
+        "it is Shopify's product export without the columns 'variant inventory qty', 'variant inventory tracker'",
+        SEVERAL,
+    ),
+    (
+        "Handle,Title,SKU,HS Code,COO,Location,Incoming\nmug,Mug,A,,,Hall,1\n",
+        "it is Shopify's inventory export without the column 'available (not editable)' or 'on hand (current)'",
+        ANEW,
+    ),
+    (
+        "Handle,Title,Option1 Name,Option1 Value,SKU,Leeds\nmug,Mug,,,A,7\n",
+        "it is Shopify's inventory export without the columns 'location', 'available (not editable)' or 'on hand (current)'",
+        ANEW,
+    ),
+    (
+        "seller-sku\tquantity\tprice\nA\t5\t1\n",
+        "it is Amazon's all-listings report without the column 'fulfillment channel' or 'listing id'",
+        ANEW,
+    ),
+    (
+        "ID,Type,SKU,Name,Published\n1,simple,A,Mug,1\n",
+        "it is WooCommerce's product export without the columns 'stock', 'in stock?'",
+        KNOWN,
+    ),
+    (
+        "ID,Typ,Artikelnummer,Name,Vorrätig?,Saldo\n1,simple,A,Mug,1,5\n",
+        "it is WooCommerce's product export without the column 'stock'",
+        KNOWN,
+    ),
+    (
+        'ID,Tip,SKU,Nume,În stoc?,Stoc\n1,"simple, virtual",A,Mug,1,5\n',
+        "it is WooCommerce's product export without the columns 'type', 'stock', 'in stock?'",
+        KNOWN,
+    ),
+    (
+        "Art.-Nr.;Bezeichnung;Lagerbestand\n007;Tasse;5\n",
+        "it is file 'acme' of channels.yaml without the column 'bestand'",
+        ANEW,
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reason", "mend"), LACKING)
+def test_an_export_that_lacks_columns_is_told_which_of_which_export_and_what_to_do(stock, text, reason, mend):
+    basis = replace(stock.basis, sources={"acme": SUPPLIER})
+    result = import_file(basis, stock.file(text), Declaration(contains=(), encoding="utf-8"))
+    assert (result.state, stock.quantities()) == ("rejected", {})
+    assert result.reason == f"stock.csv line 1: {reason} - {mend}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sku,quantity,price\nA,5,1\n", "column 'price': unknown column in a file of kind inventory - leave it out"),
+        ("sku,quantitiy\nA,5\n", "column 'quantitiy': unknown column in a file of kind inventory - did you mean"),
+        ("sku,handle,quantity\nA,a,5\n", "column 'handle': unknown column in a file of kind inventory - leave it out"),
+        ("sku,product_name\nA,5\n", "column 'quantity': the column is missing in a file of kind inventory"),
+    ],
+)
+def test_a_file_of_our_own_with_a_wrong_column_is_not_taken_for_an_export(stock, text, words):
+    assert words in import_file(stock.basis, stock.file(text)).reason
