@@ -158,6 +158,69 @@ FIELDS = {
 }
 
 
+AMAZON_LANGUAGES = {
+    "ja": (
+        "商品名\t出品ID\t出品者SKU\t価格\t数量\t商品ID\t在庫数\tフルフィルメント・チャンネル\n",
+        "{title}\tL\t{sku}\t900\t{units}\tP\t99\t{channel}\n",
+        ("utf-8", "cp932"),
+    ),
+    "zh": (
+        "商品名称\t商品描述\t商品编码\t卖家 SKU\t价格\t数量\t不适用项目\t不适用项目\t商品编码\t等待购买数量\t配送渠道\n",
+        "{title}\tx\tL\t{sku}\t9.90\t{units}\t\t\tP\t99\t{channel}\n",
+        ("utf-8", "gb18030"),
+    ),
+    "tr": (
+        "item-name (ürün adı)\tlisting-id (liste kaydı numarası)\tseller-sku (satıcı sku)\tquantity (adet)\t"
+        "pending-quantity (bekleyen adet)\tfulfillment-channel (dağıtım kanalı)\n",
+        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
+        ("utf-8",),
+    ),
+    "ar": (
+        "اسم-المنتج\tرقم-العرض\tsku-البائع\tالسعر\tالكمية\tكمية-منتظرة\tقناة-الشحن\n",
+        "{title}\tL\t{sku}\t9.90\t{units}\t99\t{channel}\n",
+        ("utf-8",),
+    ),
+    "es": (
+        "Título del producto\tIdentificador del listing\tSKU del vendedor\tCantidad\tCantidad pendiente\t"
+        "Canal de gestión logística\n",
+        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
+        ("utf-8", "cp1252"),
+    ),
+    "it": (
+        "Nome dell'articolo\tNumero offerta\tSKU venditore\tQuantità\tQuantità in sospeso\tCanale di gestione\n",
+        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
+        ("utf-8", "cp1252"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"), [(one, encoding) for one, form in AMAZON_LANGUAGES.items() for encoding in form[2]]
+)
+def test_amazons_report_is_read_in_the_encodings_of_its_languages(stock, language, encoding):
+    header, row, _ = AMAZON_LANGUAGES[language]
+    title, sku = {"ja": ("マグカップ①", "電球-1"), "zh": ("茶杯", "灯泡-1")}.get(language, ("Cup", "Ñ-1"))
+    if encoding == "utf-8" and language in ("tr", "ar"):
+        title = {"tr": "Çay bardağı", "ar": "كوب"}[language]
+    text = (
+        header
+        + row.format(title=title, sku=sku, units=5, channel="DEFAULT")
+        + row.format(title="Lamp", sku="FBA", units=7, channel="AMAZON_EU")
+    )
+    result = import_file(stock.basis, raw(stock, text.encode(encoding), "report.txt"), OF_SHOP)
+    assert (stock.quantities(), names(stock)) == ({sku: 5}, {sku: title})
+    assert dict(result.preview.left_out) == {"stock is kept by Amazon (FBA)": 1}
+
+
+@pytest.mark.parametrize(("language", "encoding"), [("ar", "cp1256"), ("tr", "cp1254"), ("ja", "euc_jp")])
+def test_a_report_in_an_encoding_that_its_header_does_not_prove_is_refused(stock, language, encoding):
+    header, row, _ = AMAZON_LANGUAGES[language]
+    text = header + row.format(title="Cup", sku="A", units=5, channel="DEFAULT")
+    result = import_file(stock.basis, raw(stock, text.encode(encoding), "report.txt"), OF_SHOP)
+    assert "the file is not UTF-8 (from line 1 on)" in result.reason
+    assert stock.quantities() == {}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "cp932"])
 def test_amazons_japanese_report_is_read_in_both_its_encodings(stock, encoding):
     text = AMAZON_JP + "マグカップ①\t1\tJP-1\t900\t12\tDEFAULT\tActive\n"
