@@ -61,8 +61,8 @@ def refuse_begun(
     kind = WOOCOMMERCE_PRODUCTS if is_woocommerce_row(header, row) else _begun(header, exports, ours)
     if kind:
         missing = kind.missing(header)
-        what = f"the column {missing[0]}" if len(missing) == 1 else f"the columns {', '.join(missing)}"
-        raise FileError(name, f"it is {kind.title} without {what}", kind.mend, line=line)
+        what = f"column {missing[0]}" if len(missing) == 1 else f"columns {', '.join(missing)}"
+        raise FileError(name, f"it looks like {kind.title}, but has no {what}", kind.mend, line=line)
 
 
 def _begun(header: list[str], exports: Sequence[Kind], ours: Collection[str]) -> Kind | None:

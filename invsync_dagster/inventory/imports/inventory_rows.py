@@ -24,6 +24,10 @@ def read_inventory(
         if isinstance(row, Rejection):
             rejections.append(row)
             continue
+        if row.refused:
+            rejections.append(row.refused)
+            spool.break_sku(row.cells["sku"], row.line)
+            continue
         try:
             good.append(_inventory_row(row, source))
         except CellError as error:

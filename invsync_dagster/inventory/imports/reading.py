@@ -6,7 +6,7 @@ import csv
 import difflib
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,12 +65,14 @@ LAYOUTS = (
 class Row:
     """One row: the text of each column of the layout ("" where the file has no such column or an empty cell).
 
-    `part`: the place that the row is about, where a file has a row for each.
+    `part`: the place that the row is about, where a file has a row for each. `refused`: why such a row can't be taken apart;
+    of its cells only the SKU is known, if that.
     """
 
     line: int
     cells: dict[str, str]
     part: str = ""
+    refused: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +183,9 @@ def _export_rows(
             continue
         if _blank(cells):
             continue
-        broken = next(
-            (place for place in places.values() if place < len(cells) and isinstance(cells[place], CellError)), -1
-        )
-        if broken >= 0:
-            error = cells[broken]
-            assert isinstance(error, CellError)  # noqa: S101 - it was looked for
-            yield Rejection(name, line, header[broken], error.value, error.reason, error.mend)
-            continue
-        if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
-            reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield Rejection(
-                name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
-            )
-            continue
-        if any(cells[len(header) :]):
-            yield _surplus(name, line, header, cells)
+        unfit = _unfit(name, line, header, cells, places)
+        if unfit:
+            yield Row(line, _known_of(cells, places), refused=unfit) if export.parts else unfit
             continue
         stated = {field: str(cells[place]) for field, place in places.items()}
         if "handle" in stated:  # Shopify writes a product's title on its first row only
@@ -216,6 +205,27 @@ def _export_rows(
         yield Row(line, blank | found, part)
     if export.parts:
         _check_locations(name, seen, hints.locations)
+
+
+def _unfit(
+    name: str, line: int, header: list[str], cells: list[str | CellError], places: Mapping[str, int]
+) -> Rejection | None:
+    for place in places.values():
+        if place < len(cells):
+            cell = cells[place]
+            if isinstance(cell, CellError):
+                return Rejection(name, line, header[place], cell.value, cell.reason, cell.mend)
+    if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
+        reason = f"the row has {len(cells)} cells, the header {len(header)}"
+        return Rejection(
+            name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
+        )
+    return _surplus(name, line, header, cells) if any(cells[len(header) :]) else None
+
+
+def _known_of(cells: list[str | CellError], places: Mapping[str, int]) -> dict[str, str]:
+    sku = cells[places["sku"]] if places["sku"] < len(cells) else ""
+    return {"sku": "" if isinstance(sku, CellError) else sku}
 
 
 def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> None:

@@ -611,52 +611,52 @@ KNOWN = f"export all columns in a language that is known (docs/imports.md), as E
 LACKING = [
     (
         "Handle,Title,Vendor,Variant SKU,Variant Inventory Tracker,Variant Price,Status\nmug,Mug,V,A,shopify,1,active\n",
-        "it is Shopify's product export without the column 'variant inventory qty'",
+        "it looks like Shopify's product export, but has no column 'variant inventory qty'",
         SEVERAL,
     ),
     (
         "Title,URL handle,SKU,Inventory tracker,Price,Status\nMug,mug,A,shopify,1,Active\n",
-        "it is Shopify's product export without the column 'variant inventory qty'",
+        "it looks like Shopify's product export, but has no column 'variant inventory qty'",
         SEVERAL,
     ),
     (
         "Handle,Variant SKU,Status\nmug,A,active\n",
-        "it is Shopify's product export without the columns 'variant inventory qty', 'variant inventory tracker'",
+        "it looks like Shopify's product export, but has no columns 'variant inventory qty', 'variant inventory tracker'",
         SEVERAL,
     ),
     (
         "Handle,Title,SKU,HS Code,COO,Location,Incoming\nmug,Mug,A,,,Hall,1\n",
-        "it is Shopify's inventory export without the column 'available (not editable)' or 'on hand (current)'",
+        "it looks like Shopify's inventory export, but has no column 'available (not editable)' or 'on hand (current)'",
         ANEW,
     ),
     (
         "Handle,Title,Option1 Name,Option1 Value,SKU,Leeds\nmug,Mug,,,A,7\n",
-        "it is Shopify's inventory export without the columns 'location', 'available (not editable)' or 'on hand (current)'",
+        "it looks like Shopify's inventory export, but has no columns 'location', 'available (not editable)' or 'on hand (current)'",
         ANEW,
     ),
     (
         "seller-sku\tquantity\tprice\nA\t5\t1\n",
-        "it is Amazon's all-listings report without the column 'fulfillment channel' or 'listing id'",
+        "it looks like Amazon's all-listings report, but has no column 'fulfillment channel' or 'listing id'",
         ANEW,
     ),
     (
         "ID,Type,SKU,Name,Published\n1,simple,A,Mug,1\n",
-        "it is WooCommerce's product export without the columns 'stock', 'in stock?'",
+        "it looks like WooCommerce's product export, but has no columns 'stock', 'in stock?'",
         KNOWN,
     ),
     (
         "ID,Typ,Artikelnummer,Name,Vorrätig?,Saldo\n1,simple,A,Mug,1,5\n",
-        "it is WooCommerce's product export without the column 'stock'",
+        "it looks like WooCommerce's product export, but has no column 'stock'",
         KNOWN,
     ),
     (
         'ID,Tip,SKU,Nume,În stoc?,Stoc\n1,"simple, virtual",A,Mug,1,5\n',
-        "it is WooCommerce's product export without the columns 'type', 'stock', 'in stock?'",
+        "it looks like WooCommerce's product export, but has no columns 'type', 'stock', 'in stock?'",
         KNOWN,
     ),
     (
         "Art.-Nr.;Bezeichnung;Lagerbestand\n007;Tasse;5\n",
-        "it is file 'acme' of channels.yaml without the column 'bestand'",
+        "it looks like file 'acme' of channels.yaml, but has no column 'bestand'",
         ANEW,
     ),
 ]
@@ -681,3 +681,21 @@ def test_an_export_that_lacks_columns_is_told_which_of_which_export_and_what_to_
 )
 def test_a_file_of_our_own_with_a_wrong_column_is_not_taken_for_an_export(stock, text, words):
     assert words in import_file(stock.basis, stock.file(text)).reason
+
+
+def test_a_row_of_one_location_that_cannot_be_taken_apart_takes_its_sku_out(stock, tmp_path):
+    header = ["Handle", "Title", "SKU", "Location", "Available"]
+    cut = "mug,Mug,A,Hall,4\ncup,Cup,B,Hall,1\npot,Pot,C,Hall,2\npot,Pot,C,Shop,2,9\nmug,Mug,A,Sh\n"
+    result = import_file(stock.basis, stock.file(",".join(header) + "\n" + cut), replace(OF_SHOP, locations=("all",)))
+    assert stock.quantities() == {"B": 1}
+    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (4, "sku"), (5, ""), (6, "available")]
+    assert "the SKU's row on line 6, of another location, can't be used" in result.rejections[0].reason
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    for row in (header, ["mug", "Mug", "A", "Hall", 4], ["mug", "Mug", "A", "Shop", date(2026, 7, 1)]):
+        sheet.append(row)
+    sheet.append(["jar", "Jar", "D", "Hall", 3])
+    book.save(tmp_path / "stock.xlsx")
+    dated = import_file(stock.basis, tmp_path / "stock.xlsx", replace(OF_SHOP, as_of=NOW, locations=("all",)))
+    assert stock.quantities() == {"B": 1, "D": 3}
+    assert [(one.line, one.column) for one in dated.rejections] == [(2, "sku"), (3, "available")]
