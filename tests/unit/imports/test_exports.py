@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
-from typing import Any
 
-import openpyxl
 import pytest
 
 from invsync_dagster.inventory import channels as stock_channels
@@ -16,12 +12,9 @@ from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.rules import Rules
-from invsync_dagster.inventory.tables import central_inventory, imports
+from invsync_dagster.inventory.tables import imports
 from invsync_dagster.settings import ImportSource
-from tests.unit.imports.stock import NOW, Stock, approve, import_file
-
-# The header of the test's channels: both `shop` and `erp` are of the platform Shopify.
-OF_SHOP = Declaration(contains=("shop",))
+from tests.unit.imports.stock import NOW, OF_SHOP, SUPPLIER, approve, import_file, names, raw
 
 SHOPIFY = (
     "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming (not editable),"
@@ -31,7 +24,6 @@ SHOPIFY_BEFORE = (
     "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,"
     "Incoming,Unavailable,Committed,Available,On hand\n"
 )
-SHOPIFY_BY_LOCATION = "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Studio,Market stall\n"
 PRODUCTS = (
     "Handle,Title,Vendor,Variant SKU,Variant Inventory Tracker,Variant Inventory Qty,Variant Price,Image Src,Status\n"
 )
@@ -43,16 +35,6 @@ AMAZON_DE = "Artikelbezeichnung\tAngebotsnummer\tHändler-SKU\tPreis\tMenge\tVer
 AMAZON_FR = "nom-produit\tid-offre\tsku-vendeur\tprix\tquantité\tcanal-traitement\tétat\n"
 AMAZON_JP = "商品名\t出品ID\t出品者SKU\t価格\t数量\tフルフィルメント・チャンネル\tステータス\n"
 WOO = "ID,Type,SKU,GTIN,Name,Published,In stock?,Stock,Low stock amount,Backorders allowed?,Parent\n"
-
-
-def names(stock: Stock) -> dict[str, str]:
-    return dict(stock.rows(central_inventory.c.sku, central_inventory.c.product_name))
-
-
-def raw(stock: Stock, content: bytes, name: str = "stock.csv") -> Path:
-    path = stock.file("", name)
-    path.write_bytes(content)
-    return path
 
 
 def test_shopifys_inventory_export_counts_what_is_available_with_its_shops_orders(stock):
@@ -158,69 +140,6 @@ FIELDS = {
 }
 
 
-AMAZON_LANGUAGES = {
-    "ja": (
-        "商品名\t出品ID\t出品者SKU\t価格\t数量\t商品ID\t在庫数\tフルフィルメント・チャンネル\n",
-        "{title}\tL\t{sku}\t900\t{units}\tP\t99\t{channel}\n",
-        ("utf-8", "cp932"),
-    ),
-    "zh": (
-        "商品名称\t商品描述\t商品编码\t卖家 SKU\t价格\t数量\t不适用项目\t不适用项目\t商品编码\t等待购买数量\t配送渠道\n",
-        "{title}\tx\tL\t{sku}\t9.90\t{units}\t\t\tP\t99\t{channel}\n",
-        ("utf-8", "gb18030"),
-    ),
-    "tr": (
-        "item-name (ürün adı)\tlisting-id (liste kaydı numarası)\tseller-sku (satıcı sku)\tquantity (adet)\t"
-        "pending-quantity (bekleyen adet)\tfulfillment-channel (dağıtım kanalı)\n",
-        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
-        ("utf-8",),
-    ),
-    "ar": (
-        "اسم-المنتج\tرقم-العرض\tsku-البائع\tالسعر\tالكمية\tكمية-منتظرة\tقناة-الشحن\n",
-        "{title}\tL\t{sku}\t9.90\t{units}\t99\t{channel}\n",
-        ("utf-8",),
-    ),
-    "es": (
-        "Título del producto\tIdentificador del listing\tSKU del vendedor\tCantidad\tCantidad pendiente\t"
-        "Canal de gestión logística\n",
-        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
-        ("utf-8", "cp1252"),
-    ),
-    "it": (
-        "Nome dell'articolo\tNumero offerta\tSKU venditore\tQuantità\tQuantità in sospeso\tCanale di gestione\n",
-        "{title}\tL\t{sku}\t{units}\t99\t{channel}\n",
-        ("utf-8", "cp1252"),
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("language", "encoding"), [(one, encoding) for one, form in AMAZON_LANGUAGES.items() for encoding in form[2]]
-)
-def test_amazons_report_is_read_in_the_encodings_of_its_languages(stock, language, encoding):
-    header, row, _ = AMAZON_LANGUAGES[language]
-    title, sku = {"ja": ("マグカップ①", "電球-1"), "zh": ("茶杯", "灯泡-1")}.get(language, ("Cup", "Ñ-1"))
-    if encoding == "utf-8" and language in ("tr", "ar"):
-        title = {"tr": "Çay bardağı", "ar": "كوب"}[language]
-    text = (
-        header
-        + row.format(title=title, sku=sku, units=5, channel="DEFAULT")
-        + row.format(title="Lamp", sku="FBA", units=7, channel="AMAZON_EU")
-    )
-    result = import_file(stock.basis, raw(stock, text.encode(encoding), "report.txt"), OF_SHOP)
-    assert (stock.quantities(), names(stock)) == ({sku: 5}, {sku: title})
-    assert dict(result.preview.left_out) == {"stock is kept by Amazon (FBA)": 1}
-
-
-@pytest.mark.parametrize(("language", "encoding"), [("ar", "cp1256"), ("tr", "cp1254"), ("ja", "euc_jp")])
-def test_a_report_in_an_encoding_that_its_header_does_not_prove_is_refused(stock, language, encoding):
-    header, row, _ = AMAZON_LANGUAGES[language]
-    text = header + row.format(title="Cup", sku="A", units=5, channel="DEFAULT")
-    result = import_file(stock.basis, raw(stock, text.encode(encoding), "report.txt"), OF_SHOP)
-    assert "the file is not UTF-8 (from line 1 on)" in result.reason
-    assert stock.quantities() == {}
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "cp932"])
 def test_amazons_japanese_report_is_read_in_both_its_encodings(stock, encoding):
     text = AMAZON_JP + "マグカップ①\t1\tJP-1\t900\t12\tDEFAULT\tActive\n"
@@ -259,54 +178,6 @@ def test_woocommerces_export_counts_managed_stock_only(stock):
         "variation whose stock is kept by its product": 1,
     }
     assert [(one.line, one.column) for one in result.rejections] == [(6, "sku")]
-
-
-WOO_LANGUAGES = {
-    "de": "ID,Typ,Artikelnummer,Name,Veröffentlicht,Vorrätig?,Bestand,Geringe Lagermenge",
-    "de, older": "ID,Typ,Artikelnummer,Name,Veröffentlicht,Vorrätig?,Lager,Geringe Lagermenge",
-    "es": "ID,Tipo,SKU,Nombre,Publicado,¿Existencias?,Inventario,Cantidad de bajo inventario",
-    "es, older": "ID,Tipo,SKU,Nombre,Publicado,¿En inventario?,Inventario,Cantidad de bajo inventario",
-    "fr": "ID,Type,UGS,Nom,Publié,En stock\u00a0?,Stock,Montant de stock faible",
-    "it": "ID,Tipo,COD,Nome,Pubblicato,In stock?,Magazzino,Quantità in magazzino bassa",
-    "nl": "ID,Type,Artikelnummer,Naam,Gepubliceerd,Op voorraad?,Voorraad,Lage voorraad",
-    "pl": "ID,Typ,SKU,Nazwa,Opublikowano,W magazynie?,Stan magazynowy,Niski stan magazynowy",
-    "pt_BR": "ID,Tipo,SKU,Nome,Publicado,Em estoque?,Estoque,Quantidade baixa de estoque",
-    "sv": "ID,Typ,Artikelnummer,Namn,Publicerad,I lager?,Lager,Lågt lagerantal",
-    "tr": "Kimlik,Tür,Stok kodu (SKU),İsim,Yayımlanmış,Stokta?,Stok,Düşük stok miktarı",
-    "ja": "ID,タイプ,SKU,名前,公開済み,在庫の有無,在庫,在庫量わずか",
-}
-
-
-@pytest.mark.parametrize("header", WOO_LANGUAGES.values(), ids=WOO_LANGUAGES)
-def test_woocommerces_export_is_known_in_the_languages_that_it_is_written_in(stock, header):
-    rows = (
-        '1,"simple, virtual",007,Mug,1,1,5,9\n2,variable,V,Shirt,1,1,,9\n'
-        "3,variation,V-S,Shirt S,1,1,parent,9\n4,simple,B,Cup,1,backorder,'-2,9\n"
-    )
-    path = raw(stock, (header + "\n" + rows).encode("utf-8-sig"))
-    result = import_file(stock.basis, path, Declaration(contains=()))
-    assert (stock.quantities(), result.rejections) == ({"007": 5, "B": -2}, ())
-    assert names(stock) == {"007": "Mug", "B": "Cup"}
-    assert dict(result.preview.left_out) == {
-        "stock is not managed by the shop": 1,
-        "variation whose stock is kept by its product": 1,
-    }
-
-
-def test_a_woocommerce_export_with_two_columns_that_may_be_the_stock_is_refused(stock):
-    text = "ID,Typ,Artikelnummer,Name,Vorrätig?,Bestand,Lager\n1,simple,A,Mug,1,5,99\n"
-    result = import_file(stock.basis, stock.file(text), Declaration(contains=()))
-    assert result.reason == (
-        "stock.csv line 1 column 'lager': 'bestand' and this column say the same thing - keep the right one of the two"
-    )
-
-
-SUPPLIER = ImportSource(
-    columns={"sku": "Art.-Nr.", "quantity": "Bestand", "product_name": "Bezeichnung"},
-    decimal_mark=",",
-    encoding="windows-1252",
-    contains=("shop",),
-)
 
 
 def test_a_suppliers_list_is_read_by_the_columns_that_the_channels_file_names(stock):
@@ -462,130 +333,6 @@ def test_a_sku_that_contradicts_itself_at_two_locations_is_rejected_with_all_its
     assert stock.quantities() == {"B": 8}
 
 
-TWICE = [
-    ("Handle,SKU,Location,Available,Available\nmug,A,Hall,5,99\n", "available", "the column is there twice"),
-    (
-        "Handle,SKU,Location,Available,Available (not editable)\nmug,A,Hall,5,99\n",
-        "available_(not_editable)",
-        "'available' and this column say the same thing",
-    ),
-    ("seller-sku\tquantity\tlisting-id\tquantity\nA\t5\tL1\t99\n", "quantity", "the column is there twice"),
-    ("ID,Type,SKU,Name,In stock?,Stock,SKU\n1,simple,A,Mug,1,5,B\n", "sku", "the column is there twice"),
-    ("Art.-Nr.;Bezeichnung;Bestand;Preis;Bestand\n007;Tasse;5;1,00;99\n", "bestand", "the column is there twice"),
-]
-
-
-@pytest.mark.parametrize(("text", "column", "reason"), TWICE)
-def test_a_column_that_is_needed_and_there_twice_is_refused_since_nobody_can_say_which_is_meant(
-    stock, text, column, reason
-):
-    basis = replace(stock.basis, sources={"acme": SUPPLIER})
-    result = import_file(basis, stock.file(text), replace(OF_SHOP, encoding="utf-8"))
-    assert (result.state, stock.quantities()) == ("rejected", {})
-    assert result.reason == f"stock.csv line 1 column '{column}': {reason} - keep the right one of the two"
-
-
-def test_a_column_that_is_there_twice_and_not_needed_does_no_harm(stock):
-    basis = replace(stock.basis, sources={"acme": SUPPLIER})
-    text = "Art.-Nr.;Bezeichnung;Preis;Bestand;Preis\n007;Tasse;5;1;99\n"
-    import_file(basis, stock.file(text), Declaration(encoding="utf-8"))
-    assert stock.quantities() == {"007": 1}
-
-
-BEANIES = (
-    "beanie,Merino Beanie,Size,S,B-S,,,9,3\n"
-    "beanie,Merino Beanie,Size,L,B-L,,,0,not stocked\n"
-    "scarf,Wool Scarf,,,SCARF,6214,GB,-2,5\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("locations", "expected", "left_out"),
-    [
-        (("all",), {"B-S": 12, "B-L": 0, "SCARF": 3}, {"not stocked at the location": 1}),
-        (
-            ("Market stall",),
-            {"B-S": 3, "SCARF": 5},
-            {"at another location": 3, "not stocked at the location": 1},
-        ),
-    ],
-)
-def test_shopifys_older_inventory_export_counts_the_columns_of_the_declared_locations(
-    stock, locations, expected, left_out
-):
-    result = import_file(stock.basis, stock.file(SHOPIFY_BY_LOCATION + BEANIES), replace(OF_SHOP, locations=locations))
-    assert (stock.quantities(), result.rejections) == (expected, ())
-    assert names(stock)["B-S"] == "Merino Beanie"
-    assert result.preview.source == "Shopify's inventory export"
-    assert dict(result.preview.left_out) == left_out
-
-
-def test_shopifys_older_inventory_export_of_one_location_needs_no_declaration_and_is_no_count_of_units_on_hand(stock):
-    text = 'Handle,Title,SKU,HS Code,COO,"High Street 1, Leeds"\nmug,Mug,007,,,7\n'
-    on_hand = import_file(stock.basis, stock.file(text), replace(OF_SHOP, basis="on_hand"))
-    assert "it has no column 'On hand', which a count of basis on_hand needs" in on_hand.reason
-    import_file(stock.basis, stock.file(text), OF_SHOP)
-    assert stock.quantities() == {"007": 7}
-
-
-def test_shopifys_older_inventory_export_of_undeclared_or_wrong_locations_is_refused(stock):
-    path = stock.file(SHOPIFY_BY_LOCATION + BEANIES)
-    assert import_file(stock.basis, path, OF_SHOP).reason == (
-        "stock.csv: it counts at 2 locations: 'Market stall', 'Studio' - declare in stock.csv.yaml which are sold from,"
-        " as locations: all, or locations: [Market stall]"
-    )
-    gone = import_file(stock.basis, path, replace(OF_SHOP, locations=("Attic",)))
-    assert "it has no row of the declared location 'Attic' - its locations: 'Market stall', 'Studio'" in gone.reason
-    twice = import_file(stock.basis, stock.file("Handle,Title,SKU,COO,Hall,Hall\na,A,A,,1,2\n"), OF_SHOP)
-    assert twice.reason == (
-        "stock.csv line 1 column 'Hall': the location's column is there twice - keep the right one of the two"
-    )
-    unnamed = import_file(stock.basis, stock.file("Handle,Title,SKU,COO,,Hall\na,A,A,,1,2\n"), OF_SHOP)
-    assert "column 5, among the locations, has no name - name it as its location" in unnamed.reason
-    assert stock.quantities() == {}
-
-
-def test_a_row_of_shopifys_older_inventory_export_goes_in_with_all_its_locations_or_not_at_all(stock):
-    rows = "a,A,,,A,,,4,?\nb,B,,,B,,,1\nc,C,,,C,,,1,2,3\nd,D,,, D,,,1,2\n\ne,E,,,E,,,1,2\n"
-    path = stock.file(SHOPIFY_BY_LOCATION + rows)
-    result = import_file(stock.basis, path, replace(OF_SHOP, locations=("all",)))
-    assert stock.quantities() == {"E": 3}
-    assert [(one.line, one.column, one.value) for one in result.rejections] == [
-        (2, "quantity", "?"),
-        (2, "sku", "A"),
-        (3, "Market stall", ""),
-        (4, "", "3"),
-        (5, "sku", " D"),
-    ]
-
-
-def test_a_date_at_one_location_of_a_workbook_rejects_the_row(stock, tmp_path):
-    book = openpyxl.Workbook()
-    sheet: Any = book.active
-    sheet.append(["Handle", "Title", "SKU", "HS Code", "COO", "Hall", "Shop"])
-    sheet.append(["mug", "Mug", "A", "", "", 4, date(2026, 7, 1)])
-    sheet.append(["cup", "Cup", "B", None, None, 1, "not stocked"])
-    book.save(tmp_path / "stock.xlsx")
-    result = import_file(stock.basis, tmp_path / "stock.xlsx", replace(OF_SHOP, as_of=NOW, locations=("all",)))
-    assert stock.quantities() == {"B": 1}
-    assert [(one.line, one.column) for one in result.rejections] == [(2, "Shop")]
-
-
-def test_an_export_with_a_location_column_is_never_one_with_a_column_for_each(stock):
-    result = import_file(stock.basis, stock.file("Handle,Title,SKU,COO,Location,Incoming\na,A,A,,Hall,2\n"), OF_SHOP)
-    assert (result.state, stock.quantities()) == ("rejected", {})
-
-
-def test_a_suppliers_list_that_looks_like_shopifys_older_export_is_refused_until_its_kind_is_declared(stock):
-    ours = ImportSource(columns={"sku": "SKU", "quantity": "Studio"})
-    basis = replace(stock.basis, sources={"acme": ours})
-    path = stock.file(SHOPIFY_BY_LOCATION + BEANIES)
-    assert "the header fits 2 kinds of files: shopify_inventory, acme" in import_file(basis, path).reason
-    declared = Declaration(kind="shopify_inventory", contains=("shop",), locations=("Studio",))
-    import_file(basis, path, declared)
-    assert stock.quantities() == {"B-S": 9, "B-L": 0, "SCARF": -2}
-
-
 def test_units_that_others_keep_are_left_out_of_shopifys_product_export_by_name(stock):
     rows = (
         "mug,Mug,V,A,shopify,5,1.00,x.jpg,active\n"
@@ -599,103 +346,3 @@ def test_units_that_others_keep_are_left_out_of_shopifys_product_export_by_name(
         "stock is kept by amazon_marketplace_web, not by the shop": 2,
         "stock is kept by another service, not by the shop": 1,
     }
-
-
-NAME_THEM = "or name those it has in channels.yaml, under settings.imports"
-SEVERAL = (
-    "use Shopify's inventory export (Products > Inventory > Export): the product export of a shop with several"
-    " locations has no quantities"
-)
-ANEW = f"export it again with all its columns, {NAME_THEM}"
-KNOWN = f"export all columns in a language that is known (docs/imports.md), as English, {NAME_THEM}"
-LACKING = [
-    (
-        "Handle,Title,Vendor,Variant SKU,Variant Inventory Tracker,Variant Price,Status\nmug,Mug,V,A,shopify,1,active\n",
-        "it looks like Shopify's product export, but has no column 'variant inventory qty'",
-        SEVERAL,
-    ),
-    (
-        "Title,URL handle,SKU,Inventory tracker,Price,Status\nMug,mug,A,shopify,1,Active\n",
-        "it looks like Shopify's product export, but has no column 'variant inventory qty'",
-        SEVERAL,
-    ),
-    (
-        "Handle,Variant SKU,Status\nmug,A,active\n",
-        "it looks like Shopify's product export, but has no columns 'variant inventory qty', 'variant inventory tracker'",
-        SEVERAL,
-    ),
-    (
-        "Handle,Title,SKU,HS Code,COO,Location,Incoming\nmug,Mug,A,,,Hall,1\n",
-        "it looks like Shopify's inventory export, but has no column 'available (not editable)' or 'on hand (current)'",
-        ANEW,
-    ),
-    (
-        "Handle,Title,Option1 Name,Option1 Value,SKU,Leeds\nmug,Mug,,,A,7\n",
-        "it looks like Shopify's inventory export, but has no columns 'location', 'available (not editable)' or 'on hand (current)'",
-        ANEW,
-    ),
-    (
-        "seller-sku\tquantity\tprice\nA\t5\t1\n",
-        "it looks like Amazon's all-listings report, but has no column 'fulfillment channel' or 'listing id'",
-        ANEW,
-    ),
-    (
-        "ID,Type,SKU,Name,Published\n1,simple,A,Mug,1\n",
-        "it looks like WooCommerce's product export, but has no columns 'stock', 'in stock?'",
-        KNOWN,
-    ),
-    (
-        "ID,Typ,Artikelnummer,Name,Vorrätig?,Saldo\n1,simple,A,Mug,1,5\n",
-        "it looks like WooCommerce's product export, but has no column 'stock'",
-        KNOWN,
-    ),
-    (
-        'ID,Tip,SKU,Nume,În stoc?,Stoc\n1,"simple, virtual",A,Mug,1,5\n',
-        "it looks like WooCommerce's product export, but has no columns 'type', 'stock', 'in stock?'",
-        KNOWN,
-    ),
-    (
-        "Art.-Nr.;Bezeichnung;Lagerbestand\n007;Tasse;5\n",
-        "it looks like file 'acme' of channels.yaml, but has no column 'bestand'",
-        ANEW,
-    ),
-]
-
-
-@pytest.mark.parametrize(("text", "reason", "mend"), LACKING)
-def test_an_export_that_lacks_columns_is_told_which_of_which_export_and_what_to_do(stock, text, reason, mend):
-    basis = replace(stock.basis, sources={"acme": SUPPLIER})
-    result = import_file(basis, stock.file(text), Declaration(contains=(), encoding="utf-8"))
-    assert (result.state, stock.quantities()) == ("rejected", {})
-    assert result.reason == f"stock.csv line 1: {reason} - {mend}"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("sku,quantity,price\nA,5,1\n", "column 'price': unknown column in a file of kind inventory - leave it out"),
-        ("sku,quantitiy\nA,5\n", "column 'quantitiy': unknown column in a file of kind inventory - did you mean"),
-        ("sku,handle,quantity\nA,a,5\n", "column 'handle': unknown column in a file of kind inventory - leave it out"),
-        ("sku,product_name\nA,5\n", "column 'quantity': the column is missing in a file of kind inventory"),
-    ],
-)
-def test_a_file_of_our_own_with_a_wrong_column_is_not_taken_for_an_export(stock, text, words):
-    assert words in import_file(stock.basis, stock.file(text)).reason
-
-
-def test_a_row_of_one_location_that_cannot_be_taken_apart_takes_its_sku_out(stock, tmp_path):
-    header = ["Handle", "Title", "SKU", "Location", "Available"]
-    cut = "mug,Mug,A,Hall,4\ncup,Cup,B,Hall,1\npot,Pot,C,Hall,2\npot,Pot,C,Shop,2,9\nmug,Mug,A,Sh\n"
-    result = import_file(stock.basis, stock.file(",".join(header) + "\n" + cut), replace(OF_SHOP, locations=("all",)))
-    assert stock.quantities() == {"B": 1}
-    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (4, "sku"), (5, ""), (6, "available")]
-    assert "the SKU's row on line 6, of another location, can't be used" in result.rejections[0].reason
-    book = openpyxl.Workbook()
-    sheet: Any = book.active
-    for row in (header, ["mug", "Mug", "A", "Hall", 4], ["mug", "Mug", "A", "Shop", date(2026, 7, 1)]):
-        sheet.append(row)
-    sheet.append(["jar", "Jar", "D", "Hall", 3])
-    book.save(tmp_path / "stock.xlsx")
-    dated = import_file(stock.basis, tmp_path / "stock.xlsx", replace(OF_SHOP, as_of=NOW, locations=("all",)))
-    assert stock.quantities() == {"B": 1, "D": 3}
-    assert [(one.line, one.column) for one in dated.rejections] == [(2, "sku"), (3, "available")]
