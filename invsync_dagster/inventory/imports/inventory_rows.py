@@ -24,6 +24,10 @@ def read_inventory(
         if isinstance(row, Rejection):
             rejections.append(row)
             continue
+        if row.refused:
+            rejections.append(row.refused)
+            spool.break_sku(row.cells["sku"], row.line)
+            continue
         try:
             good.append(_inventory_row(row, source))
         except CellError as error:
@@ -35,7 +39,8 @@ def read_inventory(
             good = []
             progress(number)
     spool.add(good)
-    return sorted(rejections + spool.settle(), key=lambda one: one.line)
+    # A line that states several locations is told once.
+    return sorted(dict.fromkeys(rejections + spool.settle()), key=lambda one: one.line)
 
 
 def _inventory_row(row: Row, source: Source) -> InventoryRow:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
 from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
+from invsync_dagster.inventory.imports import woocommerce_names
+from invsync_dagster.inventory.imports.locations import has_location_columns
 from invsync_dagster.settings import ImportSource
 
 Cells = Mapping[str, str]
 Fields = dict[str, str]
+
+HANDLE = re.compile(r"[a-z0-9_-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,13 @@ class Kind:
     """One kind of file.
 
     `columns`: for each of our fields the names that its column may have. A header is of the kind if it has a column for
-    each of `required`, and one of `marks` where there are any. `translate` makes of a row's fields those of an inventory
-    file (and `part`: the place that it is about), given the declared basis.
+    each of `required`, one of `marks` where there are any, and the `form` where one is asked for. `translate` makes of a
+    row's fields those of an inventory file (and `part`: the place that it is about), given the declared basis.
 
     `basis`, `lag_seconds`, `decimal_mark`, `encodings`: what holds where the file's declaration says nothing else;
     `contains` None: the orders of the one channel of `platform`. `negative`: oversold units are written below 0.
-    `unquoted`: quotes in its tab-separated text are inches, nothing else.
+    `unquoted`: quotes in its tab-separated text are inches, nothing else. `mend`: what to do about a header that lacks a
+    column of the kind.
     """
 
     name: str
@@ -39,6 +45,7 @@ class Kind:
     columns: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
     marks: tuple[str, ...] = ()
+    form: Callable[[Sequence[str]], bool] | None = None
     translate: Callable[[Cells, str], Fields | LeftOut] | None = None
     basis: Basis = "available"
     platform: str = ""
@@ -49,30 +56,46 @@ class Kind:
     negative: bool = False
     unquoted: bool = False
     parts: bool = False
+    mend: str = "export it again with all its columns, or name those it has in channels.yaml, under settings.imports"
 
     def fields_of(self, header: list[str]) -> dict[str, int]:
         """The position of each field in a header of normalised names; a field without a column is left out."""
-        places = {name: position for position, name in reversed(list(enumerate(header)))}
-        found = {}
-        for field, names in self.columns.items():
-            for name in names:
-                if name in places:
-                    found[field] = places[name]
-                    break
-        return found
+        return {field: places[0] for field, places in self._places(header).items()}
+
+    def doubled(self, header: list[str]) -> tuple[str, str] | None:
+        """Two columns of a header, by name, that both say what one field is; None where each has one column at most."""
+        for places in self._places(header).values():
+            if len(places) > 1:
+                return header[places[0]], header[places[1]]
+        return None
+
+    def _places(self, header: list[str]) -> dict[str, list[int]]:
+        places = {
+            field: [position for position, name in enumerate(header) if name in names]
+            for field, names in self.columns.items()
+        }
+        return {field: found for field, found in places.items() if found}
 
     def fits(self, header: list[str]) -> bool:
         found = self.fields_of(header)
-        return all(one in found for one in self.required) and (
-            not self.marks or any(one in found for one in self.marks)
-        )
+        if any(one not in found for one in self.required) or (self.form and not self.form(header)):
+            return False
+        return not self.marks or any(one in found for one in self.marks)
 
     def looked_for(self) -> str:
         """The columns that the kind is known by, in words."""
-        shown = [f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.required]
-        if self.marks:
-            shown.append(" or ".join(f"'{self.columns[one][0].replace('_', ' ')}'" for one in self.marks))
-        return f"{self.title} ({self.name}): {', '.join(shown)}"
+        return f"{self.title} ({self.name}): {', '.join(self.missing([]))}"
+
+    def missing(self, header: list[str]) -> list[str]:
+        """The columns that the kind is known by and the header hasn't, in words."""
+        found = self.fields_of(header)
+        missing = [self._shown(one) for one in self.required if one not in found]
+        if self.marks and not any(one in found for one in self.marks):
+            missing.append(" or ".join(self._shown(one) for one in self.marks))
+        return missing
+
+    def _shown(self, field: str) -> str:
+        return f"'{self.columns[field][0].replace('_', ' ')}'"
 
 
 def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
@@ -93,8 +116,14 @@ def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
 def _shopify_products(cells: Cells, _basis: str) -> Fields | LeftOut:
     if not cells["sku"] and not cells["quantity"]:
         return LeftOut("further picture of a product, or a variant without SKU")
-    if not cells["tracker"].strip():
+    tracker = cells["tracker"].strip().lower()
+    if not tracker:
         return LeftOut("stock is not tracked by the shop")
+    if tracker != "shopify":
+        # Whoever else keeps the number is named by a handle, as `amazon_marketplace_web`; the units are with them.
+        return LeftOut(
+            f"stock is kept by {tracker if HANDLE.fullmatch(tracker) else 'another service'}, not by the shop"
+        )
     return {
         "sku": cells["sku"].removeprefix("'"),
         "product_name": cells.get("title", ""),
@@ -145,6 +174,17 @@ SHOPIFY_INVENTORY = Kind(
     negative=True,
     parts=True,
 )
+# The form of before: it is read by `locations.by_location` as the newer one, in which "Location" is a column.
+SHOPIFY_BY_LOCATION = Kind(
+    name=SHOPIFY_INVENTORY.name,
+    title=SHOPIFY_INVENTORY.title,
+    columns={"handle": ("handle",), "title": ("title",), "sku": ("sku",), "origin": ("coo",)},
+    required=("handle", "title", "sku", "origin"),
+    form=has_location_columns,
+    platform="shopify",
+    negative=True,
+    parts=True,
+)
 SHOPIFY_PRODUCTS = Kind(
     name="shopify_products",
     title="Shopify's product export",
@@ -159,6 +199,8 @@ SHOPIFY_PRODUCTS = Kind(
     translate=_shopify_products,
     platform="shopify",
     negative=True,
+    mend="use Shopify's inventory export (Products > Inventory > Export): the product export of a shop with several"
+    " locations has no quantities",
 )
 AMAZON_LISTINGS = Kind(
     name="amazon_listings",
@@ -176,20 +218,15 @@ AMAZON_LISTINGS = Kind(
 WOOCOMMERCE_PRODUCTS = Kind(
     name="woocommerce_products",
     title="WooCommerce's product export",
-    columns={
-        "id": ("id",),
-        "type": ("type",),
-        "sku": ("sku",),
-        "title": ("name",),
-        "quantity": ("stock",),
-        "in_stock": ("in_stock?",),
-    },
+    columns=woocommerce_names.COLUMNS,
     required=("id", "type", "sku", "quantity", "in_stock"),
     translate=_woocommerce,
     platform="woocommerce",
     negative=True,
+    mend="export all columns in a language that is known (docs/imports.md), as English, or name those it has in"
+    " channels.yaml, under settings.imports",
 )
-EXPORTS = (SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
+EXPORTS = (SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, SHOPIFY_PRODUCTS, AMAZON_LISTINGS, WOOCOMMERCE_PRODUCTS)
 
 
 def kinds(sources: Mapping[str, ImportSource]) -> tuple[Kind, ...]:

@@ -6,7 +6,7 @@ import csv
 import difflib
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 from invsync_dagster.columns import DECODERS, column_name
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
-from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_INVENTORY, Kind, LeftOut
+from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
+from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
+from invsync_dagster.inventory.imports.locations import by_location
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
 
 INVENTORY = "inventory"
@@ -63,12 +65,14 @@ LAYOUTS = (
 class Row:
     """One row: the text of each column of the layout ("" where the file has no such column or an empty cell).
 
-    `part`: the place that the row is about, where a file has a row for each.
+    `part`: the place that the row is about, where a file has a row for each. `refused`: why such a row can't be taken apart;
+    of its cells only the SKU is known, if that.
     """
 
     line: int
     cells: dict[str, str]
     part: str = ""
+    refused: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,44 +141,20 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     header = [_column_name(cell) for cell in cells]
     while header and not header[-1]:
         header.pop()
-    export = _export(name, header, exports, hints, line)
+    ours = INVENTORY if any(set(header) <= set(layout.columns) for layout in LAYOUTS) else ""
+    export = kind_of(name, header, exports, hints.kind, ours, line)
     if export is None:
-        layout = _layout(name, header, line, exports)
+        layout = _layout(name, header, line, exports, records)
         return Source(
             layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
         )
+    if export is SHOPIFY_BY_LOCATION:
+        header, records = by_location(name, line, cells, records)
+        export = SHOPIFY_INVENTORY
     left_out: Counter[str] = Counter()
     rows = _export_rows(name, export, header, records, hints, left_out)
     mark = hints.decimal_mark or export.decimal_mark
     return Source(INVENTORY, frozenset(header), rows, export, mark, left_out)
-
-
-def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints, line: int) -> Kind | None:
-    """The kind of file that the header is of; None: one of ours."""
-    ours = set(header) <= set(LAYOUTS[0].columns) or set(header) <= set(LAYOUTS[1].columns)
-    if hints.kind:
-        for kind in exports:
-            if kind.name == hints.kind and kind.fits(header):
-                return kind
-        known = {kind.name: kind for kind in exports}
-        if hints.kind in known:
-            looked = known[hints.kind].looked_for()
-            raise FileError(
-                name, f"it is declared as {hints.kind}, but has not its columns", f"known by {looked}", line=line
-            )
-        raise FileError(name, f"it is declared as an unknown kind '{hints.kind}'", f"known: {', '.join(known)}")
-    fitting = [kind for kind in exports if kind.fits(header)]
-    if ours and all(kind in EXPORTS for kind in fitting):
-        return None
-    if len(fitting) > 1 or (ours and fitting):
-        names = [kind.name for kind in fitting] + ([INVENTORY] if ours else [])
-        raise FileError(
-            name,
-            f"the header fits {len(names)} kinds of files: {', '.join(names)}",
-            f"declare one of them in {name}.yaml, as kind: {names[0]}",
-            line=line,
-        )
-    return fitting[0] if fitting else None
 
 
 def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
@@ -203,22 +183,9 @@ def _export_rows(
             continue
         if _blank(cells):
             continue
-        broken = next(
-            (place for place in places.values() if place < len(cells) and isinstance(cells[place], CellError)), -1
-        )
-        if broken >= 0:
-            error = cells[broken]
-            assert isinstance(error, CellError)  # noqa: S101 - it was looked for
-            yield Rejection(name, line, header[broken], error.value, error.reason, error.mend)
-            continue
-        if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
-            reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield Rejection(
-                name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
-            )
-            continue
-        if any(cells[len(header) :]):
-            yield _surplus(name, line, header, cells)
+        unfit = _unfit(name, line, header, cells, places)
+        if unfit:
+            yield Row(line, _known_of(cells, places), refused=unfit) if export.parts else unfit
             continue
         stated = {field: str(cells[place]) for field, place in places.items()}
         if "handle" in stated:  # Shopify writes a product's title on its first row only
@@ -238,6 +205,27 @@ def _export_rows(
         yield Row(line, blank | found, part)
     if export.parts:
         _check_locations(name, seen, hints.locations)
+
+
+def _unfit(
+    name: str, line: int, header: list[str], cells: list[str | CellError], places: Mapping[str, int]
+) -> Rejection | None:
+    for place in places.values():
+        if place < len(cells):
+            cell = cells[place]
+            if isinstance(cell, CellError):
+                return Rejection(name, line, header[place], cell.value, cell.reason, cell.mend)
+    if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
+        reason = f"the row has {len(cells)} cells, the header {len(header)}"
+        return Rejection(
+            name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
+        )
+    return _surplus(name, line, header, cells) if any(cells[len(header) :]) else None
+
+
+def _known_of(cells: list[str | CellError], places: Mapping[str, int]) -> dict[str, str]:
+    sku = cells[places["sku"]] if places["sku"] < len(cells) else ""
+    return {"sku": "" if isinstance(sku, CellError) else sku}
 
 
 def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> None:
@@ -265,7 +253,11 @@ def _column_name(cell: str | CellError) -> str:
     return "" if isinstance(cell, CellError) else column_name(cell)
 
 
-def _layout(name: str, header: Sequence[str], line: int, exports: Sequence[Kind]) -> Layout:
+def _layout(name: str, header: list[str], line: int, exports: Sequence[Kind], records: Iterator[Record]) -> Layout:
+    if not any(set(one.required) <= set(header) for one in LAYOUTS):
+        ours = {column for layout in LAYOUTS for column in layout.columns}
+        first = next((cells for _, cells in records if not isinstance(cells, CellError)), [])
+        refuse_begun(name, header, exports, ours, [str(cell) for cell in first], line)
     layout = max(LAYOUTS, key=lambda one: len(set(one.columns) & set(header)))
     expected = ", ".join(layout.columns)
     if not set(layout.columns) & set(header):

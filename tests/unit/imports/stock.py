@@ -18,7 +18,7 @@ from invsync_dagster.inventory.imports import importing
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.tables import central_inventory, imports, inventory_levels, stock_ledger
-from invsync_dagster.settings import ImportLimits
+from invsync_dagster.settings import ImportLimits, ImportSource
 
 # Each test knows which of the optional parts its result has.
 import_file: Any = importing.import_file
@@ -28,6 +28,14 @@ process_file: Any = watched.process_file
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 LIMITS = ImportLimits(zeroed_share=0.2, zeroed_minimum=2, moved_share=0.5, moved_minimum_units=100)
+# Both channels of the tests, `shop` and `erp`, are of the platform Shopify.
+OF_SHOP = Declaration(contains=("shop",))
+SUPPLIER = ImportSource(
+    columns={"sku": "Art.-Nr.", "quantity": "Bestand", "product_name": "Bezeichnung"},
+    decimal_mark=",",
+    encoding="windows-1252",
+    contains=("shop",),
+)
 MAPPING_HEADER = "central_sku,channel,platform_sku,platform_item_id,platform_location_id"
 
 
@@ -95,3 +103,13 @@ class Stock:
 
 def many(quantity: int, count: int = 10, start: int = 0) -> str:
     return "sku,quantity\n" + "".join(f"S{number},{quantity}\n" for number in range(start, start + count))
+
+
+def names(stock: Stock) -> dict[str, str]:
+    return dict(stock.rows(central_inventory.c.sku, central_inventory.c.product_name))
+
+
+def raw(stock: Stock, content: bytes, name: str = "stock.csv") -> Path:
+    path = stock.file("", name)
+    path.write_bytes(content)
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +12,9 @@ from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.rules import Rules
-from invsync_dagster.inventory.tables import central_inventory, imports
+from invsync_dagster.inventory.tables import imports
 from invsync_dagster.settings import ImportSource
-from tests.unit.imports.stock import NOW, Stock, approve, import_file
-
-# The header of the test's channels: both `shop` and `erp` are of the platform Shopify.
-OF_SHOP = Declaration(contains=("shop",))
+from tests.unit.imports.stock import NOW, OF_SHOP, SUPPLIER, approve, import_file, names, raw
 
 SHOPIFY = (
     "Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming (not editable),"
@@ -39,16 +35,6 @@ AMAZON_DE = "Artikelbezeichnung\tAngebotsnummer\tHändler-SKU\tPreis\tMenge\tVer
 AMAZON_FR = "nom-produit\tid-offre\tsku-vendeur\tprix\tquantité\tcanal-traitement\tétat\n"
 AMAZON_JP = "商品名\t出品ID\t出品者SKU\t価格\t数量\tフルフィルメント・チャンネル\tステータス\n"
 WOO = "ID,Type,SKU,GTIN,Name,Published,In stock?,Stock,Low stock amount,Backorders allowed?,Parent\n"
-
-
-def names(stock: Stock) -> dict[str, str]:
-    return dict(stock.rows(central_inventory.c.sku, central_inventory.c.product_name))
-
-
-def raw(stock: Stock, content: bytes, name: str = "stock.csv") -> Path:
-    path = stock.file("", name)
-    path.write_bytes(content)
-    return path
 
 
 def test_shopifys_inventory_export_counts_what_is_available_with_its_shops_orders(stock):
@@ -192,14 +178,6 @@ def test_woocommerces_export_counts_managed_stock_only(stock):
         "variation whose stock is kept by its product": 1,
     }
     assert [(one.line, one.column) for one in result.rejections] == [(6, "sku")]
-
-
-SUPPLIER = ImportSource(
-    columns={"sku": "Art.-Nr.", "quantity": "Bestand", "product_name": "Bezeichnung"},
-    decimal_mark=",",
-    encoding="windows-1252",
-    contains=("shop",),
-)
 
 
 def test_a_suppliers_list_is_read_by_the_columns_that_the_channels_file_names(stock):
@@ -353,3 +331,18 @@ def test_a_sku_that_contradicts_itself_at_two_locations_is_rejected_with_all_its
     result = import_file(stock.basis, path, Declaration(contains=("shop",), locations=("all",)))
     assert sorted(one.line for one in result.rejections) == [2, 3, 4, 5]
     assert stock.quantities() == {"B": 8}
+
+
+def test_units_that_others_keep_are_left_out_of_shopifys_product_export_by_name(stock):
+    rows = (
+        "mug,Mug,V,A,shopify,5,1.00,x.jpg,active\n"
+        "cup,Cup,V,B,amazon_marketplace_web,9,1.00,,active\n"
+        "pot,Pot,V,C,amazon_marketplace_web,2,1.00,,active\n"
+        "jar,Jar,V,D,What is this?,2,1.00,,active\n"
+    )
+    result = import_file(stock.basis, stock.file(PRODUCTS + rows), OF_SHOP)
+    assert stock.quantities() == {"A": 5}
+    assert dict(result.preview.left_out) == {
+        "stock is kept by amazon_marketplace_web, not by the shop": 2,
+        "stock is kept by another service, not by the shop": 1,
+    }

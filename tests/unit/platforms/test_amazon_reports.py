@@ -169,6 +169,37 @@ def test_what_shows_no_number_of_ours_is_left_out() -> None:
     assert numbers(table(row("A", "5")).removesuffix(b"\r\n")) == {"A": 5}
 
 
+LANGUAGES = [
+    ("商品名\t出品ID\t出品者SKU\t数量\t在庫数\tフルフィルメント・チャンネル", "電球", ("utf-8", "cp932")),
+    ("商品名称\t商品编码\t卖家 SKU\t数量\t等待购买数量\t配送渠道", "灯泡", ("utf-8", "gb18030")),
+    (
+        "item-name (ürün adı)\tlisting-id (liste kaydı numarası)\tseller-sku (satıcı sku)\tquantity (adet)\t"
+        "pending-quantity (bekleyen adet)\tfulfillment-channel (dağıtım kanalı)",
+        "çay",
+        ("utf-8",),
+    ),
+    ("اسم-المنتج\tرقم-العرض\tsku-البائع\tالكمية\tكمية-منتظرة\tقناة-الشحن", "كوب", ("utf-8",)),
+    (
+        "Título del producto\tx\tSKU del vendedor\tCantidad\tCantidad pendiente\tCanal de gestión logística",
+        "Ñu",
+        ("utf-8", "cp1252"),
+    ),
+    (
+        "Artikelbezeichnung\tAngebotsnummer\tHändler-SKU\tMenge\tWartende Menge\tVersender",
+        "Töpfe",
+        ("utf-8", "cp1252"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("header", "sku", "encoding"), [(header, sku, one) for header, sku, codecs in LANGUAGES for one in codecs]
+)
+def test_the_header_tells_language_and_encoding(header: str, sku: str, encoding: str) -> None:
+    body = f"{header}\r\nx\tL1\t{sku}\t5\t99\tDEFAULT\r\nx\tL2\tFBA\t7\t99\tAMAZON_EU\r\n".encode(encoding)
+    assert numbers(body) == {sku: 5}
+
+
 def test_a_sku_in_another_encoding_than_its_header_is_left_out() -> None:
     assert numbers(table(row("A", "5")) + "x\tL\tHänd\t1\t2\tDEFAULT\n".encode("cp1252")) == {"A": 5}
 
