@@ -172,7 +172,7 @@ class Walk:
         unpaid = self._order(level, 2, status="on-hold")
         held = self._read(level)
         self._store.call("PUT", f"/orders/{unpaid['id']}", {"status": "failed"})
-        # From 11.1 on the store gives back what a failed order had taken.
+        # From 11.0 on the store gives back what a failed order had taken.
         back = {held: 0, held + 2 if isinstance(held, int) else None: 2}.get(self._read(level))
         yield Row("on hold, then failed: units given back", "0 or 2", "0 or 2" if back in (0, 2) else back)
         yield Row(f"on hold, then failed: {back} given back", (2 - (back or 0), 0, 0, 0), self._totals(unpaid))

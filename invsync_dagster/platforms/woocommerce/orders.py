@@ -2,7 +2,7 @@
 
 WooCommerce keeps no history of a line. What it has taken off its own number for a line stands in the line's meta
 `_reduced_stock` (wc-stock-functions.php); it takes it when the order becomes processing, on-hold or completed, puts all
-back when it becomes cancelled or pending (from 11.1 on also when it becomes failed, PR 66256), and puts refunded units
+back when it becomes cancelled or pending (from 11.0 on also when it becomes failed, PR 66256), and puts refunded units
 back where the refund was told to restock.
 """
 

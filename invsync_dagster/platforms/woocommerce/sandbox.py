@@ -33,7 +33,7 @@ class WooCommerceSandbox:
     `rate` and `burst` are calls a second as its host bears them. Its webhooks tell of orders, and of products only if
     `product_webhooks`; they are active until too many deliveries in a row have failed (`delivery_ended`), and none is
     ever sent again. `orders_as_posts`: the older storage of orders, where an edited line leaves the order's time.
-    `failed_gives_back`: an order that fails gives back what it took, as from 11.1 on. `header_dropped`: the host passes no
+    `failed_gives_back`: an order that fails gives back what it took, as from 11.0 on. `header_dropped`: the host passes no
     `Authorization` header on.
     """
 

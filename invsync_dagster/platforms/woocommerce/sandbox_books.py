@@ -12,7 +12,7 @@ from typing import Any
 _FIRST_POST = 101
 _FIRST_ITEM = 9001
 # States in which WooCommerce takes the units off its number, and in which it puts them back (wc-stock-functions.php);
-# before 11.1 a failed order kept what it had taken.
+# before 11.0 a failed order kept what it had taken.
 _TAKING = frozenset({"processing", "on-hold", "completed"})
 _GIVING_BACK = frozenset({"cancelled", "pending", "failed"})
 # WC_Order::is_editable.
@@ -95,7 +95,7 @@ class Order:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether units wait to be shipped; before 11.1 those of a failed order do, off the number as they are."""
+        """Tell whether units wait to be shipped; before 11.0 those of a failed order do, off the number as they are."""
         kept = self.status == "failed" and any(line.reduced > line.shipped for line in self.lines.values())
         return self.status in ("processing", "on-hold") or kept
 
@@ -103,7 +103,7 @@ class Order:
 class Books:
     """Articles and orders of one store, and every movement of their numbers.
 
-    `failed_gives_back`: as WooCommerce from 11.1 on.
+    `failed_gives_back`: as WooCommerce from 11.0 on.
     """
 
     def __init__(self, *, orders_as_posts: bool = False, failed_gives_back: bool = True) -> None:
