@@ -152,6 +152,8 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
 def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints, line: int) -> Kind | None:
     """The kind of file that the header is of; None: one of ours."""
     ours = set(header) <= set(LAYOUTS[0].columns) or set(header) <= set(LAYOUTS[1].columns)
+    if ours and hints.kind == INVENTORY:
+        return None
     if hints.kind:
         for kind in exports:
             if kind.name == hints.kind and kind.fits(header):
@@ -171,7 +173,7 @@ def _export(name: str, header: list[str], exports: Sequence[Kind], hints: Hints,
         raise FileError(
             name,
             f"the header fits {len(names)} kinds of files: {', '.join(names)}",
-            f"declare one of them in {name}.yaml, as kind: {names[0]}",
+            f"declare one of them, as kind: {names[0]} in {name}.yaml or --kind {names[0]}",
             line=line,
         )
     return fitting[0] if fitting else None
@@ -193,7 +195,7 @@ def _export_rows(
     if export is SHOPIFY_INVENTORY and basis not in places:
         shown = {"on_hand": "On hand", "available": "Available"}[basis]
         other = "available" if basis == "on_hand" else "on_hand"
-        mend = f"export all quantity types, or declare basis: {other}"
+        mend = f"export all quantity types, or declare basis: {other} in {name}.yaml or --basis {other}"
         raise FileError(name, f"it has no column '{shown}', which a count of basis {basis} needs", mend, line=1)
     seen: set[str] = set()
     title = handle = ""
@@ -243,10 +245,12 @@ def _export_rows(
 def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> None:
     there = ", ".join(f"'{one}'" for one in sorted(seen))
     if len(seen) > 1 and not declared:
+        first = min(seen)
         raise FileError(
             name,
             f"it counts at {len(seen)} locations: {there}",
-            f"declare in {name}.yaml which are sold from, as locations: all, or locations: [{sorted(seen)[0]}]",
+            f'declare which are sold from, as locations: all or locations: ["{first}"] in {name}.yaml, or as '
+            f'--location all or --location "{first}"',
         )
     missing = [one for one in declared if one not in seen and one != "all"]
     if missing and seen:

@@ -87,8 +87,8 @@ def test_several_locations_that_are_not_declared_are_refused(stock):
     result = import_file(stock.basis, stock.file(SHOPIFY + LOCATIONS), OF_SHOP)
     assert result.state == "rejected"
     assert result.reason == (
-        "stock.csv: it counts at 2 locations: 'Hall', 'Shop' - declare in stock.csv.yaml which are sold from,"
-        " as locations: all, or locations: [Hall]"
+        "stock.csv: it counts at 2 locations: 'Hall', 'Shop' - declare which are sold from, as locations: all or"
+        ' locations: ["Hall"] in stock.csv.yaml, or as --location all or --location "Hall"'
     )
     gone = import_file(stock.basis, stock.file(SHOPIFY + LOCATIONS), replace(OF_SHOP, locations=("Attic",)))
     assert "it has no row of the declared location 'Attic' - its locations: 'Hall', 'Shop'" in gone.reason
@@ -249,8 +249,8 @@ def test_a_header_of_two_kinds_is_refused_until_one_is_declared(stock):
     path = stock.file(WOO + "1,simple,A,,Mug,1,1,5,,0,\n")
     refused = import_file(basis, path)
     assert refused.reason == (
-        "stock.csv line 1: the header fits 2 kinds of files: woocommerce_products, acme - declare one of them in"
-        " stock.csv.yaml, as kind: woocommerce_products"
+        "stock.csv line 1: the header fits 2 kinds of files: woocommerce_products, acme - declare one of them, as"
+        " kind: woocommerce_products in stock.csv.yaml or --kind woocommerce_products"
     )
     assert import_file(basis, path, Declaration(kind="acme")).preview.source == "file 'acme' of channels.yaml"
     unknown = import_file(basis, path, Declaration(kind="acne"))
