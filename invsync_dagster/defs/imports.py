@@ -79,9 +79,15 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     for path in waiting_files(ws.home.imports, ws.clock.now(), ws.configuration.settings.imports):
         try:
             rows.append(_row(path, process_file(_basis(ws, context, path), path)))
-        except FileError as error:
-            context.log.error(str(error))
-            unreadable.append(str(error))
+        except (FileError, OSError) as error:
+            # The other files go in all the same; what of this one went in already goes in once.
+            said = (
+                str(error)
+                if isinstance(error, FileError)
+                else f"{path.name}: {error} - mend that, and run the job again"
+            )
+            context.log.error(said)
+            unreadable.append(said)
     if unreadable:
         raise dg.Failure(f"{len(unreadable)} files can't be taken in: {'; '.join(unreadable)}", allow_retries=False)
     held = [row.file for row in rows if row.state == results.HELD]

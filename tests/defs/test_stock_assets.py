@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from sqlalchemy import select
 
 from invsync_dagster.defs.imports import Progress
 from invsync_dagster.inventory.copies import BackupError
@@ -14,7 +16,9 @@ from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import drop, import_file
+from invsync_dagster.inventory.imports.keeping import copy
 from invsync_dagster.inventory.status import held_imports
+from invsync_dagster.inventory.tables import central_inventory
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from tests.defs.conftest import Installation
@@ -148,6 +152,34 @@ def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) ->
     assert (figures["added"], figures["rejected_rows"]) == (1, 1)
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
     assert checks == {"nothing_held": True, "all_rows_taken": False}
+
+
+def test_a_full_disk_at_one_file_keeps_no_other_out(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one")
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    (home.home.imports / "a.csv").write_text("name,price\nA,5\n")
+    (home.home.imports / "b.csv").write_text("sku,quantity\nB,6\n")
+
+    def full(source: Path, target: Path) -> None:
+        if target.parent.name == "rejected":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr("invsync_dagster.inventory.imports.importing.copy", full)
+    result = home.run("import_files", selection=[dg.AssetKey("imports")])
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert (
+        "1 files can't be taken in: a.csv: the disk of the database or of the import folder is full - free space, and give the"
+        " file again; nothing of it went in"
+    ) in str(failure.step_failure_data)
+    assert [path.name for path in home.home.imports.iterdir() if path.is_file()] == ["a.csv"]
+    ws = home.open()
+    with ws.engine.connect() as connection:
+        assert connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all() == [("B", 6)]
+    ws.close()
 
 
 def test_more_promised_than_there_is_shows_in_the_snapshot(install: Callable[..., Installation]) -> None:

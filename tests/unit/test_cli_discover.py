@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +112,19 @@ def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home) -> None:
     result = invoke("discover", "erp")
     assert result.exit_code == 2
     assert "erp_main" in result.stderr
+
+
+def test_a_disk_that_is_full_when_the_mapping_file_is_written_is_said_in_one_line(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        refused = invoke("discover", "erp_main")
+    assert refused.exit_code == 2
+    assert refused.stderr == "invsync: the disk is full: free space, and give the command again\n"
+    assert list(home.reports.rglob("mapping_*")) == []
+    again = invoke("discover", "erp_main", "--json")
+    assert Path(json.loads(again.stdout)["mapping_file"]).exists()

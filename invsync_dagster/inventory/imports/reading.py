@@ -7,7 +7,7 @@ import difflib
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,22 +108,34 @@ def open_source(
     reading: unreadable, unknown encoding, no or wrong header, a header of two kinds, a quote that is never closed.
     """
     name, given = name or path.name, hints or Hints()
+    with ExitStack() as stack:
+        # Only what is read here: an error of the caller, as a full disk, is none of this file.
+        with _reading(name):
+            if path.suffix.lower() in EXCEL_SUFFIXES:
+                records = excel_records(name, stack.enter_context(path.open("rb")))
+            elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
+                raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
+            else:
+                encoding = given.encoding or encoding_of(path, name, exports)
+                if given.encoding and given.encoding != "utf-8":
+                    refuse_utf8(path, name, given.encoding)
+                text = stack.enter_context(path.open("r", encoding=DECODERS.get(encoding, encoding), newline=""))
+                records = _csv_records(name, text, exports, encoding)
+        yield _source(name, _read(name, records), exports, given)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
     try:
-        if path.suffix.lower() in EXCEL_SUFFIXES:
-            with path.open("rb") as file:
-                yield _source(name, excel_records(name, file), exports, given)
-        elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
-            raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
-        else:
-            encoding = given.encoding or encoding_of(path, name, exports)
-            if given.encoding and given.encoding != "utf-8":
-                refuse_utf8(path, name, given.encoding)
-            with path.open("r", encoding=DECODERS.get(encoding, encoding), newline="") as text:
-                yield _source(name, _csv_records(name, text, exports, encoding), exports, given)
+        yield
     except OSError as error:
-        raise FileError(
-            name, f"the file can't be read ({error.strerror})", "check that it is there and readable"
-        ) from error
+        mend = "check that it is there and readable"
+        raise FileError(name, f"the file can't be read ({error.strerror})", mend) from error
+
+
+def _read(name: str, records: Iterator[Record]) -> Iterator[Record]:
+    with _reading(name):
+        yield from records
 
 
 def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints: Hints) -> Source:
