@@ -27,6 +27,7 @@ from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart,
 from invsync_dagster.inventory.imports.reading import INVENTORY
 from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
+from invsync_dagster.inventory.imports.shrunk import shrunk
 from invsync_dagster.inventory.looks import DecisionError, Look, changed_since, decided_by
 from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import imports, operator_actions
@@ -197,8 +198,13 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str)
 
 
 def _judged(connection: Connection, basis: Basis, found: Preview, import_id: str) -> Preview:
-    """Judge a file together with what sources moved before within the window, where it is within the limits by itself."""
-    if found.kind != INVENTORY or found.beyond:
+    """Judge a file beside those of its name, and, where it is within the limits by itself, together with what sources moved
+    before within the window."""
+    if found.kind != INVENTORY:
+        return found
+    less = shrunk(connection, found.file, found.rows, basis.now)
+    found = replace(found, shrunk=less.words if less else "")
+    if found.beyond:
         return found
     reason = Window(connection, basis.limits, basis.now).beyond(import_id, found.zeroed, found.units_moved)
     return replace(found, beyond=(reason,)) if reason else found
