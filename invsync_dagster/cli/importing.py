@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 @click.option("--contains", multiple=True, type=CHANNEL, help="A channel whose orders it contains; may be repeated.")
 @click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), help="Seconds by which it books them late.")
 @click.option("--kind", default="", help="Which kind of file it is, where its header fits two.")
-@click.option("--encoding", type=click.Choice(ENCODINGS), help="The encoding of its text, where the file doesn't tell.")
+@click.option(
+    "--encoding",
+    type=click.Choice(ENCODINGS, case_sensitive=False),
+    help="The encoding of its text, where the file doesn't tell.",
+)
 @click.option("--decimal-mark", type=click.Choice(MARKS), help="What '1.234' and '1,234' mean: its decimal mark.")
 @click.option("--location", "locations", multiple=True, metavar="NAME",
               help="A location of an export that is counted ('all': all of them); may be repeated.")  # fmt: skip

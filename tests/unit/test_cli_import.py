@@ -15,7 +15,7 @@ CHANNELS = """\
 settings:
   imports:
     acme:
-      columns: {sku: sku, quantity: quantity}
+      columns: {sku: sku, quantity: quantity, status: status}
 channels:
   - name: woo_main
     platform: woocommerce
@@ -56,7 +56,7 @@ def test_the_file_beside_an_import_declares_it_and_options_win_key_by_key(home: 
     put(
         home,
         "stock.csv.yaml",
-        "kind: inventory\nbasis: available\nas_of: 2026-07-01T06:00:00+02:00\ncontains: [woo_main]\n",
+        "basis: available\nas_of: 2026-07-01T06:00:00+02:00\ncontains: [woo_main]\n",
     )
     assert previewed(path)["counts"] == (
         "counts units available as of 2026-07-01 04:00:00 UTC; orders already in it: woo_main"
@@ -94,7 +94,7 @@ def test_a_refusal_over_locations_is_mended_as_it_says_in_the_file_beside_or_by_
 
 
 def test_a_refusal_over_two_kinds_is_mended_by_either_of_the_kinds_that_it_names(home: Home) -> None:
-    path = put(home, "stock.csv", "sku,quantity\nA,3\n")
+    path = put(home, "stock.csv", "sku,quantity,status\nA,3,active\n")
     refused = invoke("import", path, "--preview")
     assert (
         "fits 2 kinds of files: acme, inventory - declare one of them, as kind: acme in stock.csv.yaml or --kind acme"
@@ -102,3 +102,16 @@ def test_a_refusal_over_two_kinds_is_mended_by_either_of_the_kinds_that_it_names
     )
     assert previewed(path, "--kind", "acme")["source"] == "file 'acme' of channels.yaml"
     assert previewed(path, "--kind", "inventory")["source"] == ""
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "GBK", "gb18030"])
+def test_a_file_of_chinese_windows_goes_in_under_the_name_that_people_know(home: Home, encoding: str) -> None:
+    path = put(home, "stock.csv", "sku,product_name,quantity\n杯子-1,杯子,3\n".encode("gbk"))
+    refused = invoke("import", path, "--preview")
+    assert refused.exit_code == 2
+    assert "as encoding: … in stock.csv.yaml or --encoding …" in refused.stderr
+    assert "gbk or gb18030 (China)" in refused.stderr
+    (move,) = previewed(path, "--encoding", encoding)["largest"]
+    assert (move["sku"], move["product_name"], move["quantity_after"]) == ("杯子-1", "杯子", 3)
+    put(home, "stock.csv.yaml", "encoding: gbk\n")
+    assert previewed(path)["largest"] == [move]

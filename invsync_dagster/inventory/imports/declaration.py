@@ -17,7 +17,7 @@ from invsync_dagster.yaml_lines import Document, UnreadableError, read_yaml
 
 BASES: tuple[Basis, ...] = ("on_hand", "available")
 MARKS = (".", ",")
-ENCODINGS = ("utf-8", "windows-1252", "gb18030", "shift_jis")
+ENCODINGS = ("utf-8", "windows-1252", "gb18030", "gbk", "shift_jis")
 ALL_LOCATIONS = "all"
 KEYS = ("basis", "as_of", "contains", "lag_seconds", "kind", "encoding", "decimal_mark", "locations")
 

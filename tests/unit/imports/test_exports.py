@@ -230,17 +230,26 @@ def replace_encoding(source: ImportSource, encoding: str) -> ImportSource:
     return ImportSource.model_validate(source.model_dump() | {"encoding": encoding})
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "windows-1252"])
+@pytest.mark.parametrize("encoding", ["gb18030", "gbk", "windows-1252"])
 def test_a_file_that_is_no_utf8_names_the_line_and_is_read_once_its_encoding_is_declared(stock, encoding):
     content = "sku,product_name,quantity\nA,Mug,1\nB,Thé ±,2\n".encode(encoding)
     refused = import_file(stock.basis, raw(stock, content))
     assert refused.state == "rejected"
     assert refused.reason == (
-        "stock.csv: the file is not UTF-8 (from line 3 on) - save it as 'CSV UTF-8' or as .xlsx, or declare its"
-        " encoding, as encoding: windows-1252"
+        "stock.csv: the file is not UTF-8 (from line 3 on) - save it as 'CSV UTF-8' or as .xlsx, or declare what it is, as"
+        " encoding: … in stock.csv.yaml or --encoding …, and look at the preview: windows-1252 (Western Europe, the Americas),"
+        " gbk or gb18030 (China), shift_jis (Japan); the wrong one makes other names and SKUs of it"
     )
     import_file(stock.basis, raw(stock, content), Declaration(encoding=encoding))
     assert names(stock) == {"A": "Mug", "B": "Thé ±"}
+
+
+def test_a_file_in_utf_16_is_to_be_saved_anew_and_no_other_encoding_is_offered(stock):
+    refused = import_file(stock.basis, raw(stock, "sku,quantity\nA,1\n".encode("utf-16")))
+    assert (refused.state, refused.reason) == (
+        "rejected",
+        "stock.csv: the file is UTF-16 - save it as 'CSV UTF-8' or as .xlsx",
+    )
 
 
 def test_a_header_of_two_kinds_is_refused_until_one_is_declared(stock):
