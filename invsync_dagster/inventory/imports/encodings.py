@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from invsync_dagster.inventory.imports.kinds import Kind
 from invsync_dagster.inventory.imports.refusals import FileError
 
 BLOCK = 1 << 20
+
+# How a file tells Excel its separator: in a first line of its own.
+SEPARATED_BY = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 # Nearly any bytes can be read in each of them, so only who knows where the file was made can tell.
 WHOSE = (
@@ -29,7 +33,7 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     if not line:
         return "utf-8"
     with path.open("rb") as file:
-        header = next((one for one in file if one.strip()), b"")
+        header = next((one for one in file if one.strip() and not SEPARATED_BY.fullmatch(one.decode("latin-1"))), b"")
     mend = "save it as 'CSV UTF-8' or as .xlsx"
     if header[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise FileError(name, "the file is UTF-16", mend)

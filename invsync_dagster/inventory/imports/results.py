@@ -252,7 +252,7 @@ def write_rejects(path: Path, rejections: Iterable[Rejection]) -> None:
     """Write the rejected rows as CSV (file, line, column, value, reason, mend), whole or not at all. Raises `FileError`."""
     partial = path.with_name(path.name + ".part")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with partial.open("w", encoding="utf-8-sig", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("file", "line", "column", "value", "reason", "mend"))
             writer.writerows((one.file, one.line, one.column, one.value, one.reason, one.mend) for one in rejections)
