@@ -172,7 +172,7 @@ class ImportSource(BaseModel):
     contains: tuple[str, ...] = Field(default=(), description="The channels whose orders the file has already booked.")
     lag_seconds: float = Field(default=0, ge=0, description="Seconds by which it books them late.")
     decimal_mark: Literal["", ".", ","] = Field(default="", description="Where numbers have marks: the decimal one.")
-    encoding: Literal["", "utf-8", "windows-1252", "gb18030", "shift_jis"] = Field(
+    encoding: Literal["", "utf-8", "windows-1252", "gb18030", "gbk", "shift_jis"] = Field(
         default="", description="The encoding of its text, where it isn't UTF-8."
     )
 

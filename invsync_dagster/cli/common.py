@@ -21,7 +21,7 @@ from invsync_dagster.channels import Channel, load_for_webhooks
 from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import Environment, SecretFileError, load_env_file, read_env_file
 from invsync_dagster.inventory.copies import BackupError
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, is_full, parse_url
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError
@@ -97,6 +97,11 @@ class Commands(click.Group):
             raise RefusedError(
                 f"the database can't be used: {error.orig}; `make setup` creates and migrates it"
             ) from error
+        except OSError as error:
+            if not is_full(error):
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            raise RefusedError(f"the disk is full{where}: free space, and give the command again") from error
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from invsync_dagster.cli.common import (
 from invsync_dagster.inventory import counts
 from invsync_dagster.inventory.imports import importing, results
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.declaration import ENCODINGS, MARKS, Declaration
+from invsync_dagster.inventory.imports.declaration import ENCODINGS, MARKS, Declaration, read_sidecar
 from invsync_dagster.inventory.imports.undoing import preview_undo, undo
 from invsync_dagster.inventory.tables import imports
 from invsync_dagster.sync.workspace import Workspace
@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 @click.option("--contains", multiple=True, type=CHANNEL, help="A channel whose orders it contains; may be repeated.")
 @click.option("--lag", "lag_seconds", type=click.FloatRange(min=0), help="Seconds by which it books them late.")
 @click.option("--kind", default="", help="Which kind of file it is, where its header fits two.")
-@click.option("--encoding", type=click.Choice(ENCODINGS), help="The encoding of its text, where the file doesn't tell.")
+@click.option(
+    "--encoding",
+    type=click.Choice(ENCODINGS, case_sensitive=False),
+    help="The encoding of its text, where the file doesn't tell.",
+)
 @click.option("--decimal-mark", type=click.Choice(MARKS), help="What '1.234' and '1,234' mean: its decimal mark.")
 @click.option("--location", "locations", multiple=True, metavar="NAME",
               help="A location of an export that is counted ('all': all of them); may be repeated.")  # fmt: skip
@@ -68,6 +72,8 @@ def import_command(
 ) -> None:
     """Import an inventory or mapping FILE (CSV or Excel). One beyond the limits is held as a whole until approved.
 
+    What is declared beside it in FILE.yaml holds, where no option says something else.
+
     \b
     Examples:
       invsync import stock.csv --preview
@@ -86,6 +92,7 @@ def import_command(
     )
     if not file.is_file():
         raise RefusedError(f"{file}: there is no such file")
+    declaration = declaration.over(read_sidecar(file))
     with workspace() as ws, _progress(hidden=as_json) as progress:
         basis_now = replace(_basis(ws, user()), progress=progress)
         if only_preview:

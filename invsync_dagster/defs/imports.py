@@ -16,6 +16,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult
+from invsync_dagster.inventory.imports.shrunk import shrunk_files
 from invsync_dagster.inventory.status import held_imports
 from invsync_dagster.sync.workspace import Workspace
 
@@ -38,7 +39,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file of the run, as the table shows it."""
+    """One file of the run, as the table shows it. `absent` are SKUs of the stock that it doesn't name, `left_out` rows that
+    rightly state nothing."""
 
     file: str
     state: str
@@ -46,6 +48,8 @@ class FileRow:
     added: int
     changed: int
     zeroed: int
+    absent: int
+    left_out: int
     rejected_rows: int
     reason: str
     rejects_file: str
@@ -66,7 +70,8 @@ class FileRow:
         "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in, and it waits "
         "until it is decided. Look at it with `invsync imports list --held`, then `invsync imports approve ID --reason …` or "
         "`invsync imports drop ID --reason …`. `all_rows_taken`: mend the rejected rows (the table names their file) and put "
-        "the file there again. *A red asset* means that a file could not be read at all, or that the disk is full; it stays "
+        "the file there again. `names_the_stock`: a file brings far fewer SKUs than before; the sentence says what to do. "
+        "*A red asset* means that a file could not be read at all, or that the disk is full; it stays "
         "in the folder, and nothing of it went in: mend or remove it."
     ),
 )
@@ -79,9 +84,15 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     for path in waiting_files(ws.home.imports, ws.clock.now(), ws.configuration.settings.imports):
         try:
             rows.append(_row(path, process_file(_basis(ws, context, path), path)))
-        except FileError as error:
-            context.log.error(str(error))
-            unreadable.append(str(error))
+        except (FileError, OSError) as error:
+            # The other files go in all the same; what of this one went in already goes in once.
+            said = (
+                str(error)
+                if isinstance(error, FileError)
+                else f"{path.name}: {error} - mend that, and run the job again"
+            )
+            context.log.error(said)
+            unreadable.append(said)
     if unreadable:
         raise dg.Failure(f"{len(unreadable)} files can't be taken in: {'; '.join(unreadable)}", allow_retries=False)
     held = [row.file for row in rows if row.state == results.HELD]
@@ -95,6 +106,8 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
             "added": sum(row.added for row in rows),
             "changed": sum(row.changed for row in rows),
             "zeroed": sum(row.zeroed for row in rows),
+            "absent": max((row.absent for row in rows), default=0),  # files that name other SKUs don't add up
+            "left_out": sum(row.left_out for row in rows),
             "rejected_rows": rejected,
             "held_files": len(held),
             "rejected_files": len(refused),
@@ -133,6 +146,26 @@ def nothing_held(invsync: Invsync) -> dg.AssetCheckResult:
     )
 
 
+# Of what was applied, whichever run it was: red until the file comes whole again, also when others went in meanwhile.
+@dg.asset_check(
+    asset=names.IMPORTS,
+    name="names_the_stock",
+    description="No file brings less than half of the SKUs that those of its name brought lately. Yellow: what it doesn't name "
+    "keeps its last number; was the export cut off or filtered?",
+)
+def names_the_stock(invsync: Invsync) -> dg.AssetCheckResult:
+    """Compare the files that were applied last with those before them."""
+    ws = invsync.workspace
+    with ws.engine.connect() as connection:
+        found = shrunk_files(connection, ws.clock.now())
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="\n".join(one.words for one in found[:SHOWN]) or "Every file brings as many SKUs as before.",
+        metadata={"shrunk_files": len(found), **worst_rows(found)},
+    )
+
+
 def _basis(ws: Workspace, context: dg.AssetExecutionContext, path: Path) -> Basis:
     return Basis(
         engine=ws.engine,
@@ -155,6 +188,8 @@ def _row(path: Path, result: ImportResult) -> FileRow:
         added=found.added if found else 0,
         changed=found.changed if found else 0,
         zeroed=found.zeroed if found else 0,
+        absent=found.absent if found else 0,
+        left_out=sum(rows for _, rows in found.left_out) if found else 0,
         rejected_rows=len(result.rejections) or (found.rejected if found else 0),
         reason=result.reason,
         rejects_file=str(result.rejects_file or ""),

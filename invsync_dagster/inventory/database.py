@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,13 @@ class DatabaseGoneError(OperationalError):
 
 # What SQLite says where its disk is full, or takes no more of a file, and PostgreSQL of the system's error.
 _FULL = ("disk is full", "disk I/O error", "No space left on device")
+
+
+def is_full(error: OSError | OperationalError) -> bool:
+    """Say whether an error is that a disk is full, or its owner's share of it: the system's, or the database's."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(word in str(error.orig) for word in _FULL)
 
 
 def parse_url(url: str) -> URL:

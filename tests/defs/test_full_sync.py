@@ -76,7 +76,7 @@ def test_a_run_sums_up_its_batches_with_all_differences_in_one_file(install: Cal
     found = totals(result)
     assert (found["batches"], found["failed_batches"], found["levels"], found["drift"]) == (4, 0, len(STOCK), 2)
     assert (found["equal"], found["repaired"]) == (len(STOCK) - 2, 2)
-    with Path(str(found["report"])).open() as file:
+    with Path(str(found["report"])).open(encoding="utf-8-sig") as file:
         assert {row["sku"]: row["observed"] for row in csv.DictReader(file)} == {"S3": "99", "S6": "0"}
 
 

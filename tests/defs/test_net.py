@@ -206,7 +206,7 @@ def test_an_order_that_was_missing_is_booked_named_in_a_report_and_green_the_nex
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "1 orders of 3 units there, 0 of 0 here" in str(check.description)
     assert "1 lines missing here, and booked now (the first: order 7)" in str(check.description)
-    with (home.home.reports / result.run_id / "orders_shop.csv").open() as file:
+    with (home.home.reports / result.run_id / "orders_shop.csv").open(encoding="utf-8-sig") as file:
         (row,) = csv.DictReader(file)
     assert (row["order_id"], row["kind"], row["ordered_there"], row["ordered_here"]) == ("7", "missing_here", "3", "")
     again = home.run("count_orders", run_config={"ops": {"order_count__shop": {"config": {"days": 3}}}})

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from sqlalchemy import select
 
 from invsync_dagster.defs.imports import Progress
 from invsync_dagster.inventory.copies import BackupError
@@ -14,7 +16,9 @@ from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.importing import drop, import_file
+from invsync_dagster.inventory.imports.keeping import copy
 from invsync_dagster.inventory.status import held_imports
+from invsync_dagster.inventory.tables import central_inventory
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from tests.defs.conftest import Installation
@@ -98,7 +102,7 @@ def test_an_import_that_zeroes_too_much_is_held_and_red(install: Callable[..., I
     assert result.success
     assert metadata(result, "imports")["held_files"] == 1
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-    assert checks == {"nothing_held": False, "all_rows_taken": True}
+    assert checks == {"nothing_held": False, "all_rows_taken": True, "names_the_stock": True}
     assert metadata(home.run("incremental"), "inventory_snapshot")["units"] == 3000
 
 
@@ -147,7 +151,69 @@ def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) ->
     figures = metadata(result, "imports")
     assert (figures["added"], figures["rejected_rows"]) == (1, 1)
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-    assert checks == {"nothing_held": True, "all_rows_taken": False}
+    assert checks == {"nothing_held": True, "all_rows_taken": False, "names_the_stock": True}
+
+
+def test_a_list_that_is_cut_off_warns_until_it_is_whole_and_the_table_shows_what_it_leaves_out(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("one")
+
+    def drop_in(name: str, skus: int, units: int) -> dg.ExecuteInProcessResult:
+        home.clock.advance(60)
+        home.home.imports.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"S{number}\t{units}\tDEFAULT\n" for number in range(skus)) + "FBA\t\tAMAZON_EU\n"
+        (home.home.imports / name).write_text(f"seller-sku\tquantity\tfulfillment-channel\n{rows}")
+        return home.run("import_files", selection=[dg.AssetKey("imports")])
+
+    def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+        (found,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "names_the_stock"]
+        return found
+
+    assert check(drop_in("stock-1.txt", 40, 5)).passed
+    short = drop_in("stock-2.txt", 15, 6)
+    assert (metadata(short, "imports")["absent"], metadata(short, "imports")["left_out"]) == (25, 1)
+    [event] = short.get_asset_materialization_events()
+    table = event.materialization.metadata["worst"]
+    assert isinstance(table, dg.TableMetadataValue)
+    (row,) = table.records
+    assert (row.data["absent"], row.data["left_out"], row.data["state"]) == (25, 1, "applied")
+    said = check(short)
+    assert (said.passed, said.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert said.description is not None
+    assert said.description.startswith("stock-2.txt brings 15 SKUs, and brought 40 as stock-1.txt on ")
+    assert not check(drop_in("other.txt", 2, 7)).passed
+    assert not check(home.run("audit")).passed
+    well = check(drop_in("stock-3.txt", 40, 6))
+    assert (well.passed, well.description) == (True, "Every file brings as many SKUs as before.")
+
+
+def test_a_full_disk_at_one_file_keeps_no_other_out(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one")
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    (home.home.imports / "a.csv").write_text("name,price\nA,5\n")
+    (home.home.imports / "b.csv").write_text("sku,quantity\nB,6\n")
+
+    def full(source: Path, target: Path) -> None:
+        if target.parent.name == "rejected":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr("invsync_dagster.inventory.imports.importing.copy", full)
+    result = home.run("import_files", selection=[dg.AssetKey("imports")])
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert (
+        "1 files can't be taken in: a.csv: the disk of the database or of the import folder is full - free space, and give the"
+        " file again; nothing of it went in"
+    ) in str(failure.step_failure_data)
+    assert [path.name for path in home.home.imports.iterdir() if path.is_file()] == ["a.csv"]
+    ws = home.open()
+    with ws.engine.connect() as connection:
+        assert connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all() == [("B", 6)]
+    ws.close()
 
 
 def test_more_promised_than_there_is_shows_in_the_snapshot(install: Callable[..., Installation]) -> None:

@@ -27,7 +27,12 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 @pytest.mark.parametrize(
     ("quantities", "state", "reason"),
     [
-        pytest.param({}, "rejected", "no row of the file can go in", id="an empty source"),
+        pytest.param(
+            {},
+            "rejected",
+            "no row of the file can go in: it has a header and no rows - export it again",
+            id="an empty source",
+        ),
         pytest.param(
             dict.fromkeys(SKUS, 0),
             "held",
@@ -35,7 +40,14 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             id="all zero",
         ),
         pytest.param(dict.fromkeys(SKUS[:30], IN_STOCK), "applied", "", id="half the SKUs"),
-        pytest.param(dict.fromkeys(SKUS, "10,000"), "rejected", "no row of the file can go in", id="a decimal mark"),
+        pytest.param(
+            dict.fromkeys(SKUS, "10,000"),
+            "rejected",
+            "no row of the file can go in; 60 of 60 rows are like line 2 column 'quantity': the ',' may be a thousands mark "
+            '(10000) or a decimal mark (10,000) - declare the file\'s mark, as decimal_mark: "," in its sidecar or '
+            "--decimal-mark, or write digits only",
+            id="a decimal mark",
+        ),
         pytest.param(dict.fromkeys(SKUS, 1), "held", "540 units would move, of 600 on hand (limit 10%)", id="a tenth"),
         pytest.param(
             dict.fromkeys(SKUS, 10_000), "held", "599400 units would move, of 600 on hand (limit 10%)", id="all 10,000"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def test_discover_correct_and_import_makes_levels(home: Home) -> None:
     assert (document["problem"], len(document["first"])) == ("", 3)
     assert levels(home) == {}
     file = Path(document["mapping_file"])
-    with file.open(newline="") as stream:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     corrected = [{**row, "central_sku": row["central_sku"] or row["proposed_sku"]} for row in rows]
     with file.open("w", newline="") as stream:
@@ -72,6 +74,15 @@ def test_discover_correct_and_import_makes_levels(home: Home) -> None:
     assert "2 added" in imported.stdout
     assert "1 rows rejected" in imported.stdout
     assert levels(home) == {"0071": "0071", "a-1": "A-1"}
+
+
+def test_the_mapping_file_opens_in_excel_and_goes_in_as_it_was_written(home: Home) -> None:
+    file = Path(json.loads(invoke("discover", "erp_main", "--json").stdout)["mapping_file"])
+    assert file.read_bytes().startswith(b"\xef\xbb\xbfcentral_sku,channel,")
+    imported = invoke("import", file)
+    assert "SKUs" not in imported.stdout
+    assert "listings: 1 added" in imported.stdout
+    assert levels(home) == {"0071": "0071"}
 
 
 def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home) -> None:
@@ -110,3 +121,19 @@ def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home) -> None:
     result = invoke("discover", "erp")
     assert result.exit_code == 2
     assert "erp_main" in result.stderr
+
+
+def test_a_disk_that_is_full_when_the_mapping_file_is_written_is_said_in_one_line(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        refused = invoke("discover", "erp_main")
+    assert refused.exit_code == 2
+    assert refused.stderr == "invsync: the disk is full: free space, and give the command again\n"
+    assert list(home.reports.rglob("mapping_*")) == []
+    again = invoke("discover", "erp_main", "--json")
+    assert Path(json.loads(again.stdout)["mapping_file"]).exists()

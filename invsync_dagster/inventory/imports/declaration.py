@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from invsync_dagster.yaml_lines import Document, UnreadableError, read_yaml
 
 BASES: tuple[Basis, ...] = ("on_hand", "available")
 MARKS = (".", ",")
-ENCODINGS = ("utf-8", "windows-1252", "gb18030", "shift_jis")
+ENCODINGS = ("utf-8", "windows-1252", "gb18030", "gbk", "shift_jis")
 ALL_LOCATIONS = "all"
 KEYS = ("basis", "as_of", "contains", "lag_seconds", "kind", "encoding", "decimal_mark", "locations")
 
@@ -42,6 +42,11 @@ class Declaration:
     encoding: str = ""
     decimal_mark: str = ""
     locations: tuple[str, ...] = ()
+
+    def over(self, other: Declaration) -> Declaration:
+        """What this one declares, key by key, and where it declares nothing, what `other` does."""
+        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(other, **{one.name: said[one.name] for one in fields(self) if said[one.name] != one.default})
 
     def in_words(self) -> str:
         """What the quantities are, of a declaration that is settled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from invsync_dagster.inventory.imports.kinds import Kind
 from invsync_dagster.inventory.imports.refusals import FileError
 
 BLOCK = 1 << 20
+
+# How a file tells Excel its separator: in a first line of its own.
+SEPARATED_BY = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+
+# Nearly any bytes can be read in each of them, so only who knows where the file was made can tell.
+WHOSE = (
+    "windows-1252 (Western Europe, the Americas), gbk or gb18030 (China), shift_jis (Japan); the wrong one makes other names "
+    "and SKUs of it"
+)
 
 
 def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
@@ -23,8 +33,8 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     if not line:
         return "utf-8"
     with path.open("rb") as file:
-        header = next((one for one in file if one.strip()), b"")
-    mend = "save it as 'CSV UTF-8' or as .xlsx, or declare its encoding, as encoding: windows-1252"
+        header = next((one for one in file if one.strip() and not SEPARATED_BY.fullmatch(one.decode("latin-1"))), b"")
+    mend = "save it as 'CSV UTF-8' or as .xlsx"
     if header[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise FileError(name, "the file is UTF-16", mend)
     for kind in exports:
@@ -37,7 +47,8 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
             # A header in plain letters is the same in all encodings: the last of the kind, that of the West, is meant.
             if fits and (not header.isascii() or encoding == kind.encodings[-1]):
                 return encoding
-    raise FileError(name, f"the file is not UTF-8 (from line {line} on)", mend)
+    declared = f"{mend}, or declare what it is, as encoding: … in {name}.yaml or --encoding …, and look at the preview: {WHOSE}"
+    raise FileError(name, f"the file is not UTF-8 (from line {line} on)", declared)
 
 
 def refuse_utf8(path: Path, name: str, encoding: str) -> None:

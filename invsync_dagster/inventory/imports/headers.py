@@ -15,6 +15,8 @@ def kind_of(name: str, header: list[str], exports: Sequence[Kind], declared: str
     `declared`: the kind's name, if there is a declaration; `ours`: what the file is called if all its columns are ours,
     else "". Raises `FileError` for a header of another kind than declared, of two kinds, or with a needed column twice.
     """
+    if ours and declared == ours:
+        return None
     kind = _declared(name, header, exports, declared, line) if declared else _shown(name, header, exports, ours, line)
     twice = kind.doubled(header) if kind else None
     if twice:
@@ -44,7 +46,7 @@ def _shown(name: str, header: list[str], exports: Sequence[Kind], ours: str, lin
         raise FileError(
             name,
             f"the header fits {len(names)} kinds of files: {', '.join(names)}",
-            f"declare one of them in {name}.yaml, as kind: {names[0]}",
+            f"declare one of them, as kind: {names[0]} in {name}.yaml or --kind {names[0]}",
             line=line,
         )
     return fitting[0] if fitting else None

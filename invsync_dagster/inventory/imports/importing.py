@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +13,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import is_full, write_transaction
 from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.held_counts import approve_held, drop_held
 from invsync_dagster.inventory.imports import results
@@ -25,15 +23,14 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.keeping import copy, digest_of, move
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
-from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart
+from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
-from invsync_dagster.inventory.imports.refusals import FileError
+from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
+from invsync_dagster.inventory.imports.shrunk import shrunk
 from invsync_dagster.inventory.looks import DecisionError, Look, changed_since, decided_by
 from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import imports, operator_actions
-
-NOTHING = "no row of the file can go in"
 
 COUNTS = "counts"  # the kind of counts that a channel sent and the breaker holds; they have no file
 
@@ -68,11 +65,13 @@ def import_file(
     disk is full: then nothing is changed.
     """
     given = declaration or Declaration()
-    sha256 = digest_of(path)
     rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
-    with ExitStack() as stack:
+    with _full_disk_named(path.name), ExitStack() as stack:
+        sha256 = digest_of(path)
         try:
             parsed = stack.enter_context(take_apart(basis, path, path.name, dated(path, given, basis.now)))
+        except FullDiskError:
+            raise
         except FileError as error:
             return refuse(basis, path, str(error))
         if parsed.rejections:
@@ -81,11 +80,10 @@ def import_file(
             rejects.unlink(missing_ok=True)
         written = rejects if parsed.rejections else None
         if not parsed.good:
-            return replace(refuse(basis, path, f"{path.name}: {NOTHING}", parsed), rejects_file=written)
-        with _full_disk_named(path.name):
-            return replace(
-                _apply_or_hold(basis, path, parsed, sha256, given), rejections=parsed.rejections, rejects_file=written
-            )
+            return replace(refuse(basis, path, why_nothing(parsed), parsed), rejects_file=written)
+        return replace(
+            _apply_or_hold(basis, path, parsed, sha256, given), rejections=parsed.rejections, rejects_file=written
+        )
 
 
 def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult:
@@ -179,9 +177,9 @@ def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
 
 
 def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
-    """Keep a file that can't go in, with the reason. Raises `FileError` if `path` can't be read."""
+    """Keep a file that can't go in, with the reason. Raises `FileError` if `path` can't be read, or the disk is full."""
     sha256 = digest_of(path)
-    with write_transaction(basis.engine) as connection:
+    with _full_disk_named(path.name), write_transaction(basis.engine) as connection:
         import_id = _new_id(connection, basis.now, sha256)
         kept = _record(connection, basis, path, sha256, import_id, results.REJECTED, reason, parsed, None)
     rejections = parsed.rejections if parsed else ()
@@ -200,8 +198,13 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str)
 
 
 def _judged(connection: Connection, basis: Basis, found: Preview, import_id: str) -> Preview:
-    """Judge a file together with what sources moved before within the window, where it is within the limits by itself."""
-    if found.kind != INVENTORY or found.beyond:
+    """Judge a file beside those of its name, and, where it is within the limits by itself, together with what sources moved
+    before within the window."""
+    if found.kind != INVENTORY:
+        return found
+    less = shrunk(connection, found.file, found.rows, basis.now)
+    found = replace(found, shrunk=less.words if less else "")
+    if found.beyond:
         return found
     reason = Window(connection, basis.limits, basis.now).beyond(import_id, found.zeroed, found.units_moved)
     return replace(found, beyond=(reason,)) if reason else found
@@ -213,13 +216,10 @@ def _full_disk_named(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, OperationalError) as error:
-        # SQLite says "database or disk is full", PostgreSQL quotes the system's "No space left on device".
-        said = str(error.orig) if isinstance(error, OperationalError) else ""
-        full = "full" in said or os.strerror(errno.ENOSPC) in said or getattr(error, "errno", None) == errno.ENOSPC
-        if not full:
+        if not is_full(error):
             raise
         mend = "free space, and give the file again; nothing of it went in"
-        raise FileError(name, "the disk of the database or of the import folder is full", mend) from error
+        raise FullDiskError(name, "the disk of the database or of the import folder is full", mend) from error
 
 
 def _same_again(connection: Connection, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult | None:

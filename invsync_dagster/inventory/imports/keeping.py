@@ -22,14 +22,17 @@ def digest_of(path: Path) -> str:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, whole and durable before it has its name."""
+    """Copy a file, whole and durable before it has its name; of one that fails nothing stays, which would fill the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
-    with source.open("rb") as read, partial.open("wb") as write:
-        shutil.copyfileobj(read, write)
-        write.flush()
-        os.fsync(write.fileno())
-    move(partial, target)
+    try:
+        with source.open("rb") as read, partial.open("wb") as write:
+            shutil.copyfileobj(read, write)
+            write.flush()
+            os.fsync(write.fileno())
+        move(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def forget(folder: Path, before: datetime) -> int:

@@ -20,7 +20,7 @@ class MappingSpool(KeptRows):
     """The rows of a mapping file. An item's rows are always given together: what contradicts itself does so within one.
 
     `add` takes rows in the file's order; then `by_item` gives them to be judged, `take_out` removes those that don't go in,
-    and `by_item` gives the others. All raise `FileError` where the disk is full.
+    and `by_item` gives the others. All raise `FullDiskError` where the disk is full.
     """
 
     def __init__(self, file: str) -> None:

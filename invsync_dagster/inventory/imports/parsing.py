@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,7 +57,8 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
             settled = settle(connection, name, declaration, source.export)
         for channel in settled.contains or ():
             if channel not in channels:
-                mend = f"use those of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
+                known_are = ", ".join(sorted(channels)) or "none"
+                mend = f"known are: {known_are}; those new in channels.yaml after `invsync channels sync`"
                 raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
         if source.kind == INVENTORY:
             with Spool(name) as spool:
@@ -85,6 +87,21 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
                 progress=lambda rows: basis.progress("read", rows),
             )
             yield Parsed(source.kind, name, settled, tuple(rejections), listings)
+
+
+def why_nothing(parsed: Parsed) -> str:
+    """Say why nothing of a file can go in: what is wrong with most of its rows, and the mend."""
+    said = f"{parsed.file}: no row of the file can go in"
+    if parsed.rejections:
+        # Reasons quote the cell, the mend of a mistake is always the same.
+        alike = Counter((one.column, one.mend) for one in parsed.rejections)
+        (mistake, rows), *_ = alike.most_common(1)
+        first = next(one for one in parsed.rejections if (one.column, one.mend) == mistake)
+        where = f"line {first.line}" + (f" column '{first.column}'" if first.column else "")
+        return f"{said}; {rows} of {len(parsed.rejections)} rows are like {where}: {first.reason} - {first.mend}"
+    if parsed.left_out:
+        return f"{said}; " + ", ".join(f"{rows} rows left out: {why}" for why, rows in parsed.left_out)
+    return f"{said}: it has a header and no rows - export it again"
 
 
 def dated(path: Path, declaration: Declaration, now: datetime) -> Declaration:

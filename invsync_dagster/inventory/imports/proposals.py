@@ -28,7 +28,7 @@ def write_mapping(path: Path, channel: str, findings: Iterable[Finding]) -> int:
     partial = path.with_name(path.name + ".part")
     written = 0
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with partial.open("w", encoding="utf-8-sig", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for one in findings:

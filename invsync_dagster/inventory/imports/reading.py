@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from invsync_dagster.columns import DECODERS, column_name
+from invsync_dagster.inventory.imports.csv_text import csv_records
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
 from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
@@ -24,6 +24,7 @@ INVENTORY = "inventory"
 MAPPING = "mapping"
 
 DELIMITERS = (",", ";", "\t")
+TITLE_LINES = 20  # among which a header is looked for that isn't on the first
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
 
 
@@ -112,22 +113,70 @@ def open_source(
     reading: unreadable, unknown encoding, no or wrong header, a header of two kinds, a quote that is never closed.
     """
     name, given = name or path.name, hints or Hints()
+    with _records(path, name, exports, given) as records:
+        try:
+            source = _source(name, records, exports, given)
+        except FileError:
+            with _records(path, name, exports, given) as again:
+                _refuse_titles(name, again, exports)
+            raise
+        yield source
+
+
+@contextmanager
+def _records(path: Path, name: str, exports: Sequence[Kind], given: Hints) -> Iterator[Iterator[Record]]:
+    with ExitStack() as stack:
+        # Only what is read here: an error of the caller, as a full disk, is none of this file.
+        with _reading(name):
+            if path.suffix.lower() in EXCEL_SUFFIXES:
+                records = excel_records(name, stack.enter_context(path.open("rb")))
+            elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
+                raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
+            else:
+                encoding = given.encoding or encoding_of(path, name, exports)
+                if given.encoding and given.encoding != "utf-8":
+                    refuse_utf8(path, name, given.encoding)
+                text = stack.enter_context(path.open("r", encoding=DECODERS.get(encoding, encoding), newline=""))
+                records = csv_records(name, text, exports, encoding, lambda header: _delimiter(header, exports))
+        yield _read(name, records)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
     try:
-        if path.suffix.lower() in EXCEL_SUFFIXES:
-            with path.open("rb") as file:
-                yield _source(name, excel_records(name, file), exports, given)
-        elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
-            raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
-        else:
-            encoding = given.encoding or encoding_of(path, name, exports)
-            if given.encoding and given.encoding != "utf-8":
-                refuse_utf8(path, name, given.encoding)
-            with path.open("r", encoding=DECODERS.get(encoding, encoding), newline="") as text:
-                yield _source(name, _csv_records(name, text, exports, encoding), exports, given)
+        yield
     except OSError as error:
-        raise FileError(
-            name, f"the file can't be read ({error.strerror})", "check that it is there and readable"
-        ) from error
+        mend = "check that it is there and readable"
+        raise FileError(name, f"the file can't be read ({error.strerror})", mend) from error
+
+
+def _read(name: str, records: Iterator[Record]) -> Iterator[Record]:
+    with _reading(name):
+        yield from records
+
+
+def _refuse_titles(name: str, records: Iterator[Record], exports: Sequence[Kind]) -> None:
+    """Say where the header of a file is that begins with lines of other text. Raises `FileError`."""
+    first = below = 0
+    with suppress(FileError):
+        for line, cells in islice(records, TITLE_LINES):
+            first = first or (0 if not isinstance(cells, CellError) and _blank(cells) else line)
+            if _is_header(cells, exports):
+                below = line
+                break
+    if below > first:
+        mend = "delete the lines above it: the header must be the first line"
+        raise FileError(name, f"its header is on line {below}, below other text", mend, line=first)
+
+
+def _is_header(cells: Sequence[str | CellError] | CellError, exports: Sequence[Kind]) -> bool:
+    texts = () if isinstance(cells, CellError) else map(str, cells)
+    text = DELIMITERS[0].join(texts)  # the line above doesn't tell by what the rest is separated
+    headers = [[column_name(cell) for cell in text.split(mark)] for mark in DELIMITERS]
+    return any(
+        any(set(layout.required) <= set(header) for layout in LAYOUTS) or any(kind.fits(header) for kind in exports)
+        for header in headers
+    )
 
 
 def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints: Hints) -> Source:
@@ -173,7 +222,7 @@ def _export_rows(
     if export is SHOPIFY_INVENTORY and basis not in places:
         shown = {"on_hand": "On hand", "available": "Available"}[basis]
         other = "available" if basis == "on_hand" else "on_hand"
-        mend = f"export all quantity types, or declare basis: {other}"
+        mend = f"export all quantity types, or declare basis: {other} in {name}.yaml or --basis {other}"
         raise FileError(name, f"it has no column '{shown}', which a count of basis {basis} needs", mend, line=1)
     seen: set[str] = set()
     title = handle = ""
@@ -231,10 +280,12 @@ def _known_of(cells: list[str | CellError], places: Mapping[str, int]) -> dict[s
 def _check_locations(name: str, seen: set[str], declared: tuple[str, ...]) -> None:
     there = ", ".join(f"'{one}'" for one in sorted(seen))
     if len(seen) > 1 and not declared:
+        first = min(seen)
         raise FileError(
             name,
             f"it counts at {len(seen)} locations: {there}",
-            f"declare in {name}.yaml which are sold from, as locations: all, or locations: [{sorted(seen)[0]}]",
+            f'declare which are sold from, as locations: all or locations: ["{first}"] in {name}.yaml, or as '
+            f'--location all or --location "{first}"',
         )
     missing = [one for one in declared if one not in seen and one != "all"]
     if missing and seen:
@@ -309,50 +360,13 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             yield Row(line, blank | dict(zip(header, map(str, cells), strict=False)))
 
 
-def _csv_records(name: str, text: io.TextIOWrapper, exports: Sequence[Kind], encoding: str) -> Iterator[Record]:
-    try:
-        first = text.readline()
-        while first and not first.strip():
-            first = text.readline()
-        text.seek(0)
-    except UnicodeDecodeError as error:
-        raise _not_decoded(name, 1, encoding) from error
-    delimiter = _delimiter(first, exports)
-    header = [column_name(cell) for cell in first.split(delimiter)]
-    unquoted = delimiter == "\t" and any(kind.unquoted and kind.fits(header) for kind in exports)
-    quoting: Any = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
-    reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except UnicodeDecodeError as error:
-            raise _not_decoded(name, line, encoding) from error
-        except csv.Error as error:
-            if "end of data" in str(error):
-                raise FileError(
-                    name, "a quote is opened and never closed", 'write a quote inside a text twice ("")', line=line
-                ) from error
-            mend = 'write a quote inside a text twice (""), and put text with line breaks in quotes'
-            yield line, CellError("", "", f"the line is no valid CSV ({error})", mend)
-        else:
-            yield line, list(cells)
-
-
-def _not_decoded(name: str, line: int, encoding: str) -> FileError:
-    # The decoder works in blocks ahead of the reader, so the line is the block's: at or after the one named.
-    mend = "declare the right encoding, or save it as 'CSV UTF-8'"
-    return FileError(name, f"the file is not in the encoding {encoding} (from line {line} on)", mend)
-
-
 def _delimiter(header: str, exports: Sequence[Kind]) -> str:
-    """The separator under which the header has the most known columns; it decides, since texts may hold all three."""
+    """The separator under which the header has the most known columns; it decides, since texts may hold all three. Of one
+    that has none, as a title, the most frequent."""
     known = {column for layout in LAYOUTS for column in layout.columns}
     known |= {name for kind in exports for names in kind.columns.values() for name in names}
 
     def hits(delimiter: str) -> int:
         return len(known & {_column_name(cell) for cell in next(csv.reader([header], delimiter=delimiter), [])})
 
-    return max(DELIMITERS, key=hits)
+    return max(DELIMITERS, key=lambda mark: (hits(mark), header.count(mark)))

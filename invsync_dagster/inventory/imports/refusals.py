@@ -21,6 +21,10 @@ class FileError(Exception):
         self.mend = mend
 
 
+class FullDiskError(FileError):
+    """A file that could not be taken in because a disk is full: nothing is wrong with it, and it stays where it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` the cell as it was read."""

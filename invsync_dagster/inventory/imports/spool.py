@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
-from invsync_dagster.inventory.imports.refusals import FileError, Rejection
+from invsync_dagster.inventory.imports.refusals import FullDiskError, Rejection
 
 # Rows written to the spool at once, and rows that are applied at once: some 15 MB of objects.
 ROWS_AT_ONCE = 20_000
@@ -48,14 +48,14 @@ class KeptRows:
             if "full" not in str(error) and "I/O" not in str(error):
                 raise
             mend = "free space in the folder of temporary files (TMPDIR), and give the file again"
-            raise FileError(self._file, f"its rows can't be kept while it is read ({error})", mend) from error
+            raise FullDiskError(self._file, f"its rows can't be kept while it is read ({error})", mend) from error
 
 
 class Spool(KeptRows):
     """The rows of an inventory file.
 
     `add` takes rows in the file's order; `settle` rejects SKUs that are there twice and adds up the places of one SKU;
-    then `chunks` gives the rows by SKU, as often as wanted. All raise `FileError` where the disk is full.
+    then `chunks` gives the rows by SKU, as often as wanted. All raise `FullDiskError` where the disk is full.
     """
 
     def __init__(self, file: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from sqlalchemy import event
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.folder import process_file
 from invsync_dagster.inventory.imports.importing import preview
-from invsync_dagster.inventory.imports.refusals import FileError
+from invsync_dagster.inventory.imports.reading import open_source
+from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
 from tests.unit.imports.stock import NOW, import_file, many
 
 FULL = Path("/dev/full")
@@ -86,9 +89,100 @@ def test_a_copy_that_cannot_be_kept_lets_nothing_in(stock):
     with pytest.raises(FileError, match="the disk of the database or of the import folder is full - free space, and"):
         import_file(stock.basis, path)
     assert set(stock.quantities().values()) == {10}
-    copy.unlink()
+    assert not copy.is_symlink(), "half a copy would keep the disk full"
     assert import_file(stock.basis, path).state == "applied"
     stock.prove()
+
+
+@needs_full_device
+@pytest.mark.parametrize("text", ["sku,quantity\nA,x\n", "name,price\nA,1\n"], ids=["no good row", "header"])
+def test_a_rejected_file_whose_copy_cannot_be_kept_stays_where_it_is(stock, text):
+    path = stock.file(text, folder=stock.basis.folder)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    copy = stock.basis.folder / "rejected" / f"{NOW:%Y%m%dT%H%M%S}-{digest}-stock.csv.part"
+    copy.parent.mkdir()
+    copy.symlink_to(FULL)
+    with pytest.raises(FullDiskError) as raised:
+        process_file(stock.basis, path)
+    assert str(raised.value) == (
+        "stock.csv: the disk of the database or of the import folder is full - free space, and give the file again;"
+        " nothing of it went in"
+    )
+    assert (stock.states(), path.exists()) == ([], True)
+    assert not copy.is_symlink(), "half a copy would keep the disk full"
+    assert process_file(stock.basis, path).state == "rejected"
+    assert not path.exists()
+
+
+def test_a_full_folder_of_temporary_files_is_no_fault_of_the_file(stock, monkeypatch):
+    path = stock.file(many(12, count=5000), folder=stock.basis.folder)
+    connect = sqlite3.connect
+
+    def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **options)
+        if arguments == ("",):
+            database.execute("PRAGMA max_page_count=10")
+        return database
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(FullDiskError, match=r"free space in the folder of temporary files"),
+    ):
+        patch.setattr(sqlite3, "connect", small)
+        process_file(stock.basis, path)
+    assert (stock.states(), path.exists()) == ([], True)
+    assert process_file(stock.basis, path).state == "applied"
+
+
+def test_a_file_that_cannot_be_read_is_told_from_one_whose_reader_fails(stock):
+    with pytest.raises(OSError, match="of the caller"), open_source(stock.file(many(3))):
+        raise OSError(errno.ENOSPC, "of the caller")
+    with pytest.raises(FileError) as raised, open_source(stock.file(many(3))) as source:
+        next(source.rows)
+        raise FileError("stock.csv", "a reason", "a mend")
+    assert raised.value.reason == "a reason"
+    folder = stock.files / "folder.csv"
+    folder.mkdir()
+    with (
+        pytest.raises(FileError, match=r"folder.csv: the file can't be read \(Is a directory\) - check"),
+        open_source(folder),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(
+            "sku;quantity\nA;x\n" + "".join(f"S{number};{number}.000\n" for number in range(1, 41)),
+            "stock.csv: no row of the file can go in; 40 of 41 rows are like line 3 column 'quantity': the '.' may be a "
+            'thousands mark (1000) or a decimal mark (1.000) - declare the file\'s mark, as decimal_mark: "," in its sidecar '
+            "or --decimal-mark, or write digits only",
+            id="a mark",
+        ),
+        pytest.param(
+            "sku,quantity\nA,1,2\n",
+            "stock.csv: no row of the file can go in; 1 of 1 rows are like line 2: the row has 3 cells, the header 2 - put text "
+            "that contains the separator in quotes",
+            id="no column",
+        ),
+        pytest.param(
+            "seller-sku\tquantity\tfulfillment-channel\nA\t\tAMAZON_EU\nB\t\tAMAZON_EU\n",
+            "stock.csv: no row of the file can go in; 2 rows left out: stock is kept by Amazon (FBA)",
+            id="left out",
+        ),
+        pytest.param(
+            "sku,quantity\n",
+            "stock.csv: no row of the file can go in: it has a header and no rows - export it again",
+            id="no rows",
+        ),
+    ],
+)
+def test_a_file_without_a_good_row_is_rejected_with_its_commonest_mistake_and_the_mend(stock, text, reason):
+    stock.load(many(10))
+    result = import_file(stock.basis, stock.file(text))
+    assert (result.state, result.reason) == ("rejected", reason)
+    assert set(stock.quantities().values()) == {10}
 
 
 @pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)

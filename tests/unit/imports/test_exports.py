@@ -73,8 +73,8 @@ def test_several_locations_that_are_not_declared_are_refused(stock):
     result = import_file(stock.basis, stock.file(SHOPIFY + LOCATIONS), OF_SHOP)
     assert result.state == "rejected"
     assert result.reason == (
-        "stock.csv: it counts at 2 locations: 'Hall', 'Shop' - declare in stock.csv.yaml which are sold from,"
-        " as locations: all, or locations: [Hall]"
+        "stock.csv: it counts at 2 locations: 'Hall', 'Shop' - declare which are sold from, as locations: all or"
+        ' locations: ["Hall"] in stock.csv.yaml, or as --location all or --location "Hall"'
     )
     gone = import_file(stock.basis, stock.file(SHOPIFY + LOCATIONS), replace(OF_SHOP, locations=("Attic",)))
     assert "it has no row of the declared location 'Attic' - its locations: 'Hall', 'Shop'" in gone.reason
@@ -208,17 +208,26 @@ def replace_encoding(source: ImportSource, encoding: str) -> ImportSource:
     return ImportSource.model_validate(source.model_dump() | {"encoding": encoding})
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "windows-1252"])
+@pytest.mark.parametrize("encoding", ["gb18030", "gbk", "windows-1252"])
 def test_a_file_that_is_no_utf8_names_the_line_and_is_read_once_its_encoding_is_declared(stock, encoding):
     content = "sku,product_name,quantity\nA,Mug,1\nB,Thé ±,2\n".encode(encoding)
     refused = import_file(stock.basis, raw(stock, content))
     assert refused.state == "rejected"
     assert refused.reason == (
-        "stock.csv: the file is not UTF-8 (from line 3 on) - save it as 'CSV UTF-8' or as .xlsx, or declare its"
-        " encoding, as encoding: windows-1252"
+        "stock.csv: the file is not UTF-8 (from line 3 on) - save it as 'CSV UTF-8' or as .xlsx, or declare what it is, as"
+        " encoding: … in stock.csv.yaml or --encoding …, and look at the preview: windows-1252 (Western Europe, the Americas),"
+        " gbk or gb18030 (China), shift_jis (Japan); the wrong one makes other names and SKUs of it"
     )
     import_file(stock.basis, raw(stock, content), Declaration(encoding=encoding))
     assert names(stock) == {"A": "Mug", "B": "Thé ±"}
+
+
+def test_a_file_in_utf_16_is_to_be_saved_anew_and_no_other_encoding_is_offered(stock):
+    refused = import_file(stock.basis, raw(stock, "sku,quantity\nA,1\n".encode("utf-16")))
+    assert (refused.state, refused.reason) == (
+        "rejected",
+        "stock.csv: the file is UTF-16 - save it as 'CSV UTF-8' or as .xlsx",
+    )
 
 
 def test_a_header_of_two_kinds_is_refused_until_one_is_declared(stock):
@@ -227,8 +236,8 @@ def test_a_header_of_two_kinds_is_refused_until_one_is_declared(stock):
     path = stock.file(WOO + "1,simple,A,,Mug,1,1,5,,0,\n")
     refused = import_file(basis, path)
     assert refused.reason == (
-        "stock.csv line 1: the header fits 2 kinds of files: woocommerce_products, acme - declare one of them in"
-        " stock.csv.yaml, as kind: woocommerce_products"
+        "stock.csv line 1: the header fits 2 kinds of files: woocommerce_products, acme - declare one of them, as"
+        " kind: woocommerce_products in stock.csv.yaml or --kind woocommerce_products"
     )
     assert import_file(basis, path, Declaration(kind="acme")).preview.source == "file 'acme' of channels.yaml"
     unknown = import_file(basis, path, Declaration(kind="acne"))

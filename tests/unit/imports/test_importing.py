@@ -82,7 +82,7 @@ def test_good_rows_go_in_and_bad_ones_are_written_beside_the_file(stock):
     result = import_file(stock.basis, path)
     assert (result.state, stock.quantities()) == ("applied", {"A": 10})
     assert result.rejects_file == path.with_name("stock.csv.rejects.csv")
-    with result.rejects_file.open(encoding="utf-8", newline="") as file:
+    with result.rejects_file.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["line"], row["column"], row["value"]) for row in rows] == [
         ("stock.csv", "3", "quantity", "-1"),

@@ -58,7 +58,7 @@ class Desk:
     def rows(self, report: Discovery) -> list[dict[str, str]]:
         if report.mapping_file is None:
             return []
-        with report.mapping_file.open(encoding="utf-8", newline="") as file:
+        with report.mapping_file.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
     def import_rows(self, rows: Sequence[dict[str, str]]) -> ImportResult:

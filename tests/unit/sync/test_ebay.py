@@ -140,7 +140,7 @@ def walked(stage: EbayStage, folder: Path) -> tuple[Discovery, list[dict[str, st
     found = discover(replace(stage.ws, home=home), "ebay_main", run_id="walk")
     if found.mapping_file is None:
         return found, []
-    with found.mapping_file.open(encoding="utf-8", newline="") as file:
+    with found.mapping_file.open(encoding="utf-8-sig", newline="") as file:
         return found, list(csv.DictReader(file))
 
 
