@@ -17,6 +17,7 @@ from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
+from invsync_dagster.inventory.schema import require_upgradable
 from invsync_dagster.settings import Home
 from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 
@@ -32,7 +33,10 @@ def upgrade_command(no_backup: bool) -> None:
     """
     home = Home.from_environment()
     url = parse_url(home.database_url)
-    if not no_backup and not is_bare(home.database_url):
+    bare = is_bare(home.database_url)
+    if not bare:
+        require_upgradable(home.database_url)  # before the backup, which can't be made of such a schema
+    if not no_backup and not bare:
         try:
             backup = take(home, BackupKeys.from_environment(Environment(os.environ)), SystemClock().now())
         except BackupError as error:

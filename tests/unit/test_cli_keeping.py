@@ -33,6 +33,24 @@ def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(roo
     assert len(list((root / "data" / "backups").glob("*/manifest"))) == 1
 
 
+@pytest.mark.usefixtures("each_database")
+def test_a_database_that_is_none_of_this_versions_is_refused_before_its_backup_and_by_every_command(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.fresh_url(root)
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", url)
+    assert invoke("status").exit_code == 0
+    with databases.opened(url).begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE channels DROP COLUMN recognised")
+    for command in ("upgrade", "status", "audit"):
+        refused = invoke(command)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert refused.stderr.count("\n") == 1
+        assert "is another one: there is no column channels.recognised. It was made before the first" in refused.stderr
+        assert "docs/upgrading.md, A database of before the first release" in refused.stderr
+    assert not (root / "data" / "backups").exists()
+
+
 def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     databases.use("postgresql")
     monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(root))
