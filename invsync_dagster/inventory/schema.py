@@ -63,13 +63,17 @@ def require_schema(database_url: str) -> None:
             raise SchemaError(_sentence(revision, found))
 
 
-def require_upgradable(database_url: str) -> None:
-    """Return if `database.migrate` can be begun: the schema is of an older revision, or this version's. Raises as above."""
+def is_older(database_url: str) -> bool:
+    """Say whether the schema is of an older revision, which `database.migrate` would change; False for this version's, and
+    where there are no tables yet. Raises as above."""
     with _connected(database_url) as connection:
         require_known(connection)
         revision = revision_of(connection)
-        if revision == _scripts().get_current_head() and (found := _differences(connection)):
+        if revision not in ("", _scripts().get_current_head()):
+            return True
+        if revision and (found := _differences(connection)):
             raise SchemaError(_sentence(revision, found))
+        return False
 
 
 def require_known(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from invsync_dagster.inventory import schema
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import migrate, write_transaction
 from invsync_dagster.inventory.moving import move_stock
-from invsync_dagster.inventory.schema import SchemaError, require_schema, require_upgradable
+from invsync_dagster.inventory.schema import SchemaError, is_older, require_schema
 from invsync_dagster.inventory.tables import central_inventory, metadata
 from tests import databases
 from tests.unit.inventory.stock import Stock, order
@@ -134,9 +134,10 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
         SchemaError, match=r"older version \(revision 0002\): stop all services and run `invsync upgrade`"
     ):
         require_schema(address(sold))
-    require_upgradable(address(sold))
+    assert is_older(address(sold))
     migrate(sold)
     require_schema(address(sold))
+    assert not is_older(address(sold))
     assert revision_of(sold) == "9999"
     assert contents(sold) == before
     with sold.connect() as connection:
@@ -168,7 +169,7 @@ def test_a_database_of_the_next_version_is_refused_by_this_one(
     monkeypatch.undo()
     for refusing in (
         lambda: require_schema(address(sold)),
-        lambda: require_upgradable(address(sold)),
+        lambda: is_older(address(sold)),
         lambda: migrate(sold),
     ):
         with pytest.raises(SchemaError, match=r"of a newer version of invsync \(revision 9999"):
@@ -193,7 +194,7 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         skus = connection.execute(select(central_inventory)).all()
     for refusing in (
         lambda: require_schema(address(sold)),
-        lambda: require_upgradable(address(sold)),
+        lambda: is_older(address(sold)),
         lambda: migrate(sold),
     ):
         with pytest.raises(SchemaError) as caught:
@@ -231,6 +232,6 @@ def test_what_people_add_beside_our_tables_is_theirs(sold: Engine):
 def test_a_database_without_our_tables_is_none_to_refuse(tmp_path: Path):
     engine = bare(tmp_path)
     require_schema(address(engine))
-    require_upgradable(address(engine))
+    assert not is_older(address(engine))
     migrate(engine)
     require_schema(address(engine))
