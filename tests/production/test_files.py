@@ -157,11 +157,11 @@ def test_the_role_of_the_services_owns_both_databases_and_is_no_superuser() -> N
             assert admin.execute(role).fetchone() == (False, True, False)
             owned = "SELECT datname FROM pg_database d JOIN pg_roles r ON r.oid = datdba WHERE rolname = 'invsync'"
             assert {row[0] for row in admin.execute(owned).fetchall()} == {"invsync", "dagster"}
-        address = {"host": "127.0.0.1", "port": server.port, "user": "invsync", "dbname": "dagster"}
-        with psycopg.connect(**address, password=environment["INVSYNC_PASSWORD"]) as own:
+        address = f"host=127.0.0.1 port={server.port} user=invsync dbname=dagster"
+        with psycopg.connect(address, password=environment["INVSYNC_PASSWORD"]) as own:
             assert own.execute("SHOW server_encoding").fetchone() == ("UTF8",)
         with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(**address, password="it's")
+            psycopg.connect(address, password="it's")
     finally:
         with server.admin() as admin:
             for name in ("invsync", "dagster"):
