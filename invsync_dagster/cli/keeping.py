@@ -17,7 +17,7 @@ from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
-from invsync_dagster.inventory.schema import is_older
+from invsync_dagster.inventory.schema import is_older, require_schema
 from invsync_dagster.settings import Home
 from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 
@@ -73,6 +73,7 @@ def move_database_command(variable: str) -> None:
     old = parse_url(home.database_url)
     if old.get_backend_name() == "sqlite" and not Path(str(old.database)).exists():
         raise RefusedError(f"there is no database {old.database} to move")
+    require_schema(home.database_url)
     try:
         source, target = open_database(home.database_url), open_database(wanted)
         try:

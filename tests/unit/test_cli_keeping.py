@@ -61,12 +61,14 @@ def test_a_database_that_is_none_of_this_versions_is_refused_before_its_backup_a
     assert invoke("status").exit_code == 0
     with databases.opened(url).begin() as connection:
         connection.exec_driver_sql("ALTER TABLE channels DROP COLUMN recognised")
-    for command in ("upgrade", "status", "audit"):
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/new.db")
+    for command in ("upgrade", "status", "audit", "move-database"):
         refused = invoke(command)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert refused.stderr.count("\n") == 1
         assert "is another one: there is no column channels.recognised. It was made before the first" in refused.stderr
         assert "docs/upgrading.md, A database of before the first release" in refused.stderr
+    assert not (root / "new.db").exists()
     assert not (root / "data" / "backups").exists()
 
 
