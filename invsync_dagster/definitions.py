@@ -7,13 +7,14 @@ import warnings
 from contextlib import suppress
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import load
 from invsync_dagster.defs.build import build
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.copies import is_bare
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError
+from invsync_dagster.inventory.database import DatabaseUrlError
 from invsync_dagster.inventory.schema import require_schema
 from invsync_dagster.settings import Home
 
@@ -33,6 +34,6 @@ def definitions() -> dg.Definitions:
 
 
 def _require_schema(home: Home) -> None:
-    with suppress(DatabaseGoneError, DatabaseUrlError):  # a run says it, once one needs the database
+    with suppress(DBAPIError, DatabaseUrlError):  # a run says it, once one needs the database
         if not is_bare(home.database_url):
             require_schema(home.database_url)
