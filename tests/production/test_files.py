@@ -88,6 +88,19 @@ def test_the_two_example_files_share_no_name_and_the_receivers_has_no_credential
     assert not [name for name in others if "WEBHOOK" in name or "RECEIVER" in name]
 
 
+def test_what_a_page_lets_the_services_write_lies_in_the_one_folder_that_both_set_ups_let_them_write_to() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    files = [file for text in pages.values() for file in re.findall(r"^ *token_file: (\S+)", text, re.MULTILINE)]
+    assert files
+    assert not [file for file in files if Path(file).is_absolute()]  # a relative one counts from the data folder
+    for name, unit in UNITS.items():
+        assert name == RECEIVER or unit["Service"]["ReadWritePaths"] == f"{HOME}/data"
+    for name, service in OURS.items():
+        assert service["read_only"]
+        assert name == "receiver" or f"./data:{HOME}/data" in service["volumes"]
+    assert "createuser --createdb " in pages["production.md"]  # as databases.sh does for Compose
+
+
 def test_what_waits_waits_for_something_that_is_there() -> None:
     for service in SERVICES.values():
         for name, condition in service.get("depends_on", {}).items():
