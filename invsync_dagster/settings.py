@@ -64,7 +64,7 @@ class Home:
 
     @property
     def status(self) -> Path:
-        """The status document, by which the receiver knows how all stands."""
+        """What the receiver may read of all else: the status document, and the last good channels file."""
         return self.data / "status"
 
     @property
@@ -74,8 +74,11 @@ class Home:
 
     @property
     def last_good_channels_file(self) -> Path:
-        """The copy of the last channels file that could be read, in force while the file itself can't be."""
-        return self.data / "channels.last-good.yaml"
+        """The copy of the last channels file that could be read, in force while the file itself can't be.
+
+        In a folder that the receiver sees as a whole: of a file alone it would keep the one that was there when it started.
+        """
+        return self.status / "channels.last-good.yaml"
 
 
 def _cron(value: str) -> str:

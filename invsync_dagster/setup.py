@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from invsync_dagster.channels import Configuration, load
 from invsync_dagster.environment import FILE_NAME, IN_A_FILE, load_env_file, read_env_file, write_env_file
 from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url
+from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
 
 
@@ -132,7 +133,7 @@ def main() -> int:
     except DBAPIError as error:
         print(f"set-up: the database can't be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
         return 1
-    except (OSError, DatabaseUrlError) as error:
+    except (OSError, DatabaseUrlError, SchemaError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     for sentence in done:

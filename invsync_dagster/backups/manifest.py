@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from invsync_dagster.backups.files import READ_BYTES, Stored, content_of, new_file
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.inventory.copies import BackupError, KnownChannel
-from invsync_dagster.inventory.database import known_revisions
+from invsync_dagster.inventory.schema import known_revisions
 
 NAME = "manifest"
 DATABASE = "database"

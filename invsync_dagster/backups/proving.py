@@ -22,6 +22,7 @@ from invsync_dagster.backups.taking import Taken, mark_proven
 from invsync_dagster.inventory.audit import Difference, audit
 from invsync_dagster.inventory.copies import BackupError, load_dump, read_dump_through, scratch_database
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
+from invsync_dagster.inventory.schema import SchemaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +95,7 @@ def _audited(url: str) -> tuple[Difference, ...]:
         migrate(engine)
         with engine.connect() as connection:
             return tuple(audit(connection))
+    except SchemaError as error:
+        raise BackupError(str(error)) from error
     finally:
         engine.dispose()

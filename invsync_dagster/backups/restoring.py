@@ -70,9 +70,12 @@ class Restoring:
         for name, stored in manifest.files.items():
             require(self.folder / name, stored)
         if CHANNELS_FILE in manifest.files and not self.home.channels_file.exists():
-            new = self.home.channels_file.with_name(f"{self.home.channels_file.name}.restoring")
-            unpack(self.folder / CHANNELS_FILE, self.keys, new)
-            new.replace(self.home.channels_file)  # half of one would stay: one that is there is kept
+            try:
+                self._bring_back_channels(self.home.channels_file)
+            except (
+                OSError
+            ):  # a server's folder of it, which is root's: the copy stays in force until a person puts it there
+                self._bring_back_channels(self.home.last_good_channels_file)
         self.home.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         inbox = bring_back(self.folder, manifest, self.keys, self.home.inbox, self.survived, self.now)
         url = parse_url(self.home.database_url)
@@ -82,6 +85,12 @@ class Restoring:
             levels = self._restore_postgresql(manifest)
         mark(self.home, manifest.installation)
         return Restored(manifest, levels, inbox)
+
+    def _bring_back_channels(self, place: Path) -> None:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = place.with_name(f"{place.name}.restoring")
+        unpack(self.folder / CHANNELS_FILE, self.keys, new)
+        new.replace(place)  # half of one would stay: one that is there is kept
 
     def checked(self) -> Manifest:
         """Return what the backup holds, if it may be brought back here. Raises as `restore`."""

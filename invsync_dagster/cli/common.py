@@ -26,6 +26,7 @@ from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.inventory.looks import DecisionError
+from invsync_dagster.inventory.schema import SchemaError, require_schema
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.calls import OutOfTimeError
@@ -77,6 +78,7 @@ _SAYING_WHY = (
     BackupError,
     BackupKeyError,
     NotRestoredError,
+    SchemaError,
 )
 
 
@@ -111,6 +113,7 @@ def workspace() -> Iterator[Workspace]:
     url = parse_url(home.database_url)
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
         raise RefusedError(f"there is no database {url.database} yet; run `make setup` in the root of the project")
+    require_schema(home.database_url)
     ws = Workspace.open(home)
     try:
         yield ws

@@ -17,6 +17,7 @@ from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
+from invsync_dagster.inventory.schema import is_older, require_schema
 from invsync_dagster.settings import Home
 from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 
@@ -24,7 +25,9 @@ from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
 @click.command("upgrade")
 @click.option("--no-backup", is_flag=True, help="The database server is backed up by other means.")
 def upgrade_command(no_backup: bool) -> None:
-    """Back up the stock's database, then bring it and Dagster's storage to this version. Stop all services first.
+    """Bring the stock's database, backed up if it has to be changed, and Dagster's storage to this version.
+
+    Stop all services first.
 
     \b
     Examples:
@@ -32,14 +35,15 @@ def upgrade_command(no_backup: bool) -> None:
     """
     home = Home.from_environment()
     url = parse_url(home.database_url)
-    if not no_backup and not is_bare(home.database_url):
+    older = not is_bare(home.database_url) and is_older(home.database_url)
+    if older and not no_backup:
         try:
             backup = take(home, BackupKeys.from_environment(Environment(os.environ)), SystemClock().now())
         except BackupError as error:
             raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
         click.echo(f"backup: {backup.path} ({backup.manifest.size_bytes:,} bytes)")
     make_folders_and_tables(home)
-    click.echo(f"stock: up to date in {url.render_as_string()}")
+    click.echo(f"stock: {'migrated' if older else 'up to date'} in {url.render_as_string()}")
     try:
         done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
     except subprocess.CalledProcessError as error:
@@ -69,6 +73,7 @@ def move_database_command(variable: str) -> None:
     old = parse_url(home.database_url)
     if old.get_backend_name() == "sqlite" and not Path(str(old.database)).exists():
         raise RefusedError(f"there is no database {old.database} to move")
+    require_schema(home.database_url)
     try:
         source, target = open_database(home.database_url), open_database(wanted)
         try:

@@ -26,6 +26,7 @@ from invsync_dagster.demo.street import Street
 from invsync_dagster.demo.view import View
 from invsync_dagster.demo.watch import Watch
 from invsync_dagster.environment import load_env_file
+from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.sandbox.buyers import Buyers
 from invsync_dagster.settings import Home
 from invsync_dagster.setup import set_up
@@ -84,6 +85,8 @@ def prepare(root: Path, given: argparse.Namespace, say: Say) -> tuple[Home, Stag
             say(sentence)
     except OSError as error:
         raise DemoError(f"{error.filename or root} can't be written: {error.strerror}") from error
+    except SchemaError as error:
+        raise DemoError(str(error)) from error
     load_env_file(root)
     environ = dict(os.environ)
     home = Home.from_environment(environ)

@@ -13,10 +13,13 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
+from invsync_dagster.definitions import definitions
 from invsync_dagster.defs.build import build
 from invsync_dagster.defs.names import LOCATION
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
+from tests import databases
 from tests.defs.conftest import ENTRY, SECRETS, Installation
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +230,22 @@ def test_the_location_has_one_name_everywhere() -> None:
     assert (
         entry["python_module"]["module_name"] == project["code_location_target_module"] == "invsync_dagster.definitions"
     )
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_database_of_another_version_keeps_the_location_from_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVSYNC_ROOT", str(tmp_path))
+    ours, gone = databases.fresh_url(tmp_path), "postgresql://nobody@127.0.0.1:9/nothing"
+    for loading in (databases.fresh_url(tmp_path / "bare", migrated=False), gone, ours):
+        monkeypatch.setenv("INVSYNC_DATABASE_URL", loading)
+        assert len(list(definitions().jobs or ())) > 5
+    with databases.opened(ours).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        connection.exec_driver_sql("DROP TABLE walked_listings")
+    with pytest.raises(SchemaError, match=r"older version \(revision 0001\).*`invsync upgrade`"):
+        definitions()
 
 
 def test_loading_the_definitions_imports_neither_pandas_nor_alembic(tmp_path: Path) -> None:

@@ -5,18 +5,34 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
 
 from invsync_dagster.defs.names import HOUSEKEEPING, LEDGER, SNAPSHOT, push_key
+from invsync_dagster.defs.storage import VARIABLE
+from tests import databases
 from tests.defs.conftest import Installation
+
+# The other tests are about files under data/ alone.
+on_each_database = pytest.mark.usefixtures("each_database")
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance on disk, with a file a run as in the field."""
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance whose storage is as in the field: on disk with a file a run, or in a PostgreSQL database of its own."""
     (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    storage: dict[str, object] = {}
+    if databases.current() == "postgresql":
+        monkeypatch.setenv(VARIABLE, databases.fresh_url(tmp_path, migrated=False))
+        storage["storage"] = {
+            "custom": {
+                "module": "invsync_dagster.defs.storage",
+                "class": "ChosenStorage",
+                "config": {"base_dir": str(tmp_path / "dagster")},
+            }
+        }
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster"), overrides=storage) as instance:
         yield instance
 
 
@@ -24,10 +40,17 @@ def run_ids(instance: dg.DagsterInstance) -> set[str]:
     return {run.run_id for run in instance.get_runs()}
 
 
-def files_of_runs(folder: Path) -> set[str]:
-    return {path.stem for path in (folder / "dagster" / "history" / "runs").glob("*.db") if path.stem != "index"}
+def runs_with_events(folder: Path, instance: dg.DagsterInstance) -> set[str]:
+    """Return the runs whose events take room: with SQLite each has a file, with PostgreSQL rows."""
+    if databases.current() == "sqlite":
+        return {path.stem for path in (folder / "dagster" / "history" / "runs").glob("*.db") if path.stem != "index"}
+    storage = instance.event_log_storage
+    assert isinstance(storage, PostgresEventLogStorage)
+    with storage.index_connection() as connection:
+        return {row.run_id for row in connection.execute(SqlEventLogStorageTable.select())}
 
 
+@on_each_database
 def test_old_runs_go_with_their_files_but_never_one_that_made_the_latest_of_something(
     install: Callable[..., Installation], tmp_path: Path
 ) -> None:
@@ -36,7 +59,7 @@ def test_old_runs_go_with_their_files_but_never_one_that_made_the_latest_of_some
     [imported] = run_ids(home.instance)
     first, second = home.run("incremental").run_id, home.run("incremental").run_id
     dry = home.run("incremental", selection=[LEDGER]).run_id
-    assert files_of_runs(tmp_path) == {imported, first, second, dry}
+    assert runs_with_events(tmp_path, home.instance) == {imported, first, second, dry}
     assert home.run("clean_up").success
     assert run_ids(home.instance) > {imported, first, second, dry}
 
@@ -49,7 +72,7 @@ def test_old_runs_go_with_their_files_but_never_one_that_made_the_latest_of_some
     assert made.metadata["runs_kept_as_latest"].value == 4
     assert first not in run_ids(home.instance)
     assert {imported, second, dry} < run_ids(home.instance)
-    assert first not in files_of_runs(tmp_path)
+    assert first not in runs_with_events(tmp_path, home.instance)
     assert not list(tmp_path.glob(f"dagster/**/*{first}*"))
     for key in (LEDGER, SNAPSHOT, push_key("shop")):
         assert home.instance.get_latest_materialization_event(key) is not None
@@ -58,6 +81,7 @@ def test_old_runs_go_with_their_files_but_never_one_that_made_the_latest_of_some
     assert latest.run_id == dry
 
 
+@on_each_database
 def test_every_partition_keeps_the_run_that_made_its_latest_materialisation(
     install: Callable[..., Installation],
 ) -> None:
@@ -97,7 +121,7 @@ def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Ca
     assert list(home.home.reports.iterdir()) == []
 
 
-@pytest.mark.usefixtures("each_database")
+@on_each_database
 def test_the_copies_of_imported_files_go_and_those_that_wait_for_a_decision_stay(
     install: Callable[..., Installation],
 ) -> None:
@@ -144,6 +168,7 @@ def test_a_disk_that_takes_no_archive_still_loses_its_old_reports_and_says_so(
     assert "No space left on device" in str(failure.error)
 
 
+@on_each_database
 def test_all_pages_of_old_runs_are_deleted(
     install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 HOME = "/srv/invsync"
+ETC = "/etc/invsync"
 BIN = Path(sys.executable).parent
 PORTS = ("4000", "3000", "8791", "3001")
 
@@ -43,7 +44,8 @@ def compose() -> dict[str, Any]:
 def example_environment(name: str) -> dict[str, str]:
     """Return the variables of an example environment file: `receiver` or `invsync`."""
     lines = (DEPLOY / f"{name}.env.example").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    named = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return {name: value.strip("'") for name, value in named}
 
 
 def free_port() -> str:
@@ -66,10 +68,7 @@ class Deployed:
         (folder / "deploy" / "workspace.yaml").write_text(
             (DEPLOY / "workspace.yaml").read_text().replace("port: 4000", f"port: {self.ports['4000']}")
         )
-        given = {
-            file: {name: value.replace(HOME, str(folder)) for name, value in example_environment(file).items()}
-            for file in ("receiver", "invsync")
-        }
+        given = {file: self._here(example_environment(file)) for file in ("receiver", "invsync")}
         received = {**given["receiver"], "INVSYNC_RECEIVER_PORT": self.ports["8791"], **webhooks}
         (folder / "receiver.env").write_text("".join(f"{name}={value}\n" for name, value in received.items()))
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -77,6 +76,10 @@ class Deployed:
         self.environment = {**kept, **received, **given["invsync"], **variables, "PYTHONPATH": str(ROOT)}
         self._receivers = {**kept, "INVSYNC_ENV_FILE": str(folder / "receiver.env")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _here(self, variables: dict[str, str]) -> dict[str, str]:
+        folder = str(self.folder)
+        return {name: value.replace(HOME, folder).replace(ETC, folder) for name, value in variables.items()}
 
     def command(self, line: str) -> list[str]:
         """Return a command line of `deploy/` with our programs, folder and ports."""

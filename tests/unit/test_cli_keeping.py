@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,25 +26,101 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_first_upgrade_makes_the_database_and_each_later_one_backs_it_up(root: Path) -> None:
+def make_older(url: str) -> None:
+    """Take the latest revision back, as if the version before had made the database."""
+    with databases.opened(url).begin() as connection:
+        for table in ("walked_listings", "listing_walks"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+
+
+def test_the_first_upgrade_makes_the_database_and_each_that_changes_it_backs_it_up(root: Path) -> None:
     first = invoke("upgrade")
     assert (first.exit_code, "backup" in first.output) == (0, False)
     assert (root / "data" / "invsync.db").is_file()
     second = invoke("upgrade")
     assert second.exit_code == 0
-    assert second.output.startswith(f"backup: {root}/data/backups/invsync-")
+    assert second.output.startswith(f"stock: up to date in sqlite:///{root}")
+    assert not (root / "data" / "backups").exists()
+    make_older(f"sqlite:///{root}/data/invsync.db")
+    assert "older version (revision 0001): stop all services and run `invsync upgrade`" in invoke("status").stderr
+    third = invoke("upgrade")
+    assert third.exit_code == 0
+    assert third.output.startswith(f"backup: {root}/data/backups/invsync-")
+    assert "stock: migrated in sqlite:///" in third.output
     assert len(list((root / "data" / "backups").glob("*/manifest"))) == 1
+    assert invoke("status").exit_code == 0
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_database_that_is_none_of_this_versions_is_refused_before_its_backup_and_by_every_command(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.fresh_url(root)
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", url)
+    assert invoke("status").exit_code == 0
+    with databases.opened(url).begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE channels DROP COLUMN recognised")
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/new.db")
+    for command in ("upgrade", "status", "audit", "move-database"):
+        refused = invoke(command)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert refused.stderr.count("\n") == 1
+        assert "is another one: there is no column channels.recognised. It was made before the first" in refused.stderr
+        assert "docs/upgrading.md, A database of before the first release" in refused.stderr
+    assert not (root / "new.db").exists()
+    assert not (root / "data" / "backups").exists()
+
+
+ERP = """\
+channels:
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings: {base_url: "http://127.0.0.1:9", api_key_env: K, signing_secret_env: S, webhook_secret_env: W}
+"""
+
+
+@pytest.mark.usefixtures("each_database")
+def test_what_the_page_takes_out_of_an_old_database_goes_into_a_new_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "KSW":
+        monkeypatch.setenv(name, "secret")
+    (root / "channels.yaml").write_text(ERP)
+    (root / "mapping.csv").write_text(
+        "central_sku,channel,platform_sku,platform_item_id,platform_location_id,buffer\n0071,erp_main,0071,0071,,2\n"
+    )
+    page = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text()
+    files = {name: query for query, name in re.findall(r'invsync\.db "(SELECT .*)" > (\w+\.csv)', page)}
+    assert files.keys() == {"stock.csv", "mapping.csv"}
+    shown = []
+    for number in (1, 2):
+        monkeypatch.setenv("INVSYNC_DATABASE_URL", url := databases.fresh_url(root / str(number)))
+        for command in (("channels", "sync"), ("import", root / "stock.csv"), ("import", root / "mapping.csv")):
+            done = invoke(*command)
+            assert done.exit_code == 0, done.output
+        explained = json.loads(invoke("explain", "0071", "--channel", "erp_main", "--json").stdout)
+        shown.append((explained["quantity"], [listing["desired"] for listing in explained["listings"]]))
+        with databases.opened(url).connect() as connection:
+            for name, query in files.items():
+                found = connection.exec_driver_sql(query)
+                with (root / name).open("w", newline="") as file:
+                    csv.writer(file).writerows([list(found.keys()), *found.all()])
+    assert shown == [(10, [8]), (10, [8])]
 
 
 def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     databases.use("postgresql")
-    monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(root))
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", url := databases.fresh_url(root))
+    make_older(url)
     databases.use("sqlite")
     monkeypatch.setenv("PATH", str(root))
     refused = invoke("upgrade")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("invsync: nothing was changed, since there is no backup: there is no pg_dump")
     assert not list((root / "data" / "backups").iterdir())
+    assert "(revision 0001)" in invoke("status").stderr
 
 
 def test_a_bare_database_on_postgresql_has_nothing_to_back_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,25 @@ def test_the_set_up_makes_the_folders_and_the_tables(root: Path) -> None:
     engine.dispose()
 
 
+def test_a_database_of_another_version_stops_the_set_up_with_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup.set_up(root, {})
+    engine = open_database(Home.from_environment(read_env_file(root)).database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE walked_listings")
+    engine.dispose()
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(setup, "load_env_file", lambda root: None)
+    monkeypatch.delenv("INVSYNC_DATABASE_URL", raising=False)
+    assert setup.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "set-up: the stock's database says that it is of revision 0002, and is another one: there is no "
+    )
+    assert said.count("\n") == 1
+
+
 def test_after_the_set_up_the_sandbox_channel_is_usable_and_the_real_one_asks_for_its_secrets(root: Path) -> None:
     setup.set_up(root, {})
     variables = read_env_file(root)

@@ -15,6 +15,7 @@ from invsync_dagster.backups.manifest import DATABASE
 from invsync_dagster.backups.restoring import Restored, Restoring
 from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.backups.taking import Taken, marker_of, take
+from invsync_dagster.channels import load
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import open_database, write_transaction
@@ -543,6 +544,18 @@ def test_a_restore_that_was_killed_leaves_no_half_a_channels_file(
             new.restore()
     new.restore()
     assert new.home.channels_file.read_text() == "channels: []\n"
+
+
+def test_a_channels_file_that_can_not_be_put_in_its_place_is_in_force_as_the_copy(stage: Stage, tmp_path: Path) -> None:
+    content = CHANNELS_FILE.format(name="erp_main", environment="sandbox")
+    stage.home.channels_file.write_text(content)
+    (tmp_path / "etc").write_text("no folder that we may write to")
+    home = Home(tmp_path, tmp_path / "data", f"sqlite:///{tmp_path}/new.db", tmp_path / "etc" / "channels.yaml")
+    Restoring(home, take(stage.home, NO_KEYS, NOW).path, NO_KEYS, SECRETS, "ann", NOW).restore()
+    assert home.last_good_channels_file.read_text() == content
+    in_force = load(home, {"TOKEN": "a", "SIGN": "b", "HOOK": "c"})
+    assert [channel.name for channel in in_force.channels] == ["erp_main"]
+    assert "the last readable one stays in force" in in_force.problems[0]
 
 
 def test_the_copy_in_a_backup_put_in_place_by_hand_is_not_worked_on(stage: Stage, tmp_path: Path) -> None:

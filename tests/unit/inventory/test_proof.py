@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from hypothesis import example, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
@@ -16,6 +17,8 @@ from invsync_dagster.inventory.polled import polled_between
 from invsync_dagster.inventory.proof import Proof, Proven
 from invsync_dagster.inventory.tables import order_lines
 from tests.unit.inventory.stock import SHOP, START, Stock, order
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 SOURCES = ("webhook", "poll", "order")
 # (source, revision, units ordered, cancelled and shipped)
@@ -33,7 +36,8 @@ def prove(stock: Stock, webhooks: Sequence[Inbound]) -> Proven:
         return proof.result(connection, START, until, "")
 
 
-@settings(max_examples=25, deadline=None)
+# The fixture only says which database the examples are on; each has one of its own.
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TOLD, min_size=1, max_size=6))
 # The whole order takes the poll's word back, and then grows at its revision.
 @example([("poll", 3, 3, 2, 1), ("order", 3, 1, 0, 0), ("webhook", 3, 2, 1, 0)])

@@ -16,6 +16,8 @@ from invsync_dagster.inventory.retention import archive_logs, forget_polled, for
 from invsync_dagster.inventory.tables import deliveries, operator_actions, polled_lines, sync_logs
 from tests.unit.inventory.stock import START, Stock, at, order
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 def log(stock: Stock, level_id: int, days_ago: float, quantity: int, status: str = "acknowledged") -> None:
     row = {

@@ -1,0 +1,239 @@
+"""The revisions of the schema: they stay as they are, a stock goes through the next one whole, and what is none is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.command import upgrade
+from alembic.config import Config
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, event, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from invsync_dagster.inventory import schema
+from invsync_dagster.inventory.audit import audit
+from invsync_dagster.inventory.database import migrate, write_transaction
+from invsync_dagster.inventory.moving import move_stock
+from invsync_dagster.inventory.schema import SchemaError, is_older, require_schema
+from invsync_dagster.inventory.tables import central_inventory, metadata
+from tests import databases
+from tests.unit.inventory.stock import Stock, order
+
+pytestmark = pytest.mark.usefixtures("each_database")
+
+# The first digits of the SHA-256 of all that a revision says to the database. People's databases were made by it.
+WRITTEN = {
+    ("0001", "sqlite"): "06b1f0fe674858ce",
+    ("0001", "postgresql"): "c08ae31203bb8bc7",
+    ("0002", "sqlite"): "15e8bc4e75d13e2f",
+    ("0002", "postgresql"): "51c98d3a424d8573",
+}
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "9999", "0002", None, None
+
+
+def upgrade():
+    op.add_column("central_inventory", sa.Column("shelf", sa.Integer(), nullable=False, server_default="3"))
+    op.create_index("ix_central_inventory_shelf", "central_inventory", ["shelf"])
+    op.execute("UPDATE central_inventory SET shelf = 4 WHERE sku = 'B'")
+    %s
+"""
+
+
+def to_revision(engine: Engine, revision: str) -> None:
+    """Bring a database to one revision, as `migrate` does to the latest."""
+    with write_transaction(engine) as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(schema.MIGRATIONS))
+        upgrade(config, revision)
+
+
+def bare(folder: Path) -> Engine:
+    return databases.opened(databases.fresh_url(folder, migrated=False))
+
+
+def address(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def execute(engine: Engine, *statements: str) -> None:
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.commit()
+
+
+def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    with engine.connect() as connection:
+        return {
+            table.name: sorted(tuple(row) for row in connection.execute(select(table)))
+            for table in metadata.sorted_tables
+        }
+
+
+def revision_of(engine: Engine) -> str:
+    with engine.connect() as connection:
+        return schema.revision_of(connection)
+
+
+def test_a_revision_that_is_there_is_never_changed(tmp_path: Path, each_database: str):
+    engine = bare(tmp_path)
+    said: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def hear(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        words = statement.split()
+        if words[0] in ("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE") and "alembic_version" not in words:
+            said.append(" ".join(words))
+
+    found = {}
+    for revision in sorted(schema.known_revisions()):
+        said.clear()
+        to_revision(engine, revision)
+        found[revision, each_database] = hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
+    wanted = {key: digest for key, digest in WRITTEN.items() if key[1] == each_database}
+    assert found == wanted, "databases were made by this revision as it was: leave it, and add a new revision"
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this version the next one: a revision more, and its column among the tables'. Return the revision's file."""
+    scripts = shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations")
+    tables = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        table.to_metadata(tables)
+    tables.tables["central_inventory"].append_column(Column("shelf", Integer, nullable=False, index=True))
+    monkeypatch.setattr(schema, "MIGRATIONS", scripts)
+    monkeypatch.setattr(schema, "metadata", tables)
+    revision = scripts / "versions" / "r9999_next.py"
+    revision.write_text(NEXT % "")
+    return revision
+
+
+@pytest.fixture
+def sold(tmp_path: Path) -> Engine:
+    """A stock of this version in which something was sold, in a database of its own."""
+    stock = Stock({"A": 5, "B": 7})
+    stock.apply(order(ordered=2, shipped=[(1, 3)]))
+    own = databases.opened(databases.fresh_url(tmp_path))
+    move_stock(stock.engine, own, lambda *_: None)
+    return own
+
+
+def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engine, next_version: Path):
+    before = contents(sold)
+    assert len(before["stock_ledger"]) == 4
+    with pytest.raises(
+        SchemaError, match=r"older version \(revision 0002\): stop all services and run `invsync upgrade`"
+    ):
+        require_schema(address(sold))
+    assert is_older(address(sold))
+    migrate(sold)
+    require_schema(address(sold))
+    assert not is_older(address(sold))
+    assert revision_of(sold) == "9999"
+    assert contents(sold) == before
+    with sold.connect() as connection:
+        shelves = connection.exec_driver_sql("SELECT sku, shelf FROM central_inventory ORDER BY sku").all()
+        assert list(audit(connection)) == []
+    assert [tuple(row) for row in shelves] == [("A", 3), ("B", 4)]
+    with pytest.raises(IntegrityError, match="append-only"):
+        execute(sold, "DELETE FROM stock_ledger")
+
+
+def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_version: Path):
+    before = contents(sold)
+    next_version.write_text(NEXT % "op.execute('UPDATE nothing SET a = 1')")
+    with pytest.raises(DBAPIError, match="nothing"):
+        migrate(sold)
+    next_version.write_text(NEXT % "op.drop_index('ix_inventory_levels_changes')")
+    with pytest.raises(SchemaError, match="there is no index ix_inventory_levels_changes"):
+        migrate(sold)
+    assert (revision_of(sold), contents(sold)) == ("0002", before)
+    next_version.write_text(NEXT % "")
+    migrate(sold)
+    assert (revision_of(sold), contents(sold)) == ("9999", before)
+
+
+def test_a_database_of_the_next_version_is_refused_by_this_one(
+    sold: Engine, next_version: Path, monkeypatch: pytest.MonkeyPatch
+):
+    migrate(sold)
+    monkeypatch.undo()
+    for refusing in (
+        lambda: require_schema(address(sold)),
+        lambda: is_older(address(sold)),
+        lambda: migrate(sold),
+    ):
+        with pytest.raises(SchemaError, match=r"of a newer version of invsync \(revision 9999"):
+            refusing()
+    assert revision_of(sold) == "9999"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("ALTER TABLE channels DROP COLUMN recognised", "there is no column channels.recognised"),
+        ("ALTER TABLE channels ADD COLUMN old TEXT", "channels.old is no column of ours"),
+        ("DROP TABLE walked_listings", "there is no table walked_listings"),
+        ("DROP INDEX ix_inventory_levels_places", "there is no index ix_inventory_levels_places"),
+    ],
+)
+def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as_it_is(
+    sold: Engine, change: str, told: str
+):
+    execute(sold, change)
+    with sold.connect() as connection:
+        skus = connection.execute(select(central_inventory)).all()
+    for refusing in (
+        lambda: require_schema(address(sold)),
+        lambda: is_older(address(sold)),
+        lambda: migrate(sold),
+    ):
+        with pytest.raises(SchemaError) as caught:
+            refusing()
+        assert str(caught.value).startswith(
+            f"the stock's database says that it is of revision 0002, and is another one: {told}"
+        )
+        assert "docs/upgrading.md" in str(caught.value)
+    with sold.connect() as connection:
+        assert connection.execute(select(central_inventory)).all() == skus
+
+
+def test_an_index_of_another_condition_is_found_when_the_schema_is_migrated(sold: Engine):
+    execute(
+        sold,
+        "DROP INDEX ix_inventory_levels_claims",
+        "CREATE INDEX ix_inventory_levels_claims ON inventory_levels (channel) WHERE claim IS NULL",
+    )
+    require_schema(address(sold))  # slower, and not wrong
+    with pytest.raises(SchemaError, match="another one: the index ix_inventory_levels_claims is another one"):
+        migrate(sold)
+
+
+def test_what_people_add_beside_our_tables_is_theirs(sold: Engine):
+    execute(
+        sold,
+        "CREATE TABLE their_own (a INTEGER)",
+        "CREATE INDEX their_index ON central_inventory (product_name)",
+        "CREATE VIEW their_view AS SELECT sku FROM central_inventory",
+    )
+    if sold.dialect.name == "postgresql":
+        execute(sold, "ALTER INDEX ix_inventory_levels_changes SET (fillfactor = 70)")
+    migrate(sold)
+    require_schema(address(sold))
+
+
+def test_a_database_without_our_tables_is_none_to_refuse(tmp_path: Path):
+    engine = bare(tmp_path)
+    require_schema(address(engine))
+    assert not is_older(address(engine))
+    migrate(engine)
+    require_schema(address(engine))
