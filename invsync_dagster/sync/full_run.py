@@ -11,8 +11,9 @@ from threading import Event, Thread
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync.bulk_reading import ask_for_all
 from invsync_dagster.sync.calls import OutOfTimeError
+from invsync_dagster.sync.differences import FullSyncReport
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 
 # Pushes go first: where they need all of the budget for longer, the batches begin without a bulk reading.

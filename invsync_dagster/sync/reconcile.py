@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, Platform, Reading
+from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync import levels, settling
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
@@ -28,10 +27,15 @@ from invsync_dagster.sync.cut_out import why_cut_out
 from invsync_dagster.sync.differences import (
     Adoptable,
     Cause,
-    Difference,
+    FullSyncReport,
+    Gone,
     Policy,
     adopt,
     difference,
+    doubt_about,
+    failed_row_words,
+    has_failed_row,
+    has_no_failed_row,
     likely_cause,
 )
 from invsync_dagster.sync.letting_in import stop_channel
@@ -50,48 +54,11 @@ LEVELS_COMPARED_AT_ONCE = 2_000
 # While a reading of all is under way it is looked for so often: what it clears need not be read.
 LEVELS_BETWEEN_LOOKS = 500
 
+SETTLED_BY_PUSH = "to be settled by a push"
+TRIED_AGAIN = "tried again by the pushes, later each time"
 NOT_DONE = "not done: the batch did not come to its end"
 
 LONGEST_BATCH = timedelta(minutes=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A level that was missing, with what the platform said, its `touched` before the request, and the report's row of it."""
-
-    problem: Outcome
-    touched: int
-    difference: Difference
-
-
-@dataclass
-class FullSyncReport:
-    """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed."""
-
-    channel: str
-    batch: int
-    levels: int = 0
-    equal: int = 0
-    in_bulk: int = 0  # of the equal ones, those that the run's bulk reading cleared
-    drift: int = 0
-    uncertain: int = 0
-    missing: int = 0
-    unknown: int = 0  # of the missing ones, those that the platform doesn't have at all
-    repaired: int = 0
-    left: int = 0
-    api_calls: int = 0
-    seconds: float = 0.0
-    problem: str = ""
-    differences: list[Difference] = field(default_factory=list)
-    to_repair: set[str] = field(default_factory=set)
-    gone: dict[int, Gone] = field(default_factory=dict)  # missing levels by id
-    to_adopt: list[Adoptable] = field(default_factory=list)
-
-    def causes(self) -> Counter[str]:
-        """Return how many differences have which likely cause, every cause named."""
-        counted = Counter({str(cause): 0 for cause in Cause})
-        counted.update(str(one.cause) for one in self.differences)
-        return counted
 
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
@@ -103,7 +70,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     failures: they stand in the report. What came of the batch is kept.
     """
     report = _full_sync(ws, name, batch, run_id)
-    numbers = (report.levels, report.drift, report.missing)
+    numbers = (report.levels, report.drift, report.failed_rows, report.missing)
     with write_transaction(ws.engine, name) as connection:
         keep_batch(connection, BatchDone(name, batch, run_id, ws.clock.now(), *numbers, report.problem))
     return report
@@ -243,7 +210,7 @@ def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, platform: Pl
 
 
 def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
-    """Note the readings that show what is acknowledged; return their levels. Almost all do, so they cost one statement.
+    """Note the readings that show what they should; return their levels. Almost all do, so they cost one statement.
 
     The levels of several calls are noted as seen when the first of these was answered: no later than they were.
     """
@@ -269,6 +236,7 @@ _SEEN_EQUAL = (
         _LEVEL.acknowledged_quantity == _SHOWN.c.number,
         _LEVEL.claim.is_(None),
         _LEVEL.uncertain.is_(None),
+        has_no_failed_row(),
     )
     .values(observed_quantity=_LEVEL.acknowledged_quantity, observed_at=bindparam("now"))
     .returning(_LEVEL.id)
@@ -299,19 +267,26 @@ def _record(
             report.gone[state.id] = Gone(problem, touched[state.id], found)
             continue
         if state.claim is not None:
-            continue  # a push is at it: it will record what it learns
+            report.claimed += 1
+            continue
         seen = state._replace(observed_quantity=reading.quantity, observed_at=now)
         if state.uncertain is not None:
             report.uncertain += 1
             report.to_repair.add(state.central_sku)
+            if doubt := doubt_about(state, reading.quantity):
+                report.differences.append(difference(state, reading.quantity, *doubt, SETTLED_BY_PUSH))
             basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
             shown = reading.quantity
             seen = (
                 settling.absent(state, basis, limits) if shown is None else settling.settle(state, shown, basis, limits)
             )
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(state, seen, basis)))
-        elif reading.absent and state.effective_quantity == NOT_THERE:
-            pass  # known: the next push makes it
+        elif _shows_what_is_acknowledged(state, reading):
+            if has_failed_row(state):
+                report.failed_rows += 1
+                words = failed_row_words(state)
+                report.differences.append(difference(state, reading.quantity, Cause.FAILED_ROW, words, TRIED_AGAIN))
+                logs.append(reading_log(attempted, state, reading.quantity, words))
         elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):
             report.drift += 1
             cause, words = likely_cause(state, reading.quantity)
@@ -333,8 +308,9 @@ def _record(
                         found,
                     )
                 )
-        elif reading.quantity != state.acknowledged_quantity:
+        else:
             words = "a write of ours, or a sale, came in between or may not be visible yet"
+            logs.append(reading_log(attempted, state, reading.quantity, words))
             report.differences.append(
                 difference(state, reading.quantity, Cause.NOT_VISIBLE, words, "looked at again by the next full run")
             )
@@ -343,8 +319,14 @@ def _record(
     write_logs(connection, logs)
 
 
+def _shows_what_is_acknowledged(state: LevelState, reading: Reading) -> bool:
+    if reading.absent:
+        return state.effective_quantity == NOT_THERE  # known: the next push makes it
+    return reading.quantity == state.acknowledged_quantity
+
+
 # What isn't done at once is done at the batch's end, and said then.
-_DONE: dict[Policy, str] = {"repair": "to be settled by a push", "report": "reported", "adopt": NOT_DONE}
+_DONE: dict[Policy, str] = {"repair": SETTLED_BY_PUSH, "report": "reported", "adopt": NOT_DONE}
 
 
 def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Limits) -> bool:

@@ -14,9 +14,9 @@ import pytest
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer, Reading
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sync import full_run as module
+from invsync_dagster.sync.differences import FullSyncReport
 from invsync_dagster.sync.full_run import full_run
 from invsync_dagster.sync.push import push_channel
-from invsync_dagster.sync.reconcile import FullSyncReport
 from invsync_dagster.sync.workspace import Workspace
 from tests import databases
 from tests.processes import member
