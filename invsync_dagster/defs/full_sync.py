@@ -96,7 +96,7 @@ def sync_batches(
         _add(total, report)
         if report.problem:
             failed[batch] = report.problem
-            context.log.error(f"batch {batch} of {name}: {report.problem}")
+            context.log.error(f"batch {batch} of {name}: {report.problem}\n{report.traceback}".rstrip())
             continue
         metadata = {
             "dagster/partition_row_count": report.levels,
@@ -134,7 +134,10 @@ def _add(total: FullSyncReport, report: FullSyncReport) -> None:
 
 def failure_text(name: str, failed: Mapping[str, str]) -> str:
     """Say which batches failed and why, and what to do."""
-    batches = ", ".join(f"{batch} ({reason})" for batch, reason in failed.items())
+    by_reason: dict[str, list[str]] = {}
+    for batch, reason in failed.items():
+        by_reason.setdefault(reason, []).append(batch)
+    batches = ", ".join(f"{', '.join(some)} ({reason})" for reason, some in by_reason.items())
     return (
         f"{name}: failed batches: {batches}. The others are done; run the job retry_failed_batches once this is mended."
     )
@@ -182,7 +185,7 @@ def drift_found(ws: Workspace, name: str) -> DriftFound:
     with ws.engine.connect() as connection:
         runs = full_runs(connection).get(name, NEVER_RUN)
     share = runs.drift / runs.levels if runs.levels else 0.0
-    failed = f" {len(runs.failed)} of them did not come to their end." if runs.failed else ""
+    failed = f" Of them these did not come to their end: {', '.join(map(str, runs.failed))}." if runs.failed else ""
     return DriftFound(
         not (runs.drift or runs.failed_rows or runs.missing),
         f"{runs.drift} of {runs.levels} levels had drifted, {runs.failed_rows} show a former number since our last write failed, "

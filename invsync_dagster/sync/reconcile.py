@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from traceback import format_exception
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -13,11 +14,11 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from invsync_dagster.inventory.batches import batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, Reading
-from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
@@ -60,39 +61,65 @@ NOT_DONE = "not done: the batch did not come to its end"
 
 LONGEST_BATCH = timedelta(minutes=30)
 
+# A server that restarts, or a writer that holds all others up for its longest time, is over by then: what came of a batch is kept
+# then. Later the database is taken to be gone for good.
+DATABASE_BACK_WITHIN = timedelta(minutes=2)
+KEPT_AGAIN_SECONDS = 5.0
+
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
     """Read back, compare and repair the levels of batch `batch` of channel `name`.
 
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
-    the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most are
-    missing: then the channel is stopped instead. Running a batch again is harmless. Never raises for the platform's
-    failures: they stand in the report. What came of the batch is kept.
+    the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most of the
+    channel's are unknown: then the channel is stopped instead. Running a batch again is harmless. What fails stands in the
+    report, and what came of the batch is kept; raises only what keeps that from being kept (`DatabaseGoneError`).
     """
-    report = _full_sync(ws, name, batch, run_id)
-    numbers = (report.levels, report.drift, report.failed_rows, report.missing)
-    with write_transaction(ws.engine, name) as connection:
-        keep_batch(connection, BatchDone(name, batch, run_id, ws.clock.now(), *numbers, report.problem))
+    report = FullSyncReport(name, batch)
+    began = ws.clock.now()
+    try:
+        _full_sync(ws, report, began, run_id)
+    except Exception as error:  # whatever broke this batch, the others may do well without
+        report.problem = str(error) if isinstance(error, DatabaseGoneError) else f"{type(error).__name__}: {error}"
+        report.traceback = "".join(format_exception(error))
+    report.seconds = (ws.clock.now() - began).total_seconds()
+    keep_report(ws, report, run_id)
     return report
 
 
-def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncReport:
-    report = FullSyncReport(name, batch)
-    began = ws.clock.now()
+def keep_report(ws: Workspace, report: FullSyncReport, run_id: str) -> None:
+    """Keep what came of a batch. Raises `DatabaseGoneError` where the database has been away for `DATABASE_BACK_WITHIN`."""
+    numbers = (report.levels, report.drift, report.failed_rows, report.missing)
+    gives_up_at = ws.clock.now() + DATABASE_BACK_WITHIN
+    while True:
+        done = BatchDone(report.channel, report.batch, run_id, ws.clock.now(), *numbers, report.problem)
+        try:
+            with write_transaction(ws.engine, report.channel) as connection:
+                keep_batch(connection, done)
+        except DatabaseGoneError:
+            if ws.clock.now() >= gives_up_at:
+                raise
+            ws.clock.sleep(KEPT_AGAIN_SECONDS)
+        else:
+            return
+
+
+def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: str) -> None:
+    name, batch = report.channel, report.batch
     channel = ws.channel(name)
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
-        return report
+        return
     report.problem = _batches_fixed(ws)
     if report.problem:
-        return report
+        return
     deadline = began + LONGEST_BATCH
     calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
     with ws.engine.connect() as connection:
         report.problem = why_cut_out(connection, name, began) or why_elsewhere(connection, channel)
         if report.problem:
-            return report
+            return
         # Read longest ago first: a batch that did not finish goes on where it was.
         oldest = (level.observed_at.asc().nulls_first(), level.id)
         mine = in_batch(batch, ws.configuration.settings.sku_batches)
@@ -121,9 +148,8 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
             if is_another_shop(report.unknown, report.levels):
-                report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.unknown, report.levels)}"
-                stop_channel(ws, name, report.problem)
-                return _finished(ws, report, calls, began)
+                told = another_shop(name, report.unknown, report.levels)
+                raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, told)
         _review_missing(ws, report)
         if report.to_adopt:
             with write_transaction(ws.engine) as connection:
@@ -131,7 +157,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
                 report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
-            report.problem = pushed.problem
+            report.problem, report.stops_channel = pushed.problem, pushed.stopped
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting
             report.api_calls += pushed.api_calls
@@ -139,7 +165,11 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
         report.problem = str(error)
-    return _finished(ws, report, calls, began)
+        report.stops_channel = error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP
+        if error.code == ANOTHER_SHOP:
+            stop_channel(ws, name, report.problem)
+    finally:
+        report.api_calls += calls.made
 
 
 def _batches_fixed(ws: Workspace) -> str:
@@ -152,12 +182,6 @@ def _batches_fixed(ws: Workspace) -> str:
             set_batches(connection, configured, actor=CONFIGURATION, reason="the first full run", now=ws.clock.now())
     wrong = wrong_batches(configured, in_force)
     return f"configuration: {wrong}" if wrong else ""
-
-
-def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: datetime) -> FullSyncReport:
-    report.api_calls += calls.made
-    report.seconds = (ws.clock.now() - began).total_seconds()
-    return report
 
 
 def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
