@@ -20,7 +20,7 @@ from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, SHARE, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
@@ -43,7 +43,7 @@ from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.readings import in_readings, note_whole
-from invsync_dagster.sync.recognition import why_elsewhere
+from invsync_dagster.sync.recognition import require_same_shop, why_elsewhere
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
@@ -129,7 +129,7 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
         )
         ids = list(connection.execute(query).scalars())
     try:
-        in_bulk = BulkLook(ws, name, calls, run_id)
+        in_bulk, is_known = BulkLook(ws, name, calls, run_id), False
         while ids:
             in_bulk.look()
             size = LEVELS_BETWEEN_LOOKS if in_bulk.open else LEVELS_COMPARED_AT_ONCE
@@ -147,9 +147,9 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
-            if is_another_shop(report.unknown, report.levels):
-                told = another_shop(name, report.unknown, report.levels)
-                raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, told)
+            if not is_known and report.unknown > report.levels * SHARE:
+                require_same_shop(ws, name, batch, report.unknown, report.levels, calls)
+                is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
             with write_transaction(ws.engine) as connection:
