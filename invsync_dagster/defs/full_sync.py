@@ -18,8 +18,8 @@ from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, pl
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.settings import Settings
+from invsync_dagster.sync.differences import FullSyncReport
 from invsync_dagster.sync.full_run import full_run
-from invsync_dagster.sync.reconcile import FullSyncReport
 from invsync_dagster.sync.workspace import Workspace
 
 CHECK = "shows_what_it_should"
@@ -50,17 +50,15 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         owners=OWNERS,
         kinds=platform_kinds(channel),
         tags=platform_tags(channel),
-        check_specs=[
-            dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than acknowledged.")
-        ],
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="No level showed another number than it should.")],
         description=(
             f"What **{channel.title}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
             "and repaired by the same rules as a push.\n\n"
             "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
             "(Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "
-            "means drift, in the latest run of some batch: somebody else changed numbers there, or we missed an order; the "
-            "report lists each level with its likely cause. Find out who else writes there, or whether its webhooks come "
-            "(docs/webhooks.md); the batch's next run without drift ends it."
+            "means wrong numbers, in the latest run of some batch: somebody else changed them there, we missed an order, or "
+            "our writes fail; the report lists each level with its likely cause. Find out who else writes there, or whether "
+            "its webhooks come (docs/webhooks.md); the batch's next run without any ends it."
         ),
     )
     def full_sync_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> Iterator[Any]:
@@ -98,7 +96,7 @@ def sync_batches(
         _add(total, report)
         if report.problem:
             failed[batch] = report.problem
-            context.log.error(f"batch {batch} of {name}: {report.problem}")
+            context.log.error(f"batch {batch} of {name}: {report.problem}\n{report.traceback}".rstrip())
             continue
         metadata = {
             "dagster/partition_row_count": report.levels,
@@ -122,7 +120,10 @@ def sync_batches(
 
 
 # The counts of a report, each the sum of its batches'.
-_COUNTS = ("levels", "equal", "in_bulk", "drift", "uncertain", "missing", "repaired", "left", "api_calls")
+_COUNTS = (
+    *("levels", "equal", "in_bulk", "failed_rows", "drift", "uncertain", "missing", "claimed"),
+    *("repaired", "left", "api_calls"),
+)
 
 
 def _add(total: FullSyncReport, report: FullSyncReport) -> None:
@@ -133,7 +134,10 @@ def _add(total: FullSyncReport, report: FullSyncReport) -> None:
 
 def failure_text(name: str, failed: Mapping[str, str]) -> str:
     """Say which batches failed and why, and what to do."""
-    batches = ", ".join(f"{batch} ({reason})" for batch, reason in failed.items())
+    by_reason: dict[str, list[str]] = {}
+    for batch, reason in failed.items():
+        by_reason.setdefault(reason, []).append(batch)
+    batches = ", ".join(f"{', '.join(some)} ({reason})" for reason, some in by_reason.items())
     return (
         f"{name}: failed batches: {batches}. The others are done; run the job retry_failed_batches once this is mended."
     )
@@ -152,10 +156,12 @@ def _figures(report: FullSyncReport) -> dict[str, int | float]:
         "levels": report.levels,
         "equal": report.equal,
         "in_bulk": report.in_bulk,
+        "failed_rows": report.failed_rows,
         "drift": report.drift,
         "drift_share": round(report.drift / report.levels, 5) if report.levels else 0.0,
         "uncertain": report.uncertain,
         "missing": report.missing,
+        "claimed": report.claimed,
         **{f"cause_{cause}": number for cause, number in report.causes().items()},
         "repaired": report.repaired,
         "left": report.left,
@@ -179,14 +185,16 @@ def drift_found(ws: Workspace, name: str) -> DriftFound:
     with ws.engine.connect() as connection:
         runs = full_runs(connection).get(name, NEVER_RUN)
     share = runs.drift / runs.levels if runs.levels else 0.0
-    failed = f" {len(runs.failed)} of them did not come to their end." if runs.failed else ""
+    failed = f" Of them these did not come to their end: {', '.join(map(str, runs.failed))}." if runs.failed else ""
     return DriftFound(
-        not (runs.drift or runs.missing),
-        f"{runs.drift} of {runs.levels} levels had drifted, {runs.missing} show no number and are in review, in the latest "
+        not (runs.drift or runs.failed_rows or runs.missing),
+        f"{runs.drift} of {runs.levels} levels had drifted, {runs.failed_rows} show a former number since our last write failed, "
+        f"{runs.missing} show no number and are in review, in the latest "
         f"runs of {runs.batches} batches.{failed} The reports say of each why, and what was done.",
         {
             "drift": dg.MetadataValue.int(runs.drift),
             "drift_share": dg.MetadataValue.float(round(share, 5)),
+            "failed_rows": dg.MetadataValue.int(runs.failed_rows),
             "missing": dg.MetadataValue.int(runs.missing),
             "batches": dg.MetadataValue.int(runs.batches),
         },

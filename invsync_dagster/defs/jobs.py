@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -101,8 +102,13 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
         context.log.info(f"{channel.name}: {len(again)} failed batches")
         if not again:
             continue
-        with failing(context, channel.name):
-            failed = yield from sync_batches(context, ws, channel.name, again)
+        try:
+            with failing(context, channel.name):
+                failed = yield from sync_batches(context, ws, channel.name, again)
+        except Exception as error:  # what ends this channel's batches says nothing of the other channels
+            context.log.error(f"{channel.name}: {''.join(traceback.format_exception(error))}")
+            failures.append(f"{channel.name}: {type(error).__name__}: {error}")
+            continue
         if failed:
             tag_failed(context, [channel.name])
             failures.append(failure_text(channel.name, failed))

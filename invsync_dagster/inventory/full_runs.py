@@ -22,6 +22,7 @@ class BatchDone:
     ended_at: datetime
     levels: int
     drift: int
+    failed_rows: int
     missing: int
     problem: str
 
@@ -37,12 +38,13 @@ class FullRuns:
     batches: int
     levels: int
     drift: int
+    failed_rows: int
     missing: int
     failed: tuple[int, ...]
     since: datetime | None
 
 
-NEVER_RUN = FullRuns(0, 0, 0, 0, (), None)
+NEVER_RUN = FullRuns(0, 0, 0, 0, 0, (), None)
 
 _COLUMNS = tuple(full_sync_batches.c)
 
@@ -55,7 +57,7 @@ def keep_batch(connection: Connection, done: BatchDone) -> None:
     values = asdict(done)
     if done.problem:
         table = full_sync_batches.c
-        query = select(table.levels, table.drift, table.missing)
+        query = select(table.levels, table.drift, table.failed_rows, table.missing)
         before = connection.execute(query.where(table.channel == done.channel, table.batch == done.batch)).first()
         if before is not None:
             values |= {name: max(number, values[name]) for name, number in before._mapping.items()}
@@ -83,6 +85,7 @@ def _together(rows: list[BatchDone], in_force: int | None) -> FullRuns:
         batches=len(rows),
         levels=sum(row.levels for row in rows),
         drift=sum(row.drift for row in rows),
+        failed_rows=sum(row.failed_rows for row in rows),
         missing=sum(row.missing for row in rows),
         failed=tuple(row.batch for row in rows if row.problem),
         since=min(whole) if whole and len(rows) == in_force else None,

@@ -23,6 +23,7 @@ from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
 from invsync_dagster.platforms.contract import BulkReader, BulkState, LevelReference, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.differences import has_no_failed_row
 from invsync_dagster.sync.workspace import Workspace
 
 # Levels that one transaction marks: no other writer waits longer for it than for a comparison.
@@ -71,6 +72,7 @@ _CLEARED = select(_LEVEL.id).where(
     # Not one that was marked, and written to and fro since.
     or_(_LEVEL.sent_at.is_(None), _LEVEL.sent_at <= _LEVEL.observed_at),
     *_UNDISTURBED,
+    has_no_failed_row(),
 )
 
 

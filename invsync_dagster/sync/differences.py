@@ -1,20 +1,23 @@
-"""What a full run finds: levels that show something else than was acknowledged, why probably, and what was done about it."""
+"""What a full run finds: levels that show something else than they should, why probably, and what was done about it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from invsync_dagster.inventory.book import Book, event_id
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.explanation import in_utc
 from invsync_dagster.inventory.lines import channel_facts
 from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
+from invsync_dagster.platforms.contract import Outcome
 from invsync_dagster.settings import ImportLimits
 from invsync_dagster.sync.levels import Doubt, LevelState
 
@@ -59,6 +62,89 @@ class Adoptable:
     difference: Difference
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A level that was missing, with what the platform said, its `touched` before the request, and the report's row of it."""
+
+    problem: Outcome
+    touched: int
+    difference: Difference
+
+
+@dataclass
+class FullSyncReport:
+    """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed, and `traceback` is that of
+    an error that nobody expected. `stops_channel`: no other batch would fare better before somebody has mended that.
+
+    A level counts once among `equal`, `failed_rows`, `drift`, `uncertain`, `missing` and `claimed`, unless something came in
+    between, as its difference says then.
+    """
+
+    channel: str
+    batch: int
+    levels: int = 0
+    equal: int = 0
+    in_bulk: int = 0  # of the equal ones, those that the run's bulk reading cleared
+    failed_rows: int = 0  # they show what was acknowledged, since a write of something else failed
+    drift: int = 0
+    uncertain: int = 0
+    missing: int = 0
+    unknown: int = 0  # of the missing ones, those that the platform doesn't have at all
+    claimed: int = 0  # not judged: a push had them in hand, and records what it learns
+    repaired: int = 0
+    left: int = 0
+    api_calls: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+    traceback: str = ""
+    stops_channel: bool = False
+    differences: list[Difference] = field(default_factory=list)
+    to_repair: set[str] = field(default_factory=set)
+    gone: dict[int, Gone] = field(default_factory=dict)  # missing levels by id
+    to_adopt: list[Adoptable] = field(default_factory=list)
+
+    def causes(self) -> Counter[str]:
+        """Return how many differences have which likely cause, every cause named."""
+        counted = Counter({str(cause): 0 for cause in Cause})
+        counted.update(str(one.cause) for one in self.differences)
+        return counted
+
+
+def has_failed_row(state: LevelState) -> bool:
+    """Say whether a level that shows what was acknowledged should show something else, which could not be written.
+
+    One whose number has only changed since waits for the next push, and is no difference.
+    """
+    return state.failures > 0 and state.desired != state.acknowledged_quantity
+
+
+def has_no_failed_row() -> ColumnElement[bool]:
+    """The condition that a level which shows what was acknowledged has no failed row, as `has_failed_row` says."""
+    level = inventory_levels.c
+    return or_(level.failures == 0, level.desired == level.acknowledged_quantity)
+
+
+def failed_row_words(state: LevelState) -> str:
+    """Return what is known of a write that failed, the platform's words among it."""
+    return f"our last write failed: {state.last_error}"
+
+
+def doubt_about(state: LevelState, observed: int | None) -> tuple[Cause, str] | None:
+    """Return the likely cause of what an uncertain level shows, and what is known of it; None if it shows what it should."""
+    if (observed or 0) == state.desired:
+        return None
+    if state.acknowledged_quantity is None and state.sent_at is None:
+        return Cause.NEVER_WRITTEN, "never acknowledged by us"
+    known = [f"uncertain since {in_utc(state.uncertain_since)}: {state.uncertain}"]
+    if state.sent_at is not None and state.attempt != state.acknowledged_attempt:
+        known.append(f"{state.sent_quantity} sent at {in_utc(state.sent_at)}")
+    if state.expected is not None:
+        known.append(f"{state.expected} expected")
+    if state.failures and state.last_error:
+        known.append(state.last_error)
+    return Cause.NOT_VISIBLE, "; ".join(known)
+
+
 def likely_cause(state: LevelState, observed: int | None) -> tuple[Cause, str]:
     """Return the likely cause of a reading that differs from what is acknowledged, and the words for it."""
     acknowledged = state.acknowledged_quantity
@@ -67,7 +153,7 @@ def likely_cause(state: LevelState, observed: int | None) -> tuple[Cause, str]:
     if observed is None:
         return Cause.FOREIGN_EDIT, "it is not there any more: somebody took it off the location"
     if state.failures:
-        return Cause.FAILED_ROW, f"our last write failed: {state.last_error}"
+        return Cause.FAILED_ROW, failed_row_words(state)
     if observed < acknowledged:
         return (
             Cause.UNSEEN_ORDER,

@@ -11,8 +11,9 @@ from threading import Event, Thread
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync.bulk_reading import ask_for_all
 from invsync_dagster.sync.calls import OutOfTimeError
+from invsync_dagster.sync.differences import FullSyncReport
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync, keep_report
 from invsync_dagster.sync.workspace import Workspace
 
 # Pushes go first: where they need all of the budget for longer, the batches begin without a bulk reading.
@@ -25,8 +26,9 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
     """Run `batches` of channel `name`, `full_sync_at_once` of them side by side; yield the report of each when it is done.
 
     Alone, a batch waits for each answer before it asks again: with answers of 0.4 s no rate above 2.5 calls a second is
-    reached. What breaks one batch (not the platform's failures: they stand in its report) is raised once those under way
-    are done, and no other is begun. Nor is it where the caller stops listening.
+    reached. A batch that fails does so alone, and says why in its report; after one that stops the channel (dead credentials,
+    another shop) no other is begun, and their reports say so. Without the database nothing can be kept: `DatabaseGoneError` is
+    raised once the batches under way are done, and no other is begun. Nor is it where the caller stops listening.
     """
     _ask_for_all(ws, name, batches, run_id)
     waiting: SimpleQueue[int] = SimpleQueue()
@@ -34,12 +36,21 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
         waiting.put(batch)
     done: SimpleQueue[FullSyncReport | Exception | None] = SimpleQueue()
     stop = Event()
+    stopped: list[str] = []
 
     def work() -> None:
         mine = ws.beside()
         try:
             while not stop.is_set():
-                done.put(full_sync(mine, name, waiting.get_nowait(), run_id=run_id))
+                batch = waiting.get_nowait()
+                if stopped:
+                    report = FullSyncReport(name, batch, problem=f"not begun, it would fare no better: {stopped[0]}")
+                    keep_report(mine, report, run_id)
+                else:
+                    report = full_sync(mine, name, batch, run_id=run_id)
+                if report.stops_channel:
+                    stopped.append(report.problem)
+                done.put(report)
         except Empty:
             pass
         except Exception as error:  # a thread's end: handed to the one who waits for it
@@ -72,11 +83,13 @@ def _ask_for_all(ws: Workspace, name: str, batches: Sequence[int], run_id: str) 
     channel = ws.channel(name)
     if channel.disabled_reason:
         return  # each batch says so
-    calls = calls_of(ws, channel, ws.clock.now() + LONGEST_WAIT, background=True)
     try:
+        calls = calls_of(ws, channel, ws.clock.now() + LONGEST_WAIT, background=True)
         ask_for_all(ws, name, batches, calls, run_id=run_id)
     except OutOfTimeError:
         _log.warning("%s reads level by level: no call was free within %s to ask for all at once", name, LONGEST_WAIT)
     except PlatformError as error:
         # Dead credentials: each batch meets them itself, and its report says so.
         _log.warning("%s can't be asked for all its levels: %s: %s", name, error.code, error.message)
+    except Exception:  # it only spares readings: the batches do without, or meet the same and say so
+        _log.exception("%s can't be asked for all its levels", name)

@@ -1,4 +1,5 @@
-"""Recognises a shop: before a channel is worked with for the first time, or under another address, some listings are read.
+"""Recognises a shop: before a channel is worked with for the first time, or under another address, some listings are read; so
+are others where a full run finds most of a batch unknown.
 
 What we know of a level is of the shop where it was read. In another one a certain number would be written unread.
 """
@@ -7,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
 
 from invsync_dagster.channels import Channel
+from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
-from invsync_dagster.platforms.contract import LevelReference, QuickReader, Reading
+from invsync_dagster.platforms.contract import LevelReference, Limits, QuickReader, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
@@ -48,14 +52,49 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
     or goes on at the new address. Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
     """
     least = AT_LEAST if recognised in ("", address_of(channel)) else 1
-    platform, name = calls.platform, channel.name
-    limits = platform.limits
-    # A location may be a call of its own.
-    most = max(limits.read_locations or limits.read_batch, AT_LEAST)
+    name = channel.name
     with ws.engine.connect() as connection:
-        some = connection.execute(_SAMPLE, {"of_channel": name, "most": most}).all()
+        some = connection.execute(_SAMPLE, {"of_channel": name, "most": _most(calls.platform.limits)}).all()
     if not (some or recognised):
         return
+    missing = _unknown_of(ws, name, some, calls)
+    if len(some) >= least and missing > len(some) * SHARE:
+        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
+    with write_transaction(ws.engine, name) as connection:
+        connection.execute(update(channels).where(channels.c.name == name).values(recognised=address_of(channel)))
+
+
+def require_same_shop(ws: Workspace, name: str, batch: int, unknown: int, asked: int, calls: Calls) -> None:
+    """Return if `unknown` listings of the `asked` ones of a batch are no sign of another shop; most of them are unknown.
+
+    A product that was deleted takes all its variants along, which are mostly in one batch. So some listings of the other
+    batches are read, from all over the channel, and the rest is taken to be as they are. Raises `PlatformError` if more than
+    half of the channel's listings are likely unknown then, `OutOfTimeError`.
+    """
+    level = inventory_levels.c
+    mine = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
+    with ws.engine.connect() as connection:
+        beside = connection.execute(_BESIDE.where(~mine), {"of_channel": name}).scalar_one()
+        step = max(beside // _most(calls.platform.limits), 1)
+        spread = _PLACED.where(~mine).subquery()
+        query = select(spread).where(spread.c.place % step == 0).limit(_most(calls.platform.limits))
+        some: Sequence[Any] = connection.execute(query, {"of_channel": name}).all()
+    others = _unknown_of(ws, name, some, calls)
+    likely = unknown + (beside * others / len(some) if some else 0)
+    if asked + len(some) >= AT_LEAST and likely > (asked + beside) * SHARE:
+        told = another_shop(name, unknown + others, asked + len(some))
+        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, told)
+
+
+def _most(limits: Limits) -> int:
+    # A location may be a call of its own.
+    return max(limits.read_locations or limits.read_batch, AT_LEAST)
+
+
+def _unknown_of(ws: Workspace, name: str, some: Sequence[Row[Any, Any, Any]], calls: Calls) -> int:
+    """Read levels, and return how many of them the platform doesn't know by the names that they are mapped with."""
+    platform = calls.platform
+    limits = platform.limits
     read = platform.read_quickly if isinstance(platform, QuickReader) else platform.read
     by_level: dict[int, Reading] = {}
     for part in in_readings(some, limits):
@@ -64,11 +103,7 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
         by_level |= {row.id: reading for row, reading in zip(part, answer.readings, strict=True)}
     with ws.engine.connect() as connection:
         readings = told_apart(connection, name, by_level).values()
-    missing = sum(is_unknown(reading.problem) for reading in readings)
-    if len(some) >= least and missing > len(some) * SHARE:
-        raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
-    with write_transaction(ws.engine, name) as connection:
-        connection.execute(update(channels).where(channels.c.name == name).values(recognised=address_of(channel)))
+    return sum(is_unknown(reading.problem) for reading in readings)
 
 
 def address_of(channel: Channel) -> str:
@@ -79,6 +114,16 @@ def address_of(channel: Channel) -> str:
     values = {**channel.settings.model_dump(mode="json"), "": [channel.platform, channel.environment]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
+
+# Once a suspicion: of 100,000 levels it takes 0.3 s with SQLite, and 0.1 s on PostgreSQL.
+_COMPARED = (inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))
+_BESIDE = select(func.count()).select_from(inventory_levels).where(*_COMPARED)
+_PLACED = select(
+    inventory_levels.c.id,
+    inventory_levels.c.item_id,
+    inventory_levels.c.location_id,
+    func.row_number().over(order_by=(inventory_levels.c.item_id, inventory_levels.c.location_id)).label("place"),
+).where(*_COMPARED)
 
 _SAMPLE = (
     select(inventory_levels.c.id, inventory_levels.c.item_id, inventory_levels.c.location_id)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from traceback import format_exception
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -14,13 +14,13 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from invsync_dagster.inventory.batches import batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Limits, Outcome, Platform, Reading
-from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, Reading
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, SHARE, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
@@ -28,17 +28,22 @@ from invsync_dagster.sync.cut_out import why_cut_out
 from invsync_dagster.sync.differences import (
     Adoptable,
     Cause,
-    Difference,
+    FullSyncReport,
+    Gone,
     Policy,
     adopt,
     difference,
+    doubt_about,
+    failed_row_words,
+    has_failed_row,
+    has_no_failed_row,
     likely_cause,
 )
 from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.readings import in_readings, note_whole
-from invsync_dagster.sync.recognition import why_elsewhere
+from invsync_dagster.sync.recognition import require_same_shop, why_elsewhere
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
@@ -50,82 +55,71 @@ LEVELS_COMPARED_AT_ONCE = 2_000
 # While a reading of all is under way it is looked for so often: what it clears need not be read.
 LEVELS_BETWEEN_LOOKS = 500
 
+SETTLED_BY_PUSH = "to be settled by a push"
+TRIED_AGAIN = "tried again by the pushes, later each time"
 NOT_DONE = "not done: the batch did not come to its end"
 
 LONGEST_BATCH = timedelta(minutes=30)
 
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A level that was missing, with what the platform said, its `touched` before the request, and the report's row of it."""
-
-    problem: Outcome
-    touched: int
-    difference: Difference
-
-
-@dataclass
-class FullSyncReport:
-    """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed."""
-
-    channel: str
-    batch: int
-    levels: int = 0
-    equal: int = 0
-    in_bulk: int = 0  # of the equal ones, those that the run's bulk reading cleared
-    drift: int = 0
-    uncertain: int = 0
-    missing: int = 0
-    unknown: int = 0  # of the missing ones, those that the platform doesn't have at all
-    repaired: int = 0
-    left: int = 0
-    api_calls: int = 0
-    seconds: float = 0.0
-    problem: str = ""
-    differences: list[Difference] = field(default_factory=list)
-    to_repair: set[str] = field(default_factory=set)
-    gone: dict[int, Gone] = field(default_factory=dict)  # missing levels by id
-    to_adopt: list[Adoptable] = field(default_factory=list)
-
-    def causes(self) -> Counter[str]:
-        """Return how many differences have which likely cause, every cause named."""
-        counted = Counter({str(cause): 0 for cause in Cause})
-        counted.update(str(one.cause) for one in self.differences)
-        return counted
+# A server that restarts, or a writer that holds all others up for its longest time, is over by then: what came of a batch is kept
+# then. Later the database is taken to be gone for good.
+DATABASE_BACK_WITHIN = timedelta(minutes=2)
+KEPT_AGAIN_SECONDS = 5.0
 
 
 def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
     """Read back, compare and repair the levels of batch `batch` of channel `name`.
 
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
-    the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most are
-    missing: then the channel is stopped instead. Running a batch again is harmless. Never raises for the platform's
-    failures: they stand in the report. What came of the batch is kept.
+    the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most of the
+    channel's are unknown: then the channel is stopped instead. Running a batch again is harmless. What fails stands in the
+    report, and what came of the batch is kept; raises only what keeps that from being kept (`DatabaseGoneError`).
     """
-    report = _full_sync(ws, name, batch, run_id)
-    numbers = (report.levels, report.drift, report.missing)
-    with write_transaction(ws.engine, name) as connection:
-        keep_batch(connection, BatchDone(name, batch, run_id, ws.clock.now(), *numbers, report.problem))
+    report = FullSyncReport(name, batch)
+    began = ws.clock.now()
+    try:
+        _full_sync(ws, report, began, run_id)
+    except Exception as error:  # whatever broke this batch, the others may do well without
+        report.problem = str(error) if isinstance(error, DatabaseGoneError) else f"{type(error).__name__}: {error}"
+        report.traceback = "".join(format_exception(error))
+    report.seconds = (ws.clock.now() - began).total_seconds()
+    keep_report(ws, report, run_id)
     return report
 
 
-def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncReport:
-    report = FullSyncReport(name, batch)
-    began = ws.clock.now()
+def keep_report(ws: Workspace, report: FullSyncReport, run_id: str) -> None:
+    """Keep what came of a batch. Raises `DatabaseGoneError` where the database has been away for `DATABASE_BACK_WITHIN`."""
+    numbers = (report.levels, report.drift, report.failed_rows, report.missing)
+    gives_up_at = ws.clock.now() + DATABASE_BACK_WITHIN
+    while True:
+        done = BatchDone(report.channel, report.batch, run_id, ws.clock.now(), *numbers, report.problem)
+        try:
+            with write_transaction(ws.engine, report.channel) as connection:
+                keep_batch(connection, done)
+        except DatabaseGoneError:
+            if ws.clock.now() >= gives_up_at:
+                raise
+            ws.clock.sleep(KEPT_AGAIN_SECONDS)
+        else:
+            return
+
+
+def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: str) -> None:
+    name, batch = report.channel, report.batch
     channel = ws.channel(name)
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
-        return report
+        return
     report.problem = _batches_fixed(ws)
     if report.problem:
-        return report
+        return
     deadline = began + LONGEST_BATCH
     calls = calls_of(ws, channel, deadline, background=True)
     level = inventory_levels.c
     with ws.engine.connect() as connection:
         report.problem = why_cut_out(connection, name, began) or why_elsewhere(connection, channel)
         if report.problem:
-            return report
+            return
         # Read longest ago first: a batch that did not finish goes on where it was.
         oldest = (level.observed_at.asc().nulls_first(), level.id)
         mine = in_batch(batch, ws.configuration.settings.sku_batches)
@@ -135,7 +129,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
         )
         ids = list(connection.execute(query).scalars())
     try:
-        in_bulk = BulkLook(ws, name, calls, run_id)
+        in_bulk, is_known = BulkLook(ws, name, calls, run_id), False
         while ids:
             in_bulk.look()
             size = LEVELS_BETWEEN_LOOKS if in_bulk.open else LEVELS_COMPARED_AT_ONCE
@@ -153,10 +147,9 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
                     reads.append(_read(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
-            if is_another_shop(report.unknown, report.levels):
-                report.problem = f"{ANOTHER_SHOP}: {another_shop(name, report.unknown, report.levels)}"
-                stop_channel(ws, name, report.problem)
-                return _finished(ws, report, calls, began)
+            if not is_known and report.unknown > report.levels * SHARE:
+                require_same_shop(ws, name, batch, report.unknown, report.levels, calls)
+                is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
             with write_transaction(ws.engine) as connection:
@@ -164,7 +157,7 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
                 report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
-            report.problem = pushed.problem
+            report.problem, report.stops_channel = pushed.problem, pushed.stopped
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting
             report.api_calls += pushed.api_calls
@@ -172,7 +165,11 @@ def _full_sync(ws: Workspace, name: str, batch: int, run_id: str) -> FullSyncRep
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
         report.problem = str(error)
-    return _finished(ws, report, calls, began)
+        report.stops_channel = error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP
+        if error.code == ANOTHER_SHOP:
+            stop_channel(ws, name, report.problem)
+    finally:
+        report.api_calls += calls.made
 
 
 def _batches_fixed(ws: Workspace) -> str:
@@ -185,12 +182,6 @@ def _batches_fixed(ws: Workspace) -> str:
             set_batches(connection, configured, actor=CONFIGURATION, reason="the first full run", now=ws.clock.now())
     wrong = wrong_batches(configured, in_force)
     return f"configuration: {wrong}" if wrong else ""
-
-
-def _finished(ws: Workspace, report: FullSyncReport, calls: Calls, began: datetime) -> FullSyncReport:
-    report.api_calls += calls.made
-    report.seconds = (ws.clock.now() - began).total_seconds()
-    return report
 
 
 def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
@@ -243,7 +234,7 @@ def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, platform: Pl
 
 
 def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
-    """Note the readings that show what is acknowledged; return their levels. Almost all do, so they cost one statement.
+    """Note the readings that show what they should; return their levels. Almost all do, so they cost one statement.
 
     The levels of several calls are noted as seen when the first of these was answered: no later than they were.
     """
@@ -269,6 +260,7 @@ _SEEN_EQUAL = (
         _LEVEL.acknowledged_quantity == _SHOWN.c.number,
         _LEVEL.claim.is_(None),
         _LEVEL.uncertain.is_(None),
+        has_no_failed_row(),
     )
     .values(observed_quantity=_LEVEL.acknowledged_quantity, observed_at=bindparam("now"))
     .returning(_LEVEL.id)
@@ -299,19 +291,26 @@ def _record(
             report.gone[state.id] = Gone(problem, touched[state.id], found)
             continue
         if state.claim is not None:
-            continue  # a push is at it: it will record what it learns
+            report.claimed += 1
+            continue
         seen = state._replace(observed_quantity=reading.quantity, observed_at=now)
         if state.uncertain is not None:
             report.uncertain += 1
             report.to_repair.add(state.central_sku)
+            if doubt := doubt_about(state, reading.quantity):
+                report.differences.append(difference(state, reading.quantity, *doubt, SETTLED_BY_PUSH))
             basis = ReadingBasis(attempted.began, now, touched[state.id], orders_known_until=None)
             shown = reading.quantity
             seen = (
                 settling.absent(state, basis, limits) if shown is None else settling.settle(state, shown, basis, limits)
             )
             logs.append(reading_log(attempted, state, reading.quantity, settled_how(state, seen, basis)))
-        elif reading.absent and state.effective_quantity == NOT_THERE:
-            pass  # known: the next push makes it
+        elif _shows_what_is_acknowledged(state, reading):
+            if has_failed_row(state):
+                report.failed_rows += 1
+                words = failed_row_words(state)
+                report.differences.append(difference(state, reading.quantity, Cause.FAILED_ROW, words, TRIED_AGAIN))
+                logs.append(reading_log(attempted, state, reading.quantity, words))
         elif _comparable(state, touched[state.id], began=attempted.began, limits=limits):
             report.drift += 1
             cause, words = likely_cause(state, reading.quantity)
@@ -333,8 +332,9 @@ def _record(
                         found,
                     )
                 )
-        elif reading.quantity != state.acknowledged_quantity:
+        else:
             words = "a write of ours, or a sale, came in between or may not be visible yet"
+            logs.append(reading_log(attempted, state, reading.quantity, words))
             report.differences.append(
                 difference(state, reading.quantity, Cause.NOT_VISIBLE, words, "looked at again by the next full run")
             )
@@ -343,8 +343,14 @@ def _record(
     write_logs(connection, logs)
 
 
+def _shows_what_is_acknowledged(state: LevelState, reading: Reading) -> bool:
+    if reading.absent:
+        return state.effective_quantity == NOT_THERE  # known: the next push makes it
+    return reading.quantity == state.acknowledged_quantity
+
+
 # What isn't done at once is done at the batch's end, and said then.
-_DONE: dict[Policy, str] = {"repair": "to be settled by a push", "report": "reported", "adopt": NOT_DONE}
+_DONE: dict[Policy, str] = {"repair": SETTLED_BY_PUSH, "report": "reported", "adopt": NOT_DONE}
 
 
 def _comparable(state: LevelState, touched: int, *, began: datetime, limits: Limits) -> bool:

@@ -1,15 +1,18 @@
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from invsync_dagster.defs.full_sync import CHECK, batch_partitions, failed_batches
+from invsync_dagster.defs import jobs
+from invsync_dagster.defs.full_sync import CHECK, batch_partitions, failed_batches, sync_batches
 from invsync_dagster.defs.names import failed_channel_tag
+from invsync_dagster.platforms.contract import LevelReference, Outcome, ReadAnswer, Result, WriteAnswer
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Settings
-from tests.defs.conftest import Installation
+from tests.defs.conftest import FakePlatform, Installation
 
 STOCK = {f"S{number}": 10 + number for number in range(8)}
 ALL = {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "3"}
@@ -96,7 +99,7 @@ def test_one_batch_run_again_alone_does_not_speak_for_the_others(install: Callab
     home.platforms["one"].error = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is not right")
     failed = check(home.run("full_sync", selection=[KEY], partition_key=drifted))
     assert (failed.passed, failed.metadata["drift"].value) == (False, 1)
-    assert "1 of them did not come to their end" in str(failed.description)
+    assert f"Of them these did not come to their end: {drifted}." in str(failed.description)
     home.platforms["one"].error = None
     home.clock.advance(60)
     again = check(home.run("full_sync", selection=[KEY], partition_key=drifted))
@@ -146,6 +149,102 @@ def test_one_failing_batch_leaves_the_others_done_and_is_run_again_alone(install
     assert home.status().channels[0].failed_batches == ()
     assert set(done(again)) == set(failed)
     assert all(status is dg.AssetPartitionStatus.MATERIALIZED for status in statuses(home).values())
+
+
+def crashing(item: str) -> Callable[[FakePlatform, Sequence[LevelReference]], ReadAnswer]:
+    """Return a reading that breaks where nobody expects it, of one item."""
+    read = FakePlatform.read
+
+    def reading(platform: FakePlatform, levels: Sequence[LevelReference]) -> ReadAnswer:
+        if any(level.item_id == item for level in levels):
+            raise KeyError("quantity")
+        return read(platform, levels)
+
+    return reading
+
+
+def log_of(home: Installation, result: dg.ExecuteInProcessResult) -> str:
+    return "\n".join(entry.user_message for entry in home.instance.all_logs(result.run_id))
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_batch_that_breaks_fails_alone_with_its_traceback_in_the_log_and_its_name_in_the_check(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = in_step(install)
+    monkeypatch.setattr(FakePlatform, "read", crashing("S5"))
+    result = full_run(home)
+    assert not result.success
+    assert len(done(result)) == 3
+    (broken,) = failed_batches(home.instance, "one", batch_partitions(home.configuration.settings))
+    assert totals(result)["failed_batches"] == 1
+    log = log_of(home, result)
+    assert f"batch {broken} of one: KeyError: 'quantity'\nTraceback (most recent call last):" in log
+    assert 'raise KeyError("quantity")' in log
+    failure = result.failure_data_for_node("full_sync__one")
+    assert failure is not None
+    assert f"one: failed batches: {broken} (KeyError: 'quantity')" in str(failure.error)
+    assert f"Of them these did not come to their end: {broken}." in str(check(result).description)
+    assert home.status().channels[0].failed_batches == (int(broken),)
+    monkeypatch.undo()
+    assert home.run("retry_failed_batches").success
+    assert home.status().channels[0].failed_batches == ()
+
+
+def test_a_channel_whose_batches_break_leaves_the_other_channels_their_turn(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one", "two")
+    home.stock(STOCK, ["one", "two"])
+    assert home.run("incremental").success
+    home.clock.advance(60)
+    for name in ("one", "two"):
+        home.platforms[name].broken = {"S5"}
+        home.run("full_sync", selection=[dg.AssetKey(["full_sync", name])], tags=ALL)
+    home.platforms["two"].broken = set()
+    monkeypatch.setattr(jobs, "sync_batches", ended_by("one", sync_batches))
+    result = home.run("retry_failed_batches")
+    assert not result.success
+    assert "OSError: no space left on device" in log_of(home, result)
+    assert home.tags(result)[failed_channel_tag("one")] == "true"
+    assert failed_channel_tag("two") not in home.tags(result)
+    assert {shop.channel: len(shop.failed_batches) for shop in home.status().channels} == {"one": 1, "two": 0}
+
+
+def ended_by(channel: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    def ended(context: Any, ws: Any, name: str, batches: Sequence[str]) -> Any:
+        if name == channel:
+            raise OSError("no space left on device")
+        return otherwise(context, ws, name, batches)
+
+    return ended
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_number_that_the_shop_refuses_turns_the_check_red_until_it_is_there(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = in_step(install)
+    refusal = Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", "no more than 9 of these")
+    monkeypatch.setattr(FakePlatform, "write", lambda platform, rows, *, key: WriteAnswer(tuple(refusal for _ in rows)))
+    home.stock(STOCK | {"S3": 2}, [])
+    home.run("incremental")
+    result = full_run(home)
+    assert result.success
+    verdict = check(result)
+    assert (verdict.passed, verdict.metadata["failed_rows"].value, verdict.metadata["drift"].value) == (False, 1, 0)
+    assert "1 show a former number since our last write failed" in str(verdict.description)
+    found = totals(result)
+    assert (found["equal"], found["failed_rows"], found["cause_failed_row"], found["claimed"]) == (7, 1, 1, 0)
+    with Path(str(found["report"])).open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["sku"], row["observed"], row["desired"], row["cause"]) == ("S3", "13", "2", "failed_row")
+    monkeypatch.undo()
+    home.clock.advance(60)
+    assert home.run("incremental").success
+    assert home.platforms["one"].shown["S3"] == 2
+    again = full_run(home)
+    assert (check(again).passed, totals(again)["equal"]) == (True, 8)
 
 
 def test_the_audit_names_failed_batches(install: Callable[..., Installation]) -> None:

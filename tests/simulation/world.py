@@ -375,7 +375,8 @@ class World:
     def reconcile(self, name: str) -> None:
         """Run all batches of a channel's full run."""
         for batch in range(self.configuration.settings.sku_batches):
-            full_sync(self.processes[0], name, batch, run_id="full")
+            report = full_sync(self.processes[0], name, batch, run_id="full")
+            assert not report.traceback, report.traceback
 
     def audit(self) -> list[str]:
         """Return what doesn't add up in our own books, or isn't what polls have told."""

@@ -319,6 +319,7 @@ full_sync_batches = Table(
     Column("ended_at", UtcDateTime, nullable=False),
     Column("levels", BigInteger, nullable=False),
     Column("drift", BigInteger, nullable=False),
+    Column("failed_rows", BigInteger, nullable=False),
     Column("missing", BigInteger, nullable=False),
     Column("problem", Text, nullable=False),  # "" where it came to its end
     sqlite_with_rowid=False,

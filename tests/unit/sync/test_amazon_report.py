@@ -11,9 +11,9 @@ from sqlalchemy import select
 from invsync_dagster.inventory.tables import bulk_readings
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sync.bulk_reading import ask_for_all
-from invsync_dagster.sync.differences import Cause
+from invsync_dagster.sync.differences import Cause, FullSyncReport
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.amazon_stage import NAME, AmazonStage
 
 SKUS = [f"S{number:03d}" for number in range(60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,14 +12,15 @@ from sqlalchemy import select, update
 from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
-from invsync_dagster.platforms.contract import BulkNumbers
+from invsync_dagster.platforms.contract import BulkNumbers, Outcome, Result, WriteAnswer, WriteRow
+from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync.bulk_reading import ask_for_all
-from invsync_dagster.sync.differences import Cause, Difference
+from invsync_dagster.sync.differences import Cause, Difference, FullSyncReport
 from invsync_dagster.sync.full_run import full_run
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.push import calls_of
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.conftest import LittleWorld, quiet_world
 
 SHOP, SKU = "shop_main", "SKU-0001"
@@ -195,6 +197,29 @@ def test_a_foreign_edit_is_found_by_the_reading_that_follows_and_repaired(shop_o
     assert shop.shown(SHOP, SKU) == right
 
 
+def test_a_failed_row_is_read_and_named_though_the_file_shows_what_is_acknowledged(
+    shop_on_each: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shop_on_each
+    before = shop.shown(SHOP, SKU)
+    refusal = Outcome(Result.REJECTED, Recovery.REJECT, "invalid_quantity", "no more than 9 of these")
+
+    def refuse(rows: Sequence[WriteRow], *, key: str) -> WriteAnswer:
+        return WriteAnswer(tuple(refusal for _ in rows))
+
+    shop.erp.restock(SKU, 5)
+    take_in(shop, "erp_main")
+    monkeypatch.setattr(shop.processes[0].platform(shop.processes[0].channel(SHOP)), "write", refuse)
+    assert shop.push(SHOP).rejected == 1
+    shop.clock.advance(1)
+    ask(shop)
+    shop.clock.advance(10)
+    total = run_all(shop)
+    (found,) = total.differences
+    assert (found.observed, found.desired, found.cause) == (before, before + 5, Cause.FAILED_ROW)
+    assert (total.in_bulk, total.equal) == (total.levels - 1, total.levels - 1)
+
+
 def test_an_edit_that_was_taken_back_since_is_no_difference(shop: LittleWorld) -> None:
     level, right = shop.reference(SHOP, SKU), shop.shown(SHOP, SKU)
     shop.shops[SHOP].edit_stock(level, right + 4)
@@ -314,7 +339,7 @@ def test_a_full_run_asks_once_and_says_in_each_batch_what_came_of_it(shop: Littl
     assert states(shop)[0][0] == "full"
 
 
-def test_dead_credentials_are_each_batchs_own_problem(shop: LittleWorld) -> None:
+def test_dead_credentials_end_no_run_before_its_batches_have_said_so(shop: LittleWorld) -> None:
     shop.shops[SHOP].access_token = "shpat_another"
     reports = list(full_run(shop.processes[0], SHOP, BATCHES[:2], run_id="full"))
-    assert [report.problem.split(":")[0] for report in reports] == ["unauthorized"] * 2
+    assert ["unauthorized: " in report.problem for report in reports] == [True] * 2

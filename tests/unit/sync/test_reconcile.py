@@ -15,9 +15,9 @@ from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync import reconcile
-from invsync_dagster.sync.differences import Cause, Difference, Policy
+from invsync_dagster.sync.differences import Cause, Difference, FullSyncReport, Policy
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.workspace import Workspace
 from tests.simulation.stock import is_listed, item_of
 from tests.unit.sync.conftest import LittleWorld
@@ -235,17 +235,6 @@ def test_a_batch_that_fails_says_so_alone_and_can_be_run_again(world: LittleWorl
     again = full_sync(world.processes[0], "shop_main", batch, run_id="full")
     assert (again.problem, again.equal) == ("", again.levels)
     assert again.levels >= 1
-
-
-def test_a_level_that_a_push_has_claimed_is_left_to_it(world: LittleWorld) -> None:
-    with write_transaction(world.engine) as connection:
-        connection.execute(
-            update(inventory_levels)
-            .where(inventory_levels.c.item_id == item_of("shop_main", SKU))
-            .values(claim="somebody", claim_worker=world.processes[1].worker.name)
-        )
-    world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), 99)
-    assert differences(run_all(world, "shop_main")) == []
 
 
 def test_an_uncertain_level_that_the_full_run_settles_leaves_its_reading_in_the_log(world: LittleWorld) -> None:

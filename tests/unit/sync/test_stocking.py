@@ -16,10 +16,10 @@ from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, platfo
 from invsync_dagster.platforms import shopify
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faults import Fault, Kind
-from invsync_dagster.sync.differences import Cause, Policy
+from invsync_dagster.sync.differences import Cause, FullSyncReport, Policy
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.preview import preview_channel
-from invsync_dagster.sync.reconcile import FullSyncReport, full_sync
+from invsync_dagster.sync.reconcile import full_sync
 from tests.unit.sync.conftest import LittleWorld, quiet_world
 
 SHOP, SKU = "shop_main", "SKU-0001"
@@ -262,6 +262,24 @@ def test_where_differences_are_not_repaired_it_is_only_reported(world: LittleWor
     assert found.done.startswith("reported")
     assert SKU not in world.shops[SHOP].shows()
     assert world.changes(SHOP) == 0
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_one_that_the_next_push_makes_is_a_failed_row_only_where_that_has_failed(
+    world_on_each: LittleWorld, failures: int
+) -> None:
+    world = world_on_each
+    choose(world, "activate")
+    right = unstock(world)
+    values = {"effective_quantity": NOT_THERE, "acknowledged_quantity": None, "expected": None}
+    failed = {"failures": failures, "last_error": "locked: not now"}
+    level = world.level(SHOP, SKU)
+    with write_transaction(world.engine) as connection:
+        connection.execute(update(inventory_levels).where(inventory_levels.c.id == level.id).values(**values, **failed))
+    report = full(world)
+    told = [(found.observed, found.desired, found.cause, found.words) for found in report.differences]
+    assert told == [(None, right, Cause.FAILED_ROW, "our last write failed: locked: not now")][:failures]
+    assert (report.failed_rows, report.repaired, SKU in world.shops[SHOP].shows()) == (failures, 0, False)
 
 
 def test_a_shop_that_stocks_nothing_there_is_not_taken_for_another_shop(world: LittleWorld) -> None:

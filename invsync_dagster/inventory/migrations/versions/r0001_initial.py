@@ -157,6 +157,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("levels", sa.BigInteger(), nullable=False),
         sa.Column("drift", sa.BigInteger(), nullable=False),
+        sa.Column("failed_rows", sa.BigInteger(), nullable=False),
         sa.Column("missing", sa.BigInteger(), nullable=False),
         sa.Column("problem", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("channel", "batch", name=op.f("pk_full_sync_batches")),
