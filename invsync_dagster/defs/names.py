@@ -29,6 +29,10 @@ SYNC_STATUS: Final = dg.AssetKey("sync_status")
 DATABASE_BACKUP: Final = dg.AssetKey("database_backup")
 HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 
+# The jobs that others than their own room look for.
+INCREMENTAL: Final = "incremental"
+WEBHOOKS: Final = "webhooks"
+
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"
 
@@ -41,6 +45,8 @@ IMPORT: Final = "import"
 GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"
 REASON: Final = "invsync/reason"
+# On runs that may take hours: dagster.yaml limits how many of them there are at once.
+LONG: Final = "invsync/long"
 
 
 def platform_kinds(channel: Channel) -> set[str]:
