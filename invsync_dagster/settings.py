@@ -215,6 +215,12 @@ class Retention(BaseModel):
     runs_days: int = Field(
         default=14, ge=1, description="Days of Dagster runs; one that made the latest of anything stays longer."
     )
+    routine_hours: int = Field(
+        default=6,
+        ge=1,
+        description="Hours of what schedules and webhooks started of cycles and pushes, if all went well and newer runs "
+        "have superseded it.",
+    )
     logs_days: int = Field(
         default=90, ge=1, description="Days of attempts and readings in the database; older ones go to data/archive/."
     )

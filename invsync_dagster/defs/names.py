@@ -32,6 +32,7 @@ HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 # The jobs that others than their own room look for.
 INCREMENTAL: Final = "incremental"
 WEBHOOKS: Final = "webhooks"
+FORGET_ROUTINE_RUNS: Final = "forget_routine_runs"
 
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"
@@ -41,6 +42,7 @@ USER: Final = "user"
 CAUSE: Final = "invsync/cause"
 WEBHOOK: Final = "webhook"
 SCHEDULE: Final = "schedule"
+WORK_LEFT: Final = "work_left"
 IMPORT: Final = "import"
 GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"

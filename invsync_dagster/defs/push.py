@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, keep_reason, report_file, tag_failed, worst_rows
+from invsync_dagster.defs.metadata import cause_of, in_short, keep_reason, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import (
     CHANGES,
     GIVEN_SKUS,
@@ -177,7 +177,7 @@ def _materialized(
     return dg.MaterializeResult(
         asset_key=push_key(report.channel),
         metadata={
-            **_figures(report),
+            **in_short(cause_of(context), _figures(report)),
             **({"reason": config.reason} if config.reason else {}),
             **worst_rows(report.failures),
             **report_file(ws.home, context.run.run_id, f"failed_{report.channel}", report.failures),
