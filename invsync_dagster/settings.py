@@ -63,6 +63,11 @@ class Home:
         return self.data / "reports"
 
     @property
+    def work_left(self) -> Path:
+        """The mark of a push that its time ended with more to do; who requests the next run takes it away."""
+        return self.data / "work_left"
+
+    @property
     def status(self) -> Path:
         """The status document, by which the receiver knows how all stands."""
         return self.data / "status"

@@ -88,12 +88,16 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
             _show_what_is_due(context, config, invsync.workspace, names)
             return
         failed: list[str] = []
+        goes_on = False
         for name, answer in _pushed(context, config, invsync, names):
+            goes_on |= isinstance(answer, PushReport) and answer.goes_on
             if isinstance(answer, PushReport) and not answer.problem:
                 yield _materialized(context, config, invsync.workspace, answer)
             else:
                 failed.append(name)
                 yield _red(by_name[name], answer)
+        if goes_on and not config.skus:
+            invsync.workspace.home.work_left.touch()  # for the inbox sensor, which requests a run that goes on with it
         if failed or cause != WEBHOOK:
             # Written here and not by an asset downstream, which is not executed once a push has failed. Yielded, not
             # logged: Dagster drops what was logged after the last yield of a step that fails.

@@ -176,9 +176,9 @@ def test_a_disk_that_is_nearly_full_turns_the_check_red(
     assert check.asset_key == HOUSEKEEPING
 
 
-def routine(home: Installation, job: str, cause: str = SCHEDULE, **arguments: object) -> str:
+def routine(home: Installation, job: str, cause: str = SCHEDULE, *, selection: list[dg.AssetKey] | None = None) -> str:
     """Run a job as something that comes by itself; return its run's id."""
-    return home.run(job, tags={CAUSE: cause}, **arguments).run_id
+    return home.run(job, selection=selection, tags={CAUSE: cause}).run_id
 
 
 def test_superseded_cycles_and_pushes_go_after_hours_and_the_latest_of_each_thing_stays(
