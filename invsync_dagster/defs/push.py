@@ -28,6 +28,7 @@ from invsync_dagster.defs.names import (
     PUSHED,
     SYNC_STATUS,
     WEBHOOK,
+    WORK_LEFT,
     platform_kinds,
     platform_tags,
     push_key,
@@ -38,7 +39,7 @@ from invsync_dagster.inventory.changes import oldest_changes
 from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.push import push_channel
-from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.report import BACKLOG_SECONDS, PushReport
 from invsync_dagster.sync.workspace import Workspace
 
 # What a channel's thread hands back: its report, or the words of what broke it.
@@ -145,6 +146,8 @@ def _pushed(
     """
     ws = invsync.workspace
     seconds = ws.configuration.settings.push_deadline_seconds
+    if cause_of(context) == WORK_LEFT:
+        seconds = max(seconds, BACKLOG_SECONDS)
     deadline = ws.clock.now() + timedelta(seconds=seconds)
     answers: SimpleQueue[Answer] = SimpleQueue()
 
