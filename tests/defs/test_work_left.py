@@ -16,7 +16,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from tests.defs.conftest import FakePlatform, Installation
 
-STOCK = {"A": 5, "B": 7, "C": 70, "D": 8, "E": 9}
+STOCK = {f"SKU-{number:02}": 10 + number for number in range(20)}
 PUSH_SECONDS = 20.0
 
 
@@ -62,9 +62,9 @@ def test_a_backlog_is_worked_off_by_one_run_after_the_other(home: Installation) 
         done.append(in_step(home))
         assert asked(home) == []
         assert home.run("webhooks", tags={CAUSE: WORK_LEFT}).success
-    assert len(done) >= 1
-    assert done == sorted(set(done))
-    assert 0 < done[0] < in_step(home) == len(STOCK)
+    first, second = done  # 20 s at 8 s a row, then 120 s
+    assert (first, second) == (3, 18)
+    assert in_step(home) == len(STOCK)
     assert not home.home.work_left.exists()
 
 
@@ -89,7 +89,8 @@ def test_what_only_waits_is_left_to_the_schedule(home: Installation) -> None:
     asked(home)  # it read all of them, and so went on
     result = home.run("webhooks", tags={CAUSE: WORK_LEFT})
     [pushed] = result.asset_materializations_for_node("push_results")[:1]
-    assert (pushed.metadata["rejected"].value, pushed.metadata["acknowledged"].value) == (3, 0)
+    assert pushed.metadata["rejected"].value
+    assert pushed.metadata["left"].value
     assert in_step(home) == 0
     assert asked(home) == []
 
