@@ -4,7 +4,8 @@ A first push (every level read, and written as it shows another number), a push 
 where the platform reads all levels in bulk, another full run that asks for them.
 The share is of all that the platform would have allowed in that time: what its bucket held, and what its rate restored. A
 stand-in answers in no time, so that what is missing is ours; while only the platform is to be waited for (Amazon works on a
-patch later), nothing counts.
+patch later), nothing counts. A push has its time as in an installation (`push_deadline_seconds`); where that ends with work
+left, the next one (`BACKLOG_SECONDS`) begins `BETWEEN_SECONDS` later, which count.
 
 Amazon's pushes go by the single lane, and once more by its feeds, of which as few are used as hold the listings.
 """
@@ -45,12 +46,17 @@ from invsync_dagster.settings import Home, Settings
 from invsync_dagster.sync.bulk_reading import ask_for_all
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.reconcile import full_sync
+from invsync_dagster.sync.report import BACKLOG_SECONDS
 from invsync_dagster.sync.worker import LockedWorker
 from invsync_dagster.sync.workspace import Workspace
 
 GOAL = 0.9
 SHOWN_BEFORE, COUNTED_FIRST, COUNTED_LATER = 5, 20, 12
 LONGEST = timedelta(days=30)
+
+# From the end of a push with work left to the first call of the next: the end of its run, a look of the inbox sensor (0.25 s),
+# one of the queue (1 s), a process (1.1 s) and its first steps.
+BETWEEN_SECONDS = 4.0
 
 # How long Shopify's operation, or Amazon's report, takes over 100,000 items isn't documented: minutes, in the field.
 OPERATION_SECONDS = 180.0
@@ -196,10 +202,15 @@ def _read_all(ws: Workspace, name: str, run_id: str) -> int:
 
 def _push(ws: Workspace, name: str, work: str, meter: Meter, limits: Limits) -> str:
     """Push until nothing is left, again with each cycle of the schedule; return what stops it, "" if nothing."""
-    last = ws.clock.now() + LONGEST
+    began = ws.clock.now()
+    last = began + LONGEST
+    seconds = ws.configuration.settings.push_deadline_seconds
     while True:
-        began = ws.clock.now()
-        report = push_channel(ws, name, run_id=work, deadline=last)
+        report = push_channel(ws, name, run_id=work, deadline=ws.clock.now() + timedelta(seconds=seconds))
+        if report.goes_on:
+            ws.clock.sleep(BETWEEN_SECONDS)
+            seconds = BACKLOG_SECONDS
+            continue
         meter.worked((ws.clock.now() - began).total_seconds(), limits)
         if report.problem or report.rejected or report.unknown or ws.clock.now() >= last:
             return str(report)
@@ -207,6 +218,7 @@ def _push(ws: Workspace, name: str, work: str, meter: Meter, limits: Limits) -> 
             if connection.execute(_OUT_OF_STEP).first() is None:
                 return ""
         ws.clock.sleep(60.0 * ws.configuration.settings.incremental_every_minutes)
+        began = ws.clock.now()
 
 
 _OUT_OF_STEP = select(inventory_levels.c.id).where(inventory_levels.c.out_of_step_since.is_not(None)).limit(1)

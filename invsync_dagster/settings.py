@@ -63,6 +63,11 @@ class Home:
         return self.data / "reports"
 
     @property
+    def work_left(self) -> Path:
+        """The mark of a push that its time ended with more to do; who requests the next run takes it away."""
+        return self.data / "work_left"
+
+    @property
     def status(self) -> Path:
         """What the receiver may read of all else: the status document, and the last good channels file."""
         return self.data / "status"
@@ -217,6 +222,12 @@ class Retention(BaseModel):
 
     runs_days: int = Field(
         default=14, ge=1, description="Days of Dagster runs; one that made the latest of anything stays longer."
+    )
+    routine_hours: int = Field(
+        default=6,
+        ge=1,
+        description="Hours of what schedules and webhooks started of cycles and pushes, if all went well and newer runs "
+        "have superseded it.",
     )
     logs_days: int = Field(
         default=90, ge=1, description="Days of attempts and readings in the database; older ones go to data/archive/."

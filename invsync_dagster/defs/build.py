@@ -9,7 +9,7 @@ from invsync_dagster.defs.alerting import build_alerts_sensor
 from invsync_dagster.defs.checks import build_audit_checks
 from invsync_dagster.defs.daily import build_daily
 from invsync_dagster.defs.full_sync import build_full_sync
-from invsync_dagster.defs.housekeeping import build_housekeeping
+from invsync_dagster.defs.housekeeping import build_forgetting, build_housekeeping
 from invsync_dagster.defs.imports import imports_asset
 from invsync_dagster.defs.jobs import build_jobs
 from invsync_dagster.defs.listings import build_listings
@@ -47,7 +47,7 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
     return dg.Definitions(
         assets=[*assets, *build_housekeeping(configuration, checks)],
         asset_checks=audit_checks,
-        jobs=build_jobs(configuration, audit_checks),
+        jobs=[*build_jobs(configuration, audit_checks), build_forgetting(configuration, checks)],
         schedules=build_schedules(configuration),
         sensors=[
             *build_sensors(home),

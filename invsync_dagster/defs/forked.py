@@ -20,12 +20,11 @@ from dagster._grpc.impl import core_execute_run
 from dagster._utils import send_interrupt
 from dagster._utils.interrupts import capture_interrupts
 
-from invsync_dagster.defs.names import CAUSE, LOCATION, WEBHOOK
+from invsync_dagster.defs.names import CAUSE, LOCATION, WEBHOOK, WEBHOOKS
 from invsync_dagster.defs.sqlite_storage import KeptEvents
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.workspace import Workspace
 
-JOB: Final = "webhooks"
 MODULE: Final = "invsync_dagster.definitions"
 
 # How soon a run heeds that it was terminated. One look is one read of Dagster's storage, about a millisecond.
@@ -54,11 +53,11 @@ class WarmJob:
         """
         pointer = ModuleCodePointer(MODULE, "definitions", str(home.root))
         repository = ReconstructableRepository(pointer, executable_path=sys.executable)
-        job = repository.get_reconstructable_job(JOB)
+        job = repository.get_reconstructable_job(WEBHOOKS)
         job.get_definition().get_job_snapshot_id()
         _rehearse(home)
         place = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), repository.get_definition().name)
-        return cls(job, create_execution_plan(job), place.get_job_origin(JOB))
+        return cls(job, create_execution_plan(job), place.get_job_origin(WEBHOOKS))
 
     def run(self, run_id: str) -> None:
         """Run it in this process, as the run `run_id`: one as any other, which the UI shows, ends and runs again.

@@ -17,7 +17,19 @@ from invsync_dagster.alerts import book
 from invsync_dagster.alerts.conditions import FREE_SHARE
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
-from invsync_dagster.defs.names import HOUSEKEEPING, OWNERS, UPKEEP
+from invsync_dagster.defs.metadata import cause_of
+from invsync_dagster.defs.names import (
+    CAUSE,
+    FORGET_ROUTINE_RUNS,
+    HOUSEKEEPING,
+    INCREMENTAL,
+    OWNERS,
+    SCHEDULE,
+    UPKEEP,
+    WEBHOOK,
+    WEBHOOKS,
+    WORK_LEFT,
+)
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.imports import keeping
 from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
@@ -27,8 +39,13 @@ from invsync_dagster.sync.erasure import Erased, erase_buyers
 from invsync_dagster.webhooks.kept import Kept
 from invsync_dagster.webhooks.seals import Seals
 
-# What is left over is done the next day; a run is deleted in about 15 ms.
+# What is left over is done the next day, or the next hour; a run is deleted in about 15 ms.
 RUNS_SECONDS = 900.0
+ROUTINE_SECONDS = 600.0
+
+# What comes by itself, hundreds or thousands of times a day, and says of its success nothing that the stock's own logs don't.
+ROUTINE_JOBS = (INCREMENTAL, WEBHOOKS, FORGET_ROUTINE_RUNS)
+ROUTINE_CAUSES = [SCHEDULE, WEBHOOK, WORK_LEFT]
 
 # Dagster hands records out in pages.
 PAGE = 1000
@@ -64,10 +81,38 @@ def delete_old_runs(
     instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], before: datetime, clock: Clock
 ) -> RunsDeleted:
     """Delete finished runs created before `before`, oldest first, with their events and logs; see `runs_of_the_latest`."""
+    filters = dg.RunsFilter(statuses=FINISHED_STATUSES, created_before=before)
+    return _delete_runs(instance, checks, [filters], clock, RUNS_SECONDS)
+
+
+def delete_routine_runs(
+    instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], before: datetime, clock: Clock
+) -> RunsDeleted:
+    """Delete of `ROUTINE_JOBS` the runs that succeeded, were started by nobody and created before `before`."""
+    filters = [
+        dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.SUCCESS],
+            job_name=job_name,
+            tags={CAUSE: ROUTINE_CAUSES},
+            created_before=before,
+        )
+        for job_name in ROUTINE_JOBS
+    ]
+    return _delete_runs(instance, checks, filters, clock, ROUTINE_SECONDS)
+
+
+def _delete_runs(
+    instance: dg.DagsterInstance,
+    checks: Iterable[dg.AssetCheckKey],
+    filters: Iterable[dg.RunsFilter],
+    clock: Clock,
+    seconds: float,
+) -> RunsDeleted:
+    # What ends after this look only supersedes more: a run that isn't spared by it is the latest of nothing later either.
     spared = runs_of_the_latest(instance, checks)
-    until = clock.now() + timedelta(seconds=RUNS_SECONDS)
+    until = clock.now() + timedelta(seconds=seconds)
     result = RunsDeleted()
-    for run_id in _old_runs(instance, before):
+    for run_id in (run_id for one in filters for run_id in _found(instance, one)):
         if clock.now() >= until:
             break
         if run_id in spared:
@@ -78,9 +123,8 @@ def delete_old_runs(
     return result
 
 
-def _old_runs(instance: dg.DagsterInstance, before: datetime) -> list[str]:
-    """Return the finished runs, oldest first. All at once: a page can't go on from a run that is deleted."""
-    filters = dg.RunsFilter(statuses=FINISHED_STATUSES, created_before=before)
+def _found(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> list[str]:
+    """Return the runs, oldest first. All at once: a page can't go on from a run that is deleted."""
     found: list[str] = []
     while page := instance.get_run_records(filters, limit=PAGE, cursor=found[-1] if found else None, ascending=True):
         found += [record.dagster_run.run_id for record in page]
@@ -194,6 +238,30 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
         )
 
     return [housekeeping]
+
+
+def build_forgetting(configuration: Configuration, checks: Iterable[dg.AssetCheckKey]) -> dg.JobDefinition:
+    """Return the job that deletes routine runs; `checks` are all checks of the definitions."""
+    keep = timedelta(hours=configuration.settings.retention.routine_hours)
+
+    @dg.op(name="forget", description="Deletes cycles and pushes that went well and are superseded.")
+    def forget(context: dg.OpExecutionContext, invsync: Invsync) -> None:
+        cause_of(context)
+        clock = invsync.workspace.clock
+        runs = delete_routine_runs(context.instance, checks, clock.now() - keep, clock)
+        context.log.info(f"{runs.deleted} runs deleted, {runs.kept} kept that made the latest of something")
+
+    @dg.job(
+        name=FORGET_ROUTINE_RUNS,
+        run_tags={"dagster/max_runtime": "1800"},
+        description="Deletes what schedules and webhooks started of cycles and pushes, once it is older than "
+        "`retention.routine_hours`, went well and made the latest of nothing: what they wrote stays in the stock's own logs, "
+        "and the hourly audit keeps the trend of `sync_status`.",
+    )
+    def forget_routine_runs() -> None:
+        forget()
+
+    return forget_routine_runs
 
 
 def _disk(home: Home) -> dg.AssetCheckResult:

@@ -35,6 +35,8 @@ from invsync_dagster.sync.replay import replay
 # Incremental work goes before full runs in the queue, and a run that hangs is ended (seconds).
 URGENT = {"dagster/priority": "10", "dagster/max_runtime": "300"}
 PATIENT = {"dagster/priority": "0", "dagster/max_runtime": "14400"}
+# One a channel, or as long as a channel's limits want: together they may not have every place (dagster.yaml).
+LONG = {**PATIENT, names.LONG: "true"}
 
 
 class PreviewConfig(dg.Config):
@@ -148,7 +150,7 @@ def replay_op(context: dg.OpExecutionContext, config: ReplayConfig, invsync: Inv
 
 @dg.job(
     name="preview_channel",
-    run_tags={"dagster/max_runtime": "7200"},
+    run_tags={**LONG, "dagster/max_runtime": "7200"},
     description="What the next push would change at a channel: totals and largest moves on the channel's push asset.",
 )
 def preview_job() -> None:
@@ -158,7 +160,7 @@ def preview_job() -> None:
 
 @dg.job(
     name="replay_deliveries",
-    run_tags=PATIENT,
+    run_tags=LONG,
     description="Applies the kept deliveries of a time again, after a restore or a mend; what is booked stays as it is.",
 )
 def replay_job() -> None:
@@ -174,7 +176,7 @@ def approve_job() -> None:
 
 @dg.job(
     name="retry_failed_batches",
-    run_tags=PATIENT,
+    run_tags=LONG,
     description="Runs the batches of full runs again that failed, and only those, for all channels.",
 )
 def retry_job() -> None:
@@ -194,7 +196,7 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
     cycle = dg.AssetSelection.assets(names.LEDGER, names.SNAPSHOT, names.CHANGES, *pushes) - audit
     jobs: list[Any] = [
         dg.define_asset_job(
-            "incremental",
+            names.INCREMENTAL,
             selection=cycle,
             run_tags=URGENT,
             description="One cycle: apply the waiting webhooks, find what is out of step, push all channels side by "
@@ -203,7 +205,7 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
         # The balance as a whole, the figures of what is out of step and the checks of the ledger as a whole are the
         # schedule's: on this path they cost every sale 0.2 s and more, and a push may be newer than them, never older.
         dg.define_asset_job(
-            "webhooks",
+            names.WEBHOOKS,
             selection=dg.AssetSelection.assets(names.LEDGER, *pushes) - audit,
             run_tags=URGENT,
             description="What a webhook starts: apply what waits in the inbox and push what it changed, nothing else.",
@@ -245,13 +247,13 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
             dg.define_asset_job(
                 "full_sync",
                 selection=dg.AssetSelection.assets(*full_syncs) - audit,
-                run_tags=PATIENT,
+                run_tags=LONG,
                 description="The reconciliation: read back, compare and repair every level, batch by batch.",
             ),
             dg.define_asset_job(
                 "discover",
                 selection=dg.AssetSelection.assets(*listings),
-                run_tags=PATIENT,
+                run_tags=LONG,
                 description="What each channel lists against the mapping, with a file of proposals to correct and import.",
             ),
             dg.define_asset_job(
@@ -273,7 +275,7 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
             dg.define_asset_job(
                 "count_orders",
                 selection=dg.AssetSelection.assets(*counts),
-                run_tags=PATIENT,
+                run_tags=LONG,
                 description="Orders and units of the day before, as each channel lists them, against our own.",
             )
         )

@@ -29,6 +29,11 @@ SYNC_STATUS: Final = dg.AssetKey("sync_status")
 DATABASE_BACKUP: Final = dg.AssetKey("database_backup")
 HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 
+# The jobs that others than their own room look for.
+INCREMENTAL: Final = "incremental"
+WEBHOOKS: Final = "webhooks"
+FORGET_ROUTINE_RUNS: Final = "forget_routine_runs"
+
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"
 
@@ -37,10 +42,13 @@ USER: Final = "user"
 CAUSE: Final = "invsync/cause"
 WEBHOOK: Final = "webhook"
 SCHEDULE: Final = "schedule"
+WORK_LEFT: Final = "work_left"
 IMPORT: Final = "import"
 GIVEN_SKUS: Final = "given_skus"
 BY_HAND: Final = "by_hand"
 REASON: Final = "invsync/reason"
+# On runs that may take hours: dagster.yaml limits how many of them there are at once.
+LONG: Final = "invsync/long"
 
 
 def platform_kinds(channel: Channel) -> set[str]:

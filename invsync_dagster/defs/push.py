@@ -18,7 +18,7 @@ import dagster as dg
 from pydantic import Field
 
 from invsync_dagster.channels import Channel, Configuration
-from invsync_dagster.defs.metadata import cause_of, keep_reason, report_file, tag_failed, worst_rows
+from invsync_dagster.defs.metadata import cause_of, in_short, keep_reason, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import (
     CHANGES,
     GIVEN_SKUS,
@@ -28,6 +28,7 @@ from invsync_dagster.defs.names import (
     PUSHED,
     SYNC_STATUS,
     WEBHOOK,
+    WORK_LEFT,
     platform_kinds,
     platform_tags,
     push_key,
@@ -38,7 +39,7 @@ from invsync_dagster.inventory.changes import oldest_changes
 from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.push import push_channel
-from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.report import BACKLOG_SECONDS, PushReport
 from invsync_dagster.sync.workspace import Workspace
 
 # What a channel's thread hands back: its report, or the words of what broke it.
@@ -88,12 +89,16 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
             _show_what_is_due(context, config, invsync.workspace, names)
             return
         failed: list[str] = []
+        goes_on = False
         for name, answer in _pushed(context, config, invsync, names):
+            goes_on |= isinstance(answer, PushReport) and answer.goes_on
             if isinstance(answer, PushReport) and not answer.problem:
                 yield _materialized(context, config, invsync.workspace, answer)
             else:
                 failed.append(name)
                 yield _red(by_name[name], answer)
+        if goes_on and not config.skus:
+            invsync.workspace.home.work_left.touch()  # for the inbox sensor, which requests a run that goes on with it
         if failed or cause != WEBHOOK:
             # Written here and not by an asset downstream, which is not executed once a push has failed. Yielded, not
             # logged: Dagster drops what was logged after the last yield of a step that fails.
@@ -141,6 +146,8 @@ def _pushed(
     """
     ws = invsync.workspace
     seconds = ws.configuration.settings.push_deadline_seconds
+    if cause_of(context) == WORK_LEFT:
+        seconds = max(seconds, BACKLOG_SECONDS)
     deadline = ws.clock.now() + timedelta(seconds=seconds)
     answers: SimpleQueue[Answer] = SimpleQueue()
 
@@ -177,7 +184,7 @@ def _materialized(
     return dg.MaterializeResult(
         asset_key=push_key(report.channel),
         metadata={
-            **_figures(report),
+            **in_short(cause_of(context), _figures(report)),
             **({"reason": config.reason} if config.reason else {}),
             **worst_rows(report.failures),
             **report_file(ws.home, context.run.run_id, f"failed_{report.channel}", report.failures),

@@ -53,6 +53,14 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
             description="Removes what is older than `retention` says, every night.",
         ),
         dg.ScheduleDefinition(
+            name="forget_routine_runs_schedule",
+            job_name=names.FORGET_ROUTINE_RUNS,
+            cron_schedule="40 * * * *",
+            execution_timezone=zone,
+            tags=BY_SCHEDULE,
+            description="Removes cycles and pushes that went well and are superseded, hourly.",
+        ),
+        dg.ScheduleDefinition(
             name="daily_snapshot_schedule",
             job_name="snapshot_day",
             cron_schedule="15 0 * * *",

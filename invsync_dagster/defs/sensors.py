@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from invsync_dagster.clock import Clock, SystemClock
-from invsync_dagster.defs.names import CAUSE, IMPORT, WEBHOOK
+from invsync_dagster.defs.names import CAUSE, IMPORT, INCREMENTAL, WEBHOOK, WEBHOOKS, WORK_LEFT
 from invsync_dagster.defs.runner_lock import runner_is_at_work
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.settings import Home
@@ -112,16 +113,21 @@ def watch(
     clock: Clock,
     one_is_queued: Callable[[], bool],
     runner_is_at_work: Callable[[], bool],
+    work_is_left: Callable[[], bool],
 ) -> Requested | None:
-    """Look at the inbox until there is something to request, for at most `WATCH_SECONDS`.
+    """Look at the inbox until there is something to request, or other work, for at most `WATCH_SECONDS`.
 
     While a run of an earlier request is still queued, nothing is requested: it will take all that lies there. A runner
     that is at work is quicker, so it has everything that has not waited for long.
     """
     until = clock.now().timestamp() + WATCH_SECONDS
-    waiting = Waiting(inbox)
+    waiting, looked_at = Waiting(inbox), 0.0
     while True:
         now = clock.now().timestamp()
+        if abs(now - looked_at) >= LOOK_AGAIN_SECONDS:
+            looked_at = now
+            if work_is_left():
+                return None
         request = cursor.next(waiting.newest(now), now, INBOX_AGAIN_SECONDS)
         left_alone = request is not None and (
             (runner_is_at_work() and abs(now - waiting.since()) < INBOX_AGAIN_SECONDS) or one_is_queued()
@@ -136,13 +142,26 @@ def inbox_sensor_function(home: Home, clock: Clock) -> SensorFunction:
 
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={CAUSE: WEBHOOK})
+        pushing = [dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, job_name=job) for job in (INCREMENTAL, WEBHOOKS)]
+
+        def work_is_left() -> bool:
+            return home.work_left.exists() and not any(context.instance.get_runs_count(runs) for runs in pushing)
+
         request = watch(
             home.inbox,
             Requested.parse(context.cursor),
             clock,
             lambda: context.instance.get_runs_count(queued) > 0,
             lambda: runner_is_at_work(home),
+            work_is_left,
         )
+        if request is None and work_is_left():
+            # Taken away first: the run sets it again if its time ends it, too. Lost with this process, the schedule goes on.
+            home.work_left.unlink(missing_ok=True)
+            key = f"{WORK_LEFT}@{clock.now().timestamp():.3f}"
+            return dg.SensorResult(
+                run_requests=[dg.RunRequest(run_key=key, tags={CAUSE: WORK_LEFT})], cursor=context.cursor
+            )
         if request is None:
             return dg.SkipReason("no new webhook files, or the runner or a queued run takes them")
         return _result(request, WEBHOOK)
@@ -176,11 +195,12 @@ def build_sensors(home: Home) -> list[dg.SensorDefinition]:
     return [
         dg.SensorDefinition(
             name="inbox_sensor",
-            job_name="webhooks",
+            job_name=WEBHOOKS,
             evaluation_fn=inbox_sensor_function(home, clock),
             minimum_interval_seconds=1,
             description="Waits for webhook files in data/inbox/ and starts the job `webhooks` as soon as one "
-            "is there. While the service `runner` is at work, which is quicker, it takes only what has waited for 30 s. "
+            "is there. While the service `runner` is at work, which is quicker, it takes only what has waited for 30 s. It also "
+            "starts the next push where one was ended by its time with more to do. "
             "Off: webhooks are still taken, and applied by the runner or the schedule.",
         ),
         dg.SensorDefinition(

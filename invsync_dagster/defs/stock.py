@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from invsync_dagster.channels import Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.metadata import SHOWN as TABLE_ROWS
-from invsync_dagster.defs.metadata import cause_of, column_schema, latest_report, worst_rows
+from invsync_dagster.defs.metadata import cause_of, column_schema, in_short, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.batches import batches_in_force, wrong_batches
 from invsync_dagster.inventory.changes import changes_by_channel, each_change, oldest_changes
@@ -106,7 +106,7 @@ def stock_ledger_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> d
         for name in missing_channels(ws)
     ]
     return dg.MaterializeResult(
-        metadata={**figures, "ledger_sequence": sequence, "recomputed_levels": recomputed},
+        metadata=in_short(cause_of(context), {**figures, "ledger_sequence": sequence, "recomputed_levels": recomputed}),
         check_results=[
             dg.AssetCheckResult(
                 check_name="configuration",

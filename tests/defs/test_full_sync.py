@@ -236,7 +236,7 @@ def test_a_number_that_the_shop_refuses_turns_the_check_red_until_it_is_there(
     assert "1 show a former number since our last write failed" in str(verdict.description)
     found = totals(result)
     assert (found["equal"], found["failed_rows"], found["cause_failed_row"], found["claimed"]) == (7, 1, 1, 0)
-    with Path(str(found["report"])).open() as file:
+    with Path(str(found["report"])).open(encoding="utf-8-sig") as file:
         (row,) = csv.DictReader(file)
     assert (row["sku"], row["observed"], row["desired"], row["cause"]) == ("S3", "13", "2", "failed_row")
     monkeypatch.undo()

@@ -9,8 +9,10 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 
-from invsync_dagster.defs.names import HOUSEKEEPING, LEDGER, SNAPSHOT, push_key
+from invsync_dagster.defs import housekeeping
+from invsync_dagster.defs.names import CAUSE, HOUSEKEEPING, LEDGER, PUSHED, SCHEDULE, SNAPSHOT, WEBHOOK, push_key
 from invsync_dagster.defs.storage import VARIABLE
+from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests import databases
 from tests.defs.conftest import Installation
 
@@ -197,3 +199,79 @@ def test_a_disk_that_is_nearly_full_turns_the_check_red(
     assert not check.passed
     assert "GB are free" in (check.description or "")
     assert check.asset_key == HOUSEKEEPING
+
+
+def routine(home: Installation, job: str, cause: str = SCHEDULE, *, selection: list[dg.AssetKey] | None = None) -> str:
+    """Run a job as something that comes by itself; return its run's id."""
+    return home.run(job, selection=selection, tags={CAUSE: cause}).run_id
+
+
+def test_superseded_cycles_and_pushes_go_after_hours_and_the_latest_of_each_thing_stays(
+    install: Callable[..., Installation], tmp_path: Path
+) -> None:
+    home = install("shop", "other")
+    home.stock({"A": 5}, ["shop", "other"])
+    [imported] = run_ids(home.instance)
+    cycle = routine(home, "incremental")
+    pushed = [routine(home, "webhooks", WEBHOOK) for _ in range(3)]
+    of_one_shop = routine(home, "webhooks", WEBHOOK, selection=[push_key("shop")])
+    home.clock.advance(5 * 3600)
+    before = routine(home, "forget_routine_runs")
+    assert run_ids(home.instance) == {imported, cycle, *pushed, of_one_shop, before}
+
+    home.clock.advance(2 * 3600)
+    # The cycle made the latest snapshot and status, the third webhook's run the latest of the ledger and of the other shop.
+    after = routine(home, "forget_routine_runs")
+    assert run_ids(home.instance) == {imported, cycle, pushed[-1], of_one_shop, after}
+    assert files_of_runs(tmp_path) == run_ids(home.instance)
+    for key, run_id in {
+        SNAPSHOT: cycle,
+        LEDGER: pushed[-1],
+        push_key("other"): pushed[-1],
+        push_key("shop"): of_one_shop,
+    }.items():
+        latest = home.instance.get_latest_materialization_event(key)
+        assert latest is not None
+        assert latest.run_id == run_id
+    pushed_check = dg.AssetCheckKey(push_key("shop"), PUSHED)
+    [record] = home.instance.event_log_storage.get_latest_asset_check_execution_by_key([pushed_check]).values()
+    assert record.run_id == of_one_shop
+
+
+def test_of_hours_ago_what_failed_or_a_person_started_stays_for_days(install: Callable[..., Installation]) -> None:
+    home = install("shop", settings="  retention: { routine_hours: 1, runs_days: 2 }\n")
+    home.stock({"A": 5}, ["shop"])
+    home.platforms["shop"].error = PlatformError(Recovery.RETRY, "down", "it is down")
+    failed = routine(home, "incremental")
+    home.platforms["shop"].error = None
+    by_hand, audit = home.run("incremental").run_id, routine(home, "audit")
+    by_itself = routine(home, "incremental")
+    routine(home, "audit")
+    routine(home, "incremental")
+    home.clock.advance(2 * 3600)
+    routine(home, "forget_routine_runs")
+    assert {failed, by_hand, audit} < run_ids(home.instance)
+    assert by_itself not in run_ids(home.instance)
+    home.clock.advance(2 * 86_400)
+    home.run("clean_up")
+    assert not {failed, by_hand, audit} & run_ids(home.instance)
+
+
+def test_a_pass_that_takes_too_long_ends_and_the_next_one_goes_on(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("shop")
+    home.stock({"A": 5}, ["shop"])
+    pushed = [routine(home, "webhooks", WEBHOOK) for _ in range(4)]
+    home.clock.advance(7 * 3600)
+    delete = housekeeping._delete_run
+
+    def slow(instance: dg.DagsterInstance, run_id: str) -> None:
+        home.clock.advance(400)
+        delete(instance, run_id)
+
+    monkeypatch.setattr(housekeeping, "_delete_run", slow)
+    routine(home, "forget_routine_runs")
+    assert [run_id in run_ids(home.instance) for run_id in pushed] == [False, False, True, True]
+    routine(home, "forget_routine_runs")
+    assert [run_id in run_ids(home.instance) for run_id in pushed] == [False, False, False, True]

@@ -77,7 +77,7 @@ def ask(address: str, log: Path, patience: float = 90.0) -> dict[str, Any]:
 def test_a_bare_dg_dev_in_the_clone_uses_its_instance_and_loads_the_location(clone: Path, address: str) -> None:
     data = ask(address, clone / "dg.log")
     assert "INVSYNC_DAGSTER_STATE" in data["instance"]["info"]
-    assert data["instance"]["runQueueConfig"]["maxConcurrentRuns"] == 12
+    assert data["instance"]["runQueueConfig"]["maxConcurrentRuns"] == 16
     [location] = data["workspaceOrError"]["locationEntries"]
     assert location["name"] == "invsync"
     assert location["locationOrLoadError"]["__typename"] == "RepositoryLocation", location

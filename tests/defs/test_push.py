@@ -5,7 +5,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import update
 
-from invsync_dagster.defs.names import push_key
+from invsync_dagster.defs.names import CAUSE, SCHEDULE, WEBHOOK, push_key
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels
 from invsync_dagster.platforms.errors import PlatformError, Recovery
@@ -53,6 +53,21 @@ def test_a_webhooks_run_applies_then_pushes_and_does_nothing_else(install: Calla
     assert [event.step_key for event in result.all_events if event.is_step_success] == ["stock_ledger", "push_results"]
     assert "adds_up" not in {one.check_name for one in result.get_asset_check_evaluations()}
     assert home.platforms["one"].shown == home.platforms["two"].shown == STOCK
+
+
+def test_a_webhooks_run_keeps_the_figures_that_are_not_zero(install: Callable[..., Installation]) -> None:
+    home = install("shop")
+    home.stock(STOCK, ["shop"])
+    found = []
+    for cause in (WEBHOOK, SCHEDULE):
+        result = home.run("webhooks", tags={CAUSE: cause})
+        [made] = result.asset_materializations_for_node("push_results")[:1]
+        found.append({name: value.value for name, value in made.metadata.items()})
+    by_webhook, by_schedule = found
+    assert by_webhook["acknowledged"] == len(STOCK)
+    assert "rejected" not in by_webhook
+    assert 0 not in by_webhook.values()
+    assert (by_schedule["acknowledged"], by_schedule["rejected"]) == (0, 0)
 
 
 def test_one_failing_and_one_hanging_channel_leave_the_third_in_step(install: Callable[..., Installation]) -> None:

@@ -1,22 +1,25 @@
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus, OpExecutionContext, job, op
 from dagster._check import NotImplementedCheckError
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, GRPC_INFO_TAG
 from dagster._core.test_utils import MockedRunLauncher, create_run_for_test, instance_for_test
 from dagster._core.workspace.context import WorkspaceRequestContext
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from starlette.requests import Request
 
 from invsync_dagster.defs import runner
 from invsync_dagster.defs.names import BY_HAND, SCHEDULE, WEBHOOK
 from invsync_dagster.defs.operators import operator_of, tag_operator
 from invsync_dagster.defs.run_coordinator import AT_ONCE
-from tests.defs.conftest import queued_run
+from tests.defs.conftest import Installation, queued_run
 
 
 @pytest.fixture
@@ -154,7 +157,82 @@ def test_a_step_knows_who_started_its_run() -> None:
     assert seen == ["ann", ""]
 
 
-def test_the_queue_has_places_beside_the_runs_that_go_past_it_and_backfills() -> None:
-    runs = yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())["concurrency"]["runs"]
-    (backfills,) = runs["tag_concurrency_limits"]
-    assert runs["max_concurrent_runs"] > runner.AT_ONCE + AT_ONCE + backfills["limit"]
+@pytest.fixture
+def projects_own() -> Iterator[DagsterInstance]:
+    """An instance with the queue, its limits and the coordinator of the project's dagster.yaml."""
+    file = yaml.safe_load((Path(__file__).parents[2] / "dagster.yaml").read_text())
+    launcher = {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"}
+    overrides = {
+        "concurrency": file["concurrency"],
+        "run_coordinator": file["run_coordinator"],
+        "run_launcher": launcher,
+    }
+    with instance_for_test(overrides=overrides) as made:
+        yield made
+
+
+def requested(instance: DagsterInstance, home: Installation, job_name: str, **tags: str) -> str:
+    """Submit a run of one of the project's jobs, with the tags that this job gives its runs; return its id."""
+    given = home.definitions().resolve_job_def(job_name).run_tags
+    nothing: Any = None
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("invsync"), "repository").get_job_origin(job_name)
+    run = create_run_for_test(
+        instance,
+        job_name=job_name,
+        status=DagsterRunStatus.NOT_STARTED,
+        tags={**given, **tags},
+        remote_job_origin=origin,
+    )
+    return instance.run_coordinator.submit_run(SubmitRunContext(run, nothing)).run_id
+
+
+def taken_from_the_queue(instance: DagsterInstance) -> list[str]:
+    """Let the daemon look at the queue once, and launch what it takes; return the jobs of these runs."""
+    daemon, nothing = QueuedRunCoordinatorDaemon(interval_seconds=1), cast("Any", None)
+    runs = daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), fixed_iteration_time=None)
+    for run in runs:
+        instance.launch_run(run.run_id, nothing)
+    return [run.job_name for run in runs]
+
+
+def test_runs_of_hours_leave_places_for_the_others_and_a_cycle_waits_for_none(
+    projects_own: DagsterInstance, install: Callable[..., Installation]
+) -> None:
+    home = install(*(f"shop_{number}" for number in range(6)))
+    for job_name in ("discover", "full_sync", "retry_failed_batches"):
+        for _ in range(6):
+            requested(projects_own, home, job_name)
+    for _ in range(3):
+        requested(projects_own, home, "__ASSET_JOB", **{BACKFILL_ID_TAG: "by hand"})
+    assert Counter(taken_from_the_queue(projects_own)) == {"discover": 4, "__ASSET_JOB": 2}
+    assert taken_from_the_queue(projects_own) == []
+    for _ in range(runner.AT_ONCE + AT_ONCE):
+        queued_run(projects_own, WEBHOOK, DagsterRunStatus.STARTED)
+
+    cycle = requested(projects_own, home, "incremental")
+    assert status(projects_own, cycle) == DagsterRunStatus.STARTING
+    [audit] = [requested(projects_own, home, "audit")]
+    assert taken_from_the_queue(projects_own) == ["audit"]
+    one_more, import_files = requested(projects_own, home, "incremental"), requested(projects_own, home, "import_files")
+    assert status(projects_own, one_more) == status(projects_own, import_files) == DagsterRunStatus.QUEUED
+    assert taken_from_the_queue(projects_own) == []
+    for run_id in (cycle, audit):
+        ended(projects_own, run_id)
+    assert taken_from_the_queue(projects_own) == ["incremental", "import_files"]
+
+
+def test_a_run_of_hours_that_ends_lets_the_next_one_in(
+    projects_own: DagsterInstance, install: Callable[..., Installation]
+) -> None:
+    home = install("shop")
+    first, *_ = [requested(projects_own, home, job) for job in ("preview_channel", *["full_sync"] * 4)]
+    assert taken_from_the_queue(projects_own) == ["preview_channel", *["full_sync"] * 3]
+    ended(projects_own, first)
+    assert taken_from_the_queue(projects_own) == ["full_sync"]
+    assert taken_from_the_queue(projects_own) == []
+
+
+def ended(instance: DagsterInstance, run_id: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)

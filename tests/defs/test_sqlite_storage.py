@@ -12,7 +12,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from invsync_dagster.defs.compute_logs import LogsInFiles
-from invsync_dagster.defs.sqlite_storage import KeptEvents
+from invsync_dagster.defs.sqlite_storage import PAGE_BYTES, KeptEvents
 from invsync_dagster.defs.storage import ChosenStorage
 
 CONFIG = """\
@@ -114,10 +114,12 @@ def test_a_runs_file_made_from_the_template_is_what_dagster_makes(
                 *connection.execute("SELECT sql FROM sqlite_master ORDER BY name"),
                 *connection.execute("SELECT version_num FROM alembic_version"),
                 *connection.execute("PRAGMA journal_mode"),
+                *connection.execute("PRAGMA page_size"),
             ]
         )
         connection.close()
     assert schemas[0] == schemas[1]
+    assert schemas[0][-1] == (PAGE_BYTES,)
     assert not list((tmp_path / "history" / "runs").glob("*.part"))
 
 

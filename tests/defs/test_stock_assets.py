@@ -266,7 +266,7 @@ def test_all_changes_that_are_late_are_in_the_file(install: Callable[..., Instal
     assert "report" not in first
     home.clock.advance(1000)
     late = metadata(home.run("incremental"), "inventory_changes")
-    lines = Path(str(late["report"])).read_text().splitlines()
+    lines = Path(str(late["report"])).read_text("utf-8-sig").splitlines()
     assert lines[0].startswith("channel,sku,item_id,location_id,shown,desired,")
     assert {line.split(",")[1] for line in lines[1:]} == {f"S{number:02}" for number in range(25)}
 
