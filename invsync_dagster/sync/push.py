@@ -22,7 +22,7 @@ from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
-from invsync_dagster.sync.another_shop import ANOTHER_SHOP, another_shop, is_another_shop, is_unknown
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
 from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
@@ -40,7 +40,7 @@ from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import poll_orders
 from invsync_dagster.sync.readings import note_whole, read_claimed
-from invsync_dagster.sync.recognition import require_our_shop
+from invsync_dagster.sync.recognition import require_our_shop, require_same_shop
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.workspace import Workspace
@@ -58,6 +58,7 @@ class _Push:
     orders_known_until: datetime | None = None
     asked: int = 0
     unknown: int = 0
+    is_known: bool = False
     asked_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,16 +70,21 @@ class _Push:
         """Whether any request was sent, or tried."""
         return self.calls.line.asked > self.asked_before
 
-    def is_stray(self, unknown: int, asked: int) -> bool:
-        """Say whether a call, or all of this push so far, reached another shop: some platforms take five rows a call, or one."""
+    def why_stray(self, unknown: int, asked: int, claims: Sequence[Claim]) -> PlatformError | OutOfTimeError | None:
+        """Return why a call, or all of this push so far, may have reached another shop: some platforms take five rows a call,
+        or one. None if it didn't; where most of it was unknown, other listings of the channel tell."""
         self.asked += asked
         self.unknown += unknown
-        return is_another_shop(unknown, asked) or (unknown > 0 and is_another_shop(self.unknown, self.asked))
-
-    def stray(self) -> PlatformError:
-        """Return what stops the channel, told by all that this push asked for."""
-        told = another_shop(self.channel.name, self.unknown, self.asked)
-        return PlatformError(Recovery.REVIEW, ANOTHER_SHOP, told)
+        suspicious = is_another_shop(unknown, asked) or (unknown > 0 and is_another_shop(self.unknown, self.asked))
+        if not suspicious or self.is_known:
+            return None
+        mine = inventory_levels.c.id.in_([claim.level_id for claim in claims])
+        try:
+            require_same_shop(self.ws, self.channel.name, mine, self.unknown, self.asked, self.calls)
+        except (PlatformError, OutOfTimeError) as error:
+            return error
+        self.is_known = True
+        return None
 
     def token(self) -> str:
         return f"{self.ws.rng.getrandbits(128):032x}"
@@ -264,14 +270,14 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
     sent = iter(answer.outcomes)
     outcomes = tuple(held.get(claim.level_id) or next(sent) for claim in claims) if held else answer.outcomes
     missing = sum(map(is_unknown, answer.outcomes))
-    stray = push.is_stray(missing, len(rows))
-    if stray:  # the rows wait like refused ones, instead of going to review one by one
+    stray = push.why_stray(missing, len(rows), claims)
+    if stray is not None:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
     with write_transaction(ws.engine, push.channel.name) as connection:
         record_writes(connection, attempted, claims, outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
-    if stray:
-        raise push.stray()
+    if stray is not None:
+        raise stray
     failure = _failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure)
@@ -308,8 +314,8 @@ def _read_batch(push: _Push) -> None:
             told = told_apart(connection, push.channel.name, by_level)
         readings = [told[claim.level_id] for claim in claims]
         missing = sum(is_unknown(reading.problem) for reading in readings)
-        if push.is_stray(missing, len(claims)):
-            raise push.stray()
+        if (stray := push.why_stray(missing, len(claims), claims)) is not None:
+            raise stray
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, readings, strict=True)
         if any(claim.quantity > (reading.quantity or 0) for claim, reading in pairs if _may_rise(reading)):

@@ -1,5 +1,5 @@
 """Recognises a shop: before a channel is worked with for the first time, or under another address, some listings are read; so
-are others where a full run finds most of a batch unknown.
+are others where most of what a push or a full run asks for is unknown.
 
 What we know of a level is of the shop where it was read. In another one a certain number would be written unread.
 """
@@ -11,10 +11,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, select, update
 
 from invsync_dagster.channels import Channel
-from invsync_dagster.inventory.batches import batch_of
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
 from invsync_dagster.platforms.contract import LevelReference, Limits, QuickReader, Reading
@@ -64,15 +63,16 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
         connection.execute(update(channels).where(channels.c.name == name).values(recognised=address_of(channel)))
 
 
-def require_same_shop(ws: Workspace, name: str, batch: int, unknown: int, asked: int, calls: Calls) -> None:
-    """Return if `unknown` listings of the `asked` ones of a batch are no sign of another shop; most of them are unknown.
+def require_same_shop(
+    ws: Workspace, name: str, mine: ColumnElement[bool], unknown: int, asked: int, calls: Calls
+) -> None:
+    """Return if `unknown` listings of the `asked` ones are no sign of another shop; most of them are unknown. `mine` is the
+    condition of their levels.
 
-    A product that was deleted takes all its variants along, which are mostly in one batch. So some listings of the other
-    batches are read, from all over the channel, and the rest is taken to be as they are. Raises `PlatformError` if more than
-    half of the channel's listings are likely unknown then, `OutOfTimeError`.
+    A product that was deleted takes all its variants along, which are mostly asked for together. So some of the other listings
+    are read, from all over the channel, and the rest is taken to be as they are. Raises `PlatformError` if more than half of
+    the channel's listings are likely unknown then, `OutOfTimeError`.
     """
-    level = inventory_levels.c
-    mine = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
     with ws.engine.connect() as connection:
         beside = connection.execute(_BESIDE.where(~mine), {"of_channel": name}).scalar_one()
         step = max(beside // _most(calls.platform.limits), 1)

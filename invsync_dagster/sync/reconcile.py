@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from invsync_dagster.inventory.batches import batches_in_force, in_batch, set_batches, wrong_batches
+from invsync_dagster.inventory.batches import batch_of, batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
@@ -148,7 +148,8 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
             if not is_known and report.unknown > report.levels * SHARE:
-                require_same_shop(ws, name, batch, report.unknown, report.levels, calls)
+                of_batch = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
+                require_same_shop(ws, name, of_batch, report.unknown, report.levels, calls)
                 is_known = True
         _review_missing(ws, report)
         if report.to_adopt:

@@ -196,6 +196,24 @@ def test_a_channel_pointed_at_another_shop_is_stopped_in_one_sentence_and_no_lis
     assert (stopped(world, "erp_main"), world.changes("erp_main")) == ("", 0)
 
 
+@pytest.mark.parametrize(
+    "state", [{"effective_quantity": 77, "expected": 77}, {"uncertain": "never_read", "expected": None}]
+)
+def test_a_deleted_product_with_many_variants_is_no_other_shop_where_the_others_are_there(
+    world: LittleWorld, state: dict[str, object]
+) -> None:
+    level = inventory_levels.c
+    gone = sorted(world.erp._articles)[:10]
+    for article in gone:
+        del world.erp._articles[article]
+    with write_transaction(world.engine) as connection:
+        mine = (level.channel == "erp_main") & level.item_id.in_(gone)
+        assert connection.execute(update(inventory_levels).where(mine).values(state)).rowcount == 10
+    report = world.push("erp_main")
+    assert (report.problem, stopped(world, "erp_main")) == ("", "")
+    assert reviewed(world) == 10
+
+
 def rename(world: LittleWorld, skus: Iterable[str]) -> None:
     """Let the WooCommerce store's articles of these SKUs be another one's: the same ids, other goods."""
     for article in world.shops["woo_main"]._books.articles.values():
@@ -645,7 +663,7 @@ def test_another_shop_is_known_by_calls_of_few_rows_as_well(world: LittleWorld) 
     with write_transaction(world.engine) as connection:
         connection.execute(update(inventory_levels).where(inventory_levels.c.channel == "erp_main").values(doubt))
     report = world.push("erp_main")
-    assert report.problem.startswith("another_shop: 10 of 10 listings are unknown at erp_main")
+    assert report.problem.startswith("another_shop: 20 of 20 listings are unknown at erp_main")
     assert reviewed(world) == 5
     assert stopped(world, "erp_main") == report.problem
     # Nor do the pushes after it send five more each.
