@@ -11,7 +11,7 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions, failed_batches
-from invsync_dagster.defs.imports import names_the_stock, nothing_held
+from invsync_dagster.defs.imports import nothing_held
 from invsync_dagster.defs.metadata import SHOWN, latest_report, worst_rows
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.inventory.audit import Difference, audit
@@ -35,7 +35,6 @@ def build_audit_checks(configuration: Configuration) -> list[dg.AssetChecksDefin
         mappings_clear,
         deliveries_applied,
         nothing_held,
-        names_the_stock,
         *[_batches_done(channel, batches) for channel in configuration.channels],
     ]
 

@@ -49,6 +49,8 @@ ROUTINE_CAUSES = [SCHEDULE, WEBHOOK, WORK_LEFT]
 
 # Dagster hands records out in pages.
 PAGE = 1000
+MOST_A_PASS = 50_000
+EXECUTIONS_OF = 500
 
 
 @dataclass(slots=True)
@@ -112,44 +114,57 @@ def _delete_runs(
     spared = runs_of_the_latest(instance, checks)
     until = clock.now() + timedelta(seconds=seconds)
     result = RunsDeleted()
+    deleted: list[str] = []
     for run_id in (run_id for one in filters for run_id in _found(instance, one)):
         if clock.now() >= until:
             break
         if run_id in spared:
             result.kept += 1
-        else:
-            _delete_run(instance, run_id)
-            result.deleted += 1
+            continue
+        _delete_run(instance, run_id)
+        result.deleted += 1
+        deleted.append(run_id)
+        if len(deleted) >= EXECUTIONS_OF:
+            _delete_executions(instance, deleted)
+            deleted = []
+    _delete_executions(instance, deleted)
     return result
 
 
 def _found(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> list[str]:
-    """Return the runs, oldest first. All at once: a page can't go on from a run that is deleted."""
+    """Return the runs, oldest first, as many as a pass may take. All at once: a page can't go on from a run that is deleted."""
     found: list[str] = []
-    while page := instance.get_run_records(filters, limit=PAGE, cursor=found[-1] if found else None, ascending=True):
+    while len(found) < MOST_A_PASS and (
+        page := instance.get_run_records(filters, limit=PAGE, cursor=found[-1] if found else None, ascending=True)
+    ):
         found += [record.dagster_run.run_id for record in page]
     return found
 
 
 def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    # Imported here: they bring Alembic along, 0.1 s, and every run loads this module.
-    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+    # Imported here: it brings Alembic along, 0.1 s, and every run loads this module.
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     instance.delete_run(run_id)
     storage = instance.event_log_storage
-    if isinstance(storage, SqlEventLogStorage):
-        # Dagster deletes materialisations with their run, and leaves the executions of checks: 1.7 KB each.
-        with storage.index_connection() as connection:
-            executions = AssetCheckExecutionsTable
-            connection.execute(executions.delete().where(executions.c.run_id == run_id))
     if isinstance(storage, SqliteEventLogStorage):
         # It empties a run's own file, too, and leaves it as large as it was: 140 KB a run.
         shard = Path(storage.path_for_shard(run_id))
         for path in (shard, shard.with_name(f"{shard.name}-wal"), shard.with_name(f"{shard.name}-shm")):
             path.unlink(missing_ok=True)
+
+
+def _delete_executions(instance: dg.DagsterInstance, run_ids: list[str]) -> None:
+    """Delete the executions of checks, which Dagster leaves behind: 1.7 KB each, and no index leads to those of a run."""
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+    storage = instance.event_log_storage
+    if run_ids and isinstance(storage, SqlEventLogStorage):
+        with storage.index_connection() as connection:
+            executions = AssetCheckExecutionsTable
+            connection.execute(executions.delete().where(executions.c.run_id.in_(run_ids)))
 
 
 def remove_old_folders(folder: Path, before: datetime) -> int:

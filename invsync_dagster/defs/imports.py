@@ -16,7 +16,6 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.results import ImportResult
-from invsync_dagster.inventory.imports.shrunk import shrunk_files
 from invsync_dagster.inventory.status import held_imports
 from invsync_dagster.sync.workspace import Workspace
 
@@ -67,10 +66,11 @@ class FileRow:
     description=(
         "Inventory and mapping files from data/imports/. Good rows go in; bad ones are written to a rejects file with "
         "line, column, reason and mend. Rows that are absent change nothing.\n\n"
-        "*A red check* `nothing_held`: a file would zero or move more than the limits; nothing of it went in, and it waits "
+        "*A red check* `nothing_held`: a file would zero or move more than the limits, or brings far fewer SKUs than before; "
+        "nothing of it went in, and it waits "
         "until it is decided. Look at it with `invsync imports list --held`, then `invsync imports approve ID --reason …` or "
         "`invsync imports drop ID --reason …`. `all_rows_taken`: mend the rejected rows (the table names their file) and put "
-        "the file there again. `names_the_stock`: a file brings far fewer SKUs than before; the sentence says what to do. "
+        "the file there again. "
         "*A red asset* means that a file could not be read at all, or that the disk is full; it stays "
         "in the folder, and nothing of it went in: mend or remove it."
     ),
@@ -143,26 +143,6 @@ def nothing_held(invsync: Invsync) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR,
         description="\n".join(one.words for one in held[:SHOWN]) or "Nothing is held.",
         metadata={"held_files": len(held), **worst_rows(held)},
-    )
-
-
-# Of what was applied, whichever run it was: red until the file comes whole again, also when others went in meanwhile.
-@dg.asset_check(
-    asset=names.IMPORTS,
-    name="names_the_stock",
-    description="No file brings less than half of the SKUs that those of its name brought lately. Yellow: what it doesn't name "
-    "keeps its last number; was the export cut off or filtered?",
-)
-def names_the_stock(invsync: Invsync) -> dg.AssetCheckResult:
-    """Compare the files that were applied last with those before them."""
-    ws = invsync.workspace
-    with ws.engine.connect() as connection:
-        found = shrunk_files(connection, ws.clock.now())
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        description="\n".join(one.words for one in found[:SHOWN]) or "Every file brings as many SKUs as before.",
-        metadata={"shrunk_files": len(found), **worst_rows(found)},
     )
 
 

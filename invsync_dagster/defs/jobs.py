@@ -150,7 +150,7 @@ def replay_op(context: dg.OpExecutionContext, config: ReplayConfig, invsync: Inv
 
 @dg.job(
     name="preview_channel",
-    run_tags={**LONG, "dagster/max_runtime": "7200"},
+    run_tags={**PATIENT, "dagster/max_runtime": "7200"},
     description="What the next push would change at a channel: totals and largest moves on the channel's push asset.",
 )
 def preview_job() -> None:
@@ -160,7 +160,7 @@ def preview_job() -> None:
 
 @dg.job(
     name="replay_deliveries",
-    run_tags=LONG,
+    run_tags=PATIENT,
     description="Applies the kept deliveries of a time again, after a restore or a mend; what is booked stays as it is.",
 )
 def replay_job() -> None:

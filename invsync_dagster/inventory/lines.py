@@ -27,6 +27,7 @@ from invsync_dagster.inventory.orders import (
     frozen,
     judge,
     own_movement,
+    takes_more,
 )
 from invsync_dagster.inventory.polled import keep_polled
 from invsync_dagster.inventory.references import Target, resolve
@@ -132,12 +133,16 @@ def book_documents(
             line.totals,
             may_stay=document.revision_may_stay,
         )
+        # What takes more holds until the platform was asked: too few on show harms nobody.
+        more = verdict is Verdict.UNCLEAR and takes_more(document.totals, line.totals)
+        if verdict is Verdict.UNCLEAR:
+            unclear.add(key[:2])
         if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
             line.ignored_reason = ELSEWHERE if key in elsewhere else document.line.ignored
             if verdict is Verdict.NEWER:
                 _renew(line, document)
             changed.append((line, document, _NOTHING))
-        elif verdict is Verdict.NEWER:
+        elif verdict is Verdict.NEWER or more:
             before = line.totals if line.bookings else _NOTHING
             _renew(line, document)
             changed.append((line, document, before))
@@ -148,8 +153,6 @@ def book_documents(
             changed.append((line, document, _NOTHING))
         elif verdict is Verdict.SAME:
             result.unchanged += 1
-        else:
-            unclear.add(key[:2])
     targets = _targets(book, ((line, document.line.reference) for line, document, _ in changed + leaving))
     for line, document, before in leaving:
         target = targets[line.channel].get(document.line.reference)
@@ -385,13 +388,10 @@ def _enter(book: Book, line: Line, before: Totals, policy: Restock, received_at:
 
 
 _COLUMNS = tuple(order_lines.c[name] for name in Line.__dataclass_fields__)
-_LINES = select(*_COLUMNS).where(
-    order_lines.c.channel == bindparam("of_channel"), among(order_lines.c.order_id, "orders")
-)
 _O = order_lines.c
-_ANY_OPEN = (
-    select(_O.order_id).where(_O.channel == bindparam("of_channel"), _O.sku.is_(None), _O.ignored_reason == "").limit(1)
-)
+_LINES = select(*_COLUMNS).where(_O.channel == bindparam("of_channel"), among(_O.order_id, "orders"))
+_IS_OPEN = (_O.channel == bindparam("of_channel"), _O.sku.is_(None), _O.ignored_reason == "")
+_ANY_OPEN = select(_O.order_id).where(*_IS_OPEN).limit(1)
 _as_row = attrgetter(*Line.__dataclass_fields__)
 
 

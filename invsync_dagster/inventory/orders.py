@@ -139,6 +139,11 @@ def judge(
     return Verdict.OLDER if all(map(int.__le__, totals, known)) else Verdict.UNCLEAR
 
 
+def takes_more(totals: Totals, known: Totals) -> bool:
+    """Say whether more units are off the shelf, or promised, by a document than by what is known of its line."""
+    return totals.ordered - totals.cancelled - totals.restocked > known.ordered - known.cancelled - known.restocked
+
+
 def bookings(line: Line, before: Totals, policy: Restock) -> list[Booking]:
     """Return what is still to be booked so that the ledger shows the line's totals.
 

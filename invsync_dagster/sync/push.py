@@ -6,7 +6,7 @@ never carried through a wait or a retry (DESIGN 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,6 +43,7 @@ from invsync_dagster.sync.readings import note_whole, read_claimed
 from invsync_dagster.sync.recognition import require_our_shop, require_same_shop
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.stopped import stop_level
 from invsync_dagster.sync.workspace import Workspace
 
 
@@ -56,8 +57,8 @@ class _Push:
     report: PushReport
     row: Row[Any]
     orders_known_until: datetime | None = None
-    asked: int = 0
-    unknown: int = 0
+    asked: set[int] = field(default_factory=set)
+    unknown: set[int] = field(default_factory=set)
     is_known: bool = False
     asked_before: int = field(init=False)
 
@@ -70,21 +71,23 @@ class _Push:
         """Whether any request was sent, or tried."""
         return self.calls.line.asked > self.asked_before
 
-    def why_stray(self, unknown: int, asked: int, claims: Sequence[Claim]) -> PlatformError | OutOfTimeError | None:
-        """Return why a call, or all of this push so far, may have reached another shop: some platforms take five rows a call,
-        or one. None if it didn't; where most of it was unknown, other listings of the channel tell."""
-        self.asked += asked
-        self.unknown += unknown
-        suspicious = is_another_shop(unknown, asked) or (unknown > 0 and is_another_shop(self.unknown, self.asked))
-        if not suspicious or self.is_known:
-            return None
-        mine = inventory_levels.c.id.in_([claim.level_id for claim in claims])
-        try:
-            require_same_shop(self.ws, self.channel.name, mine, self.unknown, self.asked, self.calls)
-        except (PlatformError, OutOfTimeError) as error:
-            return error
+    def is_suspicious(self, outcomes: Mapping[int, Outcome | None]) -> bool:
+        """Say whether a call, or all of this push so far, may have reached another shop: some platforms take five rows a call,
+        or one. `outcomes` are those of the call, or the problems of its readings, by level."""
+        unknown = {level_id for level_id, outcome in outcomes.items() if is_unknown(outcome)}
+        self.asked |= outcomes.keys()
+        self.unknown |= unknown
+        many = is_another_shop(len(unknown), len(outcomes))
+        return not self.is_known and (many or (bool(unknown) and is_another_shop(len(self.unknown), len(self.asked))))
+
+    def recognise(self) -> None:
+        """Return if other listings of the channel are there. Raises `PlatformError`, `OutOfTimeError`."""
+        mine = among(inventory_levels.c.id, "asked")
+        asked = as_parameter(self.asked)
+        require_same_shop(
+            self.ws, self.channel.name, mine, {"asked": asked}, len(self.unknown), len(self.asked), self.calls
+        )
         self.is_known = True
-        return None
 
     def token(self) -> str:
         return f"{self.ws.rng.getrandbits(128):032x}"
@@ -269,15 +272,19 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
     attempted = Attempted(push.channel.name, token, token, push.run_id, began, ws.clock.now())
     sent = iter(answer.outcomes)
     outcomes = tuple(held.get(claim.level_id) or next(sent) for claim in claims) if held else answer.outcomes
-    missing = sum(map(is_unknown, answer.outcomes))
-    stray = push.why_stray(missing, len(rows), claims)
-    if stray is not None:  # the rows wait like refused ones, instead of going to review one by one
+    told = dict(zip((row.level_id for row in claims if row.level_id not in held), answer.outcomes, strict=True))
+    suspicious = push.is_suspicious(told)
+    if suspicious:  # the rows wait like refused ones, instead of going to review one by one
         outcomes = tuple(replace(one, recovery=one.recovery and Recovery.REJECT) for one in outcomes)
     with write_transaction(ws.engine, push.channel.name) as connection:
         record_writes(connection, attempted, claims, outcomes, calls.platform.limits, ws.rng, push.report)
     calls.learn(answer.budget, calls.platform.limits.write_cost)
-    if stray is not None:
-        raise stray
+    if suspicious:
+        push.recognise()
+        with write_transaction(ws.engine, push.channel.name) as connection:
+            for level_id, outcome in told.items():
+                if is_unknown(outcome):
+                    stop_level(connection, push.channel.name, level_id, outcome, ws.clock.now())
     failure = _failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure)
@@ -313,9 +320,8 @@ def _read_batch(push: _Push) -> None:
         with ws.engine.connect() as connection:
             told = told_apart(connection, push.channel.name, by_level)
         readings = [told[claim.level_id] for claim in claims]
-        missing = sum(is_unknown(reading.problem) for reading in readings)
-        if (stray := push.why_stray(missing, len(claims), claims)) is not None:
-            raise stray
+        if push.is_suspicious({claim.level_id: told[claim.level_id].problem for claim in claims}):
+            push.recognise()
         attempted = Attempted(push.channel.name, token, "", push.run_id, began, ws.clock.now())
         pairs = zip(claims, readings, strict=True)
         if any(claim.quantity > (reading.quantity or 0) for claim, reading in pairs if _may_rise(reading)):

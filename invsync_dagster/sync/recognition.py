@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, select, update
@@ -64,21 +64,28 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
 
 
 def require_same_shop(
-    ws: Workspace, name: str, mine: ColumnElement[bool], unknown: int, asked: int, calls: Calls
+    ws: Workspace,
+    name: str,
+    mine: ColumnElement[bool],
+    parameters: Mapping[str, str],
+    unknown: int,
+    asked: int,
+    calls: Calls,
 ) -> None:
     """Return if `unknown` listings of the `asked` ones are no sign of another shop; most of them are unknown. `mine` is the
-    condition of their levels.
+    condition of their levels, with its parameters.
 
     A product that was deleted takes all its variants along, which are mostly asked for together. So some of the other listings
     are read, from all over the channel, and the rest is taken to be as they are. Raises `PlatformError` if more than half of
     the channel's listings are likely unknown then, `OutOfTimeError`.
     """
     with ws.engine.connect() as connection:
-        beside = connection.execute(_BESIDE.where(~mine), {"of_channel": name}).scalar_one()
+        values = {"of_channel": name, **parameters}
+        beside = connection.execute(_BESIDE.where(~mine), values).scalar_one()
         step = max(beside // _most(calls.platform.limits), 1)
         spread = _PLACED.where(~mine).subquery()
         query = select(spread).where(spread.c.place % step == 0).limit(_most(calls.platform.limits))
-        some: Sequence[Any] = connection.execute(query, {"of_channel": name}).all()
+        some: Sequence[Any] = connection.execute(query, values).all()
     others = _unknown_of(ws, name, some, calls)
     likely = unknown + (beside * others / len(some) if some else 0)
     if asked + len(some) >= AT_LEAST and likely > (asked + beside) * SHARE:

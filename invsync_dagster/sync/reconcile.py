@@ -149,7 +149,7 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                 _compare(ws, reads, channel.differences, calls.platform, report)
             if not is_known and report.unknown > report.levels * SHARE:
                 of_batch = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
-                require_same_shop(ws, name, of_batch, report.unknown, report.levels, calls)
+                require_same_shop(ws, name, of_batch, {}, report.unknown, report.levels, calls)
                 is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
@@ -158,7 +158,8 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                 report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
-            report.problem, report.stops_channel = pushed.problem, pushed.stopped
+            report.problem = pushed.problem
+            report.stops_channel = pushed.stopped or pushed.problem.startswith(ANOTHER_SHOP)
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting
             report.api_calls += pushed.api_calls

@@ -57,10 +57,11 @@ class PushReport:
     def goes_on(self) -> bool:
         """Whether another push at once would bring more in step: this one did, and its time ended before the work.
 
-        Not so where nothing was taken: the platform, or a person, is to be waited for.
+        Not so where nothing was taken: the platform, or a person, is to be waited for. A problem beside it, as an order that
+        can't be asked for, is no reason: the next push ends with nothing taken if it is one.
         """
         moved = self.acknowledged + self.accepted + self.settled
-        return self.left > 0 and moved > 0 and not (self.problem or self.approval_missing)
+        return self.left > 0 and moved > 0 and not self.approval_missing
 
     def latency(self, share: float) -> float | None:
         """Return the latency, change to acknowledgement, below which `share` of this push's rows lie (0.5: the median)."""

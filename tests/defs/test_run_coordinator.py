@@ -225,8 +225,8 @@ def test_a_run_of_hours_that_ends_lets_the_next_one_in(
     projects_own: DagsterInstance, install: Callable[..., Installation]
 ) -> None:
     home = install("shop")
-    first, *_ = [requested(projects_own, home, job) for job in ("preview_channel", *["full_sync"] * 4)]
-    assert taken_from_the_queue(projects_own) == ["preview_channel", *["full_sync"] * 3]
+    first, *_ = [requested(projects_own, home, job) for job in ("discover", *["full_sync"] * 4)]
+    assert taken_from_the_queue(projects_own) == ["discover", *["full_sync"] * 3]
     ended(projects_own, first)
     assert taken_from_the_queue(projects_own) == ["full_sync"]
     assert taken_from_the_queue(projects_own) == []

@@ -198,16 +198,14 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str)
 
 
 def _judged(connection: Connection, basis: Basis, found: Preview, import_id: str) -> Preview:
-    """Judge a file beside those of its name, and, where it is within the limits by itself, together with what sources moved
-    before within the window."""
+    """Judge a file beside the one of its name before it, and, where it is within the limits by itself, together with what
+    sources moved before within the window."""
     if found.kind != INVENTORY:
         return found
-    less = shrunk(connection, found.file, found.rows, basis.now)
-    found = replace(found, shrunk=less.words if less else "")
-    if found.beyond:
-        return found
-    reason = Window(connection, basis.limits, basis.now).beyond(import_id, found.zeroed, found.units_moved)
-    return replace(found, beyond=(reason,)) if reason else found
+    window = Window(connection, basis.limits, basis.now)
+    moved = "" if found.beyond else window.beyond(import_id, found.zeroed, found.units_moved)
+    reasons = (moved, shrunk(connection, found.file, found.rows, basis.now))
+    return replace(found, beyond=(*found.beyond, *filter(None, reasons)))
 
 
 @contextmanager

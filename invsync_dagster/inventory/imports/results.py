@@ -50,8 +50,7 @@ class Preview:
     """What a file changes, in rows and units. For a mapping file the rows are listings, and units are left at 0.
 
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
-    rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name; `shrunk` says, with the mend, that
-    it brings far fewer than those of its name before. `source` is the kind of a
+    rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
     file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
     state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held
     if there is one. `held_levels` is of a mapping: the levels that the breaker holds, since it would zero or raise too many
@@ -68,7 +67,6 @@ class Preview:
     unchanged: int = 0
     older: int = 0
     absent: int = 0
-    shrunk: str = ""
     zeroed: int = 0
     stocked: int = 0
     units_before: int = 0
@@ -112,8 +110,6 @@ class Preview:
         lines += [f"{rows} rows left out: {why}" for why, rows in self.left_out]
         if self.absent:
             lines.append(f"{self.absent} SKUs of the stock are not in the file, and stay as they are")
-        if self.shrunk:
-            lines.append(self.shrunk)
         if self.older:
             lines.append(f"{self.older} rows change nothing: a count of the same time or newer is in force")
         if self.largest:

@@ -181,7 +181,7 @@ def test_a_database_of_the_next_version_is_refused_by_this_one(
     ("change", "told"),
     [
         ("ALTER TABLE channels DROP COLUMN recognised", "there is no column channels.recognised"),
-        ("ALTER TABLE channels ADD COLUMN old TEXT", "channels.old is no column of ours"),
+        ("ALTER TABLE channels ADD COLUMN old TEXT NOT NULL DEFAULT ''", "channels.old is no column of ours"),
         ("DROP TABLE walked_listings", "there is no table walked_listings"),
         ("DROP INDEX ix_inventory_levels_places", "there is no index ix_inventory_levels_places"),
     ],
