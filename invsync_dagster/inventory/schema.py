@@ -56,8 +56,8 @@ def _connected(database_url: str) -> Iterator[Connection]:
 def require_schema(database_url: str) -> None:
     """Return if the database has the tables, columns and indexes that this version works with, or none of ours at all.
 
-    Others beside them, and columns that may be empty, are people's own. It takes 2 ms with SQLite and 12 with PostgreSQL. Raises `SchemaError` with what to do,
-    `DatabaseUrlError`, and `DatabaseGoneError`.
+    Others beside them, and columns that may be empty, are people's own. It takes 2 ms with SQLite and 12 with PostgreSQL.
+    Raises `SchemaError` with what to do, `DatabaseUrlError`, and `DatabaseGoneError`.
     """
     with _connected(database_url) as connection:
         revision = revision_of(connection)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from alembic.command import upgrade
 from alembic.config import Config
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, event, select
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, event, inspect, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from invsync_dagster.inventory import schema
@@ -205,6 +205,14 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         assert "docs/upgrading.md" in str(caught.value)
     with sold.connect() as connection:
         assert connection.execute(select(central_inventory)).all() == skus
+
+
+def test_peoples_own_tables_and_columns_are_in_nobodys_way(sold: Engine):
+    execute(sold, "CREATE TABLE report (day TEXT)")
+    execute(sold, "ALTER TABLE central_inventory ADD COLUMN shelf TEXT")
+    require_schema(address(sold))
+    migrate(sold)
+    assert "shelf" in {column["name"] for column in inspect(sold).get_columns("central_inventory")}
 
 
 def test_an_index_of_another_condition_is_found_when_the_schema_is_migrated(sold: Engine):
