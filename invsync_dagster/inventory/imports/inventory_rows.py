@@ -26,14 +26,14 @@ def read_inventory(
             continue
         if row.refused:
             rejections.append(row.refused)
-            spool.break_sku(row.cells["sku"], row.line)
+            _take_out_sku(spool, row)
             continue
         try:
             good.append(_inventory_row(row, source))
         except CellError as error:
             rejections.append(error.rejection(file, row.line))
             if row.part:
-                spool.break_sku(row.cells["sku"], row.line)
+                _take_out_sku(spool, row)
         if len(good) >= ROWS_AT_ONCE:
             spool.add(good)
             good = []
@@ -41,6 +41,12 @@ def read_inventory(
     spool.add(good)
     # A line that states several locations is told once.
     return sorted(dict.fromkeys(rejections + spool.settle()), key=lambda one: one.line)
+
+
+def _take_out_sku(spool: Spool, row: Row) -> None:
+    """Take out the SKU of a row that can't go in, also the one that only a space tells from it: it is meant."""
+    for sku in {row.cells["sku"], row.cells["sku"].strip()}:
+        spool.break_sku(sku, row.line)
 
 
 def _inventory_row(row: Row, source: Source) -> InventoryRow:

@@ -1,4 +1,4 @@
-"""Shopify's older inventory export, with a column for each location, read as the newer one, with a row for each."""
+"""Exports of several locations: Shopify's older one, with a column for each, read as the newer one, with a row for each."""
 
 from __future__ import annotations
 
@@ -58,6 +58,26 @@ def by_location(
             )
     article = [names.index(one) for one in ("handle", "title", "sku")]
     return READ_AS, _rows(header, first, article, records)
+
+
+def rows_of_skus(name: str, records: Iterator[Record], sku: int) -> Iterator[Record]:
+    """Pass on the rows of an export with a row for each location, whose SKU is in the column `sku`.
+
+    A row that doesn't tell its SKU may be one of several that are added up: the sum of the others would be too low, or too
+    high where the shop has oversold there. Raises `FileError` for it.
+    """
+    for line, cells in records:
+        broken = cells if isinstance(cells, CellError) else None
+        if not isinstance(cells, CellError) and any(cells):
+            if sku >= len(cells):
+                mend = "give every row all cells; the file may be cut off"
+                broken = CellError("sku", "", f"the row ends after {len(cells)} cells", mend)
+            elif isinstance(cell := cells[sku], CellError):
+                broken = cell
+        if broken is not None:
+            reason = f"{broken.reason}: it doesn't tell whose units it counts, and a SKU's locations are added up"
+            raise FileError(name, reason, broken.mend, line=line)
+        yield line, cells
 
 
 def _rows(header: list[str], first: int, article: list[int], records: Iterator[Record]) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
 from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
 from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
-from invsync_dagster.inventory.imports.locations import by_location
+from invsync_dagster.inventory.imports.locations import by_location, rows_of_skus
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
 
 INVENTORY = "inventory"
@@ -200,6 +200,8 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     if export is SHOPIFY_BY_LOCATION:
         header, records = by_location(name, line, cells, records)
         export = SHOPIFY_INVENTORY
+    elif export.parts:
+        records = rows_of_skus(name, records, export.fields_of(header)["sku"])
     left_out: Counter[str] = Counter()
     rows = _export_rows(name, export, header, records, hints, left_out)
     mark = hints.decimal_mark or export.decimal_mark

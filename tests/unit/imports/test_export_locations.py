@@ -122,3 +122,22 @@ def test_a_row_of_one_location_that_cannot_be_taken_apart_takes_its_sku_out(stoc
     dated = import_file(stock.basis, tmp_path / "stock.xlsx", replace(OF_SHOP, as_of=NOW, locations=("all",)))
     assert stock.quantities() == {"B": 1, "D": 3}
     assert [(one.line, one.column) for one in dated.rejections] == [(2, "sku"), (3, "available")]
+
+
+BY_ROW = "Handle,Title,SKU,Location,Available\n"
+
+
+@pytest.mark.parametrize("broken", ['cup,"Cup"x,A1,Paris,-7', 'cup,"Cup"x,A2,Paris,7', "cup,Cu"])
+def test_a_row_that_tells_no_sku_refuses_an_export_whose_locations_are_added_up(stock, broken):
+    text = f"{BY_ROW}cup,Cup,A1,Berlin,5\n{broken}\n"
+    result = import_file(stock.basis, stock.file(text), replace(OF_SHOP, locations=("all",)))
+    assert (result.state, stock.quantities()) == ("rejected", {})
+    assert "stock.csv line 3: " in result.reason
+    assert "it doesn't tell whose units it counts, and a SKU's locations are added up" in result.reason
+
+
+def test_a_space_at_a_sku_takes_the_sku_out_that_is_meant(stock):
+    text = f"{BY_ROW}cup,Cup,A1,Berlin,5\ncup,Cup,A1 ,Paris,7\nmug,Mug,B1,Berlin,2\n"
+    result = import_file(stock.basis, stock.file(text), replace(OF_SHOP, locations=("all",)))
+    assert (result.state, stock.quantities()) == ("applied", {"B1": 2})
+    assert {one.line for one in result.rejections} == {2, 3}
