@@ -15,7 +15,7 @@ from invsync_dagster.inventory import counts, lines
 from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused, upsert_rows
 from invsync_dagster.inventory.counts import DEFAULT_LIMITS
-from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge, takes_more
+from invsync_dagster.inventory.orders import Document, Totals, Verdict, judge
 from invsync_dagster.inventory.removed_lines import Whole, with_removed
 from invsync_dagster.inventory.tables import deliveries, unclear_orders
 from invsync_dagster.settings import ImportLimits
@@ -181,10 +181,9 @@ def _fold(batch: Sequence[Inbound], unclear: set[tuple[str, str]], applied: Appl
                         before.totals,
                         may_stay=order.revision_may_stay,
                     )
-                    if verdict is Verdict.UNCLEAR:
+                    if verdict.is_to_be_asked:
                         unclear.add((channel, order.order_id))
-                    more = verdict is Verdict.UNCLEAR and takes_more(totals, before.totals)
-                    if verdict is not Verdict.NEWER and not more:
+                    if not verdict.holds:
                         applied.older += verdict is Verdict.OLDER
                         applied.unchanged += verdict is Verdict.SAME
                         continue

@@ -27,7 +27,6 @@ from invsync_dagster.inventory.orders import (
     frozen,
     judge,
     own_movement,
-    takes_more,
 )
 from invsync_dagster.inventory.polled import keep_polled
 from invsync_dagster.inventory.references import Target, resolve
@@ -133,16 +132,14 @@ def book_documents(
             line.totals,
             may_stay=document.revision_may_stay,
         )
-        # What takes more holds until the platform was asked: too few on show harms nobody.
-        more = verdict is Verdict.UNCLEAR and takes_more(document.totals, line.totals)
-        if verdict is Verdict.UNCLEAR:
+        if verdict.is_to_be_asked:
             unclear.add(key[:2])
         if document.open_at_cut_over and line.ignored_reason == BEFORE_CUT_OVER:
             line.ignored_reason = ELSEWHERE if key in elsewhere else document.line.ignored
             if verdict is Verdict.NEWER:
                 _renew(line, document)
             changed.append((line, document, _NOTHING))
-        elif verdict is Verdict.NEWER or more:
+        elif verdict.holds:
             before = line.totals if line.bookings else _NOTHING
             _renew(line, document)
             changed.append((line, document, before))

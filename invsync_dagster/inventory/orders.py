@@ -25,12 +25,25 @@ class Restock(StrEnum):
 
 
 class Verdict(Enum):
-    """What one document of an order line is to another one."""
+    """What one document of an order line is to another one.
+
+    Two may contradict each other: then the platform is to be asked for the order. Until it was, the one that takes more
+    units off the shelf holds (`TAKES_MORE`, else `UNCLEAR`), for too few on show harm nobody.
+    """
 
     NEWER = "newer"
     OLDER = "older"
     SAME = "same"
     UNCLEAR = "unclear"
+    TAKES_MORE = "takes more"
+
+    @property
+    def holds(self) -> bool:
+        return self in (Verdict.NEWER, Verdict.TAKES_MORE)
+
+    @property
+    def is_to_be_asked(self) -> bool:
+        return self in (Verdict.UNCLEAR, Verdict.TAKES_MORE)
 
 
 class Totals(NamedTuple):
@@ -132,16 +145,16 @@ def judge(
         return Verdict.SAME
     if asked:
         return Verdict.NEWER
-    if may_stay:
-        return Verdict.UNCLEAR
-    if all(map(int.__ge__, totals, known)):
+    if not may_stay and all(map(int.__ge__, totals, known)):
         return Verdict.NEWER
-    return Verdict.OLDER if all(map(int.__le__, totals, known)) else Verdict.UNCLEAR
+    if not may_stay and all(map(int.__le__, totals, known)):
+        return Verdict.OLDER
+    return Verdict.TAKES_MORE if _taken(totals) > _taken(known) else Verdict.UNCLEAR
 
 
-def takes_more(totals: Totals, known: Totals) -> bool:
-    """Say whether more units are off the shelf, or promised, by a document than by what is known of its line."""
-    return totals.ordered - totals.cancelled - totals.restocked > known.ordered - known.cancelled - known.restocked
+def _taken(totals: Totals) -> int:
+    """Return the units that are off the shelf, or promised."""
+    return totals.ordered - totals.cancelled - totals.restocked
 
 
 def bookings(line: Line, before: Totals, policy: Restock) -> list[Booking]:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from invsync_dagster.inventory.bulk import CHUNK, upsert_rows
-from invsync_dagster.inventory.orders import Document, Line, Verdict, judge
+from invsync_dagster.inventory.orders import Document, Line, judge
 from invsync_dagster.inventory.tables import polled_lines
 
 # What the ledger's entries name as their reference where no delivery brought them (`ledger.Inbound.source`).
@@ -41,7 +41,7 @@ def _is_news(document: Document, line: Line | None) -> bool:
         return True
     known = (line.revision, line.totals)
     verdict = judge(document.revision, document.totals, document.asked, *known, may_stay=document.revision_may_stay)
-    return verdict is Verdict.NEWER
+    return verdict.holds
 
 
 def polled_between(

@@ -30,7 +30,8 @@ EACH = pytest.mark.usefixtures("each_database")
         (5, (3, 1, 1, 0), False, Verdict.SAME),
         (5, (3, 1, 2, 0), False, Verdict.NEWER),
         (5, (3, 0, 1, 0), False, Verdict.OLDER),
-        (5, (3, 0, 2, 0), False, Verdict.UNCLEAR),
+        (5, (3, 0, 2, 0), False, Verdict.TAKES_MORE),
+        (5, (3, 2, 0, 0), False, Verdict.UNCLEAR),
         (5, (3, 0, 2, 0), True, Verdict.NEWER),
     ],
 )
