@@ -27,8 +27,8 @@ class Restock(StrEnum):
 class Verdict(Enum):
     """What one document of an order line is to another one.
 
-    Two may contradict each other: then the platform is to be asked for the order. Until it was, the one that takes more
-    units off the shelf holds (`TAKES_MORE`, else `UNCLEAR`), for too few on show harm nobody.
+    Where two contradict each other (`TAKES_MORE`, `UNCLEAR`) the platform is to be asked for the order. Until it was, the one
+    that takes more units off the shelf holds, for too few on show harm nobody.
     """
 
     NEWER = "newer"
@@ -137,7 +137,7 @@ def judge(
 
     A higher revision is newer, whatever its totals. At an equal one the totals only ever grow, so the one that is at
     least as high everywhere is the newer; where neither is, or where an edit may leave the revision (`may_stay`), only a
-    document that was asked for decides: more may be newer, or be from before an edit and come late.
+    document that was asked for decides: more may be newer, or be from before an edit and come late. Until then more holds.
     """
     if revision != known_revision:
         return Verdict.NEWER if revision > known_revision else Verdict.OLDER

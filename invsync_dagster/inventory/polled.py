@@ -29,7 +29,14 @@ def keep_polled(
 ) -> None:
     """Keep, of the documents that polls brought, what is new against the lines that are `stored`."""
     rows = [
-        (document.received_at, *key, document.reference, document.revision, *document.totals)
+        (
+            document.received_at,
+            *key,
+            document.reference,
+            document.revision,
+            *document.totals,
+            document.revision_may_stay,
+        )
         for key, document in documents.items()
         if document.reference in SOURCES and _is_news(document, stored.get(key))
     ]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from invsync_dagster.inventory.bulk import among, as_parameter, chunks
 from invsync_dagster.inventory.ledger import Inbound
-from invsync_dagster.inventory.orders import Totals, judge
+from invsync_dagster.inventory.orders import Totals, Verdict, judge
 from invsync_dagster.inventory.polled import SOURCES
 from invsync_dagster.inventory.tables import order_lines, stock_ledger
 
@@ -70,7 +70,7 @@ class Proven:
 class _Told:
     revision: int
     totals: Totals
-    may_stay: tuple[bool, ...]  # whether an edit may leave the revision; both where that isn't kept
+    may_stay: bool  # whether an edit may leave the revision
     delivery: str
     at: datetime
     asked: bool = False
@@ -112,7 +112,7 @@ class Proof:
                 for line in order.lines:
                     totals = Totals(*(getattr(line, name) for name in Totals._fields))
                     told = _Told(
-                        order.revision, totals, (order.revision_may_stay,), inbound.receipt_id, inbound.received_at
+                        order.revision, totals, order.revision_may_stay, inbound.receipt_id, inbound.received_at
                     )
                     said.append(((inbound.channel, order.order_id, line.line_id), told))
         self._hold_all(connection, said)
@@ -125,7 +125,7 @@ class Proof:
             origin = _origin(row.source, row.told_at)
             self._origins.add(origin)
             totals = Totals(*(getattr(row, name) for name in Totals._fields))
-            told = _Told(row.revision, totals, (False, True), origin, row.told_at, row.source != "poll")
+            told = _Told(row.revision, totals, row.revision_may_stay, origin, row.told_at, row.source != "poll")
             said.append(((row.channel, row.order_id, row.line_id), told))
         self._hold_all(connection, said)
 
@@ -204,7 +204,8 @@ class Proof:
 
 def _is_news(told: _Told, stored: _Stored) -> bool:
     known = (stored.revision, stored.totals)
-    return all(judge(told.revision, told.totals, False, *known, may_stay=may_stay).holds for may_stay in told.may_stay)
+    # What contradicted and took more may have been taken back by an order that was asked for after the time looked at.
+    return judge(told.revision, told.totals, False, *known, may_stay=told.may_stay) is Verdict.NEWER
 
 
 def _origin(reference: str, at: datetime) -> str:

@@ -75,6 +75,7 @@ def _document(whole: Whole, line: OrderLine) -> Document:
         order.updated_at,
         whole.received_at,
         whole.reference,
+        revision_may_stay=order.revision_may_stay,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table, false
 
 from invsync_dagster.inventory.tables.columns import Identity, Text, UtcDateTime, metadata
 
@@ -76,6 +76,7 @@ polled_lines = Table(
     Column("shipped", BigInteger, nullable=False),
     Column("restocked", BigInteger, nullable=False),
     Column("written_off", BigInteger, nullable=False),
+    Column("revision_may_stay", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
 

@@ -68,6 +68,20 @@ def test_what_was_told_proves_what_is_booked_and_names_what_is_not(
     stock.close()
 
 
+@pytest.mark.parametrize("lost", [{"shipped": 0, "shipments": []}, {"cancelled": 0}])
+def test_units_that_a_poll_told_and_the_books_have_lost_are_named(lost: dict[str, object]) -> None:
+    stock = Stock({"A": 50})
+    webhook = Inbound(SHOP, Content((order(revision=5, ordered=3),)), stock.now, "0-a:0")
+    stock.apply_batch([webhook])
+    stock.now += timedelta(minutes=1)
+    stock.apply(order(revision=5, ordered=3, cancelled=1, shipped=[(2, 0)]), source="poll")
+    assert prove(stock, [webhook]).contradicted == 0
+    with write_transaction(stock.engine) as connection:
+        connection.execute(update(order_lines).values(**lost))
+    assert prove(stock, [webhook]).contradicted == 1
+    stock.close()
+
+
 def test_a_whole_order_takes_back_what_was_told_before_it_and_not_what_came_after() -> None:
     stock = Stock({"A": 50})
     before = Inbound(SHOP, Content((order(revision=3, ordered=3),)), stock.now, "0-a:0")

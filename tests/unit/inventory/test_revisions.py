@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from alembic.command import upgrade
 from alembic.config import Config
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, event, inspect, select
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from invsync_dagster.inventory import schema
+from invsync_dagster.inventory import channels, schema
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import migrate, write_transaction
 from invsync_dagster.inventory.moving import move_stock
+from invsync_dagster.inventory.rules import Rules
 from invsync_dagster.inventory.schema import SchemaError, is_older, require_schema
-from invsync_dagster.inventory.tables import central_inventory, metadata
+from invsync_dagster.inventory.tables import central_inventory, metadata, polled_lines
 from tests import databases
-from tests.unit.inventory.stock import Stock, order
+from tests.unit.inventory.stock import START, Stock, order
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -30,13 +31,15 @@ WRITTEN = {
     ("0001", "postgresql"): "327637e62ca95f58",
     ("0002", "sqlite"): "15e8bc4e75d13e2f",
     ("0002", "postgresql"): "51c98d3a424d8573",
+    ("0003", "sqlite"): "52a8a7cf0c07cd3b",
+    ("0003", "postgresql"): "69368e61c91295bb",
 }
 
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "9999", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "0003", None, None
 
 
 def upgrade():
@@ -131,7 +134,7 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
     before = contents(sold)
     assert len(before["stock_ledger"]) == 4
     with pytest.raises(
-        SchemaError, match=r"older version \(revision 0002\): stop all services and run `invsync upgrade`"
+        SchemaError, match=r"older version \(revision 0003\): stop all services and run `invsync upgrade`"
     ):
         require_schema(address(sold))
     assert is_older(address(sold))
@@ -148,6 +151,25 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
         execute(sold, "DELETE FROM stock_ledger")
 
 
+TOLD = text(
+    "INSERT INTO polled_lines VALUES ('2026-03-01 12:00:00+00:00', :channel, '1', '1', 'poll', 5, 3, 1, 0, 0, 0)"
+)
+
+
+def test_of_what_polls_told_the_third_revision_knows_whose_revision_may_stay(tmp_path: Path):
+    engine = bare(tmp_path)
+    to_revision(engine, "0002")
+    with write_transaction(engine) as connection:
+        for name, platform in (("store", "woocommerce"), ("shop", "shopify")):
+            channels.register(connection, name, platform, "sandbox", True, Rules(), START, START)
+            connection.execute(TOLD, {"channel": name})
+    migrate(engine)
+    require_schema(address(engine))
+    with engine.connect() as connection:
+        found = connection.execute(select(polled_lines.c.channel, polled_lines.c.revision_may_stay)).all()
+    assert sorted(map(tuple, found)) == [("shop", False), ("store", True)]
+
+
 def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_version: Path):
     before = contents(sold)
     next_version.write_text(NEXT % "op.execute('UPDATE nothing SET a = 1')")
@@ -156,7 +178,7 @@ def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_ver
     next_version.write_text(NEXT % "op.drop_index('ix_inventory_levels_changes')")
     with pytest.raises(SchemaError, match="there is no index ix_inventory_levels_changes"):
         migrate(sold)
-    assert (revision_of(sold), contents(sold)) == ("0002", before)
+    assert (revision_of(sold), contents(sold)) == ("0003", before)
     next_version.write_text(NEXT % "")
     migrate(sold)
     assert (revision_of(sold), contents(sold)) == ("9999", before)
@@ -200,7 +222,7 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         with pytest.raises(SchemaError) as caught:
             refusing()
         assert str(caught.value).startswith(
-            f"the stock's database says that it is of revision 0002, and is another one: {told}"
+            f"the stock's database says that it is of revision 0003, and is another one: {told}"
         )
         assert "docs/upgrading.md" in str(caught.value)
     with sold.connect() as connection:
