@@ -9,7 +9,6 @@ from invsync_dagster.alerts.causes import help_page
 from invsync_dagster.cli.common import (
     CHANNEL,
     NOT_AS_HOPED,
-    RefusedError,
     as_json_option,
     configured,
     decided,
@@ -122,12 +121,9 @@ def channels_check(names: tuple[str, ...], as_json: bool) -> None:
 def _set_status(name: str, state: str, actor: str, reason: str) -> None:
     with workspace() as ws:
         now = ws.clock.now()
-        try:
-            with write_transaction(ws.engine) as connection:
-                channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
-                held = hold_beyond_limits(connection, now)
-        except LookupError as error:
-            raise RefusedError(str(error)) from error
+        with write_transaction(ws.engine) as connection:
+            channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
+            held = hold_beyond_limits(connection, now)
         catch_up(ws.engine, now)
     click.echo(f"{name}: {state}" + (f"; {held} listings are held: invsync held list" if held else ""))
 

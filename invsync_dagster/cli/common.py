@@ -20,6 +20,7 @@ from invsync_dagster.backups.sealing import BackupKeyError
 from invsync_dagster.channels import Channel, load_for_webhooks
 from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import Environment, SecretFileError, load_env_file, read_env_file
+from invsync_dagster.inventory.channels import NotRegisteredError
 from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, is_full, parse_url
 from invsync_dagster.inventory.explain import UnknownError
@@ -79,6 +80,7 @@ _SAYING_WHY = (
     BackupKeyError,
     NotRestoredError,
     SchemaError,
+    NotRegisteredError,
 )
 
 

@@ -20,6 +20,13 @@ MISSING = "missing from channels.yaml"
 _RECOMPUTED = {"status", "buffer", "percent", "minimum", "maximum", "dead_band", "low_stock"}
 
 
+class NotRegisteredError(LookupError):
+    """A channel that the stock doesn't know."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the stock has no channel {name!r}; `invsync channels sync` brings in those of channels.yaml")
+
+
 def register(
     connection: Connection,
     name: str,
@@ -99,7 +106,7 @@ def pause_missing(connection: Connection, configured: Collection[str], now: date
 def set_status(connection: Connection, name: str, status: str, *, actor: str, reason: str, now: datetime) -> bool:
     """Make a channel `active`, `paused` or `retired`; say whether `catch_up` has levels to recompute.
 
-    Raises LookupError for an unknown channel, ValueError for another status.
+    Raises `NotRegisteredError`, ValueError for another status.
     """
     if status not in ("active", "paused", "retired"):
         raise ValueError(f"a channel is active, paused or retired, not {status!r}")
@@ -120,7 +127,7 @@ def is_registered(connection: Connection, name: str) -> bool:
 
 
 def approve_first_push(connection: Connection, name: str, *, actor: str, reason: str, now: datetime) -> None:
-    """Allow the channel to be written to; a second approval changes nothing. Raises LookupError."""
+    """Allow the channel to be written to; a second approval changes nothing. Raises `NotRegisteredError`."""
     row = _row(connection, name)
     if row["push_approved_at"] is None:
         approval = {"push_approved_at": now, "push_approved_by": actor}
@@ -131,7 +138,7 @@ def approve_first_push(connection: Connection, name: str, *, actor: str, reason:
 def _row(connection: Connection, name: str) -> dict[str, Any]:
     row = connection.execute(select(channels).where(channels.c.name == name)).mappings().one_or_none()
     if row is None:
-        raise LookupError(f"no channel {name!r} in the stock's database")
+        raise NotRegisteredError(name)
     return dict(row)
 
 

@@ -267,9 +267,20 @@ def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home)
     assert actions == ["channel paused", "channel active", "channel retired"]
 
 
+def test_before_the_channels_are_brought_in_each_command_says_how_to(home: Home) -> None:
+    assert invoke("import", home.root / "inventory.csv").exit_code == 0
+    mapped = invoke("import", home.root / "mapping.csv")
+    mend = "bring it in from channels.yaml: `invsync channels sync`"
+    assert (mapped.exit_code, f"unknown channel 'erp_main' - {mend}" in mapped.output) == (1, True)
+    approved = invoke("approve", "erp_main", "--reason", "looked at")
+    said = "invsync: the stock has no channel 'erp_main'; `invsync channels sync` brings in those of channels.yaml\n"
+    assert (approved.exit_code, approved.stderr) == (2, said)
+
+
 def test_an_unknown_channel_cannot_be_paused(stocked: Home) -> None:
     result = invoke("channels", "pause", "shop", "--reason", "none")
-    assert (result.exit_code, result.stderr) == (2, "invsync: no channel 'shop' in the stock's database\n")
+    said = "invsync: the stock has no channel 'shop'; `invsync channels sync` brings in those of channels.yaml\n"
+    assert (result.exit_code, result.stderr) == (2, said)
 
 
 def test_a_file_that_is_not_in_quarantine_cannot_be_replayed(home: Home) -> None:

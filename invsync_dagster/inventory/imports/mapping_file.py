@@ -92,7 +92,8 @@ def _mapping_row(row: Row, channels: Collection[str]) -> MappingRow:
     sku = fields.identity(cells, "central_sku")
     channel = fields.identity(cells, "channel")
     if channel not in channels:
-        mend = f"use one of channels.yaml: {', '.join(sorted(channels)) or '(there is none yet)'}"
+        there = f"use {', '.join(sorted(channels))}, or " if channels else ""
+        mend = f"{there}bring it in from channels.yaml: `invsync channels sync`"
         raise CellError("channel", channel, f"unknown channel '{channel}'", mend)
     return MappingRow(
         line=row.line,
