@@ -35,7 +35,8 @@ def upgrade_command(no_backup: bool) -> None:
     """
     home = Home.from_environment()
     url = parse_url(home.database_url)
-    older = not is_bare(home.database_url) and is_older(home.database_url)
+    bare = is_bare(home.database_url)
+    older = not bare and is_older(home.database_url)
     if older and not no_backup:
         try:
             backup = take(home, BackupKeys.from_environment(Environment(os.environ)), SystemClock().now())
@@ -43,7 +44,7 @@ def upgrade_command(no_backup: bool) -> None:
             raise RefusedError(f"nothing was changed, since there is no backup: {error}") from error
         click.echo(f"backup: {backup.path} ({backup.manifest.size_bytes:,} bytes)")
     make_folders_and_tables(home)
-    click.echo(f"stock: {'migrated' if older else 'up to date'} in {url.render_as_string()}")
+    click.echo(f"stock: {'made' if bare else 'migrated' if older else 'up to date'} in {url.render_as_string()}")
     try:
         done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
     except subprocess.CalledProcessError as error:

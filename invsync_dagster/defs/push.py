@@ -41,6 +41,7 @@ from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import BACKLOG_SECONDS, PushReport
+from invsync_dagster.sync.side_by_side import SideBySide
 from invsync_dagster.sync.workspace import Workspace
 
 # What a channel's thread hands back: its report, or the words of what broke it.
@@ -90,14 +91,17 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
             _show_what_is_due(context, config, invsync.workspace, names)
             return
         failed: list[str] = []
-        goes_on = False
-        for name, answer in _pushed(context, config, invsync, names):
+        goes_on = booked = False
+        others = SideBySide(names)
+        for name, answer in _pushed(context, config, invsync, others, names):
             goes_on |= isinstance(answer, PushReport) and answer.goes_on
+            booked |= isinstance(answer, PushReport) and answer.booked > 0
             if isinstance(answer, PushReport) and not answer.problem:
                 yield _materialized(context, config, invsync.workspace, answer)
             else:
                 failed.append(name)
                 yield _red(by_name[name], answer)
+        goes_on |= booked and others.gave_up
         if goes_on and not config.skus:
             with suppress(OSError):  # without the mark the next cycle goes on with it
                 invsync.workspace.home.work_left.touch()  # for the inbox sensor, which requests a run at once
@@ -140,7 +144,7 @@ def _spec(channel: Channel, settings: Settings) -> dg.AssetSpec:
 
 
 def _pushed(
-    context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync, names: list[str]
+    context: dg.AssetExecutionContext, config: PushConfig, invsync: Invsync, others: SideBySide, names: list[str]
 ) -> Iterator[Answer]:
     """Push all channels at once and give each answer when it is there; one that doesn't come is given as such.
 
@@ -155,14 +159,15 @@ def _pushed(
 
     def push(name: str) -> None:
         try:
-            answers.put(
-                (name, push_channel(ws, name, run_id=context.run.run_id, deadline=deadline, skus=config.skus or None))
-            )
+            run_id, skus = context.run.run_id, config.skus or None
+            answers.put((name, push_channel(ws, name, run_id=run_id, deadline=deadline, skus=skus, others=others)))
         except (
             Exception
         ) as error:  # a thread's end: whatever broke this channel is reported, and fails this channel alone
             context.log.error(f"{name}: {''.join(traceback.format_exception(error))}")
             answers.put((name, f"{type(error).__name__}: {error}"))
+        finally:
+            others.heard(name)
 
     for name in names:
         Thread(target=push, args=(name,), name=f"push {name}", daemon=True).start()

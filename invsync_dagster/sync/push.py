@@ -43,6 +43,7 @@ from invsync_dagster.sync.readings import note_whole, read_claimed
 from invsync_dagster.sync.recognition import require_our_shop, require_same_shop
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
+from invsync_dagster.sync.side_by_side import SideBySide
 from invsync_dagster.sync.stopped import stop_level
 from invsync_dagster.sync.workspace import Workspace
 
@@ -60,6 +61,7 @@ class _Push:
     asked: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
     is_known: bool = False
+    idle: timedelta = timedelta(0)
     asked_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,13 +113,15 @@ def push_channel(
     deadline: datetime,
     skus: Collection[str] | None = None,
     background: bool = False,
+    others: SideBySide | None = None,
 ) -> PushReport:
     """Bring what is due at channel `name` in step, of all its SKUs or of `skus` alone; in the `background`, behind the
     other pushes.
 
     Takes over dead claims, asks for the orders changed since the last time, writes what goes at once, reads and settles
     what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
-    new claims. Never raises for the platform's failures: they stand in the report, and what failed stays a change.
+    new claims; once more when all `others` of the run have heard of their orders, since these are gone here too. Never raises
+    for the platform's failures: they stand in the report, and what failed stays a change.
 
     A channel that is met for the first time, or at another address, is looked at before anything is heard or written there
     (`recognition`). One whose host doesn't answer is cut out: pushes before the end of the cut-out make no call (one of given
@@ -141,12 +145,17 @@ def push_channel(
             _poll_first(push)
             bulk = Bulk(ws, name, calls, run_id, report, push.token)
             bulk.hear()
+            if others is not None:
+                others.heard(name)
             # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
             # for the others too.
             if row.status == "active" and not report.approval_missing:
                 if skus is None:
                     bulk.hand_in()
                 _bring_in_step(push, bulk)
+                if others is not None:
+                    push.idle = others.wait(ws.clock, calls.deadline)
+                    _bring_in_step(push, bulk)
     except OutOfTimeError as error:
         if not calls.made and error.why:
             report.problem = report.problem or str(error)
@@ -238,6 +247,7 @@ def _poll(push: _Push) -> None:
         return
     push.report.problem = push.report.problem or "; ".join(polled.refused[:3])
     push.report.orders += polled.documents
+    push.report.booked += polled.entries
     push.orders_known_until = polled.known_until
 
 
@@ -351,7 +361,7 @@ def _finish(push: _Push, began: datetime) -> None:
     push.calls.keep_pace()
     now = ws.clock.now()
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
-    report.seconds = (now - began).total_seconds()
+    report.seconds = (now - began - push.idle).total_seconds()
     line, reach = push.calls.line, Reach.of(push.row)
     report.clock_ahead = push.row.clock_ahead
     if line.ahead is not None:
