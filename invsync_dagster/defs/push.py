@@ -91,18 +91,16 @@ def build_push(configuration: Configuration) -> list[dg.AssetsDefinition]:
             _show_what_is_due(context, config, invsync.workspace, names)
             return
         failed: list[str] = []
-        goes_on = booked = False
+        goes_on = False
         others = SideBySide(names)
         for name, answer in _pushed(context, config, invsync, others, names):
             goes_on |= isinstance(answer, PushReport) and answer.goes_on
-            booked |= isinstance(answer, PushReport) and answer.booked > 0
             if isinstance(answer, PushReport) and not answer.problem:
                 yield _materialized(context, config, invsync.workspace, answer)
             else:
                 failed.append(name)
                 yield _red(by_name[name], answer)
-        goes_on |= booked and others.gave_up
-        if goes_on and not config.skus:
+        if (goes_on and not config.skus) or others.missed:
             with suppress(OSError):  # without the mark the next cycle goes on with it
                 invsync.workspace.home.work_left.touch()  # for the inbox sensor, which requests a run at once
         if failed or cause != WEBHOOK:

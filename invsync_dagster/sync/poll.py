@@ -61,8 +61,9 @@ _REFUSED = (
 )
 
 
-def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollReport:
-    """List and apply what changed at a channel since it was last known, then the whole documents of unclear orders.
+def poll_orders(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:
+    """List and apply what changed at a channel since it was last known, then the whole documents of unclear orders; `report`
+    says what, also where it breaks off.
 
     A channel's first poll lists the orders that are still open too: older than its cut-over, they are promised units.
 
@@ -74,7 +75,6 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     earlier of both (docs/decisions/0030): a clock that is set right in between loses no order.
     """
     overlap = timedelta(seconds=ws.configuration.settings.order_overlap_seconds)
-    report = PollReport()
     began = ws.clock.now()
     with ws.engine.connect() as connection:
         row = connection.execute(_KNOWN, {"channel": name}).one()
@@ -86,7 +86,7 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     if row.orders_known_until is not None and began - row.orders_known_until < every:
         _ask_unclear(ws, name, calls, report, run_id=run_id)
         report.known_until = row.orders_known_until
-        return report
+        return
     since = (row.orders_known_until or row.cut_over_at or began) - overlap
     until = began + max(ahead, NO_TIME) + overlap
     reaches: datetime | None = None  # by the platform's clock
@@ -108,7 +108,6 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, *, run_id: str) -> PollR
     with write_transaction(ws.engine, name) as connection:
         connection.execute(_SET_KNOWN, {"channel": name, "known_until": min(began, there)})
     report.known_until = min(began, there - ahead)
-    return report
 
 
 def _take_over(ws: Workspace, name: str, calls: Calls, report: PollReport, *, run_id: str) -> None:

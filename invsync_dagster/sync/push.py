@@ -16,12 +16,12 @@ from sqlalchemy import Row, bindparam, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.clocks import beyond
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
 from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
+from invsync_dagster.sync.after_push import note_push
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
@@ -35,10 +35,10 @@ from invsync_dagster.sync.claims import (
     next_due,
     release,
 )
-from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach, ask_whether_there
+from invsync_dagster.sync.cut_out import PROBE_SECONDS, ask_whether_there
 from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
-from invsync_dagster.sync.poll import poll_orders
+from invsync_dagster.sync.poll import PollReport, poll_orders
 from invsync_dagster.sync.readings import note_whole, read_claimed
 from invsync_dagster.sync.recognition import require_our_shop, require_same_shop
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
@@ -57,11 +57,14 @@ class _Push:
     skus: tuple[str, ...] | None
     report: PushReport
     row: Row[Any]
+    others: SideBySide
     orders_known_until: datetime | None = None
     asked: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
     is_known: bool = False
     idle: timedelta = timedelta(0)
+    told: tuple[int, str] | None = None
+    problem: str = ""
     asked_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,8 +123,8 @@ def push_channel(
 
     Takes over dead claims, asks for the orders changed since the last time, writes what goes at once, reads and settles
     what is uncertain, and repeats until nothing is due or `deadline` (and what that first list of orders took) forbids
-    new claims; once more when all `others` of the run have heard of their orders, since these are gone here too. Never raises
-    for the platform's failures: they stand in the report, and what failed stays a change.
+    new claims; and again whenever one of the `others` of the run has heard what it sold. Never raises for the platform's
+    failures: they stand in the report, and what failed stays a change.
 
     A channel that is met for the first time, or at another address, is looked at before anything is heard or written there
     (`recognition`). One whose host doesn't answer is cut out: pushes before the end of the cut-out make no call (one of given
@@ -135,7 +138,9 @@ def push_channel(
     if row is None:
         return report
     calls = calls_of(ws, channel, deadline, background=background)
-    push = _Push(ws, channel, calls, run_id, None if skus is None else tuple(skus), report, row)
+    push = _Push(
+        ws, channel, calls, run_id, None if skus is None else tuple(skus), report, row, others or SideBySide([name])
+    )
     try:
         by_hand = skus is not None and not background
         if lets_us_in(ws, row, calls, report, by_hand=by_hand):
@@ -143,23 +148,20 @@ def push_channel(
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)
+            push.others.heard(name)
             bulk = Bulk(ws, name, calls, run_id, report, push.token)
             bulk.hear()
-            if others is not None:
-                others.heard(name)
             # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
             # for the others too.
             if row.status == "active" and not report.approval_missing:
                 if skus is None:
                     bulk.hand_in()
-                _bring_in_step(push, bulk)
-                if others is not None:
-                    push.idle = others.wait(ws.clock, calls.deadline)
-                    _bring_in_step(push, bulk)
+                _bring_in_step_all_news(push, bulk, began)
     except OutOfTimeError as error:
         if not calls.made and error.why:
             report.problem = report.problem or str(error)
     except PlatformError as error:
+        push.others.leaves(name)
         report.problem = report.problem or str(error)
         if error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP:
             report.stopped = error.recovery is Recovery.REAUTHENTICATE
@@ -235,8 +237,9 @@ def _poll_first(push: _Push) -> None:
 
 def _poll(push: _Push) -> None:
     # Without the list, decreases and certain levels still go; only increases of uncertain levels wait for it.
+    polled = PollReport()
     try:
-        polled = poll_orders(push.ws, push.channel.name, push.calls, run_id=push.run_id)
+        poll_orders(push.ws, push.channel.name, push.calls, polled, run_id=push.run_id)
     except PlatformError as error:
         if error.recovery is Recovery.REAUTHENTICATE:
             raise
@@ -245,10 +248,27 @@ def _poll(push: _Push) -> None:
     except GaveWayError as error:
         push.report.problem = f"orders could not be listed in time: {error.why}"
         return
+    finally:
+        push.others.tell(polled.entries)
     push.report.problem = push.report.problem or "; ".join(polled.refused[:3])
     push.report.orders += polled.documents
-    push.report.booked += polled.entries
     push.orders_known_until = polled.known_until
+
+
+def _bring_in_step_all_news(push: _Push, bulk: Bulk, began: datetime) -> None:
+    """Bring in step what is due, and then what another channel of the run hears that it has sold, until all have heard."""
+    others, name = push.others, push.channel.name
+    others.looks(name)
+    while True:
+        news = others.news
+        _bring_in_step(push, bulk)
+        if push.skus is None:
+            others.looks(name, news)
+        _note(push, began)  # before the waiting: another run may learn better of the channel meanwhile
+        is_more, waited = others.wait(news, push.ws.clock, push.calls.deadline)
+        push.idle += waited
+        if not is_more:
+            return
 
 
 def _bring_in_step(push: _Push, bulk: Bulk) -> None:
@@ -356,44 +376,21 @@ def _may_rise(reading: Reading) -> bool:
     return reading.quantity is not None or reading.absent
 
 
+def _note(push: _Push, began: datetime) -> None:
+    """Write the channel's row, if there is something to tell that it doesn't say yet."""
+    told = (push.calls.line.asked, push.report.problem)
+    if told != push.told:
+        push.told = told
+        push.problem = note_push(push.ws, push.row, push.calls, push.report, began, has_called=push.has_called)
+
+
 def _finish(push: _Push, began: datetime) -> None:
     ws, report = push.ws, push.report
     push.calls.keep_pace()
+    _note(push, began)
     now = ws.clock.now()
+    report.problem = push.problem
     report.api_calls, report.wait_seconds = push.calls.made, push.calls.waited
     report.seconds = (now - began - push.idle).total_seconds()
-    line, reach = push.calls.line, Reach.of(push.row)
-    report.clock_ahead = push.row.clock_ahead
-    if line.ahead is not None:
-        overlap = timedelta(seconds=ws.configuration.settings.order_overlap_seconds)
-        report.clock_ahead = beyond(line.ahead, overlap).total_seconds()
-    if push.has_called:
-        reach = reach.after(line, began, now)
-        report.problem = reach.in_words(line, report.problem)
-    values = {
-        "channel": push.channel.name,
-        "at": now,
-        "problem": report.problem,
-        "in_a_row": reach.unanswered,
-        "since": reach.since,
-        "until": reach.until,
-        "ahead": report.clock_ahead,
-    }
-    with write_transaction(ws.engine, push.channel.name) as connection:
+    with ws.engine.connect() as connection:
         report.left, report.waiting = count_changes(connection, push.channel.name, now)
-        connection.execute(_PUSHED if report.problem else _SUCCEEDED, values)
-
-
-_PUSHED = (
-    update(channels)
-    .where(channels.c.name == bindparam("channel"))
-    .values(
-        last_push_at=bindparam("at"),
-        last_problem=bindparam("problem"),
-        unanswered=bindparam("in_a_row"),
-        unreachable_since=bindparam("since"),
-        unreachable_until=bindparam("until"),
-        clock_ahead=bindparam("ahead"),
-    )
-)
-_SUCCEEDED = _PUSHED.values(last_success_at=bindparam("at"))

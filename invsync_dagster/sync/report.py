@@ -27,7 +27,6 @@ class PushReport:
 
     `stopped`: the platform refuses us altogether (credentials, a frozen shop), so each push first asks whether it still does.
     `clock_ahead`: seconds that the host's clock is ahead of ours, 0 where that doesn't matter.
-    `orders` are the documents that it heard of, `booked` the ledger entries that came of them.
     `left` is what is still out of step at the end and due now; `waiting` is due later (after a failure or a linger time).
     """
 
@@ -44,7 +43,6 @@ class PushReport:
     left: int = 0
     waiting: int = 0
     orders: int = 0
-    booked: int = 0
     api_calls: int = 0
     wait_seconds: float = 0.0
     seconds: float = 0.0
