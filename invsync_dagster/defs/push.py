@@ -162,6 +162,7 @@ def _pushed(
         except (
             Exception
         ) as error:  # a thread's end: whatever broke this channel is reported, and fails this channel alone
+            others.leaves(name)
             context.log.error(f"{name}: {''.join(traceback.format_exception(error))}")
             answers.put((name, f"{type(error).__name__}: {error}"))
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from invsync_dagster.clock import Clock
-from invsync_dagster.platforms.contract import Budget, Paced, Platform
+from invsync_dagster.platforms.contract import Budget, Outcome, Paced, Platform, Result
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.limiter import Limiter
 from invsync_dagster.sync.line import Line
@@ -229,3 +229,13 @@ class Calls:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, PlatformError) and error.recovery in (Recovery.RETRY, Recovery.SETTLE)
+
+
+def failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
+    """Return what failed the call as a whole: every row shares one outcome that no row of its own would have."""
+    first = outcomes[0] if outcomes else Outcome(Result.ACKNOWLEDGED)
+    if first.result not in (Result.NOT_SENT, Result.UNKNOWN) or first.recovery is None:
+        return None
+    if any(outcome != first for outcome in outcomes):
+        return None
+    return PlatformError(first.recovery, first.code, first.message, first.retry_after)

@@ -6,7 +6,7 @@ never carried through a wait or a retry (DESIGN 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,24 +18,16 @@ from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.bulk import among, as_parameter
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import channels, inventory_levels
-from invsync_dagster.platforms.contract import Outcome, Reading, Result, WriteRow
+from invsync_dagster.platforms.contract import Outcome, Reading, WriteRow
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import day_limit
 from invsync_dagster.sync.after_push import note_push
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, is_another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk import Bulk
-from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError
-from invsync_dagster.sync.claims import (
-    Claim,
-    Due,
-    claim_reads,
-    claim_writes,
-    count_changes,
-    next_due,
-    release,
-)
-from invsync_dagster.sync.cut_out import PROBE_SECONDS, ask_whether_there
+from invsync_dagster.sync.calls import Calls, GaveWayError, OutOfTimeError, failure_of_call
+from invsync_dagster.sync.claims import Claim, Due, claim_reads, claim_writes, count_changes, next_due, release
+from invsync_dagster.sync.cut_out import PROBE_SECONDS, Reach, ask_whether_there
 from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import PollReport, poll_orders
@@ -148,16 +140,21 @@ def push_channel(
             if row.claimed_level_id is not None or skus is not None:
                 _make_due(push)
             _poll_first(push)
+            takes_writes = row.status == "active" and not report.approval_missing
+            if takes_writes:
+                push.others.looks(name)
             push.others.heard(name)
             bulk = Bulk(ws, name, calls, run_id, report, push.token)
             bulk.hear()
             # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
             # for the others too.
-            if row.status == "active" and not report.approval_missing:
+            if takes_writes:
                 if skus is None:
                     bulk.hand_in()
-                _bring_in_step_all_news(push, bulk, began)
+                _bring_in_step_all_news(push, bulk, began, deadline)
     except OutOfTimeError as error:
+        if error.why:  # the platform is to be waited for
+            push.others.leaves(name)
         if not calls.made and error.why:
             report.problem = report.problem or str(error)
     except PlatformError as error:
@@ -255,20 +252,31 @@ def _poll(push: _Push) -> None:
     push.orders_known_until = polled.known_until
 
 
-def _bring_in_step_all_news(push: _Push, bulk: Bulk, began: datetime) -> None:
-    """Bring in step what is due, and then what another channel of the run hears that it has sold, until all have heard."""
+def _bring_in_step_all_news(push: _Push, bulk: Bulk, began: datetime, deadline: datetime) -> None:
+    """Bring in step what is due, and then what another channel of the run hears that it has sold, until all have heard or the
+    run's time is over."""
     others, name = push.others, push.channel.name
-    others.looks(name)
     while True:
         news = others.news
         _bring_in_step(push, bulk)
         if push.skus is None:
             others.looks(name, news)
         _note(push, began)  # before the waiting: another run may learn better of the channel meanwhile
-        is_more, waited = others.wait(news, push.ws.clock, push.calls.deadline)
+        is_more, waited = others.wait(news, push.ws.clock, deadline)
         push.idle += waited
-        if not is_more:
+        if not is_more or not _still_takes_writes(push):
             return
+
+
+def _still_takes_writes(push: _Push) -> bool:
+    """Read the channel's row anew: while this push waited, another run may have cut the channel out, or a person paused it."""
+    with push.ws.engine.connect() as connection:
+        push.row = connection.execute(_CHANNEL, {"channel": push.channel.name}).one()
+    push.calls.line.unanswered = push.row.unanswered
+    if push.row.status == "active" and not Reach.of(push.row).lasts(push.ws.clock.now()):
+        return True
+    push.others.leaves(push.channel.name)
+    return False
 
 
 def _bring_in_step(push: _Push, bulk: Bulk) -> None:
@@ -315,23 +323,13 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
             for level_id, outcome in told.items():
                 if is_unknown(outcome):
                     stop_level(connection, push.channel.name, level_id, outcome, ws.clock.now())
-    failure = _failure_of_call(answer.outcomes)
+    failure = failure_of_call(answer.outcomes)
     if failure is not None and failure.recovery is Recovery.WAIT:
         calls.throttled(failure)
     elif failure is not None:
         raise failure
     else:
         calls.answered()
-
-
-def _failure_of_call(outcomes: Sequence[Outcome]) -> PlatformError | None:
-    """Return what failed the call as a whole: every row shares one outcome that no row of its own would have."""
-    first = outcomes[0] if outcomes else Outcome(Result.ACKNOWLEDGED)
-    if first.result not in (Result.NOT_SENT, Result.UNKNOWN) or first.recovery is None:
-        return None
-    if any(outcome != first for outcome in outcomes):
-        return None
-    return PlatformError(first.recovery, first.code, first.message, first.retry_after)
 
 
 def _read_batch(push: _Push) -> None:

@@ -68,6 +68,7 @@ class FakePlatform:
     shown: dict[str, int] = field(default_factory=dict)
     error: PlatformError | None = None
     hangs: threading.Event | None = None
+    error_of_reading: PlatformError | None = None
     broken: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     written: list[tuple[str, int]] = field(default_factory=list)
@@ -87,6 +88,8 @@ class FakePlatform:
 
     def read(self, levels: Sequence[LevelReference]) -> ReadAnswer:
         self._called()
+        if self.error_of_reading is not None:
+            raise self.error_of_reading
         for level in levels:
             if level.item_id in self.broken:
                 raise PlatformError(Recovery.REJECT, "broken", f"{level.item_id} can't be read")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -158,6 +158,41 @@ def test_what_another_run_learnt_of_a_channel_meanwhile_stays(home: Installation
     with open_database(home.home.database_url).connect() as connection:
         row = connection.execute(select(channels).where(channels.c.name == "one")).one()
     assert (row.unanswered, row.last_problem) == (3, "no answer")
+
+
+def test_a_channel_that_another_run_cut_out_meanwhile_is_not_called_again(home: Installation) -> None:
+    two = late(home)
+
+    def cut_out() -> None:
+        found = {
+            "unanswered": 3,
+            "last_problem": "no answer",
+            "unreachable_until": home.clock.now() + timedelta(minutes=5),
+        }
+        with write_transaction(open_database(home.home.database_url)) as connection:
+            connection.execute(update(channels).where(channels.c.name == "one").values(found))
+
+    two.meanwhile = cut_out
+    assert home.run("webhooks").success
+    assert (shown(home), home.home.work_left.exists()) == ((5, 3), False)
+    with open_database(home.home.database_url).connect() as connection:
+        row = connection.execute(select(channels).where(channels.c.name == "one")).one()
+    assert (row.unanswered, row.last_problem) == (3, "no answer")
+
+
+def test_a_channel_that_has_to_wait_for_its_platform_leaves_nothing_to_a_run_at_once(home: Installation) -> None:
+    one, two = home.platforms["one"], late(home)
+    one.shown["A"] = 0
+    with open_database(home.home.database_url).begin() as connection:
+        connection.execute(
+            update(inventory_levels)
+            .where(inventory_levels.c.channel == "one", inventory_levels.c.item_id == "A")
+            .values(uncertain="test", due_at=home.clock.now())
+        )
+    one.error_of_reading = PlatformError(Recovery.WAIT, "throttled", "in an hour", retry_after=3600.0)
+    home.run("webhooks")
+    assert two.shown["A"] == 3
+    assert not home.home.work_left.exists()
 
 
 def test_the_time_that_a_channel_waited_for_others_is_not_its_own() -> None:
