@@ -25,7 +25,7 @@ OWNER = 10001  # the containers' user
 LOCATION = "gid://shopify/Location/1"
 SKUS = [f"SKU-{number:02}" for number in range(20)]
 # What is awkward in env files and in SQL.
-PASSWORD = f"p$w'\"# {secrets.token_hex(8)}".replace("'", "")
+PASSWORD = f'p$w"# {secrets.token_hex(8)}'
 
 CHANNELS = """\
 channels:

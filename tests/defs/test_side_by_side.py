@@ -195,7 +195,7 @@ def test_a_channel_that_has_to_wait_for_its_platform_leaves_nothing_to_a_run_at_
     assert not home.home.work_left.exists()
 
 
-def test_the_time_that_a_channel_waited_for_others_is_not_its_own() -> None:
+def test_news_are_missed_until_each_channel_that_writes_has_looked_or_left() -> None:
     clock, others = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC)), SideBySide(["one", "two"])
     others.looks("one")
     others.heard("one")
