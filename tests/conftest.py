@@ -1,6 +1,7 @@
 """What all tests share: properties are judged by their outcome, never by how fast the machine is."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,11 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("project")
+
+# A shell starts what it puts into the background with SIGINT ignored, and Dagster gives SIGTERM what SIGINT has
+# (`dagster._utils.interrupts`): after a run in the tests' process, what it starts would not end by SIGTERM.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=databases.KINDS)
