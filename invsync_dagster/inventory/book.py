@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory import levels
-from invsync_dagster.inventory.bulk import among, as_parameter, insert_rows, update_rows
+from invsync_dagster.inventory.bulk import as_parameter, found_by, insert_rows, update_rows
 from invsync_dagster.inventory.tables import (
     UtcDateTime,
     central_inventory,
@@ -249,7 +249,7 @@ _BALANCES = (
         stock_counts.c.lag_seconds,
     )
     .select_from(central_inventory.outerjoin(stock_counts, stock_counts.c.id == central_inventory.c.count_id))
-    .where(among(central_inventory.c.sku, "skus"))
+    .where(found_by(central_inventory.c.sku, "skus"))
 )
 _BALANCE = (
     *(

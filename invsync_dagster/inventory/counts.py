@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, insert, or_, select
 from invsync_dagster.events import LineReference, StockCount
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.book import Book, CountInForce, event_id
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.looks import Look
 from invsync_dagster.inventory.references import resolve
 from invsync_dagster.inventory.sources import Window
@@ -271,7 +271,7 @@ _MOVED = select(
     stock_ledger.c.reserved_delta,
     stock_ledger.c.occurred_at,
 ).where(
-    among(stock_ledger.c.sku, "skus"),
+    found_by(stock_ledger.c.sku, "skus"),
     stock_ledger.c.occurred_at > bindparam("earliest"),
     or_(stock_ledger.c.moved_delta != 0, stock_ledger.c.order_id != ""),
 )
@@ -319,7 +319,7 @@ def _promised(connection: Connection, counts: Mapping[str, Count], contained: Co
     for part in chunks(asked, levels.SKUS_AT_ONCE):
         query = (
             select(entry.sku, func.sum(entry.reserved_delta))
-            .where(among(entry.sku, "skus"), entry.channel.in_(contained), entry.order_id != "")
+            .where(found_by(entry.sku, "skus"), entry.channel.in_(contained), entry.order_id != "")
             .group_by(entry.sku)
         )
         promised |= {sku: int(units) for sku, units in connection.execute(query, {"skus": as_parameter(part)})}

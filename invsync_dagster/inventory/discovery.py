@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, distinct, exists, func, select
 
 from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.tables import central_inventory, listing_walks, platform_mapping, walked_listings
 
 # How the reason of a review begins that a walk has opened.
@@ -18,8 +19,6 @@ GONE = "no longer listed"
 
 # How the reason of a listing begins that was excluded since the platform keeps its stock in a warehouse of its own.
 KEPT_THERE = "kept by the platform"
-
-RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 
 class Kind(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, true
 
 from invsync_dagster.inventory.explanation import Attempt, Entry, Explanation, ListingExplanation, in_utc
-from invsync_dagster.inventory.rules import Rules, desired
+from invsync_dagster.inventory.rules import RULES, Rules, desired
 from invsync_dagster.inventory.tables import (
     NOT_THERE,
     central_inventory,
@@ -209,8 +209,7 @@ def _verdict(listing: _Part, level: _Part, channel: _Part) -> str:
 
 def _rule_steps(stock: Row[Any], listing: _Part, level: _Part, channel: _Part) -> tuple[str, ...]:
     """The rules in force applied to what is available now; last what the level makes of it, where that differs."""
-    names = ("buffer", "percent", "minimum", "maximum", "dead_band")
-    own = {name: getattr(listing, name) for name in names}
+    own = {name: getattr(listing, name) for name in RULES}
     rules = Rules(**{name: getattr(channel, name) if value is None else value for name, value in own.items()})
     result, trace = desired(
         stock.quantity - stock.reserved_quantity,
@@ -220,7 +219,7 @@ def _rule_steps(stock: Row[Any], listing: _Part, level: _Part, channel: _Part) -
         low_stock=channel.low_stock,
         percent_before=listing.percent_before,
     )
-    whose = [f"{name} is the listing's own" for name in names if own[name] is not None]
+    whose = [f"{name} is the listing's own" for name in RULES if own[name] is not None]
     steps = [f"available {trace.available}", *(f"{step.rule}: {step.result}" for step in trace.steps), *whose]
     if level.desired != result and level.held_quantity is not None:
         steps.append(f"held at {level.held_quantity} less what was sold since: {level.desired}")

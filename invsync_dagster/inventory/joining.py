@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.tables import inventory_levels, platform_mapping
 
 _L = inventory_levels.c
 _LEVELS = select(_L.item_id, _L.location_id, _L.id).where(
-    _L.channel == bindparam("of_channel"), among(_L.item_id, "items")
+    _L.channel == bindparam("of_channel"), found_by(_L.item_id, "items")
 )
-_OWNERS = select(_L.id, _L.central_sku).where(among(_L.id, "ids"))
+_OWNERS = select(_L.id, _L.central_sku).where(found_by(_L.id, "ids"))
 _M = platform_mapping.c
 _Joined = Row[int, int, str, str, str]
-_JOINED = select(_M.id, _M.level_id, _M.central_sku, _M.status, _M.status_reason).where(among(_M.level_id, "ids"))
+_JOINED = select(_M.id, _M.level_id, _M.central_sku, _M.status, _M.status_reason).where(found_by(_M.level_id, "ids"))
 _NEW_LEVEL = (_L.channel, _L.item_id, _L.location_id, _L.central_sku, _L.pushable, _L.due_at)
 
 # A platform's parent whose stock two SKUs claim can't be right: a write for one would be wrong for the other.
@@ -39,20 +39,19 @@ def levels_for(
     are recomputed."""
     if not places:
         return {}
-    ids = _levels_at(connection, channel, places)
+    items = {item_id for item_id, _ in places}
+    ids = levels_at(connection, channel, items)
     new = [(channel, *place, sku, False, now) for place, sku in places.items() if place not in ids]
     if new:
         insert_rows(connection, inventory_levels, _NEW_LEVEL, new)
-        ids = _levels_at(connection, channel, places)
+        ids = levels_at(connection, channel, items)
     return {place: ids[place] for place in places}
 
 
-def _levels_at(connection: Connection, channel: str, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    items = as_parameter({item_id for item_id, _ in places})
-    return {
-        (item_id, location_id): level_id
-        for item_id, location_id, level_id in connection.execute(_LEVELS, {"of_channel": channel, "items": items})
-    }
+def levels_at(connection: Connection, channel: str, item_ids: Collection[str]) -> dict[tuple[str, str], int]:
+    """Return the levels of items by item and location."""
+    found = connection.execute(_LEVELS, {"of_channel": channel, "items": as_parameter(item_ids)}).all()
+    return {(item_id, location_id): level_id for item_id, location_id, level_id in found}
 
 
 def join(connection: Connection, level_ids: Collection[int], revision: int, now: datetime) -> tuple[set[str], int]:
@@ -63,12 +62,12 @@ def join(connection: Connection, level_ids: Collection[int], revision: int, now:
     offered: dict[int, list[_Joined]] = defaultdict(list)
     listed: Counter[int] = Counter()
     keys = {"ids": as_parameter(level_ids)}
-    for row in connection.execute(_JOINED, keys):
+    for row in connection.execute(_JOINED, keys).all():
         listed[row.level_id] += 1
         if row.status != "retired":
             offered[row.level_id].append(row)
     level = inventory_levels.c
-    owners: dict[int, str] = {row.id: row.central_sku for row in connection.execute(_OWNERS, keys)}
+    owners: dict[int, str] = {row.id: row.central_sku for row in connection.execute(_OWNERS, keys).all()}
     for part in chunks(level_id for level_id, number in listed.items() if number > 1):
         connection.execute(update(inventory_levels).where(level.id.in_(part)).values(shared=True))
     skus = set(owners.values())

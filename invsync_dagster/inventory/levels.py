@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -38,6 +38,15 @@ SKUS_AT_ONCE = 20_000
 
 # Statuses of a listing that stop its level; of several, the highest gives the reason.
 _RANKS = {"paused": 1, "excluded": 2, "needs_review": 3}
+
+NEVER_READ: Final = "never_read"  # the doubt of a level whose number on its channel nobody has seen
+
+
+def why_stopped(channel_status: str, listing_status: str) -> str:
+    """Return what stops a level of one listing, "" for nothing: as `recompute` says it of several."""
+    if channel_status != "active":
+        return f"channel {channel_status}"
+    return "" if listing_status == "active" else listing_status
 
 
 def waits_for_nothing(now: Any) -> ColumnElement[bool]:
@@ -180,7 +189,7 @@ def _recompute(*, shared: bool, of_channel: bool) -> Update:
     freed = and_(pushable, is_held, gone)
     resumes = and_(level.pushable.is_(False), pushable)
     nothing_known = and_(level.acknowledged_quantity.is_(None), level.observed_quantity.is_(None))
-    doubt = case((nothing_known, "never_read"), else_="resumed")
+    doubt = case((nothing_known, NEVER_READ), else_="resumed")
     is_change = and_(pushable, or_(desired != level.effective_quantity, level.uncertain.is_not(None), resumes))
     news = or_(desired != level.desired, resumes)
     may_go = or_(func.coalesce(desired < level.expected, false()), waits_for_nothing(now))

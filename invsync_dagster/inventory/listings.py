@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
@@ -14,12 +14,13 @@ from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, holds, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.elsewhere import ask_again
+from invsync_dagster.inventory.first_levels import Stock, begin, stocks_of
 from invsync_dagster.inventory.joining import join, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
+from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.tables import (
-    central_inventory,
     channels,
     inventory_levels,
     platform_mapping,
@@ -34,11 +35,8 @@ EMPTIED = "one of too many listings that a mapping would set to 0"
 # How many items are set by one set of statements.
 _ITEMS_AT_ONCE = 5_000
 
-_RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
-
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """One channel's offer of one SKU. Rules that are None leave the channel's in force.
 
     `status` None: a new or retired listing becomes active, another one keeps its status.
@@ -107,7 +105,7 @@ def set_listings_in_parts(
     before: dict[int, breaker.Shown] = {}
     done = 0
     for part in parts:
-        _refuse_unknown(connection, part)
+        stocks = _known_stocks(connection, part)
         by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
         for listing in part:
             by_channel[listing.channel][listing.key] = listing
@@ -119,7 +117,7 @@ def set_listings_in_parts(
             # only some of its listings are set.
             for together in chunks(of_item.items(), _ITEMS_AT_ONCE):
                 some = [one for _, of_one in together for one in of_one]
-                before |= _set(connection, channel, some, result, actor, reason, now)
+                before |= _set(connection, channel, some, stocks, result, actor, reason, now)
                 names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in some}
                 result.lines += apply_open_lines(book, channel, names)
                 ask_again(connection, channel, names, now)
@@ -185,21 +183,23 @@ def _stop(connection: Connection, level_id: int, status: str, reason: str, actor
         _change_status(connection, changed, status, actor, reason, now)
 
 
-def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None:
-    for what, column, wanted in (
-        ("channel", channels.c.name, {listing.channel for listing in listings}),
-        ("SKU", central_inventory.c.sku, {listing.sku for listing in listings}),
-    ):
-        query = select(column).where(among(column, "names"))
-        unknown = wanted - set(connection.execute(query, {"names": as_parameter(wanted)}).scalars())
+def _known_stocks(connection: Connection, listings: Sequence[Listing]) -> dict[str, Stock]:
+    """Return the stocks of the listings' SKUs. Raises LookupError if a channel or SKU doesn't exist."""
+    named = {listing.channel for listing in listings}
+    there = connection.execute(select(channels.c.name).where(channels.c.name.in_(named))).scalars().all()
+    skus = {listing.sku for listing in listings}
+    stocks = stocks_of(connection, skus)
+    for what, unknown in (("channel", named.difference(there)), ("SKU", skus - stocks.keys())):
         if unknown:
             raise LookupError(f"unknown {what}: {', '.join(sorted(unknown)[:10])}")
+    return stocks
 
 
 def _set(
     connection: Connection,
     channel: str,
     part: Sequence[Listing],
+    stocks: Mapping[str, Stock],
     result: ListingsSet,
     actor: str,
     reason: str,
@@ -207,11 +207,13 @@ def _set(
 ) -> dict[int, breaker.Shown]:
     """Set listings of one channel; return what the levels showed before that show something else now."""
     listing = platform_mapping.c
-    query = select(platform_mapping).where(listing.platform_name == channel, among(listing.platform_item_id, "items"))
+    query = select(platform_mapping).where(
+        listing.platform_name == channel, found_by(listing.platform_item_id, "items")
+    )
     items = as_parameter({one.item_id for one in part})
     known = {
         (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
-        for row in connection.execute(query, {"items": items}).mappings()
+        for row in connection.execute(query, {"items": items}).mappings().all()
     }
     new = [(one, _values(one, "retired")) for one in part if one.key not in known]
     changes = []
@@ -227,7 +229,10 @@ def _set(
     if not new and not changes:
         return {}
     level = inventory_levels.c
-    touched_items = {one.item_id for one, _ in new} | {row["platform_item_id"] for row, _ in changes}
+    times = Counter(one.item_id for one, _ in new) + Counter({item_id for _, item_id, *_ in known})
+    alone = {(one.item_id, one.location_id): values for one, values in new if times[one.item_id] == 1}
+    among_others = {(one.item_id, one.location_id): one.sku for one, _ in new if times[one.item_id] > 1}
+    touched_items = {item_id for item_id, _ in among_others} | {row["platform_item_id"] for row, _ in changes}
     before = breaker.shown(connection, level.item_id, touched_items, level.channel == channel)
     revision = record_action(
         connection,
@@ -236,10 +241,12 @@ def _set(
         action="listings set",
         subject=f"channel {channel}",
         before=[{"id": row["id"]} | {column: row[column] for column in changed} for row, changed in changes],
-        after=[[*one.key, values] for one, values in new] + [{"id": row["id"]} | changed for row, changed in changes],
+        after=[[*one.key, _stated(values)] for one, values in new]
+        + [{"id": row["id"]} | changed for row, changed in changes],
         reason=reason,
     )
-    level_ids = levels_for(connection, channel, {(one.item_id, one.location_id): one.sku for one, _ in new}, now)
+    others = levels_for(connection, channel, among_others, now)
+    level_ids = others | begin(connection, channel, alone, stocks, revision, now)
     rows = [
         (*one.key, level_ids[one.item_id, one.location_id], revision, now, now, *values.values()) for one, values in new
     ]
@@ -250,7 +257,7 @@ def _set(
             .where(listing.id == row["id"])
             .values(changed | {"rules_revision": revision, "updated_at": now})
         )
-    touched = set(level_ids.values()) | {row["level_id"] for row, _ in changes}
+    touched = set(others.values()) | {row["level_id"] for row, _ in changes}
     skus, review = join(connection, touched, revision, now)
     result.review += review
     # After it: what goes to review has a share, though it was excluded.
@@ -264,8 +271,13 @@ def _values(one: Listing, status: str) -> dict[str, Any]:
     """Return the columns that a listing sets on a row of `status`."""
     status = one.status or ("active" if status == "retired" else status)
     reason = {} if status == "needs_review" else {"status_reason": ""}
-    rules = {name: getattr(one, name) for name in _RULES}
+    rules = {name: getattr(one, name) for name in RULES}
     return {"central_sku": one.sku, "platform_variant_id": one.variant_id, "status": status, **reason, **rules}
+
+
+def _stated(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a record what a new listing doesn't state: two thirds of it."""
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 _COLUMNS = (
@@ -281,7 +293,7 @@ _COLUMNS = (
     "platform_variant_id",
     "status",
     "status_reason",
-    *_RULES,
+    *RULES,
 )
 _NEW = tuple(platform_mapping.c[name] for name in _COLUMNS)
 

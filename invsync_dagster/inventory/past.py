@@ -20,11 +20,10 @@ from invsync_dagster.inventory.explain import (
     who_set_the_rules,
 )
 from invsync_dagster.inventory.explanation import Attempt, Entry, ExplainedBalance, Explanation, in_utc
-from invsync_dagster.inventory.rules import Rules, desired
+from invsync_dagster.inventory.rules import RULES, Rules, desired
 from invsync_dagster.inventory.tables import central_inventory, stock_ledger, sync_logs
 
 _Number = Row[int | None, datetime]
-_RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 _CONFIRMED = ("acknowledged", "observed")
 
 
@@ -139,7 +138,7 @@ def _listing(
     moved = 0
     if before is not None and owner["moves_own_number"]:
         moved = _moved(connection, row["central_sku"], owner["name"], before.timestamp, at)
-    own = {name: row[name] for name in _RULES}
+    own = {name: row[name] for name in RULES}
     rules = Rules(**{name: owner[name] if value is None else value for name, value in own.items()})
     result, trace = desired(
         available,
@@ -149,7 +148,7 @@ def _listing(
         low_stock=owner["low_stock"],
         percent_before=row["percent_before"],
     )
-    whose = [f"{name} was the listing's own" for name in _RULES if own[name] is not None]
+    whose = [f"{name} was the listing's own" for name in RULES if own[name] is not None]
     attempts = tuple(last_attempts(connection, row["central_sku"], row["level_id"], at))
     # The revision that the last attempt was computed by, where there is one: a listing's own is of any of its changes.
     revision = attempts[0].rules_revision if attempts else 0

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
+from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.tables import operator_actions
-
-RULES: Final = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 CONFIGURED: Final = "channel configured"
 UNDONE: Final = "rules undone"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Final, Protocol
 
 from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func
 from sqlalchemy.ext.compiler import compiles
@@ -41,6 +41,10 @@ class Rules:
     minimum: int = 0
     maximum: int | None = None
     dead_band: int = 0
+
+
+# In the order in which they stand in tables and files.
+RULES: Final = tuple(one.name for one in fields(Rules))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Text, bindparam, select, update
 
 from invsync_dagster.inventory import breaker, holds, levels
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, insert_rows, update_rows
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows, update_rows
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 
 Status = Literal["active", "inactive"]
@@ -47,7 +47,7 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
     cause = ""
     central = central_inventory.c
     for part in chunks({one.sku: one for one in skus}.values(), levels.SKUS_AT_ONCE):
-        query = select(central.sku, central.product_name, central.status).where(among(central.sku, "skus"))
+        query = select(central.sku, central.product_name, central.status).where(found_by(central.sku, "skus"))
         asked = {"skus": as_parameter([one.sku for one in part])}
         known = {row.sku: row for row in connection.execute(query, asked)}
         new, changed, status = [], [], []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, null, select
 
-from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused
+from invsync_dagster.inventory.bulk import as_parameter, collector_paused, found_by
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
@@ -19,8 +20,7 @@ from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.tables import central_inventory, stock_counts
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """A SKU as the stock has it; `counted_at` is the as-of time of the count in force."""
 
     product_name: str
@@ -67,7 +67,7 @@ def apply_inventory(
             apply_counts(
                 connection, counts, source, now=basis.now, run_id=basis.run_id, reference=import_id, kind="import"
             )
-            before |= {sku: replace(before[sku], status=was[sku]) for sku in was.keys() & before.keys()}
+            before |= {sku: before[sku]._replace(status=was[sku]) for sku in was.keys() & before.keys()}
             _compare(tally, before, _load(connection, [row.sku for row in rows], counted=False))
             tally.older += len(rows) - len(fresh)
         basis.progress("applied", tally.rows)
@@ -112,8 +112,9 @@ def _load(connection: Connection, skus: Collection[str], *, counted: bool = True
     if counted:
         counts = central_inventory.outerjoin(stock_counts, stock_counts.c.id == stock.count_id)
         query = select(*known, stock_counts.c.as_of).select_from(counts)
-    query = query.where(among(stock.sku, "skus"))
-    return {sku: _Known(*values) for sku, *values in connection.execute(query, {"skus": as_parameter(skus)})}
+    query = query.where(found_by(stock.sku, "skus"))
+    found = connection.execute(query, {"skus": as_parameter(skus)}).all()
+    return {sku: _Known._make(values) for sku, *values in found}
 
 
 def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:

@@ -38,7 +38,7 @@ def csv_records(
     unquoted = delimiter == "\t" and any(kind.unquoted and kind.fits(header) for kind in exports)
     quoting: Any = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
     csv.field_size_limit(LONGEST_TEXT)
-    reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+    reader: Any = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = reader.line_num + (2 if named else 1)
         try:
@@ -57,7 +57,7 @@ def csv_records(
             mend += ", and put text with line breaks in quotes"
             yield line, CellError("", "", f"the line is no valid CSV ({error})", mend)
         else:
-            yield line, list(cells)
+            yield line, cells
 
 
 def _not_decoded(name: str, line: int, encoding: str) -> FileError:

@@ -29,7 +29,7 @@ PARTING = re.compile(r"[ \u00a0\u2009\u202f'\u2019]")
 def identity(cells: Mapping[str, str], column: str, *, required: bool = True) -> str:
     """An id or SKU as exact text: nothing stripped, folded or normalised, nothing invisible, at most 255 characters."""
     value = cells[column]
-    if ORDINARY.fullmatch(value) and "E+" not in value:
+    if (not value and not required) or (ORDINARY.fullmatch(value) and "E+" not in value):
         return value
     if not value.strip():
         if required or value:
@@ -94,8 +94,8 @@ def units(
     `decimal_mark` is the one that the file is declared to have ("." or ","); without it a number that could be read in
     two ways ("1.234") is refused, never guessed.
     """
-    value = cells[column].strip()
-    if not value:
+    value = cells[column]
+    if not value or not (value := value.strip()):
         return None
     if not negative and NEGATIVE.fullmatch(value):
         raise CellError(column, value, "the number is negative", "write 0 or more")

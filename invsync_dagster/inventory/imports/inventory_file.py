@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Status = Literal["active", "inactive"]
 
 STATUSES: tuple[Status, ...] = ("active", "inactive")
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryRow:
+class InventoryRow(NamedTuple):
     """What one row states of a SKU; None where the file says nothing, and what is known stays.
 
     `part`: the place that the quantity is of, where the file has a row for each."""

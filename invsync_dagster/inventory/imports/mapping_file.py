@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from invsync_dagster.inventory.imports import fields
@@ -11,7 +11,6 @@ from invsync_dagster.inventory.imports.refusals import CellError, Rejection
 from invsync_dagster.inventory.listings import Status
 
 STATUSES: tuple[Status, ...] = ("active", "paused", "excluded", "retired")
-RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 
 Level = tuple[str, str, str]  # channel, item id, location id
 Item = tuple[str, str, str]  # channel, item id, central SKU: what may be at several locations
@@ -69,9 +68,11 @@ def not_stocked(file: str, row: MappingRow) -> Rejection:
     return Rejection(file, row.line, "central_sku", row.central_sku, reason, mend)
 
 
-def once_each(file: str, rows: Iterable[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
+def once_each(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], list[Rejection]]:
     """Part off what contradicts itself among the rows of whole levels: two rows for one listing go in once where they say the
     same, and two SKUs on one level don't go in at all."""
+    if len({one.level for one in rows}) == len(rows):  # nearly always
+        return rows, []
     by_level: dict[Level, list[MappingRow]] = {}
     for one in rows:
         by_level.setdefault(one.level, []).append(one)

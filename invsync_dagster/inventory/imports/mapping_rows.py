@@ -37,6 +37,7 @@ def read_mapping(
         rejections += [one for one in some if isinstance(one, Rejection)]
         rejections += [not_stocked(file, one) for one in stated if one.central_sku not in there]
         progress(read)
+    spool.sort()
     found: list[Rejection] = []
     for part in spool.by_item():
         good, bad = once_each(file, part)

@@ -13,14 +13,14 @@ ROWS_AT_ONCE = 10_000
 
 _COLUMNS = ", ".join(MappingRow._fields)
 _INSERT = f"INSERT INTO rows VALUES ({', '.join('?' * len(MappingRow._fields))})"  # noqa: S608 - our own names
-_BY_ITEM = f"SELECT {_COLUMNS} FROM rows ORDER BY channel, item_id, line"  # noqa: S608
+_IN_ORDER = f"SELECT {_COLUMNS} FROM rows ORDER BY rowid"  # noqa: S608
 
 
 class MappingSpool(KeptRows):
     """The rows of a mapping file. An item's rows are always given together: what contradicts itself does so within one.
 
-    `add` takes rows in the file's order; then `by_item` gives them to be judged, `take_out` removes those that don't go in,
-    and `by_item` gives the others. All raise `FullDiskError` where the disk is full.
+    `add` takes rows in the file's order, `sort` ends that; then `by_item` gives them to be judged, `take_out` removes those that
+    don't go in, and `by_item` gives the others. All raise `FullDiskError` where the disk is full.
     """
 
     def __init__(self, file: str) -> None:
@@ -32,11 +32,14 @@ class MappingSpool(KeptRows):
         self._run(_INSERT, values)
         self.count += len(values)
 
+    def sort(self) -> None:
+        """Lay the rows by channel and item: an item's variations have neighbouring ids, and what is written to the stock's
+        indexes in their order takes half as long as in the file's."""
+        self._sort("channel, item_id, line")
+
     def by_item(self) -> Iterator[list[MappingRow]]:
-        """Yield the rows by channel and item: an item's variations have neighbouring ids, and what is written to the
-        stock's indexes in their order takes half as long as in the file's."""
-        self._run("CREATE INDEX IF NOT EXISTS by_item ON rows (channel, item_id, line)")
-        return _whole_items(self._run(_BY_ITEM))
+        """Yield the rows by channel and item."""
+        return _whole_items(self._run(_IN_ORDER))
 
     def take_out(self, lines: Collection[int]) -> None:
         """Remove the rows of these lines."""
@@ -47,12 +50,16 @@ class MappingSpool(KeptRows):
 
 
 def _whole_items(rows: sqlite3.Cursor) -> Iterator[list[MappingRow]]:
+    """Yield the rows some 10,000 at once; those of the last item wait for the next ones."""
     part: list[MappingRow] = []
-    for values in rows:
-        row = MappingRow._make(values)
-        if len(part) >= ROWS_AT_ONCE and part[-1].level[:2] != row.level[:2]:
-            yield part
-            part = []
-        part.append(row)
+    while values := rows.fetchmany(ROWS_AT_ONCE):
+        part += map(MappingRow._make, values)
+        if len(values) < ROWS_AT_ONCE:
+            break
+        last = part[-1].level[:2]
+        end = next((at for at in reversed(range(len(part))) if part[at].level[:2] != last), -1) + 1
+        if end:
+            yield part[:end]
+        part = part[end:]
     if part:
         yield part

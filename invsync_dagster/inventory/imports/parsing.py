@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from invsync_dagster.inventory.bulk import collector_paused
 from invsync_dagster.inventory.imports.apply_mapping import contradicted, known_channels, known_skus
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration, settle
@@ -62,7 +63,8 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
                 raise FileError(name, f"it is declared to contain the orders of an unknown channel '{channel}'", mend)
         if source.kind == INVENTORY:
             with Spool(name) as spool:
-                rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
+                with collector_paused():
+                    rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
                 title = source.export.title if source.export else ""
                 left_out = tuple(source.left_out.most_common())
                 yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
@@ -77,15 +79,16 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
                 return contradicted(connection, name, rows)
 
         with MappingSpool(name) as listings:
-            rejections = read_mapping(
-                name,
-                source,
-                listings,
-                channels=channels,
-                known=known,
-                contradicted=refused,
-                progress=lambda rows: basis.progress("read", rows),
-            )
+            with collector_paused():
+                rejections = read_mapping(
+                    name,
+                    source,
+                    listings,
+                    channels=channels,
+                    known=known,
+                    contradicted=refused,
+                    progress=lambda rows: basis.progress("read", rows),
+                )
             yield Parsed(source.kind, name, settled, tuple(rejections), listings)
 
 

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from invsync_dagster.inventory.discovery import RULES, Finding
+from invsync_dagster.inventory.discovery import Finding
 from invsync_dagster.inventory.imports.fields import has_invisible
 from invsync_dagster.inventory.imports.reading import LAYOUTS, MAPPING
+from invsync_dagster.inventory.rules import RULES
 
 COLUMNS = next(layout.columns for layout in LAYOUTS if layout.kind == MAPPING)
 

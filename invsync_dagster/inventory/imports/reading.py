@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from invsync_dagster.columns import DECODERS, column_name
 from invsync_dagster.inventory.imports.csv_text import csv_records
@@ -62,8 +63,7 @@ LAYOUTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row: the text of each column of the layout ("" where the file has no such column or an empty cell).
 
     `part`: the place that the row is about, where a file has a row for each. `refused`: why such a row can't be taken apart;
@@ -359,7 +359,7 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
         elif any(cells[len(header) :]):
             yield _surplus(name, line, header, cells)
         else:
-            yield Row(line, blank | dict(zip(header, map(str, cells), strict=False)))
+            yield Row(line, blank | dict(zip(header, cast(list[str], cells), strict=False)))
 
 
 def _delimiter(header: str, exports: Sequence[Kind]) -> str:

@@ -24,6 +24,7 @@ from invsync_dagster.inventory.imports.reading import INVENTORY, MAPPING
 from invsync_dagster.inventory.imports.results import SHOWN
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.looks import DecisionError
+from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.skus import Sku, set_skus
 from invsync_dagster.inventory.sources import forget
 from invsync_dagster.inventory.tables import (
@@ -37,7 +38,6 @@ from invsync_dagster.inventory.tables import (
 
 # Before the first count of a SKU all that ever moved made its balance: as if nothing had been counted at the beginning.
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_RULES = ("buffer", "percent", "minimum", "maximum", "dead_band")
 _CAME = {"status": "retired"}  # what a listing was before it came
 
 # A SKU; a listing's id, or where it came with a change its channel, item, location and platform SKU.
@@ -324,7 +324,7 @@ def _listing(row: Mapping[Any, Any], former: Mapping[str, Any]) -> Listing:
         platform_sku=was["platform_sku"],
         variant_id=was["platform_variant_id"],
         status=status,
-        **{name: was[name] for name in _RULES},
+        **{name: was[name] for name in RULES},
     )
 
 

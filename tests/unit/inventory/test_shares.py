@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +83,7 @@ def test_what_does_not_fit_together_is_rounded_down_one_by_one(changed: dict[str
     stock = Stock({"A": 7})
     first, second = at_locations(50, 50)
     stock.map(first, second)
-    stock.map(replace(second, **changed))  # type: ignore[arg-type]
+    stock.map(second._replace(**changed))  # type: ignore[arg-type]
     assert shown(stock)[0] == 3
     assert [row.percent_before for row in stock.rows(platform_mapping) if row.platform_item_id == "item"] == [0, 0]
 
@@ -94,8 +92,8 @@ def test_what_does_not_fit_together_is_rounded_down_one_by_one(changed: dict[str
 @pytest.mark.parametrize("buffer", [None, 1])
 def test_a_dead_band_holds_no_fall_back_since_the_shop_adds_its_locations_up(buffer: int | None) -> None:
     stock = Stock({"A": 40})
-    first, second = (replace(one, dead_band=3) for one in at_locations(50, 50))
-    stock.map(first, replace(second, buffer=buffer))
+    first, second = (one._replace(dead_band=3) for one in at_locations(50, 50))
+    stock.map(first, second._replace(buffer=buffer))
     stock.change_levels(inventory_levels.c.item_id == "item", acknowledged_quantity=inventory_levels.c.desired)
     acknowledged = shown(stock)
     stock.count({"A": 36}, as_of=-20)
@@ -109,9 +107,9 @@ def test_a_dead_band_holds_no_fall_back_since_the_shop_adds_its_locations_up(buf
 def test_an_excluded_location_that_goes_to_review_has_its_share_at_once() -> None:
     stock = Stock({"A": 7})
     first, second = at_locations(50, 50)
-    stock.map(first, replace(second, status="excluded"))
+    stock.map(first, second._replace(status="excluded"))
     assert shown(stock)[0] == 3
-    stock.map(replace(second, sku="B", platform_sku="another"))
+    stock.map(second._replace(sku="B", platform_sku="another"))
     statuses = {row.status for row in stock.rows(platform_mapping) if row.platform_location_id == "place-1"}
     assert statuses == {"needs_review"}
     assert shown(stock)[0] == 4
