@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from itertools import islice, repeat
 from operator import itemgetter
@@ -211,9 +212,7 @@ def _copy(connection: Connection, table: Table, columns: tuple[Column[Any], ...]
     names = (
         connection.dialect.identifier_preparer.format_column(one) for one in (*columns, *(one for one, _ in constants))
     )
-    values = [
-        _converted(connection, column, map(itemgetter(position), rows)) for position, column in enumerate(columns)
-    ]
+    values = [_written(connection, column, map(itemgetter(position), rows)) for position, column in enumerate(columns)]
     values += [repeat(constant, len(rows)) for _, constant in constants]
     statement = f"{COPY} {table.name} ({', '.join(names)}) FROM STDIN"
     connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
@@ -264,6 +263,16 @@ def _write(
         names = list(values)
         sets = zip(*values.values(), strict=True)
         connection.exec_driver_sql(str(compiled), [dict(zip(names, each, strict=True)) for each in sets])
+
+
+def _written(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:
+    """Convert values for COPY. Times as texts: to write each out costs the driver 0.3 us, and most rows have the same ones."""
+    converted = _converted(connection, column, values)
+    return _each(_text_of, converted) if issubclass(column.type.python_type, datetime) else converted
+
+
+def _text_of(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
 
 
 def _converted(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, or_, select
@@ -58,7 +58,7 @@ _ANY_ELSEWHERE = (
 )
 
 
-def ask_again(connection: Connection, channel: str, names: Collection[LineReference], now: datetime) -> None:
+def ask_again(connection: Connection, channel: str, names: Iterable[LineReference], now: datetime) -> None:
     """Have the orders asked for that were left out and aren't shipped yet, of listings called `names` that are kept in step
     now: which location ships a line isn't stored, and its units are promised if it is this one."""
     line = order_lines.c

@@ -198,7 +198,7 @@ def _move(book: Book, line: Line, target: Target | None, movement: int | None) -
             book.move_level(level_id, 0)
 
 
-def apply_open_lines(book: Book, channel: str, names: Collection[LineReference]) -> int:
+def apply_open_lines(book: Book, channel: str, names: Iterable[LineReference]) -> int:
     """Book the open cases of a channel that one of the listings called `names` resolves now; return how many.
 
     The platform moved its number when it sold; whether a reading since has seen that isn't known, so the level becomes

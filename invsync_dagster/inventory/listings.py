@@ -118,9 +118,8 @@ def set_listings_in_parts(
             for together in chunks(of_item.items(), _ITEMS_AT_ONCE):
                 some = [one for _, of_one in together for one in of_one]
                 before |= _set(connection, channel, some, stocks, result, actor, reason, now)
-                names = {LineReference(one.platform_sku, one.item_id, one.variant_id) for one in some}
-                result.lines += apply_open_lines(book, channel, names)
-                ask_again(connection, channel, names, now)
+                result.lines += apply_open_lines(book, channel, map(_called, some))
+                ask_again(connection, channel, map(_called, some), now)
         done += len(part)
         progress(done)
     book.close()
@@ -128,6 +127,10 @@ def set_listings_in_parts(
     result.held = len(held)
     _review_emptied(connection, held, actor, now)
     return result
+
+
+def _called(one: Listing) -> LineReference:
+    return LineReference(one.platform_sku, one.item_id, one.variant_id)
 
 
 def _review_emptied(connection: Connection, held: Collection[int], actor: str, now: datetime) -> None:
