@@ -46,26 +46,24 @@ def begin(
 ) -> dict[tuple[str, str], int]:
     """Make the levels of new listings as `levels.recompute` would leave them; returns their ids by item and location.
 
-    `listings`: by item and location, the columns of `platform_mapping` that each sets; each is the only one of its item. A
-    level comes with its first listing, and neither ever goes: there is none yet. What it desires comes from its one listing;
-    its item's stock is parted with no other location, it shows nothing yet that a dead band could keep, and nothing that the
-    breaker could hold.
+    `listings`: by item and location, the columns of `platform_mapping` that each sets; each is the only one of its item, which
+    has no level yet. What it desires comes from its one listing: its item's stock is parted with no other location, it shows
+    nothing yet that a dead band could keep, and nothing that the breaker could hold. `revision` is newer than any of the rules.
     """
     if not listings:
         return {}
-    status, channels_revision, *rules = connection.execute(_CHANNEL, {"channel": channel}).one()
+    status, *rules = connection.execute(_CHANNEL, {"channel": channel}).one()
     of_channel = Rules(*rules)
-    rules_revision = max(revision, channels_revision)
     rows: list[tuple[Any, ...]] = []
     for (item_id, location_id), listing in listings.items():
         sku = listing["central_sku"]
         place = (channel, item_id, location_id, sku)
         if stopped := why_stopped(status, listing["status"]):
-            rows.append((*place, False, stopped, 0, 0, rules_revision, None, None, None, 0, now))
+            rows.append((*place, False, stopped, 0, 0, revision, None, None, None, now))
         else:
             stock = stocks[sku]
             shown, _ = desired(stock.available, _rules(listing, of_channel), active=stock.active)
-            rows.append((*place, True, "", shown, stock.version, rules_revision, now, NEVER_READ, now, 1, now))
+            rows.append((*place, True, "", shown, stock.version, revision, now, NEVER_READ, now, now))
     insert_rows(connection, inventory_levels, _COLUMNS, rows)
     return levels_at(connection, channel, {item_id for item_id, _ in listings})
 
@@ -77,7 +75,6 @@ def _rules(listing: Mapping[str, Any], of_channel: Rules) -> Rules:
 
 _CHANNEL = select(
     channels.c.status,
-    channels.c.rules_revision,
     channels.c.buffer,
     channels.c.percent,
     channels.c.minimum,
@@ -106,7 +103,6 @@ _COLUMNS = tuple(
         "out_of_step_since",
         "uncertain",
         "uncertain_since",
-        "touched",
         "due_at",
     )
 )

@@ -17,7 +17,7 @@ from invsync_dagster.inventory.book import Book
 from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.elsewhere import ask_again
 from invsync_dagster.inventory.first_levels import Stock, begin, stocks_of
-from invsync_dagster.inventory.joining import join, levels_for, listing_rows
+from invsync_dagster.inventory.joining import join, levels_at, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
 from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.tables import (
@@ -232,7 +232,8 @@ def _set(
     if not new and not changes:
         return {}
     level = inventory_levels.c
-    times = Counter(one.item_id for one, _ in new) + Counter({item_id for _, item_id, *_ in known})
+    there = levels_at(connection, channel, {one.item_id for one, _ in new})
+    times = Counter(one.item_id for one, _ in new) + Counter({item_id for item_id, _ in there})
     alone = {(one.item_id, one.location_id): values for one, values in new if times[one.item_id] == 1}
     among_others = {(one.item_id, one.location_id): one.sku for one, _ in new if times[one.item_id] > 1}
     touched_items = {item_id for item_id, _ in among_others} | {row["platform_item_id"] for row, _ in changes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ LISTINGS = st.lists(
         item_id=st.sampled_from(["new-1", "new-2", "new-3"]),
         location_id=st.sampled_from(["", "", "here"]),
         platform_sku=st.sampled_from(["", "", "other"]),
+        variant_id=st.just(""),
         status=st.sampled_from([None, "active", "paused", "excluded", "retired"]),
         buffer=st.none() | st.integers(0, 5),
         percent=st.none() | st.integers(0, 50),
@@ -63,23 +65,24 @@ def levels_of(stock: Stock) -> list[dict[str, Any]]:
 def test_recomputing_finds_nothing_to_change_in_a_level_that_has_just_begun(
     wanted: list[Listing], rules: Rules, channel: str, sku: Any, quantity: int, promised: int
 ) -> None:
-    stock = Stock({"A": quantity, "B": 3})
-    stock.now = at(1)
-    stock.rules(SHOP, rules)
-    if promised:
-        stock.apply(order(item="other-A", ordered=promised), channel=OTHER)
-    with write_transaction(stock.engine) as connection:
-        set_skus(connection, [Sku("A", status=sku)], actor="ann", reason="season", now=stock.now)
-        channels.set_status(connection, SHOP, channel, actor="ann", reason="because", now=stock.now)
-    with write_transaction(stock.engine) as connection:
-        levels.recompute(connection, {"A", "B"}, stock.now)
-        listings.set_listings(connection, wanted, actor="ann", reason="because", now=stock.now)
-    begun = levels_of(stock)
-    with write_transaction(stock.engine) as connection:
-        levels.recompute(connection, {"A", "B"}, stock.now)
-    assert levels_of(stock) == begun
-    assert {(row["item_id"], row["location_id"]) for row in begun} >= {(one.item_id, one.location_id) for one in wanted}
-    stock.close()
+    with closing(Stock({"A": quantity, "B": 3})) as stock:
+        stock.now = at(1)
+        stock.rules(SHOP, rules)
+        if promised:
+            stock.apply(order(item="other-A", ordered=promised), channel=OTHER)
+        with write_transaction(stock.engine) as connection:
+            set_skus(connection, [Sku("A", status=sku)], actor="ann", reason="season", now=stock.now)
+            channels.set_status(connection, SHOP, channel, actor="ann", reason="because", now=stock.now)
+        with write_transaction(stock.engine) as connection:
+            levels.recompute(connection, {"A", "B"}, stock.now)
+            listings.set_listings(connection, wanted, actor="ann", reason="because", now=stock.now)
+        begun = levels_of(stock)
+        with write_transaction(stock.engine) as connection:
+            levels.recompute(connection, {"A", "B"}, stock.now)
+        assert levels_of(stock) == begun
+        assert {(row["item_id"], row["location_id"]) for row in begun} >= {
+            (one.item_id, one.location_id) for one in wanted
+        }
 
 
 @pytest.mark.usefixtures("each_database")
