@@ -65,7 +65,7 @@ def begin(
             shown, _ = desired(stock.available, _rules(listing, of_channel), active=stock.active)
             rows.append((*place, True, "", shown, stock.version, revision, now, NEVER_READ, now, now))
     insert_rows(connection, inventory_levels, _COLUMNS, rows)
-    return levels_at(connection, channel, {item_id for item_id, _ in listings})
+    return levels_at(connection, channel, [item_id for item_id, _ in listings])
 
 
 def _rules(listing: Mapping[str, Any], of_channel: Rules) -> Rules:

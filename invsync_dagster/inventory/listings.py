@@ -213,7 +213,7 @@ def _set(
     query = select(platform_mapping).where(
         listing.platform_name == channel, found_by(listing.platform_item_id, "items")
     )
-    items = as_parameter({one.item_id for one in part})
+    items = as_parameter([one.item_id for one in part])  # in order as they come, mostly: not a set, which has none
     known = {
         (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
         for row in connection.execute(query, {"items": items}).mappings().all()
@@ -232,7 +232,7 @@ def _set(
     if not new and not changes:
         return {}
     level = inventory_levels.c
-    there = levels_at(connection, channel, {one.item_id for one, _ in new})
+    there = levels_at(connection, channel, [one.item_id for one, _ in new])
     times = Counter(one.item_id for one, _ in new) + Counter({item_id for item_id, _ in there})
     alone = {(one.item_id, one.location_id): values for one, values in new if times[one.item_id] == 1}
     among_others = {(one.item_id, one.location_id): one.sku for one, _ in new if times[one.item_id] > 1}

@@ -28,7 +28,7 @@ class MappingSpool(KeptRows):
 
     def add(self, rows: Iterable[MappingRow]) -> None:
         """Keep rows of the file."""
-        values = list(rows)
+        values = list(map(tuple, rows))  # a NamedTuple takes the driver a sixth longer
         self._run(_INSERT, values)
         self.count += len(values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from invsync_dagster.inventory.imports.refusals import FullDiskError, Rejection
 # Rows written to the spool at once, and rows that are applied at once: some 15 MB of objects.
 ROWS_AT_ONCE = 20_000
 
-_COLUMNS = "line, sku, quantity, product_name, reserved_quantity, status, part"
+_COLUMNS = ", ".join(InventoryRow._fields)
 
 
 class KeptRows:
@@ -74,15 +74,11 @@ class Spool(KeptRows):
         self._parts = False
         self._broken: dict[str, int] = {}
 
-    def add(self, rows: Iterable[InventoryRow]) -> None:
+    def add(self, rows: Collection[InventoryRow]) -> None:
         """Keep rows of the file."""
-        values = [
-            (row.line, row.sku, row.quantity, row.product_name, row.reserved_quantity, row.status, row.part)
-            for row in rows
-        ]
-        self.has_status = self.has_status or any(row[5] is not None for row in values)
-        self._parts = self._parts or any(row[6] for row in values)
-        self._run("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        self.has_status = self.has_status or any(row.status is not None for row in rows)
+        self._parts = self._parts or any(row.part for row in rows)
+        self._run("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", list(map(tuple, rows)))
 
     def break_sku(self, sku: str, line: int) -> None:
         """Note that a row of one place of a SKU can't be used: a sum without it would be too low."""
