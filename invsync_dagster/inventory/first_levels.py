@@ -6,10 +6,10 @@ PostgreSQL: half of the import's time there, and a fifth with SQLite.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -20,27 +20,10 @@ from invsync_dagster.inventory.rules import RULES, Rules, desired
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels
 
 
-class Stock(NamedTuple):
-    """What listings of one SKU show a part of. `version`: of the balance, the sequence of its last ledger entry."""
-
-    available: int
-    active: bool
-    version: int
-
-
-def stocks_of(connection: Connection, skus: Collection[str]) -> dict[str, Stock]:
-    """Return the stocks of those SKUs that there are."""
-    return {
-        sku: Stock(quantity - reserved, status == "active", version)
-        for sku, quantity, reserved, status, version in connection.execute(_STOCK, {"skus": as_parameter(skus)}).all()
-    }
-
-
 def begin(
     connection: Connection,
     channel: str,
     listings: Mapping[tuple[str, str], Mapping[str, Any]],
-    stocks: Mapping[str, Stock],
     revision: int,
     now: datetime,
 ) -> dict[tuple[str, str], int]:
@@ -54,6 +37,8 @@ def begin(
         return {}
     status, *rules = connection.execute(_CHANNEL, {"channel": channel}).one()
     of_channel = Rules(*rules)
+    skus = as_parameter({listing["central_sku"] for listing in listings.values()})
+    stocks = {sku: stock for sku, *stock in connection.execute(_STOCK, {"skus": skus}).all()}
     rows: list[tuple[Any, ...]] = []
     for (item_id, location_id), listing in listings.items():
         sku = listing["central_sku"]
@@ -61,9 +46,9 @@ def begin(
         if stopped := why_stopped(status, listing["status"]):
             rows.append((*place, False, stopped, 0, 0, revision, None, None, None, now))
         else:
-            stock = stocks[sku]
-            shown, _ = desired(stock.available, _rules(listing, of_channel), active=stock.active)
-            rows.append((*place, True, "", shown, stock.version, revision, now, NEVER_READ, now, now))
+            quantity, reserved, sold, version = stocks[sku]
+            shown, _ = desired(quantity - reserved, _rules(listing, of_channel), active=sold == "active")
+            rows.append((*place, True, "", shown, version, revision, now, NEVER_READ, now, now))
     insert_rows(connection, inventory_levels, _COLUMNS, rows)
     return levels_at(connection, channel, [item_id for item_id, _ in listings])
 

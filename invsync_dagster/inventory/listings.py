@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -14,13 +14,14 @@ from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, holds, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.elsewhere import ask_again
-from invsync_dagster.inventory.first_levels import Stock, begin, stocks_of
+from invsync_dagster.inventory.first_levels import begin
 from invsync_dagster.inventory.joining import join, levels_at, levels_for, listing_rows
 from invsync_dagster.inventory.lines import apply_open_lines
 from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.tables import (
+    central_inventory,
     channels,
     inventory_levels,
     platform_mapping,
@@ -105,7 +106,7 @@ def set_listings_in_parts(
     before: dict[int, breaker.Shown] = {}
     done = 0
     for part in parts:
-        stocks = _known_stocks(connection, part)
+        _refuse_unknown(connection, part)
         by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
         for listing in part:
             by_channel[listing.channel][listing.key] = listing
@@ -117,7 +118,7 @@ def set_listings_in_parts(
             # only some of its listings are set.
             for together in chunks(of_item.items(), _ITEMS_AT_ONCE):
                 some = [one for _, of_one in together for one in of_one]
-                before |= _set(connection, channel, some, stocks, result, actor, reason, now)
+                before |= _set(connection, channel, some, result, actor, reason, now)
                 result.lines += apply_open_lines(book, channel, map(_called, some))
                 ask_again(connection, channel, map(_called, some), now)
         done += len(part)
@@ -186,23 +187,21 @@ def _stop(connection: Connection, level_id: int, status: str, reason: str, actor
         _change_status(connection, changed, status, actor, reason, now)
 
 
-def _known_stocks(connection: Connection, listings: Sequence[Listing]) -> dict[str, Stock]:
-    """Return the stocks of the listings' SKUs. Raises LookupError if a channel or SKU doesn't exist."""
-    named = {listing.channel for listing in listings}
-    there = connection.execute(select(channels.c.name).where(channels.c.name.in_(named))).scalars().all()
-    skus = {listing.sku for listing in listings}
-    stocks = stocks_of(connection, skus)
-    for what, unknown in (("channel", named.difference(there)), ("SKU", skus - stocks.keys())):
+def _refuse_unknown(connection: Connection, listings: Sequence[Listing]) -> None:
+    for what, column, wanted in (
+        ("channel", channels.c.name, {listing.channel for listing in listings}),
+        ("SKU", central_inventory.c.sku, {listing.sku for listing in listings}),
+    ):
+        query = select(column).where(found_by(column, "names"))
+        unknown = wanted.difference(connection.execute(query, {"names": as_parameter(wanted)}).scalars().all())
         if unknown:
             raise LookupError(f"unknown {what}: {', '.join(sorted(unknown)[:10])}")
-    return stocks
 
 
 def _set(
     connection: Connection,
     channel: str,
     part: Sequence[Listing],
-    stocks: Mapping[str, Stock],
     result: ListingsSet,
     actor: str,
     reason: str,
@@ -210,9 +209,7 @@ def _set(
 ) -> dict[int, breaker.Shown]:
     """Set listings of one channel; return what the levels showed before that show something else now."""
     listing = platform_mapping.c
-    query = select(platform_mapping).where(
-        listing.platform_name == channel, found_by(listing.platform_item_id, "items")
-    )
+    query = select(platform_mapping).where(listing.platform_name == channel, among(listing.platform_item_id, "items"))
     items = as_parameter([one.item_id for one in part])  # in order as they come, mostly: not a set, which has none
     known = {
         (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
@@ -232,10 +229,10 @@ def _set(
     if not new and not changes:
         return {}
     level = inventory_levels.c
-    there = levels_at(connection, channel, [one.item_id for one, _ in new])
-    times = Counter(one.item_id for one, _ in new) + Counter({item_id for item_id, _ in there})
-    alone = {(one.item_id, one.location_id): values for one, values in new if times[one.item_id] == 1}
-    among_others = {(one.item_id, one.location_id): one.sku for one, _ in new if times[one.item_id] > 1}
+    known_items = {item_id for item_id, _ in levels_at(connection, channel, [one.item_id for one, _ in new])}
+    listed = Counter(one.item_id for one, _ in new) + Counter(known_items)
+    alone = {(one.item_id, one.location_id): values for one, values in new if listed[one.item_id] == 1}
+    among_others = {(one.item_id, one.location_id): one.sku for one, _ in new if listed[one.item_id] > 1}
     touched_items = {item_id for item_id, _ in among_others} | {row["platform_item_id"] for row, _ in changes}
     before = breaker.shown(connection, level.item_id, touched_items, level.channel == channel)
     revision = record_action(
@@ -250,7 +247,7 @@ def _set(
         reason=reason,
     )
     others = levels_for(connection, channel, among_others, now)
-    level_ids = others | begin(connection, channel, alone, stocks, revision, now)
+    level_ids = others | begin(connection, channel, alone, revision, now)
     rows = [
         (*one.key, level_ids[one.item_id, one.location_id], revision, now, now, *values.values()) for one, values in new
     ]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from invsync_dagster.inventory.bulk import as_parameter, collector_paused, found_by
+from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused, found_by
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
@@ -22,7 +22,7 @@ _Known = Row[str, str, str, str, int | None, str]
 _M = platform_mapping.c
 _KNOWN = select(
     _M.platform_item_id, _M.platform_location_id, _M.platform_sku, _M.central_sku, _M.percent, _M.status
-).where(_M.platform_name == bindparam("of_channel"), found_by(_M.platform_item_id, "items"), _M.status != "retired")
+).where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"), _M.status != "retired")
 _KNOWN_SKUS = select(central_inventory.c.sku).where(found_by(central_inventory.c.sku, "skus"))
 
 

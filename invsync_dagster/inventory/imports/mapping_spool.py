@@ -50,16 +50,19 @@ class MappingSpool(KeptRows):
 
 
 def _whole_items(rows: sqlite3.Cursor) -> Iterator[list[MappingRow]]:
-    """Yield the rows some 10,000 at once; those of the last item wait for the next ones."""
-    part: list[MappingRow] = []
+    """Yield the rows some 10,000 at once; those of the last item, which may go on, wait for the next ones."""
+    waiting: list[MappingRow] = []
     while values := rows.fetchmany(ROWS_AT_ONCE):
-        part += map(MappingRow._make, values)
-        if len(values) < ROWS_AT_ONCE:
+        part = list(map(MappingRow._make, values))
+        if len(part) < ROWS_AT_ONCE:
+            waiting += part
             break
         last = part[-1].level[:2]
         end = next((at for at in reversed(range(len(part))) if part[at].level[:2] != last), -1) + 1
-        if end:
-            yield part[:end]
-        part = part[end:]
-    if part:
-        yield part
+        if end or (waiting and waiting[-1].level[:2] != last):
+            yield waiting + part[:end]
+            waiting = part[end:]
+        else:
+            waiting += part
+    if waiting:
+        yield waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from invsync_dagster.inventory.bulk import CHUNK
 from invsync_dagster.inventory.database import write_transaction
@@ -189,6 +189,19 @@ def test_a_file_of_many_parts_is_judged_and_set_by_its_items(stock):
     assert mapped == [("i2", "erp"), *((item, "shop") for item in good)]
     assert told[-1] == ("applied", 39)
     assert [step for step, _ in told] == sorted((step for step, _ in told), reverse=True)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("before", [0, 3, 6, 7])
+@pytest.mark.parametrize("listings", [7, 14, 20])
+def test_an_item_of_more_listings_than_a_part_is_set_as_a_whole(stock, before, listings):
+    stock.load(many(10, 10))
+    lines = mapping_of(range(before)) + "".join(f"S9,shop,v{number},i9,l1\n" for number in range(listings))
+    result = import_file(stock.basis, stock.file(lines + "S8,shop,S8,i99,l1\n", "mapping.csv"))
+    assert (result.state, result.rejections, result.preview.added) == ("applied", (), before + listings + 1)
+    with stock.basis.engine.connect() as connection:
+        levels = {(row.item_id, row.shared) for row in connection.execute(select(inventory_levels))}
+    assert levels == {*((f"i{number}", False) for number in range(before)), ("i9", True), ("i99", False)}
 
 
 @pytest.mark.usefixtures("small_parts")
