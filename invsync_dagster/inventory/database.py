@@ -23,7 +23,7 @@ from invsync_dagster.inventory.bulk import COPY
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
 WRITER_LOCK = 4_717_001
 
-# How long a writer waits for the one before it: an import of 1,000,000 rows writes for 26 to 81 s (benchmarks/imports.py).
+# How long a writer waits for the one before it: an import of 1,000,000 rows writes for 27 to 83 s (benchmarks/imports.py).
 WAIT_FOR_WRITER_SECONDS = 90.0
 
 # A PostgreSQL connection that was used less than this ago is taken to be alive.

@@ -14,7 +14,7 @@ from invsync_dagster.events import LineReference
 from invsync_dagster.inventory import breaker, holds, levels, shares
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.book import Book
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, found_by, insert_rows
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by, insert_rows
 from invsync_dagster.inventory.elsewhere import ask_again
 from invsync_dagster.inventory.first_levels import begin
 from invsync_dagster.inventory.joining import join, levels_at, levels_for, listing_rows
@@ -209,7 +209,10 @@ def _set(
 ) -> dict[int, breaker.Shown]:
     """Set listings of one channel; return what the levels showed before that show something else now."""
     listing = platform_mapping.c
-    query = select(platform_mapping).where(listing.platform_name == channel, among(listing.platform_item_id, "items"))
+    level = inventory_levels.c
+    # By their levels, which have but one index that begins with the channel.
+    query = select(platform_mapping).join(inventory_levels, level.id == listing.level_id)
+    query = query.where(level.channel == channel, found_by(level.item_id, "items"))
     items = as_parameter([one.item_id for one in part])  # in order as they come, mostly: not a set, which has none
     known = {
         (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
@@ -228,7 +231,6 @@ def _set(
     result.unchanged += len(part) - len(new) - len(changes)
     if not new and not changes:
         return {}
-    level = inventory_levels.c
     known_items = {item_id for item_id, _ in levels_at(connection, channel, [one.item_id for one, _ in new])}
     listed = Counter(one.item_id for one, _ in new) + Counter(known_items)
     alone = {(one.item_id, one.location_id): values for one, values in new if listed[one.item_id] == 1}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from invsync_dagster.inventory.bulk import among, as_parameter, collector_paused, found_by
+from invsync_dagster.inventory.bulk import as_parameter, collector_paused, found_by
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
@@ -15,14 +15,18 @@ from invsync_dagster.inventory.imports.reading import MAPPING
 from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
 from invsync_dagster.inventory.listings import Listing, set_listings_in_parts
-from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
+from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
 
 # item id, location id, platform SKU, central SKU, percent, status
 _Known = Row[str, str, str, str, int | None, str]
 _M = platform_mapping.c
-_KNOWN = select(
-    _M.platform_item_id, _M.platform_location_id, _M.platform_sku, _M.central_sku, _M.percent, _M.status
-).where(_M.platform_name == bindparam("of_channel"), among(_M.platform_item_id, "items"), _M.status != "retired")
+_L = inventory_levels.c
+# By their levels, which have but one index that begins with the channel.
+_KNOWN = (
+    select(_M.platform_item_id, _M.platform_location_id, _M.platform_sku, _M.central_sku, _M.percent, _M.status)
+    .join(inventory_levels, _L.id == _M.level_id)
+    .where(_L.channel == bindparam("of_channel"), found_by(_L.item_id, "items"), _M.status != "retired")
+)
 _KNOWN_SKUS = select(central_inventory.c.sku).where(found_by(central_inventory.c.sku, "skus"))
 
 
