@@ -25,7 +25,7 @@ from invsync_dagster.demo.house import House, running
 from invsync_dagster.demo.shops import RefusedError, Shops
 from invsync_dagster.demo.smoke import bring_in_step
 from invsync_dagster.demo.watch import Watch
-from invsync_dagster.inventory.tables import central_inventory, deliveries, inventory_levels, is_change, sync_logs
+from invsync_dagster.inventory.tables import CHANGES, central_inventory, deliveries, inventory_levels, sync_logs
 from invsync_dagster.inventory.tables import unclear_orders as unclear
 from invsync_dagster.sync.levels import Doubt
 from invsync_dagster.webhooks.inbox import Inbox
@@ -124,8 +124,8 @@ def _until_in_step(house: House) -> float:
     level = inventory_levels.c
     to_do = (
         select(func.count())
-        .select_from(inventory_levels)
-        .where(is_change(), or_(level.desired != level.effective_quantity, level.uncertain != Doubt.ACCEPTED))
+        .select_from(CHANGES)
+        .where(or_(level.desired != level.effective_quantity, level.uncertain != Doubt.ACCEPTED))
     )
     while True:
         pending = int(house.shops.health()["webhooks"]["pending"])

@@ -20,7 +20,7 @@ from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.ledger import Inbound
 from invsync_dagster.inventory.rules import Rules
-from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.inventory.tables import inventory_levels, work_queue
 from invsync_dagster.platforms.shopify.settings import LIMITS
 from invsync_dagster.sync.claims import Due, claim_writes
 
@@ -39,7 +39,8 @@ def build(url: str, skus: int) -> Engine:
     """Fill an empty database with `skus` SKUs of 1,000 units, each with one listing in each of the five channels, all in step.
 
     The levels are left as the push that brought them there leaves them: each was claimed once, so with SQLite its page has room
-    for that. A database that was filled to the brim would split two pages for each of the first changes.
+    for that. A database that was filled to the brim would split two pages for each of the first changes. A text of a claim's
+    length makes that room, and is no work that the queue would take in.
     """
     engine = open_database(url)
     migrate(engine)
@@ -50,7 +51,7 @@ def build(url: str, skus: int) -> Engine:
     with write_transaction(engine) as connection:
         _fill(connection, skus)
     with write_transaction(engine) as connection:
-        connection.execute(update(inventory_levels).values(claim=None, claim_until=None, claim_worker=None))
+        connection.execute(update(inventory_levels).values(last_error=""))
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))  # it does it by itself, a minute after
@@ -78,18 +79,18 @@ def _fill(connection: Connection, skus: int) -> None:
             bindparam("channel", name),
             bindparam("item", "gid://shopify/InventoryItem/"),
         ]
-        claimed: list[BindParameter[Any]] = [bindparam("token", "0" * 32), bindparam("worker", "0" * 16)]
+        claimed: BindParameter[str] = bindparam("claim", "0" * (32 + 16 + 26))  # token, worker, time
         shown: BindParameter[int] = bindparam("shown", (1000 - number) * (100 - number) // 100)
         connection.execute(
             text(
                 "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, pushable, stopped_reason,"
                 " desired, desired_sequence, rules_revision, effective_quantity, expected, acknowledged_quantity,"
-                " acknowledged_at, acknowledged_attempt, attempt, sent_quantity, sent_at, sent_sequence, claim, claim_until,"
-                " claim_worker, shared, touched, due_at, failures, last_error, held_reason) "
+                " acknowledged_at, acknowledged_attempt, attempt, sent_quantity, sent_at, sent_sequence, shared,"
+                " touched, due_at, failures, last_error, held_reason) "
                 + numbers
                 + f"SELECT :first + i, :channel, :item || CAST(:first + i AS TEXT), '', {SKU}, true, '', :shown, i, 0, :shown,"
-                " :shown, :shown, :now, 1, 1, :shown, :now, i, :token, :now, :worker, false, 1, :now, 0, '', '' FROM n"
-            ).bindparams(*typed, *own, *claimed, shown)
+                " :shown, :shown, :now, 1, 1, :shown, :now, i, false, 1, :now, 0, :claim, '' FROM n"
+            ).bindparams(*typed, *own, claimed, shown)
         )
         connection.execute(
             text(
@@ -210,14 +211,16 @@ def measure_find(folder: Path, sizes: tuple[int, int]) -> None:
 
 def find(engine: Engine) -> int:
     """Read all due changes of every channel, lowest first, as the push finds them."""
-    level = inventory_levels.c
+    queued = work_queue.c
     found = 0
     with engine.connect() as connection:
         for name in CHANNELS:
             query = (
-                select(level.id, level.central_sku, level.desired)
-                .where(level.channel == name, is_change(), level.due_at <= START, level.claim.is_(None))
-                .order_by(level.desired, level.due_at)
+                select(queued.level_id, queued.central_sku, queued.desired)
+                .where(
+                    queued.channel == name, queued.is_change.is_(True), queued.due_at <= START, queued.claim.is_(None)
+                )
+                .order_by(queued.desired, queued.due_at)
             )
             found += len(connection.execute(query).all())
     return found

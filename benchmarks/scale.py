@@ -33,7 +33,7 @@ from invsync_dagster.events import Content, LineReference, OrderDocument, OrderL
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.ledger import Inbound, apply
-from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.inventory.tables import CHANGES, inventory_levels, work_queue
 from invsync_dagster.platforms.contract import (
     LevelReference,
     Limits,
@@ -186,7 +186,7 @@ _MOVE = (
 
 def find(ws: Workspace, skus: int) -> float:
     """Let 10,000 SKUs change on five channels, and find their 50,000 changes, lowest first, as the push does."""
-    level = inventory_levels.c
+    queued = work_queue.c
     step = max(1, skus // (MANY_CHANGES // len(CHANNELS)))
     with write_transaction(ws.engine) as connection:
         connection.execute(_MOVE, {"units": -1, "step": step})
@@ -195,15 +195,16 @@ def find(ws: Workspace, skus: int) -> float:
     with ws.engine.connect() as connection:
         for name in CHANNELS:
             query = (
-                select(level.id, level.central_sku, level.desired)
-                .where(level.channel == name, is_change(), level.due_at <= ws.clock.now(), level.claim.is_(None))
-                .order_by(level.desired, level.due_at)
+                select(queued.level_id, queued.central_sku, queued.desired)
+                .where(queued.channel == name, queued.is_change.is_(True))
+                .where(queued.due_at <= ws.clock.now(), queued.claim.is_(None))
+                .order_by(queued.desired, queued.due_at)
             )
             found += len(connection.execute(query).all())
     seconds = time.perf_counter() - began
     with write_transaction(ws.engine) as connection:
         connection.execute(_MOVE, {"units": 1, "step": step})
-        left = connection.execute(select(func.count()).where(is_change())).scalar_one()
+        left = connection.execute(select(func.count()).select_from(CHANGES)).scalar_one()
     if found < MANY_CHANGES or left:
         raise SystemExit(f"scale: {found} changes found, {left} left")
     return seconds

@@ -15,7 +15,7 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.inventory.explanation import in_utc
-from invsync_dagster.inventory.tables import channels, imports, inventory_levels, is_change
+from invsync_dagster.inventory.tables import CHANGES, channels, imports, inventory_levels
 from invsync_dagster.platforms.errors import Recovery, class_in
 
 # A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
@@ -105,7 +105,8 @@ def _change_causes(
             func.count().filter(refused),
             func.max(level.last_error).filter(refused),
         )
-        .where(is_change(), level.held_quantity.is_(None))
+        .select_from(CHANGES)
+        .where(level.held_quantity.is_(None))
         .group_by(level.channel)
         .order_by(level.channel)
     )

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, literal, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, literal, not_, or_, select, text
 
 from invsync_dagster.inventory.rules import greatest
-from invsync_dagster.inventory.tables import APPEND_ONLY, central_inventory, imports, order_lines, stock_ledger
+from invsync_dagster.inventory.tables import (
+    APPEND_ONLY,
+    central_inventory,
+    imports,
+    inventory_levels,
+    is_change,
+    order_lines,
+    stock_ledger,
+    work_queue,
+)
 
 # Differences that one audit lists; more of them are no more useful to a person, and the first one is red already.
 LISTED = 1000
@@ -34,6 +43,7 @@ def audit(connection: Connection) -> list[Difference]:
         *_unknown_skus(connection),
         *_missing_entries(connection),
         *_sources(connection),
+        *_queue(connection),
         *_guards(connection),
     ]
 
@@ -216,16 +226,48 @@ def _sources(connection: Connection) -> list[Difference]:
     return found
 
 
+def _queue(connection: Connection) -> list[Difference]:
+    """What is to be pushed, is claimed, or stands in a submission is in the work queue as it is, and nothing else is."""
+    level, queued = inventory_levels.c, work_queue.c
+    belongs = or_(is_change(), level.claim.is_not(None), level.bulk_handle.is_not(None))
+    is_there = queued.level_id.is_not(None)
+    same = and_(
+        queued.is_change.is_not_distinct_from(is_change()),
+        *(
+            column.is_not_distinct_from(level[column.name])
+            for column in work_queue.c
+            if column.name not in ("level_id", "is_change")
+        ),
+    )
+    subject = level.channel + literal(" level ") + level.item_id
+    query = (
+        select(
+            level.central_sku, literal("work queue"), subject, case((is_there, 1), else_=0), case((belongs, 1), else_=0)
+        )
+        .select_from(inventory_levels.outerjoin(work_queue, queued.level_id == level.id))
+        .where(or_(belongs != is_there, and_(is_there, not_(same))))
+        .order_by(level.channel, level.central_sku, level.id)
+        .limit(LISTED)
+    )
+    return [_difference(*row) for row in connection.execute(query)]
+
+
 def _guards(connection: Connection) -> list[Difference]:
-    """The database itself refuses changes of the logs, by the triggers that the first migration made."""
+    """The database itself refuses changes of the logs, and keeps the work queue, by the triggers that the migrations made."""
     if connection.dialect.name == "postgresql":
-        wanted = {f"{name}_append_only" for name in APPEND_ONLY}
-        query = "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND tgname LIKE '%append_only'"
+        refusing = {f"{name}_append_only" for name in APPEND_ONLY}
+        keeping = {f"work_queue_{change}" for change in ("insert", "update", "delete")}
+        query = "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND NOT tgisinternal"
     else:
-        wanted = {f"{name}_no_{change}" for name in APPEND_ONLY for change in ("update", "delete")}
+        refusing = {f"{name}_no_{change}" for name in APPEND_ONLY for change in ("update", "delete")}
+        keeping = {f"work_queue_{change}" for change in ("insert", "update", "done", "delete")}
         query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     there = set(connection.execute(text(query)).scalars())
-    return [Difference("", "refusal of changes", name, 0, 1) for name in sorted(wanted - there)]
+    return [
+        Difference("", what, name, 0, 1)
+        for what, wanted in (("refusal of changes", refusing), ("keeping of the work queue", keeping))
+        for name in sorted(wanted - there)
+    ]
 
 
 def _difference(sku: str, what: str, subject: str, stored: int, proven: int) -> Difference:

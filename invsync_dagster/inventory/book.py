@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Text,
     Update,
     and_,
-    bindparam,
     case,
     func,
     select,
@@ -185,7 +185,7 @@ class Book:
         balances = [(sku, self._balances[sku]) for sku in sorted(self._unwritten)]
         update_rows(
             self.connection,
-            _STORE_BALANCE,
+            _store_balance,
             _BALANCE,
             [
                 (balance.quantity, balance.reserved, balance.external, self.now, balance.version, balance.count_id, sku)
@@ -195,7 +195,7 @@ class Book:
         self._unwritten = set()
         update_rows(
             self.connection,
-            _MOVE_LEVEL,
+            _move_level,
             _MOVEMENT,
             [(level_id, movement, self.now) for level_id, movement in sorted(self._own.items())],
         )
@@ -258,22 +258,22 @@ _BALANCE = (
     ),
     Column("key", Text),
 )
-_STORE_BALANCE = (
-    update(central_inventory)
-    .where(central_inventory.c.sku == bindparam("key"))
-    .values({column.name: bindparam(column.name) for column in _BALANCE[:-1]})
-)
+
+
+def _store_balance(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    values = {column.name: given[column.name] for column in _BALANCE[:-1]}
+    return update(central_inventory).where(central_inventory.c.sku == given["key"]).values(values)
+
+
 _MOVEMENT = (Column("key", BigInteger), Column("movement", BigInteger), Column("now", UtcDateTime))
 
 
-def _move_level() -> Update:
+def _move_level(given: Mapping[str, ColumnElement[Any]]) -> Update:
     """An own sale makes the level a change that waits for nothing but the platform itself (`levels.waits_for_nothing`)."""
-    level = inventory_levels.c
-    now = bindparam("now", type_=level.due_at.type)
-    movement = bindparam("movement", type_=level.expected.type)
+    level, now, movement = inventory_levels.c, given["now"], given["movement"]
     return (
         update(inventory_levels)
-        .where(level.id == bindparam("key"))
+        .where(level.id == given["key"])
         .values(
             # What is on its way may overwrite the sale, so the lower number must be sent as well (DESIGN: asynchronous).
             expected=level.expected
@@ -286,9 +286,6 @@ def _move_level() -> Update:
             due_at=case((and_(level.due_at > now, levels.waits_for_nothing(now)), now), else_=level.due_at),
         )
     )
-
-
-_MOVE_LEVEL = _move_level()
 
 
 def event_id(*parts: str) -> str:

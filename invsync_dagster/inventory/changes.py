@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select
 
-from invsync_dagster.inventory.tables import inventory_levels, is_change
+from invsync_dagster.inventory.tables import CHANGES, inventory_levels
 
 ROWS_AT_ONCE = 1000
 
@@ -43,7 +43,7 @@ class Change:
 
 
 def changes_by_channel(connection: Connection, now: datetime) -> list[ChannelChanges]:
-    """Count the changes of each channel that has any; costs as much as there are changes (partial index)."""
+    """Count the changes of each channel that has any; costs as much as there are changes (the work queue)."""
     level = inventory_levels.c
     query = (
         select(
@@ -54,7 +54,7 @@ def changes_by_channel(connection: Connection, now: datetime) -> list[ChannelCha
             func.count().filter(level.desired == 0),
             func.min(level.out_of_step_since),
         )
-        .where(is_change())
+        .select_from(CHANGES)
         .group_by(level.channel)
         .order_by(level.channel)
     )
@@ -85,7 +85,7 @@ def each_change(
         level.due_at,
         level.failures,
         level.last_error,
-    ).where(is_change())
+    ).select_from(CHANGES)
     if channel:
         query = query.where(level.channel == channel)
     if skus:

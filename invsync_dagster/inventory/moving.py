@@ -10,12 +10,12 @@ from sqlalchemy.exc import DataError
 from invsync_dagster.inventory.bulk import insert_rows
 from invsync_dagster.inventory.database import NOT_STORABLE, write_transaction
 from invsync_dagster.inventory.installation import name_installation, required_installation
-from invsync_dagster.inventory.tables import installation, metadata
+from invsync_dagster.inventory.tables import installation, metadata, work_queue
 
 ROWS_AT_ONCE = 10_000
 
-# An empty database has an installation's id already.
-_TABLES = [table for table in metadata.sorted_tables if table is not installation]
+# An empty database has an installation's id already, and its levels' triggers keep the queue.
+_TABLES = [table for table in metadata.sorted_tables if table not in (installation, work_queue)]
 
 
 class MovingError(Exception):

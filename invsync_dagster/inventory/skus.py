@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Text, bindparam, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Text, Update, select, update
 
 from invsync_dagster.inventory import breaker, holds, levels
 from invsync_dagster.inventory.actions import record_action
@@ -63,7 +63,7 @@ def set_skus(connection: Connection, skus: Sequence[Sku], *, actor: str, reason:
             if new_status != row.status:
                 status.append([one.sku, row.status, new_status])
         insert_rows(connection, central_inventory, _NEW, new)
-        update_rows(connection, _CHANGE, _CHANGED, changed)
+        update_rows(connection, _change, _CHANGED, changed)
         if status:
             changing = [sku for sku, *_ in status]
             before |= breaker.shown(connection, inventory_levels.c.central_sku, changing)
@@ -101,8 +101,8 @@ _NEW = tuple(
     )
 )
 _CHANGED = (Column("name", Text), Column("new_status", Text), Column("key", Text))
-_CHANGE = (
-    update(central_inventory)
-    .where(central_inventory.c.sku == bindparam("key"))
-    .values(product_name=bindparam("name"), status=bindparam("new_status"))
-)
+
+
+def _change(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    values = {"product_name": given["name"], "status": given["new_status"]}
+    return update(central_inventory).where(central_inventory.c.sku == given["key"]).values(values)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, not_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case, func, not_, select
 
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.channels import rehearses
@@ -14,11 +14,11 @@ from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.inventory.lines import REHEARSAL
 from invsync_dagster.inventory.tables import (
+    CHANGES,
     central_inventory,
     channels,
     imports,
     inventory_levels,
-    is_change,
     is_not_active,
     order_lines,
     platform_mapping,
@@ -259,7 +259,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     # Sums are decimals on PostgreSQL.
     changes = {
         row[0]: (int(row[1]), int(row[2]), row[3])
-        for row in connection.execute(_active_listings(is_change(), not_(is_held)))
+        for row in connection.execute(_active_listings(not_(is_held), among=CHANGES))
     }
     held = _by_channel(connection, _active_listings(level.pushable.is_(True), is_held))
     decided = _by_channel(
@@ -320,7 +320,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     return tuple(result)
 
 
-def _active_listings(*of_levels: ColumnElement[bool]) -> Select[Any]:
+def _active_listings(*of_levels: ColumnElement[bool], among: FromClause = inventory_levels) -> Select[Any]:
     """Select, by channel, the active listings on these levels, those of them that are uncertain, and since when the first
     is out of step.
 
@@ -337,7 +337,7 @@ def _active_listings(*of_levels: ColumnElement[bool]) -> Select[Any]:
     )
     listings = case((and_(level.pushable.is_(True), level.shared.is_(False)), 1), else_=looked_up)
     columns = (level.channel, level.uncertain, level.out_of_step_since, listings.label("listings"))
-    on = select(*columns).where(*of_levels).subquery().c
+    on = select(*columns).select_from(among).where(*of_levels).subquery().c
     return select(
         on.channel,
         func.sum(on.listings),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select,
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels
+from invsync_dagster.inventory.tables import bulk_submissions, work_queue
 from invsync_dagster.platforms.contract import (
     BulkLane,
     BulkReport,
@@ -47,16 +47,16 @@ LOST_LINGER = timedelta(hours=1)
 CALLS_A_SUBMISSION = 4
 
 _OPEN = bulk_submissions.c
-_LEVEL = inventory_levels.c
 _OF_HANDLE = and_(_OPEN.channel == bindparam("of_channel"), _OPEN.handle == bindparam("of_handle"))
 _DUE = (
     select(bulk_submissions)
     .where(_OPEN.channel == bindparam("of_channel"), _OPEN.check_after <= bindparam("now"))
     .order_by(_OPEN.submitted_at)
 )
-_IN_IT = and_(_LEVEL.channel == bindparam("of_channel"), _LEVEL.bulk_handle == bindparam("of_handle"))
-_REMAINING = select(_LEVEL.id).where(_IN_IT).limit(1)
-_SOME = select(_LEVEL.id).where(_IN_IT, _LEVEL.claim.is_(None)).limit(bindparam("most"))
+_QUEUED = work_queue.c
+_IN_IT = and_(_QUEUED.channel == bindparam("of_channel"), _QUEUED.bulk_handle == bindparam("of_handle"))
+_REMAINING = select(_QUEUED.level_id).where(_IN_IT).limit(1)
+_SOME = select(_QUEUED.level_id).where(_IN_IT, _QUEUED.claim.is_(None)).limit(bindparam("most"))
 _CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
 _FORGET = delete(bulk_submissions).where(_OF_HANDLE)
 _ASK_NOW = (

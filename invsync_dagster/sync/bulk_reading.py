@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from invsync_dagster.inventory.batches import batch_of
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks, numbers_by_id
+from invsync_dagster.inventory.bulk import among, as_parameter, chunks, found_by, numbers_by_id
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import bulk_readings, inventory_levels
 from invsync_dagster.platforms.contract import BulkReader, BulkState, LevelReference, Result
@@ -66,7 +66,7 @@ _MARK = (
     .values(observed_quantity=_LEVEL.acknowledged_quantity, observed_at=_ASKED_AT)
 )
 _CLEARED = select(_LEVEL.id).where(
-    among(_LEVEL.id, "ids"),
+    found_by(_LEVEL.id, "ids"),
     _LEVEL.observed_at >= _ASKED_AT,
     _LEVEL.observed_quantity == _LEVEL.acknowledged_quantity,
     # Not one that was marked, and written to and fro since.

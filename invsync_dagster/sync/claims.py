@@ -23,8 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, is_change, is_somewhere
+from invsync_dagster.inventory.bulk import among, as_parameter, found_by
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, is_somewhere, work_queue
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync.worker import Worker
 
@@ -49,29 +49,29 @@ class Claim(NamedTuple):
     absent: bool
 
 
+_QUEUED = work_queue.c
+_OF_CHANNEL = and_(_QUEUED.channel == bindparam("of_channel"), _QUEUED.is_change.is_(True))
+_URGENCY = (_QUEUED.desired, _QUEUED.due_at)
+
+
 def _goes_at_once(settles_first: bool) -> ColumnElement[bool]:
     """The condition of a level that is written without reading: certain, or a decrease below what is expected.
 
     Where differences are written, a decrease waits too: sent on top of one whose answer was lost, it would count twice.
     """
-    level = inventory_levels.c
     if settles_first:
-        return level.uncertain.is_(None)
-    return or_(level.uncertain.is_(None), and_(level.expected.is_not(None), level.desired < level.expected))
+        return _QUEUED.uncertain.is_(None)
+    return or_(_QUEUED.uncertain.is_(None), and_(_QUEUED.expected.is_not(None), _QUEUED.desired < _QUEUED.expected))
 
 
 def _due() -> ColumnElement[bool]:
     """The condition of a channel's changes that are worth an attempt now and that nobody has claimed."""
-    level = inventory_levels.c
-    return and_(
-        level.channel == bindparam("of_channel"), is_change(), level.due_at <= bindparam("now"), level.claim.is_(None)
-    )
+    return and_(_OF_CHANNEL, _QUEUED.due_at <= bindparam("now"), _QUEUED.claim.is_(None))
 
 
 def _goes_in_bulk() -> ColumnElement[bool]:
     """The condition of a level that a bulk submission may carry: certain, above the low stock, and in none that is open."""
-    level = inventory_levels.c
-    return and_(level.uncertain.is_(None), level.bulk_handle.is_(None), level.desired > bindparam("low"))
+    return and_(_QUEUED.uncertain.is_(None), _QUEUED.bulk_handle.is_(None), _QUEUED.desired > bindparam("low"))
 
 
 # Where a claim takes levels of a few locations, as many of the queue's first levels are looked at for each: of a product they
@@ -82,7 +82,7 @@ LOOKED_AT = 20
 _WRITES = {first: and_(_due(), _goes_at_once(first)) for first in (False, True)}
 _SINGLE_WRITES = and_(_WRITES[False], not_(_goes_in_bulk()))
 _READS = {first: and_(_due(), not_(_goes_at_once(first))) for first in (False, True)}
-_SOME_SKUS = among(inventory_levels.c.central_sku, "skus")
+_SOME_SKUS = among(_QUEUED.central_sku, "skus")
 
 
 def _chosen(some_skus: bool) -> tuple[ColumnElement[bool], ...]:
@@ -91,16 +91,8 @@ def _chosen(some_skus: bool) -> tuple[ColumnElement[bool], ...]:
 
 def _first(kind: str, *conditions: ColumnElement[bool]) -> ScalarSelect[str]:
     """Ask for the first of the queue: PostgreSQL takes an EXISTS for true in any row, and walks through the table (80 ms)."""
-    level = inventory_levels.c
-    urgency = (level.desired, level.due_at)
-    return (
-        select(literal(kind))
-        .select_from(inventory_levels)
-        .where(*conditions)
-        .order_by(*urgency)
-        .limit(1)
-        .scalar_subquery()
-    )
+    first = select(literal(kind)).select_from(work_queue).where(*conditions)
+    return first.order_by(*_URGENCY).limit(1).scalar_subquery()
 
 
 # The readings last: to find none, each change there is has to be looked at.
@@ -116,9 +108,8 @@ _NEXT_BESIDE_BULK = select(
     func.coalesce(_first("write", _SINGLE_WRITES), _first("read", _READS[False]), _first("bulk", _WRITES[False]))
 )
 _COUNT = select(
-    func.count().filter(and_(inventory_levels.c.due_at <= bindparam("now"), inventory_levels.c.claim.is_(None))),
-    func.count(),
-).where(inventory_levels.c.channel == bindparam("of_channel"), is_change())
+    func.count().filter(and_(_QUEUED.due_at <= bindparam("now"), _QUEUED.claim.is_(None))), func.count()
+).where(_OF_CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +213,8 @@ def _first_places(connection: Connection, statement: Any, due: Due, most: int) -
 
 
 def _first_places_statement(condition: ColumnElement[bool], some_skus: bool) -> Any:
-    level = inventory_levels.c
-    first = select(level.location_id).where(condition, *_chosen(some_skus))
-    return first.order_by(level.desired, level.due_at).limit(bindparam("most"))
+    first = select(_QUEUED.location_id).where(condition, *_chosen(some_skus))
+    return first.order_by(*_URGENCY).limit(bindparam("most"))
 
 
 _FIRST_WRITES = {
@@ -246,17 +236,17 @@ def _claim_statement(
     level = inventory_levels.c
     if some_skus:
         condition = and_(condition, _SOME_SKUS)
-    urgency: tuple[ColumnElement[Any], ...] = (level.desired, level.due_at)
+    urgency: tuple[ColumnElement[Any], ...] = _URGENCY
     if where is not _Where.ANY:
-        condition = and_(condition, among(level.location_id, "places"))
+        condition = and_(condition, among(_QUEUED.location_id, "places"))
     if where is _Where.SOMEWHERE:
         # As they stand, SQLite would rather walk through the queue than sort what the index of places gives.
-        condition, urgency = and_(condition, is_somewhere()), (level.desired + 0, level.due_at)
+        condition, urgency = and_(condition, is_somewhere()), (_QUEUED.desired + 0, _QUEUED.due_at)
     if some_absent:
-        not_there = level.effective_quantity == NOT_THERE
-        few = select(level.id).where(condition, not_there).order_by(*urgency).limit(bindparam("absent"))
-        condition = and_(condition, or_(not_(not_there), level.id.in_(few.scalar_subquery())))
-    chosen = select(level.id).where(condition).order_by(*urgency).limit(bindparam("most")).scalar_subquery()
+        not_there = _QUEUED.effective_quantity == NOT_THERE
+        few = select(_QUEUED.level_id).where(condition, not_there).order_by(*urgency).limit(bindparam("absent"))
+        condition = and_(condition, or_(not_(not_there), _QUEUED.level_id.in_(few.scalar_subquery())))
+    chosen = select(_QUEUED.level_id).where(condition).order_by(*urgency).limit(bindparam("most")).scalar_subquery()
     return (
         update(inventory_levels)
         .where(level.id.in_(chosen))
@@ -312,7 +302,7 @@ _CLAIM_READS = {
 _BULK = and_(_due(), _goes_in_bulk())
 _CLAIM_BULK = _claim_statement(_BULK, False, _ATTEMPT)
 _COUNT_BULK = select(func.count()).select_from(
-    select(inventory_levels.c.id).where(_BULK).limit(bindparam("least")).subquery()
+    select(_QUEUED.level_id).where(_BULK).limit(bindparam("least")).subquery()
 )
 
 
@@ -352,6 +342,6 @@ def release(connection: Connection, claims: Sequence[Claim], token: str) -> None
 
 _RELEASE = (
     update(inventory_levels)
-    .where(among(inventory_levels.c.id, "ids"), inventory_levels.c.claim == bindparam("by_token"))
+    .where(found_by(inventory_levels.c.id, "ids"), inventory_levels.c.claim == bindparam("by_token"))
     .values(claim=None, claim_until=None, claim_worker=None)
 )

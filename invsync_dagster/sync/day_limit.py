@@ -7,8 +7,15 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, and_, bindparam, distinct, func, select, union
 
-from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import inventory_levels, is_change, listing_walks, sync_logs, walked_listings
+from invsync_dagster.inventory.bulk import as_parameter, found_by
+from invsync_dagster.inventory.tables import (
+    CHANGES,
+    inventory_levels,
+    listing_walks,
+    sync_logs,
+    walked_listings,
+    work_queue,
+)
 from invsync_dagster.platforms.contract import Limits, Outcome, Result
 from invsync_dagster.platforms.errors import Recovery
 from invsync_dagster.sync.claims import Claim
@@ -33,7 +40,7 @@ _LATEST_WALK = (
 )
 # A claimed level, and those of its listing's other variations, as the latest walk through the channel's listings saw them.
 _OF_LISTING = union(
-    select(_CLAIMED.c.id.label("claimed_id"), _CLAIMED.c.id.label("level_id")).where(among(_CLAIMED.c.id, "ids")),
+    select(_CLAIMED.c.id.label("claimed_id"), _CLAIMED.c.id.label("level_id")).where(found_by(_CLAIMED.c.id, "ids")),
     select(_CLAIMED.c.id, _OTHER.c.id)
     .join(_SEEN, and_(_SEEN.c.item_id == _CLAIMED.c.item_id, _SEEN.c.location_id == _CLAIMED.c.location_id))
     .join(_BESIDE, and_(_BESIDE.c.walk_id == _SEEN.c.walk_id, _BESIDE.c.listing_id == _SEEN.c.listing_id))
@@ -45,7 +52,7 @@ _OF_LISTING = union(
             _OTHER.c.location_id == _BESIDE.c.location_id,
         ),
     )
-    .where(among(_CLAIMED.c.id, "ids"), _SEEN.c.walk_id == _LATEST_WALK),
+    .where(found_by(_CLAIMED.c.id, "ids"), _SEEN.c.walk_id == _LATEST_WALK),
 ).subquery("of_listing")
 # A call revises a listing once, however many of its variations are in it.
 _COUNT = (
@@ -92,11 +99,14 @@ def waiting(
 
 
 _LEVEL = inventory_levels.c
-_NOW_WAITING = select(func.count()).where(
-    _LEVEL.channel == bindparam("of_channel"),
-    is_change(),
-    _LEVEL.due_at > bindparam("now"),
-    _LEVEL.last_error.contains(_USED, autoescape=True),
+_NOW_WAITING = (
+    select(func.count())
+    .select_from(CHANGES)
+    .where(
+        work_queue.c.channel == bindparam("of_channel"),
+        work_queue.c.due_at > bindparam("now"),
+        _LEVEL.last_error.contains(_USED, autoescape=True),
+    )
 )
 
 

@@ -7,20 +7,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, not_, select
 
-from invsync_dagster.inventory.bulk import among, as_parameter
-from invsync_dagster.inventory.tables import channels, inventory_levels, sync_logs
+from invsync_dagster.inventory.bulk import as_parameter, found_by
+from invsync_dagster.inventory.tables import channels, inventory_levels, sync_logs, work_queue
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.claims import READ
 from invsync_dagster.sync.levels import Doubt
 from invsync_dagster.sync.worker import Worker
 
-_CLAIMED = select(inventory_levels.c.id, inventory_levels.c.claim_worker, inventory_levels.c.claim_until).where(
-    inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.claim.is_not(None)
+_QUEUED = work_queue.c
+_CLAIMED = (
+    select(inventory_levels.c.id, inventory_levels.c.claim_worker, inventory_levels.c.claim_until)
+    .select_from(work_queue.join(inventory_levels, inventory_levels.c.id == _QUEUED.level_id))
+    .where(_QUEUED.channel == bindparam("of_channel"), _QUEUED.claim.is_not(None))
 )
 ONE_CLAIMED = (
-    select(inventory_levels.c.id)
-    .where(inventory_levels.c.channel == channels.c.name, inventory_levels.c.claim.is_not(None))
+    select(_QUEUED.level_id)
+    .where(_QUEUED.channel == channels.c.name, _QUEUED.claim.is_not(None))
     .limit(1)
     .scalar_subquery()
     .label("claimed_level_id")
@@ -74,6 +77,6 @@ _TAKEN_OVER: dict[str, ColumnElement[Any]] = {
 _LOG_TAKEN_OVER = insert(sync_logs).from_select(
     list(_TAKEN_OVER),
     select(*_TAKEN_OVER.values())
-    .where(among(_LEVEL.id, "ids"), not_(_LEVEL.claim.startswith(READ)))
+    .where(found_by(_LEVEL.id, "ids"), not_(_LEVEL.claim.startswith(READ)))
     .order_by(_LEVEL.id),
 )

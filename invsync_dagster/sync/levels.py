@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, func, null, select, update
 
-from invsync_dagster.inventory.bulk import among, as_parameter, update_rows
-from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
+from invsync_dagster.inventory.bulk import any_of, as_parameter, found_by, update_rows
+from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, work_queue
 
 # A failed row is tried again after 5 s, 10 s, 20 s … and at most every hour: a wrong row must neither hammer the
 # platform nor be forgotten.
@@ -86,7 +86,7 @@ class LevelState(NamedTuple):
 
 
 _COLUMNS = [inventory_levels.c[name] for name in LevelState._fields]
-_LOAD = select(*_COLUMNS).where(among(inventory_levels.c.id, "ids"))
+_LOAD = select(*_COLUMNS).where(found_by(inventory_levels.c.id, "ids"))
 _DECIDED_ELSEWHERE = {
     "id",
     "central_sku",
@@ -101,11 +101,11 @@ _DECIDED_ELSEWHERE = {
 _SAVED = [name for name in LevelState._fields if name not in _DECIDED_ELSEWHERE]
 _SAVED_COLUMNS = tuple(inventory_levels.c[name] for name in ("id", *_SAVED))
 _saved_values = attrgetter("id", *_SAVED)
-_SAVE = (
-    update(inventory_levels)
-    .where(inventory_levels.c.id == bindparam("id"))
-    .values({name: bindparam(name) for name in _SAVED} | {"claim": None, "claim_until": None, "claim_worker": None})
-)
+
+
+def _save(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    values = {name: given[name] for name in _SAVED} | dict.fromkeys(("claim", "claim_until", "claim_worker"), null())
+    return update(inventory_levels).where(inventory_levels.c.id == given["id"]).values(values)
 
 
 def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelState]:
@@ -115,19 +115,24 @@ def load(connection: Connection, level_ids: Sequence[int]) -> dict[int, LevelSta
 
 def save(connection: Connection, states: Sequence[LevelState], now: datetime) -> None:
     """Write states back, their claims released, and note since when each has been out of step."""
-    update_rows(connection, _SAVE, _SAVED_COLUMNS, [_saved_values(_stepped(state, now)) for state in states])
+    update_rows(connection, _save, _SAVED_COLUMNS, [_saved_values(_stepped(state, now)) for state in states])
 
 
 _SINCE = func.coalesce(inventory_levels.c.out_of_step_since, bindparam("now", type_=inventory_levels.c.due_at.type))
-_CLAIMED_BY = (inventory_levels.c.channel == bindparam("of_channel")) & (
-    inventory_levels.c.claim == bindparam("by_token")
+CLAIMED_BY = any_of(
+    inventory_levels.c.id,
+    select(work_queue.c.level_id)
+    .where(work_queue.c.channel == bindparam("of_channel"), work_queue.c.claim == bindparam("by_token"))
+    .scalar_subquery(),
 )
+"""The condition of the levels that carry the claim `by_token` of the channel `of_channel`."""
+
 _UNDISTURBED = select(
     inventory_levels.c.id, inventory_levels.c.touched, inventory_levels.c.rules_revision, inventory_levels.c.expected
-).where(_CLAIMED_BY, inventory_levels.c.uncertain.is_(None), inventory_levels.c.linger_until.is_(None))
+).where(CLAIMED_BY, inventory_levels.c.uncertain.is_(None), inventory_levels.c.linger_until.is_(None))
 _ACKNOWLEDGE = (
     update(inventory_levels)
-    .where(_CLAIMED_BY)
+    .where(CLAIMED_BY)
     .values(
         dict.fromkeys(("effective_quantity", "expected", "acknowledged_quantity"), inventory_levels.c.sent_quantity)
         | {name: bindparam("now") for name in ("acknowledged_at", "due_at")}

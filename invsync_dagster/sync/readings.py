@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, update
 
-from invsync_dagster.inventory.bulk import among, as_parameter, chunks
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by
 from invsync_dagster.inventory.tables import inventory_levels, walked_listings
 from invsync_dagster.platforms.contract import Limits, Platform, QuickReader, Reading
 from invsync_dagster.sync.calls import Calls
@@ -23,11 +23,11 @@ _ORDINARY = ("own_sale", "never_read")
 
 _LEVEL = inventory_levels.c
 _KNOWN = select(_LEVEL.id).where(
-    among(_LEVEL.id, "ids"), _LEVEL.read_whole_at >= bindparam("since"), _LEVEL.uncertain.in_(_ORDINARY)
+    found_by(_LEVEL.id, "ids"), _LEVEL.read_whole_at >= bindparam("since"), _LEVEL.uncertain.in_(_ORDINARY)
 )
 _NOTE = (
     update(inventory_levels)
-    .where(among(_LEVEL.id, "ids"))
+    .where(found_by(_LEVEL.id, "ids"))
     .values(read_whole_at=bindparam("at", type_=_LEVEL.read_whole_at.type))
 )
 

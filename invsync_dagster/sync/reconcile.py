@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batch_of, batches_in_force, in_batch, set_batches, wrong_batches
-from invsync_dagster.inventory.bulk import among, as_parameter, numbers_by_id
+from invsync_dagster.inventory.bulk import as_parameter, found_by, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
@@ -253,7 +253,7 @@ def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
 
 
 _LEVEL = inventory_levels.c
-_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(among(_LEVEL.id, "ids"))
+_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(found_by(_LEVEL.id, "ids"))
 _SHOWN = numbers_by_id("shown")
 _SEEN_EQUAL = (
     update(inventory_levels)

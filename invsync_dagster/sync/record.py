@@ -217,9 +217,7 @@ _ACKNOWLEDGED_LOG: dict[str, ColumnElement[Any]] = {
 }
 _LOG_ACKNOWLEDGED = insert(sync_logs).from_select(
     list(_ACKNOWLEDGED_LOG),
-    select(*_ACKNOWLEDGED_LOG.values())
-    .where(_LEVEL.channel == bindparam("of_channel"), _LEVEL.claim == bindparam("by_token"))
-    .order_by(_LEVEL.sent_quantity, _LEVEL.id),
+    select(*_ACKNOWLEDGED_LOG.values()).where(levels.CLAIMED_BY).order_by(_LEVEL.sent_quantity, _LEVEL.id),
 )
 
 

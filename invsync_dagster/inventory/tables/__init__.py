@@ -1,4 +1,4 @@
-"""The tables of the stock: their columns, keys, and the partial index that is the work queue.
+"""The tables of the stock: their columns, keys, and indexes.
 
 Times are UTC (`UtcDateTime`), quantities are units, sequences are positions in `stock_ledger`. Alembic migrations under
 `inventory/migrations` create them; a test holds the two against each other. They are imported from here, so that `metadata`
@@ -18,9 +18,7 @@ from invsync_dagster.inventory.tables.channels import (
     channels,
     full_sync_batches,
     inventory_levels,
-    is_change,
     is_not_active,
-    is_somewhere,
     listing_walks,
     platform_mapping,
     rate_limits,
@@ -50,9 +48,11 @@ from invsync_dagster.inventory.tables.stock import (
     stock_ledger,
 )
 from invsync_dagster.inventory.tables.windows import moved_levels, source_moves
+from invsync_dagster.inventory.tables.work_queue import CHANGES, is_change, is_somewhere, work_queue
 
 __all__ = [
     "APPEND_ONLY",
+    "CHANGES",
     "ELSEWHERE",
     "NOTHING_KNOWN",
     "NOT_THERE",
@@ -88,4 +88,5 @@ __all__ = [
     "sync_logs",
     "unclear_orders",
     "walked_listings",
+    "work_queue",
 ]

@@ -1,4 +1,4 @@
-"""The tables of the channels: their rules and limits, their listings, the levels with the work queue, and what a walk saw."""
+"""The tables of the channels: their rules and limits, their listings and levels, and what a walk saw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     literal_column,
-    or_,
 )
 
 from invsync_dagster.inventory.tables.columns import Identity, Text, UtcDateTime, metadata
@@ -194,24 +193,6 @@ Index(
 )
 
 
-# Each push looks for claims that were left behind: few among millions.
-Index(
-    "ix_inventory_levels_claims",
-    inventory_levels.c.channel,
-    sqlite_where=inventory_levels.c.claim.is_not(None),
-    postgresql_where=inventory_levels.c.claim.is_not(None),
-)
-
-
-# The levels of an open submission, which its report is about.
-Index(
-    "ix_inventory_levels_bulk",
-    inventory_levels.c.channel,
-    inventory_levels.c.bulk_handle,
-    sqlite_where=inventory_levels.c.bulk_handle.is_not(None),
-    postgresql_where=inventory_levels.c.bulk_handle.is_not(None),
-)
-
 # The levels of what is paused or in review: the status counts them.
 Index(
     "ix_inventory_levels_stopped",
@@ -228,49 +209,6 @@ Index(
     postgresql_where=inventory_levels.c.held_quantity.is_not(None),
 )
 
-
-def is_change() -> Any:
-    """The condition of the work queue: a pushable level that is out of step or uncertain.
-
-    Whether two columns are equal is asked as an expression, of which PostgreSQL keeps statistics: of two columns that differ it
-    believes that all rows do, and walks through the whole table (5,000,000 levels: 1 s instead of 1 ms).
-    """
-    level = inventory_levels.c
-    is_out_of_step = (level.desired == level.effective_quantity).is_(False)
-    return level.pushable.is_(True) & or_(is_out_of_step, level.uncertain.is_not(None))
-
-
-# Zeros and low stock go first, so the queue is ordered by what the level should show. The columns behind are what decides
-# whether and how a change is attempted: with them, finding 2,500 changes reads no row of a table of millions.
-Index(
-    "ix_inventory_levels_changes",
-    inventory_levels.c.channel,
-    inventory_levels.c.desired,
-    inventory_levels.c.due_at,
-    inventory_levels.c.claim,
-    inventory_levels.c.uncertain,
-    inventory_levels.c.expected,
-    inventory_levels.c.effective_quantity,
-    inventory_levels.c.pushable,
-    inventory_levels.c.central_sku,
-    sqlite_where=is_change(),
-    postgresql_where=is_change(),
-)
-
-
-def is_somewhere() -> Any:
-    """The condition of a level at a location of the platform's, or of a product that it is a variation of."""
-    return inventory_levels.c.location_id != literal_column("''")
-
-
-# The changes of one product, or location, which one call writes or reads together: spread all over the queue.
-Index(
-    "ix_inventory_levels_places",
-    inventory_levels.c.channel,
-    inventory_levels.c.location_id,
-    sqlite_where=is_change() & is_somewhere(),
-    postgresql_where=is_change() & is_somewhere(),
-)
 
 # What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`).
 bulk_submissions = Table(

@@ -118,7 +118,9 @@ class Breaker(RuleBasedStateMachine):
         shown = self._shown()
         assert all(shown[one] == self.before[one] for one in SKUS if one != sku)
         assert shown[sku] <= self.before[sku]
-        self.base.pop(sku, None)
+        # What showed nothing before the window's first change is put back by a change to 0, whatever it sold meanwhile.
+        if sku in self.base and self.base[sku][1] > 0:
+            del self.base[sku]
         self.stock.in_step()
         self.before = shown
 

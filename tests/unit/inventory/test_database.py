@@ -31,13 +31,12 @@ from invsync_dagster.inventory.tables import (
     central_inventory,
     daily_closings,
     deliveries,
-    inventory_levels,
-    is_change,
     metadata,
     operator_actions,
     rate_limits,
     stock_ledger,
     sync_logs,
+    work_queue,
 )
 from tests import databases
 from tests.unit.inventory.stock import START, Stock, order
@@ -67,7 +66,7 @@ def test_the_partial_indexes_of_the_migration_are_those_of_the_tables(tmp_path: 
     wanted = index_definitions(created)
     stored = index_definitions(databases.fresh_engine())
     assert len(wanted) >= 14
-    assert "WHERE" in wanted["ix_inventory_levels_changes"]
+    assert "WHERE" in wanted["ix_work_queue_changes"]
     assert {name: stored[name] for name in wanted} == wanted
 
 
@@ -241,9 +240,10 @@ def test_who_reads_on_a_connection_that_has_written_keeps_no_writer_waiting(tmp_
 
 def test_changes_are_found_through_the_partial_index():
     stock = Stock({"A": 5})
-    level = inventory_levels.c
+    queued = work_queue.c
     # Ordered, as the queue is asked: only this index needs no sorting.
-    query = select(level.id).where(level.channel == "shop", is_change()).order_by(level.desired, level.due_at)
+    query = select(queued.level_id).where(queued.channel == "shop", queued.is_change.is_(True))
+    query = query.order_by(queued.desired, queued.due_at)
     sql = str(query.compile(dialect=stock.engine.dialect, compile_kwargs={"literal_binds": True}))
     with stock.engine.connect() as connection:
         if stock.engine.dialect.name == "sqlite":
@@ -253,7 +253,7 @@ def test_changes_are_found_through_the_partial_index():
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
             connection.exec_driver_sql("SET LOCAL enable_sort = off")
             plan = "".join(connection.exec_driver_sql(f"EXPLAIN {sql}").scalars())
-    assert "ix_inventory_levels_changes" in plan
+    assert "ix_work_queue_changes" in plan
 
 
 def test_a_reader_sees_one_state_of_the_stock_while_others_write(tmp_path: Path):

@@ -33,13 +33,15 @@ WRITTEN = {
     ("0002", "postgresql"): "51c98d3a424d8573",
     ("0003", "sqlite"): "52a8a7cf0c07cd3b",
     ("0003", "postgresql"): "69368e61c91295bb",
+    ("0004", "sqlite"): "c9bca7dff85e2f9f",
+    ("0004", "postgresql"): "7f58c8b71f4eabeb",
 }
 
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "9999", "0003", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "0004", None, None
 
 
 def upgrade():
@@ -134,7 +136,7 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
     before = contents(sold)
     assert len(before["stock_ledger"]) == 4
     with pytest.raises(
-        SchemaError, match=r"older version \(revision 0003\): stop all services and run `invsync upgrade`"
+        SchemaError, match=r"older version \(revision 0004\): stop all services and run `invsync upgrade`"
     ):
         require_schema(address(sold))
     assert is_older(address(sold))
@@ -175,10 +177,10 @@ def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_ver
     next_version.write_text(NEXT % "op.execute('UPDATE nothing SET a = 1')")
     with pytest.raises(DBAPIError, match="nothing"):
         migrate(sold)
-    next_version.write_text(NEXT % "op.drop_index('ix_inventory_levels_changes')")
-    with pytest.raises(SchemaError, match="there is no index ix_inventory_levels_changes"):
+    next_version.write_text(NEXT % "op.drop_index('ix_work_queue_changes')")
+    with pytest.raises(SchemaError, match="there is no index ix_work_queue_changes"):
         migrate(sold)
-    assert (revision_of(sold), contents(sold)) == ("0003", before)
+    assert (revision_of(sold), contents(sold)) == ("0004", before)
     next_version.write_text(NEXT % "")
     migrate(sold)
     assert (revision_of(sold), contents(sold)) == ("9999", before)
@@ -205,7 +207,7 @@ def test_a_database_of_the_next_version_is_refused_by_this_one(
         ("ALTER TABLE channels DROP COLUMN recognised", "there is no column channels.recognised"),
         ("ALTER TABLE channels ADD COLUMN old TEXT NOT NULL DEFAULT ''", "channels.old is no column of ours"),
         ("DROP TABLE walked_listings", "there is no table walked_listings"),
-        ("DROP INDEX ix_inventory_levels_places", "there is no index ix_inventory_levels_places"),
+        ("DROP INDEX ix_work_queue_places", "there is no index ix_work_queue_places"),
     ],
 )
 def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as_it_is(
@@ -222,7 +224,7 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         with pytest.raises(SchemaError) as caught:
             refusing()
         assert str(caught.value).startswith(
-            f"the stock's database says that it is of revision 0003, and is another one: {told}"
+            f"the stock's database says that it is of revision 0004, and is another one: {told}"
         )
         assert "docs/upgrading.md" in str(caught.value)
     with sold.connect() as connection:
@@ -240,11 +242,11 @@ def test_peoples_own_tables_and_columns_are_in_nobodys_way(sold: Engine):
 def test_an_index_of_another_condition_is_found_when_the_schema_is_migrated(sold: Engine):
     execute(
         sold,
-        "DROP INDEX ix_inventory_levels_claims",
-        "CREATE INDEX ix_inventory_levels_claims ON inventory_levels (channel) WHERE claim IS NULL",
+        "DROP INDEX ix_work_queue_claims",
+        "CREATE INDEX ix_work_queue_claims ON work_queue (channel) WHERE claim IS NULL",
     )
     require_schema(address(sold))  # slower, and not wrong
-    with pytest.raises(SchemaError, match="another one: the index ix_inventory_levels_claims is another one"):
+    with pytest.raises(SchemaError, match="another one: the index ix_work_queue_claims is another one"):
         migrate(sold)
 
 
@@ -256,7 +258,7 @@ def test_what_people_add_beside_our_tables_is_theirs(sold: Engine):
         "CREATE VIEW their_view AS SELECT sku FROM central_inventory",
     )
     if sold.dialect.name == "postgresql":
-        execute(sold, "ALTER INDEX ix_inventory_levels_changes SET (fillfactor = 70)")
+        execute(sold, "ALTER INDEX ix_work_queue_changes SET (fillfactor = 70)")
     migrate(sold)
     require_schema(address(sold))
 

@@ -51,7 +51,7 @@ def test_the_levels_of_a_product_are_found_by_their_index(tmp_path: Path) -> Non
     statement = claims._CLAIM_WRITES[*due.kind, claims._Where.SOMEWHERE, False].compile(dialect=stage.engine.dialect)
     with stage.engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (None,) * len(statement.positiontup)).all()
-    assert "ix_inventory_levels_places (channel=? AND location_id=?)" in str(plan)
+    assert "ix_work_queue_places (channel=? AND location_id=?)" in str(plan)
 
 
 @pytest.mark.parametrize(
