@@ -13,7 +13,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Connection, Engine, make_url
 
 from invsync_dagster.inventory.database import migrate, open_database
 from tests.postgres_server import shared_server
@@ -100,6 +100,22 @@ def opened(url: str) -> Engine:
     engine = open_database(url)
     _Current.opened.append(engine)
     return engine
+
+
+def make_older(connection: Connection) -> None:
+    """Take the latest revision back, as if the version before had made the database; of its indexes the names alone."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("DROP FUNCTION keep_work_queue CASCADE")
+        connection.exec_driver_sql(
+            "CREATE STATISTICS st_inventory_levels_steps ON (desired = effective_quantity) FROM inventory_levels"
+        )
+    else:
+        for name in ("insert", "update", "done", "delete"):
+            connection.exec_driver_sql(f"DROP TRIGGER work_queue_{name}")
+    connection.exec_driver_sql("DROP TABLE work_queue")
+    for name in ("changes", "places", "claims", "bulk"):
+        connection.exec_driver_sql(f"CREATE INDEX ix_inventory_levels_{name} ON inventory_levels (channel)")
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
 
 
 def give_back(engine: Engine) -> None:

@@ -27,10 +27,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_older(url: str) -> None:
-    """Take the latest revision back, as if the version before had made the database."""
     with databases.opened(url).begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE polled_lines DROP COLUMN revision_may_stay")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+        databases.make_older(connection)
 
 
 def test_the_first_upgrade_makes_the_database_and_each_that_changes_it_backs_it_up(root: Path) -> None:
@@ -43,7 +41,7 @@ def test_the_first_upgrade_makes_the_database_and_each_that_changes_it_backs_it_
     assert second.output.startswith(f"stock: up to date in sqlite:///{root}")
     assert not (root / "data" / "backups").exists()
     make_older(f"sqlite:///{root}/data/invsync.db")
-    assert "older version (revision 0002): stop all services and run `invsync upgrade`" in invoke("status").stderr
+    assert "older version (revision 0003): stop all services and run `invsync upgrade`" in invoke("status").stderr
     third = invoke("upgrade")
     assert third.exit_code == 0
     assert third.output.startswith(f"backup: {root}/data/backups/invsync-")
@@ -120,7 +118,7 @@ def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.Mo
     assert refused.exit_code == 2
     assert refused.stderr.startswith("invsync: nothing was changed, since there is no backup: there is no pg_dump")
     assert not list((root / "data" / "backups").iterdir())
-    assert "(revision 0002)" in invoke("status").stderr
+    assert "(revision 0003)" in invoke("status").stderr
 
 
 def test_a_bare_database_on_postgresql_has_nothing_to_back_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,13 +361,12 @@ def test_a_schema_that_is_newer_than_the_code_is_refused_and_an_older_one_is_mig
     stage: Stage, tmp_path: Path
 ) -> None:
     with stage.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE polled_lines DROP COLUMN revision_may_stay"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        databases.make_older(connection)
     older = take(stage.home, NO_KEYS, NOW)
     restoring(older, tmp_path / "older").restore()
     engine = databases.opened(f"sqlite:///{tmp_path / 'older' / 'stock.db'}")
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(revision_may_stay) FROM polled_lines")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM work_queue")).scalar_one() == 0
     with stage.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     newer = take(stage.home, NO_KEYS, NOW + timedelta(hours=1))
