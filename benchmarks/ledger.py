@@ -216,7 +216,7 @@ def find(engine: Engine) -> int:
     with engine.connect() as connection:
         for name in CHANNELS:
             query = (
-                select(queued.level_id, queued.central_sku, queued.desired)
+                select(queued.level_id, queued.desired)
                 .where(
                     queued.channel == name, queued.is_change.is_(True), queued.due_at <= START, queued.claim.is_(None)
                 )

@@ -195,7 +195,7 @@ def find(ws: Workspace, skus: int) -> float:
     with ws.engine.connect() as connection:
         for name in CHANNELS:
             query = (
-                select(queued.level_id, queued.central_sku, queued.desired)
+                select(queued.level_id, queued.desired)
                 .where(queued.channel == name, queued.is_change.is_(True))
                 .where(queued.due_at <= ws.clock.now(), queued.claim.is_(None))
                 .order_by(queued.desired, queued.due_at)

@@ -15,7 +15,7 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.clocks import clock_off
 from invsync_dagster.inventory.explanation import in_utc
-from invsync_dagster.inventory.tables import CHANGES, channels, imports, inventory_levels
+from invsync_dagster.inventory.tables import CHANGES, channels, imports, inventory_levels, work_queue
 from invsync_dagster.platforms.errors import Recovery, class_in
 
 # A change that waits longer than this is worth a look; pushes retry failed rows at most an hour apart.
@@ -99,7 +99,7 @@ def _change_causes(
     late = level.out_of_step_since < now - OLDEST_CHANGE
     query = (
         select(
-            level.channel,
+            work_queue.c.channel,
             func.count().filter(and_(late, not_(refused))),
             func.min(level.out_of_step_since).filter(and_(late, not_(refused))),
             func.count().filter(refused),
@@ -107,8 +107,8 @@ def _change_causes(
         )
         .select_from(CHANGES)
         .where(level.held_quantity.is_(None))
-        .group_by(level.channel)
-        .order_by(level.channel)
+        .group_by(work_queue.c.channel)
+        .order_by(work_queue.c.channel)
     )
     for name, waiting, since, refusals, words in connection.execute(query):
         if name not in rows or rows[name].push_approved_at is None:

@@ -249,7 +249,15 @@ def _queue(connection: Connection) -> list[Difference]:
         .order_by(level.channel, level.central_sku, level.id)
         .limit(LISTED)
     )
-    return [_difference(*row) for row in connection.execute(query)]
+    # One without a level would be looked for by every push, which never finds it.
+    nobodys = (
+        select(queued.channel + literal(" level ") + cast(queued.level_id, Text))
+        .where(queued.level_id.not_in(select(level.id)))
+        .order_by(queued.level_id)
+        .limit(LISTED)
+    )
+    found = [_difference(*row) for row in connection.execute(query)]
+    return found + [Difference("", "work queue", subject, 1, 0) for subject in connection.execute(nobodys).scalars()]
 
 
 def _guards(connection: Connection) -> list[Difference]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select
 
-from invsync_dagster.inventory.tables import CHANGES, inventory_levels
+from invsync_dagster.inventory.tables import CHANGES, inventory_levels, work_queue
 
 ROWS_AT_ONCE = 1000
 
@@ -44,19 +44,19 @@ class Change:
 
 def changes_by_channel(connection: Connection, now: datetime) -> list[ChannelChanges]:
     """Count the changes of each channel that has any; costs as much as there are changes (the work queue)."""
-    level = inventory_levels.c
+    queued = work_queue.c
     query = (
         select(
-            level.channel,
+            queued.channel,
             func.count(),
-            func.count().filter(level.due_at <= now, level.claim.is_(None)),
-            func.count(level.uncertain),
-            func.count().filter(level.desired == 0),
-            func.min(level.out_of_step_since),
+            func.count().filter(queued.due_at <= now, queued.claim.is_(None)),
+            func.count(queued.uncertain),
+            func.count().filter(queued.desired == 0),
+            func.min(inventory_levels.c.out_of_step_since),
         )
         .select_from(CHANGES)
-        .group_by(level.channel)
-        .order_by(level.channel)
+        .group_by(queued.channel)
+        .order_by(queued.channel)
     )
     return [ChannelChanges(*row) for row in connection.execute(query)]
 
@@ -87,7 +87,7 @@ def each_change(
         level.last_error,
     ).select_from(CHANGES)
     if channel:
-        query = query.where(level.channel == channel)
+        query = query.where(work_queue.c.channel == channel)
     if skus:
         query = query.where(level.central_sku.in_(skus))
     query = query.order_by(level.out_of_step_since, level.id).limit(limit)

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import URL, inspect, text
 
 from invsync_dagster.inventory.database import open_database, parse_url
+from invsync_dagster.inventory.tables import metadata
 
 # A dump or its loading that takes longer has hung.
 LONGEST_SECONDS = 3600
@@ -141,10 +142,17 @@ def _dump(database_url: str, url: URL, target: Path) -> Facts:
 
 
 def load_dump(url: URL, dump: Path) -> None:
-    """Fill a PostgreSQL database from an archive, as a whole or not at all; what it has of our tables goes.
+    """Fill a PostgreSQL database from an archive; what it has of our tables goes first, also those that an archive of an older
+    revision doesn't name, and which its upgrade makes. It is filled as a whole or not at all.
 
-    Raises `BackupError`.
+    Raises `BackupError`, and `DatabaseGoneError`.
     """
+    engine = open_database(url.render_as_string(hide_password=False))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP TABLE IF EXISTS {', '.join(metadata.tables)} CASCADE"))
+    finally:
+        engine.dispose()
     run_program(
         "pg_restore",
         url,

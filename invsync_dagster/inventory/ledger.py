@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -243,12 +242,11 @@ def _enter_receipts(
     now: datetime,
     run_id: str,
 ) -> None:
-    rows = []
+    rows = {}
     for inbound in batch:
-        if inbound.receipt_id:
-            state, reason = troubles.get(inbound.receipt_id, ("applied", ""))
-            rows.append(
-                (inbound.receipt_id, inbound.channel, inbound.topic, inbound.received_at, now, state, reason, run_id)
-            )
-    rows.sort(key=itemgetter(0))
-    upsert_rows(connection, deliveries, ("receipt_id",), tuple(deliveries.c), rows)
+        if receipt := inbound.receipt_id:
+            state, reason = troubles.get(receipt, ("applied", ""))
+            rows[receipt] = (receipt, inbound.channel, inbound.topic, inbound.received_at, now, state, reason, run_id)
+    upsert_rows(
+        connection, deliveries, ("receipt_id",), tuple(deliveries.c), [rows[receipt] for receipt in sorted(rows)]
+    )

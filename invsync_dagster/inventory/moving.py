@@ -30,7 +30,7 @@ def move_stock(source: Engine, target: Engine, progress: Callable[[str, int], No
     """
     with write_transaction(target) as new:
         # Before the source is locked, which may be the same database.
-        for table in _TABLES:
+        for table in (*_TABLES, work_queue):
             if _rows(new, table):
                 raise MovingError(f"the new database is not empty: {table.name} has rows")
         with write_transaction(source) as old:

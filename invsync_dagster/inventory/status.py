@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, not_, select
 
 from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.channels import rehearses
@@ -25,6 +25,7 @@ from invsync_dagster.inventory.tables import (
     stock_ledger,
     sync_logs,
     unclear_orders,
+    work_queue,
 )
 
 WINDOW = timedelta(hours=1)  # of the success rate and the syncs
@@ -259,7 +260,7 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     # Sums are decimals on PostgreSQL.
     changes = {
         row[0]: (int(row[1]), int(row[2]), row[3])
-        for row in connection.execute(_active_listings(not_(is_held), among=CHANGES))
+        for row in connection.execute(_active_listings(not_(is_held), changes=True))
     }
     held = _by_channel(connection, _active_listings(level.pushable.is_(True), is_held))
     decided = _by_channel(
@@ -320,9 +321,9 @@ def _channels(connection: Connection, now: datetime) -> tuple[ChannelStatus, ...
     return tuple(result)
 
 
-def _active_listings(*of_levels: ColumnElement[bool], among: FromClause = inventory_levels) -> Select[Any]:
-    """Select, by channel, the active listings on these levels, those of them that are uncertain, and since when the first
-    is out of step.
+def _active_listings(*of_levels: ColumnElement[bool], changes: bool = False) -> Select[Any]:
+    """Select, by channel, the active listings on these levels (on their `changes`), those of them that are uncertain, and since
+    when the first is out of step.
 
     What can be pushed and isn't shared has one, which is active. Of the others they are looked up level by level: PostgreSQL
     takes changes for nearly all levels, and would join the two tables whole (0.7 s in place of 0.02 s at 500,000 levels with
@@ -336,7 +337,8 @@ def _active_listings(*of_levels: ColumnElement[bool], among: FromClause = invent
         .scalar_subquery()
     )
     listings = case((and_(level.pushable.is_(True), level.shared.is_(False)), 1), else_=looked_up)
-    columns = (level.channel, level.uncertain, level.out_of_step_since, listings.label("listings"))
+    among, channel = (CHANGES, work_queue.c.channel) if changes else (inventory_levels, level.channel)
+    columns = (channel, level.uncertain, level.out_of_step_since, listings.label("listings"))
     on = select(*columns).select_from(among).where(*of_levels).subquery().c
     return select(
         on.channel,

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from invsync_dagster.inventory.bulk import among, as_parameter, found_by
+from invsync_dagster.inventory.bulk import among, any_of, as_parameter, found_by
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, is_somewhere, work_queue
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync.worker import Worker
@@ -50,7 +50,6 @@ class Claim(NamedTuple):
 
 
 _QUEUED = work_queue.c
-_OF_CHANNEL = and_(_QUEUED.channel == bindparam("of_channel"), _QUEUED.is_change.is_(True))
 _URGENCY = (_QUEUED.desired, _QUEUED.due_at)
 
 
@@ -64,9 +63,15 @@ def _goes_at_once(settles_first: bool) -> ColumnElement[bool]:
     return or_(_QUEUED.uncertain.is_(None), and_(_QUEUED.expected.is_not(None), _QUEUED.desired < _QUEUED.expected))
 
 
-def _due() -> ColumnElement[bool]:
-    """The condition of a channel's changes that are worth an attempt now and that nobody has claimed."""
-    return and_(_OF_CHANNEL, _QUEUED.due_at <= bindparam("now"), _QUEUED.claim.is_(None))
+def _due(some_skus: bool) -> ColumnElement[bool]:
+    """The condition of a channel's changes, all or those of `skus`, that are worth an attempt now and that nobody has claimed."""
+    of_channel = _QUEUED.channel == bindparam("of_channel")
+    if some_skus:
+        # By their levels. The queue's order is of no use then, and would lead through all of it.
+        level = inventory_levels.c
+        of_skus = select(level.id).where(among(level.central_sku, "skus")).scalar_subquery()
+        of_channel = and_(_QUEUED.channel.concat("") == bindparam("of_channel"), any_of(_QUEUED.level_id, of_skus))
+    return and_(of_channel, _QUEUED.is_change.is_(True), _QUEUED.due_at <= bindparam("now"), _QUEUED.claim.is_(None))
 
 
 def _goes_in_bulk() -> ColumnElement[bool]:
@@ -79,37 +84,28 @@ def _goes_in_bulk() -> ColumnElement[bool]:
 LOOKED_AT = 20
 
 # Built once: putting these expressions together anew costs more than running them (0.25 ms of 0.4 ms).
-_WRITES = {first: and_(_due(), _goes_at_once(first)) for first in (False, True)}
-_SINGLE_WRITES = and_(_WRITES[False], not_(_goes_in_bulk()))
-_READS = {first: and_(_due(), not_(_goes_at_once(first))) for first in (False, True)}
-_SOME_SKUS = among(_QUEUED.central_sku, "skus")
+_KINDS = [(some, first) for some in (False, True) for first in (False, True)]
+_WRITES = {(some, first): and_(_due(some), _goes_at_once(first)) for some, first in _KINDS}
+_READS = {(some, first): and_(_due(some), not_(_goes_at_once(first))) for some, first in _KINDS}
+_ALL_WRITES = _WRITES[False, False]
+_SINGLE_WRITES = and_(_ALL_WRITES, not_(_goes_in_bulk()))
 
 
-def _chosen(some_skus: bool) -> tuple[ColumnElement[bool], ...]:
-    return (_SOME_SKUS,) if some_skus else ()
-
-
-def _first(kind: str, *conditions: ColumnElement[bool]) -> ScalarSelect[str]:
+def _first(kind: str, condition: ColumnElement[bool]) -> ScalarSelect[str]:
     """Ask for the first of the queue: PostgreSQL takes an EXISTS for true in any row, and walks through the table (80 ms)."""
-    first = select(literal(kind)).select_from(work_queue).where(*conditions)
+    first = select(literal(kind)).select_from(work_queue).where(condition)
     return first.order_by(*_URGENCY).limit(1).scalar_subquery()
 
 
 # The readings last: to find none, each change there is has to be looked at.
-_NEXT = {
-    (some, first): select(
-        func.coalesce(_first("write", _WRITES[first], *_chosen(some)), _first("read", _READS[first], *_chosen(some)))
-    )
-    for some in (False, True)
-    for first in (False, True)
-}
+_NEXT = {kind: select(func.coalesce(_first("write", _WRITES[kind]), _first("read", _READS[kind]))) for kind in _KINDS}
 # What may go in bulk comes after the readings, which make more of it certain.
 _NEXT_BESIDE_BULK = select(
-    func.coalesce(_first("write", _SINGLE_WRITES), _first("read", _READS[False]), _first("bulk", _WRITES[False]))
+    func.coalesce(_first("write", _SINGLE_WRITES), _first("read", _READS[False, False]), _first("bulk", _ALL_WRITES))
 )
 _COUNT = select(
     func.count().filter(and_(_QUEUED.due_at <= bindparam("now"), _QUEUED.claim.is_(None))), func.count()
-).where(_OF_CHANNEL)
+).where(_QUEUED.channel == bindparam("of_channel"), _QUEUED.is_change.is_(True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,30 +208,22 @@ def _first_places(connection: Connection, statement: Any, due: Due, most: int) -
     return _Where.PLACES if "" in places else _Where.SOMEWHERE, as_parameter(places)
 
 
-def _first_places_statement(condition: ColumnElement[bool], some_skus: bool) -> Any:
-    first = select(_QUEUED.location_id).where(condition, *_chosen(some_skus))
-    return first.order_by(*_URGENCY).limit(bindparam("most"))
+def _first_places_statement(condition: ColumnElement[bool]) -> Any:
+    return select(_QUEUED.location_id).where(condition).order_by(*_URGENCY).limit(bindparam("most"))
 
 
-_FIRST_WRITES = {
-    (some, first): _first_places_statement(_WRITES[first], some) for some in (False, True) for first in (False, True)
-}
-_FIRST_READS = {
-    (some, first): _first_places_statement(_READS[first], some) for some in (False, True) for first in (False, True)
-}
+_FIRST_WRITES = {kind: _first_places_statement(_WRITES[kind]) for kind in _KINDS}
+_FIRST_READS = {kind: _first_places_statement(_READS[kind]) for kind in _KINDS}
 
 
 def _claim_statement(
     condition: ColumnElement[bool],
-    some_skus: bool,
     values: dict[str, Any],
     *,
     where: _Where = _Where.ANY,
     some_absent: bool = False,
 ) -> Any:
     level = inventory_levels.c
-    if some_skus:
-        condition = and_(condition, _SOME_SKUS)
     urgency: tuple[ColumnElement[Any], ...] = _URGENCY
     if where is not _Where.ANY:
         condition = and_(condition, among(_QUEUED.location_id, "places"))
@@ -284,23 +272,17 @@ _ATTEMPT = {
     "sent_sequence": inventory_levels.c.desired_sequence,
 }
 _CLAIM_WRITES = {
-    (some, first, where, absent): _claim_statement(_WRITES[first], some, _ATTEMPT, where=where, some_absent=absent)
-    for some in (False, True)
-    for first in (False, True)
+    (*kind, where, absent): _claim_statement(_WRITES[kind], _ATTEMPT, where=where, some_absent=absent)
+    for kind in _KINDS
     for where in _Where
     for absent in (False, True)
 }
-_CLAIM_SINGLE_WRITES = _claim_statement(_SINGLE_WRITES, False, _ATTEMPT)
-_CLAIM_READS = {
-    (some, first, where): _claim_statement(_READS[first], some, {}, where=where)
-    for some in (False, True)
-    for first in (False, True)
-    for where in _Where
-}
+_CLAIM_SINGLE_WRITES = _claim_statement(_SINGLE_WRITES, _ATTEMPT)
+_CLAIM_READS = {(*kind, where): _claim_statement(_READS[kind], {}, where=where) for kind in _KINDS for where in _Where}
 
 
-_BULK = and_(_due(), _goes_in_bulk())
-_CLAIM_BULK = _claim_statement(_BULK, False, _ATTEMPT)
+_BULK = and_(_due(False), _goes_in_bulk())
+_CLAIM_BULK = _claim_statement(_BULK, _ATTEMPT)
 _COUNT_BULK = select(func.count()).select_from(
     select(_QUEUED.level_id).where(_BULK).limit(bindparam("least")).subquery()
 )

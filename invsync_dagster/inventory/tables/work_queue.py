@@ -18,7 +18,6 @@ work_queue = Table(
     Column("level_id", Identity, primary_key=True, autoincrement=False),
     Column("channel", Text, nullable=False),
     Column("location_id", Text, nullable=False),
-    Column("central_sku", Text, nullable=False),
     Column("is_change", Boolean, nullable=False),
     Column("desired", BigInteger, nullable=False),
     Column("effective_quantity", BigInteger, nullable=False),
@@ -44,7 +43,7 @@ def is_change() -> ColumnElement[bool]:
 CHANGES = inventory_levels.join(
     work_queue, and_(_QUEUED.level_id == inventory_levels.c.id, _QUEUED.is_change.is_(True))
 )
-"""The levels that are changes, to select from."""
+"""The levels that are changes, to select from; by the queue's channel: by the level's SQLite walks through all levels."""
 
 
 def is_somewhere() -> Any:

@@ -17,9 +17,10 @@ from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.backups.taking import Taken, marker_of, take
 from invsync_dagster.channels import load
 from invsync_dagster.inventory.audit import audit
-from invsync_dagster.inventory.copies import BackupError
-from invsync_dagster.inventory.database import open_database, write_transaction
+from invsync_dagster.inventory.copies import BackupError, copy_database, load_dump
+from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
 from invsync_dagster.inventory.installation import NotRestoredError
+from invsync_dagster.inventory.schema import require_schema
 from invsync_dagster.inventory.tables import (
     bulk_submissions,
     central_inventory,
@@ -372,6 +373,18 @@ def test_a_schema_that_is_newer_than_the_code_is_refused_and_an_older_one_is_mig
     newer = take(stage.home, NO_KEYS, NOW + timedelta(hours=1))
     with pytest.raises(BackupError, match="of revision 9999, which this version of invsync doesn't know"):
         restoring(newer, tmp_path / "newer").restore()
+
+
+def test_an_archive_of_an_older_revision_fills_a_database_that_this_one_made_and_is_migrated(tmp_path: Path) -> None:
+    databases.use("postgresql")
+    older, new = databases.fresh_url(tmp_path), databases.fresh_url(tmp_path)
+    databases.use("sqlite")
+    with databases.opened(older).begin() as connection:
+        databases.make_older(connection)
+    copy_database(older, tmp_path / "archive")
+    load_dump(parse_url(new), tmp_path / "archive")
+    migrate(databases.opened(new))
+    require_schema(new)
 
 
 def test_a_backup_of_another_installation_is_refused(stage: Stage, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ WRITTEN = {
     ("0002", "postgresql"): "51c98d3a424d8573",
     ("0003", "sqlite"): "52a8a7cf0c07cd3b",
     ("0003", "postgresql"): "69368e61c91295bb",
-    ("0004", "sqlite"): "c9bca7dff85e2f9f",
-    ("0004", "postgresql"): "7f58c8b71f4eabeb",
+    ("0004", "sqlite"): "917a8e8eb2aaa502",
+    ("0004", "postgresql"): "645203954bfbbb9a",
 }
 
 NEXT = """

@@ -19,12 +19,12 @@ IS_QUEUED = f"({IS_CHANGE} OR {{0}}claim IS NOT NULL OR {{0}}bulk_handle IS NOT 
 
 # What of a queued level may change; the others are what it is.
 CHANGING = (
-    "central_sku", "is_change", "desired", "effective_quantity", "expected", "uncertain", "due_at", "claim", "bulk_handle"
+    "is_change", "desired", "effective_quantity", "expected", "uncertain", "due_at", "claim", "bulk_handle"
 )  # fmt: skip
 COLUMNS = ("level_id", "channel", "location_id", *CHANGING)
 WATCHED = ", ".join(("pushable", *(name for name in CHANGING if name != "is_change")))
 
-# Room on each page for the next state of a quarter of its levels, so that none of their indexes has to be told of it.
+# Room on each page that is written from now on for the next state of a quarter of its levels: their indexes aren't told of it.
 FULL_TO = 75
 
 
@@ -45,7 +45,6 @@ def upgrade() -> None:
         sa.Column("level_id", IDENTITY, autoincrement=False, nullable=False),
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("location_id", TEXT, nullable=False),
-        sa.Column("central_sku", TEXT, nullable=False),
         sa.Column("is_change", sa.Boolean(), nullable=False),
         sa.Column("desired", sa.BigInteger(), nullable=False),
         sa.Column("effective_quantity", sa.BigInteger(), nullable=False),
@@ -83,7 +82,7 @@ def _keep_by_statement() -> None:
     # Planned once a connection, while the queue may be empty: then reading all of it looks like the least work, for ever.
     op.execute(
         f"""
-        CREATE FUNCTION keep_work_queue() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+        CREATE OR REPLACE FUNCTION keep_work_queue() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
         BEGIN
             IF TG_OP = 'DELETE' THEN
                 DELETE FROM work_queue WHERE level_id = ANY (ARRAY(SELECT id FROM old_rows));
