@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ CHANNELS = [f"shop_{index}" for index in range(5)]
 # The SKU of the number i, on both databases.
 SKU = "'SKU-' || substr(CAST(10000000 + i AS TEXT), 2)"
 
+# Rows that one statement fills in. With SQLite it keeps in memory what it changes in a table with triggers, and calls them for.
+AT_ONCE = 100_000
+
 # Events a transaction, beside all in one: a SKU that sells in several transactions has its levels recomputed in each. The
 # first is what the intake takes at most (sync.intake.DELIVERIES_AT_ONCE).
 BATCHES = (5_000, 20_000)
@@ -51,7 +55,11 @@ def build(url: str, skus: int) -> Engine:
     with write_transaction(engine) as connection:
         _fill(connection, skus)
     with write_transaction(engine) as connection:
-        connection.execute(update(inventory_levels).values(last_error=""))
+        level = inventory_levels.c.id
+        for low in range(0, len(CHANNELS) * skus, AT_ONCE):
+            connection.execute(
+                update(inventory_levels).where(level > low, level <= low + AT_ONCE).values(last_error="")
+            )
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))  # it does it by itself, a minute after
@@ -61,8 +69,9 @@ def build(url: str, skus: int) -> Engine:
 
 def _fill(connection: Connection, skus: int) -> None:
     """Fill the tables set-wise: through the front door a million SKUs with five listings would take minutes."""
-    typed = [bindparam("skus", skus), bindparam("now", START, inventory_levels.c.due_at.type)]
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :skus) "
+    now: BindParameter[Any] = bindparam("now", START, inventory_levels.c.due_at.type)
+    numbers = "WITH RECURSIVE n(i) AS (SELECT :lowest UNION ALL SELECT i + 1 FROM n WHERE i < :highest) "
+    everything = [now, bindparam("lowest", 1), bindparam("highest", skus)]
     for statement in (
         "INSERT INTO central_inventory (sku, product_name, quantity, reserved_quantity, reserved_external, status,"
         " last_updated, version) " + numbers + f"SELECT {SKU}, 'Product', 1000, 0, 0, 'active', :now, i FROM n",
@@ -72,8 +81,9 @@ def _fill(connection: Connection, skus: int) -> None:
         + f"SELECT i, 'count/start/' || i, {SKU}, 'import', 1000, 0, 0, 1000, 0, '', '', '', '', '',"
         " :now, :now, :now, '' FROM n",
     ):
-        connection.execute(text(statement).bindparams(*typed))
-    for number, name in enumerate(CHANNELS):
+        connection.execute(text(statement).bindparams(*everything))
+    for (number, name), low in product(enumerate(CHANNELS), range(0, skus, AT_ONCE)):
+        typed = [now, bindparam("lowest", low + 1), bindparam("highest", min(low + AT_ONCE, skus))]
         own: list[BindParameter[Any]] = [
             bindparam("first", number * skus),
             bindparam("channel", name),

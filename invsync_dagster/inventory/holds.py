@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Connection, Text, Update, func, null, select, update
 
 from invsync_dagster.inventory import levels
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import chunks, update_rows
 from invsync_dagster.inventory.rules import least
 from invsync_dagster.inventory.tables import inventory_levels, stock_ledger
 
@@ -58,15 +58,6 @@ def hold(
             found[channel][level_id] = sku
             if held is not None:
                 again.add(level_id)
-    because = {
-        "held_zeroes": zeroes,
-        "held_reason": reason,
-        "held_revision": bindparam("revision"),
-        "held_dropped_at": None,
-    }
-    anew = update(inventory_levels).where(level.id == bindparam("key")).values(because)
-    numbers = {"held_quantity": least(NUMBER, bindparam("shown")), "held_limit": bindparam("wanted")}
-    first = anew.values(numbers | {"held_sequence": sequence})
     for channel, skus in found.items():
         revision = record_action(
             connection,
@@ -78,13 +69,32 @@ def hold(
             after=list(skus),
             reason=reason,
         )
-        rows = [{"key": one, "revision": revision} | before[one]._asdict() for one in skus if one not in again]
-        if rows:
-            connection.execute(first, rows)
-        if len(rows) < len(skus):
-            connection.execute(anew, [{"key": one, "revision": revision} for one in skus if one in again])
+        because = (zeroes, reason, revision)
+        first = [(one, *because, *before[one], sequence) for one in skus if one not in again]
+        update_rows(connection, _hold, (*_BECAUSE, *_NUMBERS), first)
+        update_rows(connection, _hold_again, _BECAUSE, [(one, *because) for one in skus if one in again])
         levels.recompute(connection, set(skus.values()), now, channel=channel)
     return sum(map(len, found.values())) - len(again)
+
+
+_BECAUSE = (
+    Column("key", BigInteger),
+    Column("zeroes", Boolean),
+    Column("reason", Text),
+    Column("revision", BigInteger),
+)
+_NUMBERS = tuple(Column(name, BigInteger) for name in (*Before._fields, "sequence"))
+
+
+def _hold_again(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    because = {"held_zeroes": given["zeroes"], "held_reason": given["reason"], "held_revision": given["revision"]}
+    held = update(inventory_levels).where(inventory_levels.c.id == given["key"])
+    return held.values(because | {"held_dropped_at": null()})
+
+
+def _hold(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    numbers = {"held_quantity": least(NUMBER, given["shown"]), "held_limit": given["wanted"]}
+    return _hold_again(given).values(numbers | {"held_sequence": given["sequence"]})
 
 
 def approve(connection: Connection, level_ids: Collection[int], *, reason: str, actor: str, now: datetime) -> int:

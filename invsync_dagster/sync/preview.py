@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, Update, select, update
 
+from invsync_dagster.inventory.bulk import update_rows
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.tables import central_inventory, inventory_levels
 from invsync_dagster.platforms.contract import LevelReference
@@ -117,13 +120,16 @@ def preview_channel(ws: Workspace, name: str) -> Preview:
                 )
             )
         now = ws.clock.now()
-        observed = [{"key": row.id, "observed_quantity": reading.quantity, "observed_at": now} for row, reading in read]
+        observed = [(row.id, reading.quantity, now) for row, reading in read]
         with write_transaction(ws.engine) as connection:
-            connection.execute(
-                update(inventory_levels)
-                .where(level.id == bindparam("key"))
-                .values(observed_quantity=bindparam("observed_quantity"), observed_at=bindparam("observed_at")),
-                observed,
-            )
+            update_rows(connection, _observe, _OBSERVED, observed)
             note_whole(connection, calls.platform, {row.id: each for row, each in read}, began)
     return preview
+
+
+_OBSERVED = tuple(inventory_levels.c[name] for name in ("id", "observed_quantity", "observed_at"))
+
+
+def _observe(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    values = {name: given[name] for name in ("observed_quantity", "observed_at")}
+    return update(inventory_levels).where(inventory_levels.c.id == given["id"]).values(values)

@@ -15,13 +15,16 @@ from invsync_dagster.sync.workspace import Workspace
 # More attempts than a level can have had between a backup and its restore: their numbers are not used again.
 ATTEMPTS_SINCE = 1_000_000
 
+# Levels that one statement looks at: with SQLite it keeps a copy of what it changes in memory.
+IDS_AT_ONCE = 100_000
+
 _LEVEL = inventory_levels.c
 _NOW = bindparam("now", type_=_LEVEL.due_at.type)
 # Nothing is expected, so that even a decrease is read first: beside what was sold and written since the backup, a number below
 # what we knew then may be far above what the shop shows now.
 _DOUBT = (
     update(inventory_levels)
-    .where(_LEVEL.channel == bindparam("of_channel"))
+    .where(_LEVEL.channel == bindparam("of_channel"), _LEVEL.id.between(bindparam("first"), bindparam("last")))
     .values(
         dict.fromkeys(("claim", "claim_until", "claim_worker", "bulk_handle", "expected"), null())
         | dict.fromkeys(("accepted_quantity", "accepted_handle", "accepted_check_after"), null())
@@ -49,8 +52,13 @@ def doubt_all(ws: Workspace, connection: Connection, now: datetime) -> int:
     connection.execute(delete(bulk_submissions))
     connection.execute(delete(bulk_readings))
     levels = 0
-    for name, count in connection.execute(select(_LEVEL.channel, func.count()).group_by(_LEVEL.channel)).all():
-        connection.execute(_DOUBT, {"of_channel": name, "now": now, "until": now + _linger(ws, name)})
+    per_channel = select(_LEVEL.channel, func.count(), func.min(_LEVEL.id), func.max(_LEVEL.id)).group_by(
+        _LEVEL.channel
+    )
+    for name, count, lowest, highest in connection.execute(per_channel).all():
+        doubted = {"of_channel": name, "now": now, "until": now + _linger(ws, name)}
+        for first in range(lowest, highest + 1, IDS_AT_ONCE):
+            connection.execute(_DOUBT, doubted | {"first": first, "last": first + IDS_AT_ONCE - 1})
         levels += count
     return levels
 
