@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables.tables["central_inventory"].append_column(Column("shelf", Integer, nullable=False, index=True))
     monkeypatch.setattr(schema, "MIGRATIONS", scripts)
     monkeypatch.setattr(schema, "metadata", tables)
+    # Of a file that is written anew within a second, and is as long as before, Python takes the bytecode of the old one.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     revision = scripts / "versions" / "r9999_next.py"
     revision.write_text(NEXT % "")
     return revision

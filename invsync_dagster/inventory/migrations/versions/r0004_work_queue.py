@@ -78,8 +78,8 @@ def upgrade() -> None:
 
 
 def _keep_by_statement() -> None:
-    # A level's row a call of the trigger takes twice as long as all rows of a statement in one.
-    # Planned once a connection, while the queue may be empty: then reading all of it looks like the least work, for ever.
+    # A call for each row takes twice as long as one for all rows of a statement.
+    # Its statements are planned once a connection, maybe while the queue is empty, when to read it all looks like the least work.
     op.execute(
         f"""
         CREATE OR REPLACE FUNCTION keep_work_queue() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
