@@ -15,7 +15,8 @@ from invsync_dagster.sync.workspace import Workspace
 # More attempts than a level can have had between a backup and its restore: their numbers are not used again.
 ATTEMPTS_SINCE = 1_000_000
 
-# Levels that one statement looks at: with SQLite it keeps a copy of what it changes in memory.
+# Levels that one statement looks at: with SQLite it keeps a copy of what it changes in memory. By their ids: of the channel as
+# it stands, SQLite would go through all of the channel's levels for each part.
 IDS_AT_ONCE = 100_000
 
 _LEVEL = inventory_levels.c
@@ -24,7 +25,9 @@ _NOW = bindparam("now", type_=_LEVEL.due_at.type)
 # what we knew then may be far above what the shop shows now.
 _DOUBT = (
     update(inventory_levels)
-    .where(_LEVEL.channel == bindparam("of_channel"), _LEVEL.id.between(bindparam("first"), bindparam("last")))
+    .where(
+        _LEVEL.channel.concat("") == bindparam("of_channel"), _LEVEL.id.between(bindparam("first"), bindparam("last"))
+    )
     .values(
         dict.fromkeys(("claim", "claim_until", "claim_worker", "bulk_handle", "expected"), null())
         | dict.fromkeys(("accepted_quantity", "accepted_handle", "accepted_check_after"), null())
