@@ -20,10 +20,14 @@ from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
 
 
+class DagsterStorageError(Exception):
+    """Dagster can't open its storage: one line that says why."""
+
+
 def set_up(root: Path, environ: Mapping[str, str]) -> list[str]:
     """Prepare the clone at `root` and return one sentence for each thing that was done; a second call does nothing.
 
-    Raises `OSError` where files can't be written, `subprocess.CalledProcessError` where Dagster can't open its storage.
+    Raises `OSError` where files can't be written, `DagsterStorageError`.
     """
     environ = {**read_env_file(root), **environ, "INVSYNC_ROOT": str(root)}
     home = Home.from_environment(environ)
@@ -101,15 +105,24 @@ class _EveryVariable(Mapping[str, str]):
 def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
     """Create or upgrade Dagster's storage in one process, before anything else opens it; return False if that was done.
 
-    Two processes that open a fresh SQLite instance at once leave it with two schema heads, for good.
+    Two processes that open a fresh SQLite instance at once leave it with two schema heads, for good. Raises
+    `DagsterStorageError`.
     """
+    if not environ.get("DAGSTER_HOME"):
+        raise DagsterStorageError(
+            "DAGSTER_HOME is not set: give it the folder of dagster.yaml, in .env (`make setup` does) or in the environment"
+        )
     marker = home.data / "dagster" / "initialised-by"
     current = f"dagster {version('dagster')}{_in_which_database(environ)}\n"
     if marker.is_file() and marker.read_text() == current:
         return False
     marker.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "dagster", "instance", "migrate"]
-    subprocess.run(command, env=dict(environ), check=True, capture_output=True, text=True, cwd=home.root)
+    done = subprocess.run(command, env=dict(environ), capture_output=True, text=True, cwd=home.root, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        reasons = [line for line in said if "Error" in line] or said or [f"exit code {done.returncode}"]
+        raise DagsterStorageError(f"Dagster can't open its storage: {reasons[-1]}")
     marker.write_text(current)
     return True
 
@@ -125,15 +138,10 @@ def main() -> int:
     load_env_file(root)
     try:
         done = set_up(root, os.environ)
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout or "").strip().splitlines()
-        reasons = [line for line in said if "Error" in line] or said or [str(error)]
-        print(f"set-up: Dagster can't open its storage: {reasons[-1]}", file=sys.stderr)
-        return 1
     except DBAPIError as error:
         print(f"set-up: the database can't be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
         return 1
-    except (OSError, DatabaseUrlError, SchemaError) as error:
+    except (OSError, DagsterStorageError, DatabaseUrlError, SchemaError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     for sentence in done:

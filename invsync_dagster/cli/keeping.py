@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import click
@@ -19,7 +18,7 @@ from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.inventory.schema import is_older, require_schema
 from invsync_dagster.settings import Home
-from invsync_dagster.setup import initialise_dagster, make_folders_and_tables
+from invsync_dagster.setup import DagsterStorageError, initialise_dagster, make_folders_and_tables
 
 
 @click.command("upgrade")
@@ -47,8 +46,8 @@ def upgrade_command(no_backup: bool) -> None:
     click.echo(f"stock: {'made' if bare else 'migrated' if older else 'up to date'} in {url.render_as_string()}")
     try:
         done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
-    except subprocess.CalledProcessError as error:
-        raise RefusedError(f"Dagster can't open its storage: {(error.stderr or '').strip()[-500:]}") from error
+    except DagsterStorageError as error:
+        raise RefusedError(str(error)) from error
     click.echo(f"Dagster's storage: {'migrated' if done else 'up to date'}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from invsync_dagster.environment import load_env_file
 from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.sandbox.buyers import Buyers
 from invsync_dagster.settings import Home
-from invsync_dagster.setup import set_up
+from invsync_dagster.setup import DagsterStorageError, set_up
 
 SALES = 40
 LOOK_EVERY_SECONDS = 0.5
@@ -60,12 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
                 same = _once(house, watch, given, say) if given.once else _go_on(house, watch, given, console)
             finally:
                 watch.close()
-    except DemoError as error:
+    except (DemoError, DagsterStorageError) as error:
         print(f"demo: {error}", file=sys.stderr)
-        return REFUSED
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr or error.stdout or "").strip().splitlines()
-        print(f"demo: Dagster can't open its storage: {last[-1] if last else error}", file=sys.stderr)
         return REFUSED
     except requests.RequestException as error:
         print(f"demo: one of its services doesn't answer: {error}", file=sys.stderr)

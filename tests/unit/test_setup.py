@@ -1,3 +1,4 @@
+import os
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -129,17 +130,36 @@ def test_after_the_set_up_the_sandbox_channel_is_usable_and_the_real_one_asks_fo
 def test_the_storage_of_dagster_is_initialised_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Mapping[str, str]] = []
 
-    def run(command: list[str], *, env: Mapping[str, str], **_: object) -> None:
+    def run(command: list[str], *, env: Mapping[str, str], **_: object) -> subprocess.CompletedProcess[str]:
         assert command[1:] == ["-m", "dagster", "instance", "migrate"]
         calls.append(env)
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
+    environ = {"DAGSTER_HOME": str(tmp_path)}
     home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
-    assert setup.initialise_dagster(home, {"A": "1"})
-    assert not setup.initialise_dagster(home, {"A": "1"})
+    assert setup.initialise_dagster(home, environ)
+    assert not setup.initialise_dagster(home, environ)
     (home.data / "dagster" / "initialised-by").write_text("dagster 0.0.1\n")
-    assert setup.initialise_dagster(home, {"A": "1"})
-    assert calls == [{"A": "1"}, {"A": "1"}]
+    assert setup.initialise_dagster(home, environ)
+    assert calls == [environ, environ]
+
+
+def test_a_storage_that_dagster_cannot_open_is_told_in_its_last_error_and_tried_again(tmp_path: Path) -> None:
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    (tmp_path / "dagster.yaml").write_text("run_storage: {module: nowhere, class: None}\n")
+    environ = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    with pytest.raises(setup.DagsterStorageError, match=r"^Dagster can't open its storage: \S+Error: .*nowhere[^\n]*$"):
+        setup.initialise_dagster(home, environ)
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    assert setup.initialise_dagster(home, environ)
+
+
+def test_without_a_home_of_dagster_its_storage_is_not_made_and_the_mend_is_told(tmp_path: Path) -> None:
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    with pytest.raises(setup.DagsterStorageError, match="DAGSTER_HOME is not set: give it the folder"):
+        setup.initialise_dagster(home, {})
+    assert not (home.data / "dagster").exists()
 
 
 def test_variables_that_are_set_win_over_the_file(tmp_path: Path) -> None:
