@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from invsync_dagster.environment import EmptySecretFileError, SecretFileError
-from invsync_dagster.form_errors import meant, sentences
+from invsync_dagster.form_errors import filled, meant, sentences
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.registry import VENDORS, Vendor
 from invsync_dagster.platforms.settings import DATA_FOLDER, ENVIRONMENT, PREVIOUS_SECRET, VendorSettings
@@ -217,19 +217,16 @@ class _Loader:
         self._problems.append(f"{self._file} line {self._document.line(path)}: {sentence}")
 
     def _settings(self, values: Any) -> Settings:
-        """Return the settings; a bad one keeps its default."""
+        """Return the settings as far as they are right."""
         if not isinstance(values, dict):
             self._problem(("settings",), "settings must be `name: value` lines — the defaults hold until it is mended")
             return Settings()
-        try:
-            settings = Settings.model_validate(values)
-        except ValidationError as error:
-            bad = set()
-            for path, sentence in sentences(error, Settings):
-                self._problem(("settings", *path), f"settings: {sentence}; its default holds until then")
-                bad.add(path[0])
-            settings = Settings.model_validate({key: value for key, value in values.items() if key not in bad})
-        for number, target in enumerate(settings.alerts):
+        settings, faults = filled(Settings, values)
+        for path, sentence in faults:
+            self._problem(("settings", *path), f"settings: {sentence}")
+        left_out = {path[:2] for path, _ in faults}
+        kept = [number for number in range(len(values.get("alerts") or ())) if ("alerts", number) not in left_out]
+        for number, target in zip(kept, settings.alerts, strict=False):
             if sentence := self._unset(target.url_env):
                 self._problem(
                     ("settings", "alerts", number, "url_env"),

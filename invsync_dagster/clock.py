@@ -37,7 +37,7 @@ def parse_moment(text: str) -> datetime:
     except ValueError:
         raise ValueError(f"{text!r} is no time; write it as 2026-07-01T06:00:00+00:00") from None
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone; write it as {text}+00:00 if it is UTC")
+        raise ValueError(f"{text!r} has no time zone; write it as {moment.isoformat()}+00:00 if it is UTC")
     return moment.astimezone(UTC)
 
 

@@ -98,6 +98,8 @@ def import_command(
         if only_preview:
             shown = importing.preview(basis_now, file, declaration)
             click.echo(shown.render()) if not as_json else print_json(shown.to_dict())
+            if shown.refused:
+                click.get_current_context().exit(NOT_AS_HOPED)
             return
         result = importing.import_file(basis_now, file, declaration)
     _show_import(result, as_json)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from sqlalchemy import Engine, create_engine, func, select
 
 from invsync_dagster.alerts import book
 from invsync_dagster.alerts.conditions import FREE_SHARE
@@ -31,11 +32,14 @@ from invsync_dagster.defs.names import (
     WORK_LEFT,
 )
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.defs.storage import VARIABLE
+from invsync_dagster.inventory.database import parse_url
 from invsync_dagster.inventory.imports import keeping
 from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
 from invsync_dagster.inventory.walks import forget_given_up
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.erasure import Erased, erase_buyers
+from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.kept import Kept
 from invsync_dagster.webhooks.seals import Seals
 
@@ -247,7 +251,9 @@ def build_housekeeping(configuration: Configuration, checks: Iterable[dg.AssetCh
                 "polled_lines_removed": polled,
                 "deliveries_erased": erased.deliveries + erased.quarantined,
                 "reports_removed": reports,
-                "data_mb": round(size(home.data) / 1e6, 1),
+                "stock_mb": _megabytes(database_size(ws.engine)),
+                "dagster_mb": _megabytes(_dagster_size(ws)),
+                "data_mb": _megabytes(size(home.data)),
                 **({"archive": dg.MetadataValue.path(archived.path)} if archived.path else {}),
             }
         )
@@ -277,6 +283,30 @@ def build_forgetting(configuration: Configuration, checks: Iterable[dg.AssetChec
         forget()
 
     return forget_routine_runs
+
+
+def database_size(engine: Engine) -> int:
+    """Return the bytes that a database takes on its disk."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            return int(connection.execute(select(func.pg_database_size(func.current_database()))).scalar_one())
+    path = Path(str(engine.url.database))
+    return sum(one.stat().st_size for one in (path, path.with_name(f"{path.name}-wal")) if one.exists())
+
+
+def _dagster_size(ws: Workspace) -> int:
+    url = ws.environ.get(VARIABLE)
+    if not url:
+        return size(ws.home.data / "dagster")
+    engine = create_engine(parse_url(url))
+    try:
+        return database_size(engine)
+    finally:
+        engine.dispose()
+
+
+def _megabytes(size_bytes: int) -> float:
+    return round(size_bytes / 1e6, 1)
 
 
 def _disk(home: Home) -> dg.AssetCheckResult:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,12 @@ class FileRow:
     owners=names.OWNERS,
     kinds={"csv", "excel"},
     check_specs=[
-        dg.AssetCheckSpec("all_rows_taken", asset=names.IMPORTS, description="Every row of every file went in."),
+        dg.AssetCheckSpec(
+            "all_rows_taken",
+            asset=names.IMPORTS,
+            description="Every row of every file went in. Red: mend the rows that its `.rejects.csv` names (the table says where "
+            "it is), or what the reason says of a whole file, and put the file into data/imports/ again.",
+        ),
     ],
     description=(
         "Inventory and mapping files from data/imports/. Good rows go in; bad ones are written to a rejects file with "
@@ -93,12 +99,15 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
             )
             context.log.error(said)
             unreadable.append(said)
+        except Exception as error:  # whatever broke this file, the others may do well without
+            context.log.error(f"{path.name}: {''.join(traceback.format_exception(error))}")
+            unreadable.append(f"{path.name}: {type(error).__name__}: {error}")
     if unreadable:
         raise dg.Failure(f"{len(unreadable)} files can't be taken in: {'; '.join(unreadable)}", allow_retries=False)
     held = [row.file for row in rows if row.state == results.HELD]
     rejected = sum(row.rejected_rows for row in rows)
     worst = sorted(rows, key=lambda row: (row.state == results.APPLIED, -row.rejected_rows))
-    refused = [row.file for row in rows if row.state == results.REJECTED]
+    refused = [row.reason for row in rows if row.state == results.REJECTED]
     return dg.MaterializeResult(
         metadata={
             "files": len(rows),
@@ -119,7 +128,9 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
                 check_name="all_rows_taken",
                 passed=not rejected and not refused,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{rejected} rows rejected; files rejected as a whole: {', '.join(refused) or 'none'}.",
+                description="\n".join(
+                    (f"{rejected} rows rejected, {len(refused)} files as a whole.", *refused[:SHOWN])
+                ),
                 metadata={"rejected_rows": rejected, "rejected_files": len(refused)},
             ),
         ],

@@ -50,6 +50,8 @@ def plain(row: DataclassInstance) -> dict[str, str | int | float | bool | None]:
 def _plain_value(value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, int | float | bool):
         return value
+    if isinstance(value, tuple):  # a listing's rules, each of which may be unset
+        return ", ".join("-" if one is None else str(one) for one in value) if any(value) else ""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

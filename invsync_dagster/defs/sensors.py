@@ -173,7 +173,7 @@ def imports_sensor_function(home: Home, clock: Clock) -> SensorFunction:
     """Return what the import sensor evaluates."""
 
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        files = sorted((path.stat().st_mtime_ns, path.name) for path in waiting_files(home.imports, clock.now()))
+        files = sorted((path.stat().st_mtime_ns, ascii(path.name)) for path in waiting_files(home.imports, clock.now()))
         newest = f"{files[-1][0]}-{files[-1][1]}" if files else ""
         request = Requested.parse(context.cursor).next(newest, clock.now().timestamp(), IMPORTS_AGAIN_SECONDS)
         if request is None:

@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,7 +15,7 @@ from invsync_dagster.defs.names import CAUSE, HOUSEKEEPING, LEDGER, PUSHED, SCHE
 from invsync_dagster.defs.storage import VARIABLE
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests import databases
-from tests.defs.conftest import Installation
+from tests.defs.conftest import SECRETS, Installation
 
 # The other tests are about files under data/ alone.
 on_each_database = pytest.mark.usefixtures("each_database")
@@ -121,6 +122,24 @@ def test_what_is_older_than_the_settings_say_goes_from_the_files_too(install: Ca
     [made] = result.asset_materializations_for_node("housekeeping")
     assert (made.metadata["segments_removed"].value, made.metadata["reports_removed"].value) == (1, 1)
     assert list(home.home.reports.iterdir()) == []
+
+
+@on_each_database
+def test_the_sizes_of_the_databases_are_told_wherever_they_are(
+    install: Callable[..., Installation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("shop")
+    (home.home.data / "dagster").mkdir()
+    (home.home.data / "dagster" / "runs.db").write_bytes(b"x" * 250_000)
+    [made] = home.run("clean_up").asset_materializations_for_node("housekeeping")
+    stock_mb: Any = made.metadata["stock_mb"].value
+    assert stock_mb > 0.2
+    assert made.metadata["dagster_mb"].value == 0.2
+    if databases.current() == "postgresql":
+        monkeypatch.setitem(SECRETS, VARIABLE, databases.fresh_url(tmp_path))
+        [made] = home.run("clean_up").asset_materializations_for_node("housekeeping")
+        dagster_mb: Any = made.metadata["dagster_mb"].value
+        assert dagster_mb > 5
 
 
 @on_each_database

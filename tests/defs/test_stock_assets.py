@@ -15,6 +15,7 @@ from invsync_dagster.inventory.copies import BackupError
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.folder import process_file
 from invsync_dagster.inventory.imports.importing import drop, import_file
 from invsync_dagster.inventory.imports.keeping import copy
 from invsync_dagster.inventory.status import held_imports
@@ -152,6 +153,32 @@ def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) ->
     assert (figures["added"], figures["rejected_rows"]) == (1, 1)
     checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
     assert checks == {"nothing_held": True, "all_rows_taken": False}
+
+
+def test_a_file_that_breaks_its_import_stays_and_the_others_go_in(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one")
+    home.home.imports.mkdir(parents=True, exist_ok=True)
+    for name in ("a", "b", "c"):
+        (home.home.imports / f"{name}.csv").write_text(f"sku,quantity\n{name},5\n")
+
+    def breaking(basis: Basis, path: Path) -> object:
+        if path.name == "b.csv":
+            raise ZeroDivisionError("a fault of ours")
+        return process_file(basis, path)
+
+    monkeypatch.setattr("invsync_dagster.defs.imports.process_file", breaking)
+    result = home.run("import_files", selection=[dg.AssetKey("imports")])
+    assert not result.success
+    failure = result.failure_data_for_node("imports")
+    assert failure is not None
+    assert "1 files can't be taken in: b.csv: ZeroDivisionError: a fault of ours" in str(failure.user_failure_data)
+    assert [path.name for path in home.home.imports.glob("*.csv")] == ["b.csv"]
+    ws = home.open()
+    with ws.engine.connect() as connection:
+        assert sorted(connection.execute(select(central_inventory.c.sku)).scalars()) == ["a", "c"]
+    ws.close()
 
 
 def test_a_list_that_is_cut_off_warns_until_it_is_whole_and_the_table_shows_what_it_leaves_out(

@@ -333,6 +333,42 @@ def test_a_bad_setting_keeps_its_default_and_the_good_ones_hold(home: Home) -> N
     assert all(channel.disabled_reason == "" for channel in configuration.channels)
 
 
+KINDS = """\
+  imports:
+    acme:
+      columns: {sku: Art, quantity: Bestand}
+    cn:
+      columns: {sku: 货号, quantty: 库存}
+      basis: availible
+    late: {columns: {sku: A, quantity: B}, basis: available}
+"""
+
+
+def test_of_the_kinds_of_files_only_the_one_that_is_wrong_is_left_out(home: Home) -> None:
+    configuration = loaded(home, GOOD.replace("settings:\n", f"settings:\n{KINDS}", 1))
+    assert {name: kind.basis for name, kind in configuration.settings.imports.items()} == {
+        "acme": "on_hand",
+        "late": "available",
+    }
+    assert configuration.settings.retries == 5
+    assert configuration.problems == (
+        "channels.yaml line 6: settings: imports.cn.columns.quantty should be 'sku', 'quantity', 'product_name', "
+        "'reserved_quantity' or 'status' — mend the key; it is left out until then",
+        "channels.yaml line 7: settings: imports.cn.basis should be 'on_hand' or 'available' — mend the value; it is left "
+        "out until then",
+    )
+
+
+def test_of_the_messengers_only_the_one_that_is_wrong_is_left_out_and_the_others_name_their_lines(home: Home) -> None:
+    targets = "  alerts:\n    - {url_env: PAGER, severity: loud}\n    - {url_env: NOT_SET, severity: error}\n"
+    configuration = loaded(home, GOOD.replace("settings:\n", f"settings:\n{targets}", 1))
+    assert [target.url_env for target in configuration.settings.alerts] == ["NOT_SET"]
+    first, second = configuration.problems
+    assert first.startswith("channels.yaml line 3: settings: alerts.0.severity should be ")
+    assert first.endswith("; it is left out until then")
+    assert second.startswith("channels.yaml line 4: settings: the environment variable NOT_SET is not set")
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

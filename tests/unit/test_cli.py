@@ -133,6 +133,8 @@ def test_explain_tells_of_a_past_moment(stocked: Home) -> None:
     result = invoke("explain", "0071", "--at", "2026-07-01T06:00:00")
     assert result.exit_code == 2
     assert "--at '2026-07-01T06:00:00' has no time zone; write it as 2026-07-01T06:00:00+00:00" in result.stderr
+    result = invoke("explain", "0071", "--at", "2026-07-01")
+    assert "'2026-07-01' has no time zone; write it as 2026-07-01T00:00:00+00:00 if it is UTC" in result.stderr
 
 
 def test_an_unknown_sku_is_refused_with_near_ones(stocked: Home) -> None:

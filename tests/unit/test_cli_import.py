@@ -82,6 +82,17 @@ def test_a_broken_file_beside_an_import_is_named_and_nothing_goes_in(home: Home,
     assert json.loads(invoke("imports", "list", "--json").stdout) == []
 
 
+def test_the_preview_of_a_file_of_which_nothing_can_go_in_says_so_as_its_import_does(home: Home) -> None:
+    path = put(home, "stock.csv", "sku,quantity\nA,1.234\nB,5.678\n")
+    shown = invoke("import", path, "--preview")
+    said = invoke("import", path)
+    assert (shown.exit_code, said.exit_code) == (1, 1)
+    assert shown.stdout.splitlines()[0] == said.stdout.splitlines()[0]
+    assert shown.stdout.startswith(
+        "rejected: stock.csv: no row of the file can go in; 2 of 2 rows are like line 2 column 'quantity': "
+    )
+
+
 def test_a_refusal_over_locations_is_mended_as_it_says_in_the_file_beside_or_by_the_option(home: Home) -> None:
     path = put(home, "side.csv", TWO_LOCATIONS)
     refused = invoke("import", path, "--preview")

@@ -21,13 +21,17 @@ def csv_records(
 ) -> Iterator[Record]:
     """The rows of a text with the numbers of their first lines, `delimiter_of` telling a header's separator where the file
     doesn't name it. Raises `FileError` while reading."""
+    csv.field_size_limit(LONGEST_TEXT)  # before the header is split, too
     try:
-        first = text.readline()
+        first = text.readline(LONGEST_TEXT)
         named = SEPARATED_BY.fullmatch(first)
         if named:
-            first = text.readline()
+            first = text.readline(LONGEST_TEXT)
         while first and not first.strip():
-            first = text.readline()
+            first = text.readline(LONGEST_TEXT)
+        if len(first) == LONGEST_TEXT:
+            mend = "export it as CSV: this is no table, whose lines are rows"
+            raise FileError(name, f"its first line has over {LONGEST_TEXT} characters", mend, line=1)
         text.seek(0)
         if named:
             text.readline()
@@ -37,7 +41,6 @@ def csv_records(
     header = [column_name(cell) for cell in first.split(delimiter)]
     unquoted = delimiter == "\t" and any(kind.unquoted and kind.fits(header) for kind in exports)
     quoting: Any = csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
-    csv.field_size_limit(LONGEST_TEXT)
     reader: Any = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = reader.line_num + (2 if named else 1)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 
 from invsync_dagster.inventory.counts import Basis
+from invsync_dagster.inventory.imports.keeping import name_of
 from invsync_dagster.inventory.imports.kinds import Kind
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.tables import channels
@@ -84,6 +85,7 @@ def sidecar_of(path: Path) -> Path:
 
 def read_sidecar(path: Path) -> Declaration:
     """Read the declaration beside `path`, or the default where there is none. Raises `FileError` with key and mend."""
+    name_of(path)  # names that are made of it must be possible
     sidecar = sidecar_of(path)
     if not sidecar.exists():
         return Declaration()

@@ -73,7 +73,8 @@ def _excel_text(cell: Any) -> str | CellError:
         shown = str(value)
         return CellError("", shown, f"a number of more than {EXCEL_DIGITS} digits, whose last digits are lost", as_text)
     if isinstance(value, float) and not value.is_integer():
-        return repr(value)
+        reason = f"the program keeps the number {value!r}, which is not whole"
+        return CellError("", repr(value), reason, f"write whole units; of an id or a name, {as_text}")
     digits = str(int(value))
     padding = re.fullmatch(r"0+", cell.number_format or "")
     return digits.zfill(len(padding.group())) if padding and value >= 0 else digits

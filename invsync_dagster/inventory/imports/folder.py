@@ -49,7 +49,7 @@ def _is_mapping(path: Path, exports: Sequence[Kind]) -> bool:
     try:
         with open_source(path, exports=exports) as source:
             return source.kind != INVENTORY
-    except FileError:
+    except Exception:  # whatever is wrong with this one, its import says so, and the other files go in
         return True
 
 

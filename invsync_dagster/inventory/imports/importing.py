@@ -21,7 +21,7 @@ from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
 from invsync_dagster.inventory.imports.apply_mapping import apply_mapping
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.keeping import copy, digest_of, move
+from invsync_dagster.inventory.imports.keeping import copy, digest_of, move, name_of
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
@@ -44,11 +44,11 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
 
     It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
     """
-    with take_apart(basis, path, path.name, dated(path, declaration or Declaration(), basis.now)) as parsed:
+    with take_apart(basis, path, name_of(path), dated(path, declaration or Declaration(), basis.now)) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             found = _judged(connection, basis, _apply(connection, basis, parsed, "preview"), "preview")
             raise NotKeptError
-        return found
+        return found if parsed.good else replace(found, refused=why_nothing(parsed))
 
 
 def import_file(
@@ -61,15 +61,15 @@ def import_file(
     kept under `folder`/done, held or rejected. An inventory file with the content of the last one applied is a new count
     only if a later `as_of` is declared; without, it is the same file again, and changes nothing.
 
-    It goes in as a whole, in one transaction, or not at all. Raises `FileError` if `path` can't be read at all, or if the
-    disk is full: then nothing is changed.
+    It goes in as a whole, in one transaction, or not at all. Raises `FileError` if `path` can't be read at all, its name
+    can't be kept, or the disk is full: then nothing is changed.
     """
-    given = declaration or Declaration()
-    rejects = rejects_file or path.with_name(path.name + ".rejects.csv")
-    with _full_disk_named(path.name), ExitStack() as stack:
+    given, name = declaration or Declaration(), name_of(path)
+    rejects = rejects_file or path.with_name(name + ".rejects.csv")
+    with _full_disk_named(name), ExitStack() as stack:
         sha256 = digest_of(path)
         try:
-            parsed = stack.enter_context(take_apart(basis, path, path.name, dated(path, given, basis.now)))
+            parsed = stack.enter_context(take_apart(basis, path, name, dated(path, given, basis.now)))
         except FullDiskError:
             raise
         except FileError as error:
@@ -275,7 +275,7 @@ def _record(
 
     `look`: what the preview of a held one saw."""
     folder = {results.APPLIED: "done", results.HELD: "held", results.REJECTED: "rejected"}[state]
-    kept = f"{folder}/{import_id}-{path.name[-100:]}"
+    kept = f"{folder}/{import_id}-{path.name}"
     copy(path, basis.folder / kept)
     values: dict[str, Any] = {
         "id": import_id,

@@ -31,9 +31,9 @@ def read_inventory(
         try:
             good.append(_inventory_row(row, source))
         except CellError as error:
+            error.column = source.named.get(error.column, error.column)
             rejections.append(error.rejection(file, row.line))
-            if row.part:
-                _take_out_sku(spool, row)
+            _take_out_sku(spool, row)
         if len(good) >= ROWS_AT_ONCE:
             spool.add(good)
             good = []
@@ -44,9 +44,11 @@ def read_inventory(
 
 
 def _take_out_sku(spool: Spool, row: Row) -> None:
-    """Take out the SKU of a row that can't go in, also the one that only a space tells from it: it is meant."""
-    for sku in {row.cells["sku"], row.cells["sku"].strip()}:
-        spool.break_sku(sku, row.line)
+    """Take out the SKU of a row that can't go in; where places are added up also the one that only a space tells from it: it
+    is meant."""
+    sku = row.cells["sku"]
+    for one in {sku, sku.strip()} if row.part or row.refused else {sku}:
+        spool.break_sku(one, row.line)
 
 
 def _inventory_row(row: Row, source: Source) -> InventoryRow:

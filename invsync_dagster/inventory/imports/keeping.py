@@ -10,6 +10,21 @@ from pathlib import Path
 
 from invsync_dagster.inventory.imports.refusals import FileError
 
+# Of 255 that a file system takes: a copy has its import's id before it, and its rejects file's ending behind it.
+LONGEST_NAME = 200
+
+
+def name_of(path: Path) -> str:
+    """The name of a file. Raises `FileError` for one that no text, or no name made of it, can hold."""
+    length = len(os.fsencode(path.name))
+    name = path.name.encode("utf-8", "backslashreplace").decode()
+    if length > LONGEST_NAME:
+        reason = f"its name has {length} bytes, more than {LONGEST_NAME}"
+        raise FileError(f"{name[:40]}…", reason, "give it a shorter one")
+    if name != path.name:
+        raise FileError(name, "its name is no UTF-8, as those from another system may be", "rename it")
+    return name
+
 
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file's content. Raises `FileError`."""

@@ -91,14 +91,15 @@ class Hints:
 class Source:
     """An opened file: what kind it is by its header, the columns it has, and its rows in order (to be read once).
 
-    `export` is the kind of a file that isn't ours. `left_out` counts, by reason, the rows read so far that rightly state
-    nothing.
+    `export` is the kind of a file that isn't ours, `named` how it calls our columns. `left_out` counts, by reason, the rows
+    read so far that rightly state nothing.
     """
 
     kind: str
     columns: frozenset[str]
     rows: Iterator[Row | Rejection]
     export: Kind | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
     decimal_mark: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -197,15 +198,22 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
         return Source(
             layout.kind, frozenset(header), _rows(name, layout, header, records), decimal_mark=hints.decimal_mark
         )
+    own = [str(cell).strip() for cell in cells]
     if export is SHOPIFY_BY_LOCATION:
         header, records = by_location(name, line, cells, records)
-        export = SHOPIFY_INVENTORY
+        export, own = SHOPIFY_INVENTORY, []
     elif export.parts:
         records = rows_of_skus(name, records, export.fields_of(header)["sku"])
     left_out: Counter[str] = Counter()
-    rows = _export_rows(name, export, header, records, hints, left_out)
+    basis = hints.basis or export.basis
+    places = export.fields_of(header)
+    rows = _export_rows(name, export, places, own[: len(header)] or header, records, basis, hints.locations, left_out)
     mark = hints.decimal_mark or export.decimal_mark
-    return Source(INVENTORY, frozenset(header), rows, export, mark, left_out)
+    named = {field: own[place] for field, place in places.items()} if own else {}
+    named |= {
+        ours: named[theirs] for ours, theirs in (("quantity", basis), ("product_name", "title")) if theirs in named
+    }
+    return Source(INVENTORY, frozenset(header), rows, export, named, mark, left_out)
 
 
 def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
@@ -215,12 +223,17 @@ def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object
 
 
 def _export_rows(
-    name: str, export: Kind, header: list[str], records: Iterator[Record], hints: Hints, left_out: Counter[str]
+    name: str,
+    export: Kind,
+    places: Mapping[str, int],
+    header: list[str],
+    records: Iterator[Record],
+    basis: str,
+    locations: tuple[str, ...],
+    left_out: Counter[str],
 ) -> Iterator[Row | Rejection]:
-    """The rows of a file that isn't ours, as rows of an inventory file."""
-    places = export.fields_of(header)
+    """The rows of a file that isn't ours, as rows of an inventory file; `header` are its columns' names as it has them."""
     blank = dict.fromkeys(LAYOUTS[0].columns, "")
-    basis = hints.basis or export.basis
     if export is SHOPIFY_INVENTORY and basis not in places:
         shown = {"on_hand": "On hand", "available": "Available"}[basis]
         other = "available" if basis == "on_hand" else "on_hand"
@@ -250,12 +263,12 @@ def _export_rows(
         part = found.pop("part", "") if export.parts else ""
         if export.parts:
             seen.add(part)
-            if hints.locations and hints.locations != ("all",) and part not in hints.locations:
+            if locations and locations != ("all",) and part not in locations:
                 left_out["at another location"] += 1
                 continue
         yield Row(line, blank | found, part)
     if export.parts:
-        _check_locations(name, seen, hints.locations)
+        _check_locations(name, seen, locations)
 
 
 def _unfit(
@@ -324,7 +337,13 @@ def _layout(name: str, header: list[str], line: int, exports: Sequence[Kind], re
     for column in header:
         if column not in layout.columns:
             near = difflib.get_close_matches(column, layout.columns, n=1)
-            mend = f"did you mean '{near[0]}'?" if near else f"leave it out; known columns: {expected}"
+            mend = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else (
+                    f"leave it out, or name the file's columns in channels.yaml, under settings.imports; known: {expected}"
+                )
+            )
             raise FileError(name, f"unknown column in a file of kind {layout.kind}", mend, line=line, column=column)
         if header.count(column) > 1:
             raise FileError(name, "the column is there twice", "keep one of the two", line=line, column=column)

@@ -25,9 +25,13 @@ class FullDiskError(FileError):
     """A file that could not be taken in because a disk is full: nothing is wrong with it, and it stays where it is."""
 
 
+# Characters of a refused cell that are told: some hold whole pictures.
+SHOWN_TEXT = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` the cell as it was read."""
+    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` how the cell begins."""
 
     file: str
     line: int
@@ -35,6 +39,10 @@ class Rejection:
     value: str
     reason: str
     mend: str
+
+    def __post_init__(self) -> None:
+        if len(self.value) > SHOWN_TEXT:
+            object.__setattr__(self, "value", self.value[:SHOWN_TEXT] + "…")
 
     def __str__(self) -> str:
         return f"{self.file} line {self.line} column '{self.column}': {self.reason} - {self.mend}"

@@ -6,7 +6,7 @@ import csv
 import heapq
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,9 @@ class Preview:
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
     rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
     file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
-    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held
-    if there is one. `held_levels` is of a mapping: the levels that the breaker holds, since it would zero or raise too many
-    of a channel.
+    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one;
+    `refused` why nothing of it can go in. `held_levels` is of a mapping: the levels that the breaker holds, since it would
+    zero or raise too many of a channel.
     """
 
     kind: str
@@ -74,6 +74,7 @@ class Preview:
     units_moved: int = 0
     largest: tuple[Move, ...] = ()
     beyond: tuple[str, ...] = ()
+    refused: str = ""
     held_levels: int = 0
     rejections: tuple[Rejection, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
@@ -84,18 +85,20 @@ class Preview:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys; `largest` and the first 20 `rejections` as lists of dicts."""
-        return asdict(self) | {
+        first = replace(self, rejections=self.rejections[:SHOWN])  # of a long file's million `asdict` would copy each
+        return asdict(first) | {
             "largest": [asdict(move) for move in self.largest],
             "beyond": list(self.beyond),
             "left_out": dict(self.left_out),
             "rejected": self.rejected,
-            "rejections": [asdict(one) for one in self.rejections[:SHOWN]],
+            "rejections": [asdict(one) for one in first.rejections],
         }
 
     def render(self) -> str:
         """The preview in words, several lines."""
         noun = "SKUs" if self.kind == "inventory" else "listings"
-        lines = [
+        lines = [f"{REJECTED}: {self.refused}"] if self.refused else []
+        lines += [
             f"{self.file} ({self.source or self.kind}): {self.rows} rows; {noun}: {self.added} added, {self.changed} changed,"
             f" {self.unchanged} unchanged; {self.rejected} rows rejected"
         ]

@@ -72,7 +72,7 @@ class Spool(KeptRows):
         super().__init__(file, _COLUMNS)
         self.has_status = False
         self._parts = False
-        self._broken: dict[str, int] = {}
+        self._run("CREATE TABLE broken (sku, line)")
 
     def add(self, rows: Collection[InventoryRow]) -> None:
         """Keep rows of the file."""
@@ -81,8 +81,8 @@ class Spool(KeptRows):
         self._run("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", list(map(tuple, rows)))
 
     def break_sku(self, sku: str, line: int) -> None:
-        """Note that a row of one place of a SKU can't be used: a sum without it would be too low."""
-        self._broken.setdefault(sku, line)
+        """Note that a row of a SKU can't be used: a sum without it would be too low, and beside it another may be wrong."""
+        self._run("INSERT INTO broken VALUES (?, ?)", (sku, line))
 
     def settle(self) -> list[Rejection]:
         """Take out what contradicts itself, and count the SKUs that can go in; returns what doesn't, by line.
@@ -96,11 +96,25 @@ class Spool(KeptRows):
         twice = self._run("SELECT sku, part FROM rows GROUP BY sku, part HAVING count(*) > 1").fetchall()
         for sku, part in twice:
             rejections += self._settle_one(sku, part)
-        for sku, line in self._broken.items():
-            reason = f"the SKU's row on line {line}, of another location, can't be used: the sum would be too low"
-            rejections += self._take_out(sku, reason, "mend that row; all rows of the SKU go in together")
+        rejections += self._settle_broken()
         self.count = self._run("SELECT count(DISTINCT sku) FROM rows").fetchone()[0]
         return sorted(rejections, key=lambda one: one.line)
+
+    def _settle_broken(self) -> list[Rejection]:
+        query = (
+            "SELECT rows.line, rows.sku, min(broken.line) FROM broken JOIN rows ON rows.sku = broken.sku"
+            " GROUP BY rows.line, rows.sku"
+        )
+        rejections = []
+        for line, sku, other in self._run(query):
+            reason = f"the SKU is also on line {other}, in a row that can't be used: neither goes in"
+            mend = "keep the right one of them"
+            if self._parts:
+                reason = f"the SKU's row on line {other}, of another location, can't be used: the sum would be too low"
+                mend = "mend that row; all rows of the SKU go in together"
+            rejections.append(Rejection(self._file, line, "sku", sku, reason, mend))
+        self._run("DELETE FROM rows WHERE sku IN (SELECT sku FROM broken)")
+        return rejections
 
     def _settle_one(self, sku: str, part: str) -> list[Rejection]:
         query = f"SELECT {_COLUMNS} FROM rows WHERE sku = ? AND part = ? ORDER BY line"  # noqa: S608 - our own names

@@ -100,6 +100,21 @@ def test_a_quote_that_swallows_what_follows_lets_nothing_in(stock):
     assert stock.quantities() == {}
 
 
+@pytest.mark.usefixtures("short_texts")
+def test_a_first_line_that_no_header_is_as_long_as_is_no_table(stock):
+    result = import_file(stock.basis, stock.file("sku,quantity," + "x" * 1000 + "\nA,1,\n"))
+    assert (result.state, result.reason) == (
+        "rejected",
+        "stock.csv line 1: its first line has over 1000 characters - export it as CSV: this is no table, whose lines are rows",
+    )
+
+
+def test_of_a_refused_cell_the_beginning_is_told(stock):
+    result = import_file(stock.basis, stock.file(f"sku,quantity\n{'A' * 5000},1\nB,{'9' * 150}\nC,1\n"))
+    assert [len(one.value) for one in result.rejections] == [201, 150]
+    assert result.rejections[0].reason == "the text has 5000 characters, at most 255 are taken"
+
+
 def test_the_list_of_rejected_rows_opens_in_excel_as_it_was_written_and_can_be_read_back(stock):
     result = import_file(stock.basis, stock.file("sku,quantity,product_name\nA,1,x\n杯子,zwölf,杯子\n"))
     content = result.rejects_file.read_bytes()

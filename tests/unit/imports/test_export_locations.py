@@ -111,7 +111,7 @@ def test_a_row_of_one_location_that_cannot_be_taken_apart_takes_its_sku_out(stoc
     cut = "mug,Mug,A,Hall,4\ncup,Cup,B,Hall,1\npot,Pot,C,Hall,2\npot,Pot,C,Shop,2,9\nmug,Mug,A,Sh\n"
     result = import_file(stock.basis, stock.file(",".join(header) + "\n" + cut), replace(OF_SHOP, locations=("all",)))
     assert stock.quantities() == {"B": 1}
-    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (4, "sku"), (5, ""), (6, "available")]
+    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (4, "sku"), (5, ""), (6, "Available")]
     assert "the SKU's row on line 6, of another location, can't be used" in result.rejections[0].reason
     book = openpyxl.Workbook()
     sheet: Any = book.active
@@ -121,7 +121,7 @@ def test_a_row_of_one_location_that_cannot_be_taken_apart_takes_its_sku_out(stoc
     book.save(tmp_path / "stock.xlsx")
     dated = import_file(stock.basis, tmp_path / "stock.xlsx", replace(OF_SHOP, as_of=NOW, locations=("all",)))
     assert stock.quantities() == {"B": 1, "D": 3}
-    assert [(one.line, one.column) for one in dated.rejections] == [(2, "sku"), (3, "available")]
+    assert [(one.line, one.column) for one in dated.rejections] == [(2, "sku"), (3, "Available")]
 
 
 BY_ROW = "Handle,Title,SKU,Location,Available\n"

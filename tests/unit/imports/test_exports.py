@@ -84,7 +84,7 @@ def test_a_sku_of_which_one_location_cannot_be_used_does_not_go_in_with_too_low_
     text = SHOPIFY + "mug,Mug,,,A,,,Hall,,,,4,5,\nmug,Mug,,,A,,,Shop,,,,?,2,\ncup,Cup,,,B,,,Hall,,,,1,1,\n"
     result = import_file(stock.basis, stock.file(text), replace(OF_SHOP, locations=("all",)))
     assert stock.quantities() == {"B": 1}
-    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (3, "quantity")]
+    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (3, "Available (not editable)")]
     assert "the sum would be too low" in result.rejections[0].reason
 
 
@@ -177,7 +177,7 @@ def test_woocommerces_export_counts_managed_stock_only(stock):
         "stock is not managed by the shop": 1,
         "variation whose stock is kept by its product": 1,
     }
-    assert [(one.line, one.column) for one in result.rejections] == [(6, "sku")]
+    assert [(one.line, one.column) for one in result.rejections] == [(6, "SKU")]
 
 
 def test_a_suppliers_list_is_read_by_the_columns_that_the_channels_file_names(stock):

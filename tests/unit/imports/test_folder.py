@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from invsync_dagster.inventory.imports.folder import waiting_files
+from invsync_dagster.inventory.imports.importing import preview
+from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.tables import (
     imports,
 )
-from tests.unit.imports.stock import MAPPING_HEADER, process_file
+from tests.unit.imports.stock import MAPPING_HEADER, NOW, process_file
 
 
 def test_the_folder_shows_finished_files_only_inventories_first(stock):
@@ -79,3 +83,41 @@ def test_a_process_that_died_before_the_file_left_is_made_good_by_the_next(stock
 def _die(path: Path, missing_ok: bool = False) -> None:
     if path.name == "stock.csv":
         raise KeyboardInterrupt
+
+
+def long_name(length: int) -> str:
+    return "库" * ((length - 4) // 3) + "s" * ((length - 4) % 3) + ".csv"
+
+
+def test_a_name_that_nothing_can_be_kept_under_is_told_with_the_mend_and_leaves_all_as_it_was(stock):
+    folder = stock.basis.folder
+    goes = stock.file("sku,quantity\nA,10\nB,x\n", long_name(200), NOW - timedelta(hours=1), folder)
+    result = process_file(stock.basis, goes)
+    assert (result.state, goes.exists(), stock.quantities()) == ("applied", False, {"A": 10})
+    assert result.rejects_file.read_text(encoding="utf-8-sig").count("\n") == 2
+    for name in (long_name(201), long_name(255)):
+        path = stock.file("sku,quantity\nA,11\n", name, folder=folder)
+        with pytest.raises(FileError, match=r"^库+…: its name has 2\d\d bytes, more than 200 - give it a shorter one$"):
+            process_file(stock.basis, path)
+        assert path.exists()
+    path = stock.file("sku,quantity\nA,12\n", os.fsdecode("库存.csv".encode("gbk")), folder=folder)
+    with pytest.raises(FileError, match=r"^\\udcbf\\udce2\\udcb4\\udce6\.csv: its name is no UTF-8.* - rename it$"):
+        process_file(stock.basis, path)
+    with pytest.raises(FileError, match="rename it"):
+        preview(stock.basis, path)
+    assert process_file(stock.basis, path.rename(folder / "库存.csv")).state == "applied"
+    assert stock.quantities() == {"A": 12}
+
+
+def test_a_file_that_is_no_table_is_set_aside_with_a_reason_and_the_others_are_found(stock):
+    folder = stock.basis.folder
+    products = stock.file(
+        json.dumps({"products": [{"id": number} for number in range(30_000)]}), "p.csv", folder=folder
+    )
+    other = stock.file("sku,quantity\nA,1\n", folder=folder)
+    late = datetime.fromtimestamp(max(path.stat().st_ctime for path in folder.iterdir()), UTC) + timedelta(seconds=3)
+    assert waiting_files(folder, late) == [other, products]
+    result = process_file(stock.basis, products)
+    assert result.state == "rejected"
+    assert result.reason.startswith("p.csv line 1: the header names none of the known columns - ")
+    assert len(result.reason) < 2000

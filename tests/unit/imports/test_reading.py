@@ -43,8 +43,8 @@ def write_excel(path: Path, rows: Sequence[Sequence[object]], formats: dict[str,
     return path
 
 
-def inventory_of(path: Path) -> tuple[list[InventoryRow], list[Rejection]]:
-    with open_source(path) as source:
+def inventory_of(path: Path, decimal_mark: str = "") -> tuple[list[InventoryRow], list[Rejection]]:
+    with open_source(path, hints=Hints(decimal_mark=decimal_mark)) as source:
         assert source.kind == "inventory"
         with Spool(path.name) as spool:
             rejections = read_inventory(path.name, source, spool)
@@ -354,6 +354,31 @@ def test_an_excel_fraction_and_an_error_cell_are_rejected(tmp_path):
     rows, rejections = inventory_of(path)
     assert [row.sku for row in rows] == ["C"]
     assert [one.line for one in rejections] == [2, 3]
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+def test_no_decimal_mark_makes_units_of_a_fraction_that_excel_keeps(tmp_path, mark):
+    book: list[list[object]] = [["sku", "quantity"], ["A", 1.234], ["B", 12.375], ["C", 12.5], ["D", 12.0], [1.1, 3]]
+    rows, rejections = inventory_of(write_excel(tmp_path / "s.xlsx", book), decimal_mark=mark)
+    assert [(row.sku, row.quantity) for row in rows] == [("D", 12)]
+    assert [(one.line, one.column, one.reason) for one in rejections] == [
+        (2, "quantity", "the program keeps the number 1.234, which is not whole"),
+        (3, "quantity", "the program keeps the number 12.375, which is not whole"),
+        (4, "quantity", "the program keeps the number 12.5, which is not whole"),
+        (6, "sku", "the program keeps the number 1.1, which is not whole"),
+    ]
+
+
+def test_a_sku_of_which_one_row_cannot_be_used_does_not_go_in_by_another(tmp_path):
+    text = [["sku", "quantity"], ["A", "abc"], ["A", "5"], ["B", "1"], ["C", "2"], ["C", "two"]]
+    rows, rejections = inventory_of(write_csv(tmp_path / "s.csv", text))
+    assert [(row.sku, row.quantity) for row in rows] == [("B", 1)]
+    assert [(one.line, one.reason) for one in rejections] == [
+        (2, "this is not a whole number"),
+        (3, "the SKU is also on line 2, in a row that can't be used: neither goes in"),
+        (5, "the SKU is also on line 6, in a row that can't be used: neither goes in"),
+        (6, "this is not a whole number"),
+    ]
 
 
 def test_empty_cells_at_the_end_of_an_excel_row_are_empty_cells(tmp_path):
