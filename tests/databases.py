@@ -13,6 +13,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, make_url
 
 from invsync_dagster.inventory.database import migrate, open_database
@@ -103,19 +105,13 @@ def opened(url: str) -> Engine:
 
 
 def make_older(connection: Connection) -> None:
-    """Take the latest revision back, as if the version before had made the database; of its indexes the names alone."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("DROP FUNCTION keep_work_queue CASCADE")
-        connection.exec_driver_sql(
-            "CREATE STATISTICS st_inventory_levels_steps ON (desired = effective_quantity) FROM inventory_levels"
-        )
-    else:
-        for name in ("insert", "update", "done", "delete"):
-            connection.exec_driver_sql(f"DROP TRIGGER work_queue_{name}")
-    connection.exec_driver_sql("DROP TABLE work_queue")
-    for name in ("changes", "places", "claims", "bulk"):
-        connection.exec_driver_sql(f"CREATE INDEX ix_inventory_levels_{name} ON inventory_levels (channel)")
-    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    """Take the latest revision back, as if the version before had made the database."""
+    connection.exec_driver_sql("DROP INDEX ix_platform_mapping_listing")
+    operations = Operations(MigrationContext.configure(connection))
+    key = ["platform_name", "platform_item_id", "platform_location_id", "platform_sku"]
+    with operations.batch_alter_table("platform_mapping") as table:
+        table.create_unique_constraint(operations.f(f"uq_platform_mapping_{'_'.join(key)}"), key)
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
 
 
 def give_back(engine: Engine) -> None:

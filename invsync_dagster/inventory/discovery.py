@@ -183,7 +183,9 @@ def _doubly_mapped(connection: Connection, offered: ColumnElement[bool]) -> Iter
     """Yield the listings of levels with several SKUs, then those of SKUs with several levels, unless each has a share of its
     own: somebody has parted the stock among them."""
     several = select(_M.level_id).where(offered).group_by(_M.level_id).having(func.count(distinct(_M.central_sku)) > 1)
-    for row in connection.execute(_listings(offered & _M.level_id.in_(several)).order_by(None).order_by(_M.level_id)):
+    for row in connection.execute(
+        _listings(offered & _M.level_id.in_(several)).order_by(None).order_by(_M.level_id, _M.id)
+    ):
         note = "one level is mapped to several SKUs: retire all but the right one"
         yield _of_listing(Kind.DOUBLY_MAPPED, row, note)
     own = offered & (_M.status != "excluded")

@@ -37,6 +37,21 @@ EMPTIED = "one of too many listings that a mapping would set to 0"
 _ITEMS_AT_ONCE = 5_000
 
 
+ListingKey = tuple[str, str, str, str, str]
+
+# Beside the channel, and in the order in which `listing_key` takes them.
+KEY_COLUMNS = ("platform_item_id", "platform_location_id", "platform_sku", "platform_variant_id")
+
+
+def listing_key(channel: str, item_id: str, location_id: str, platform_sku: str, variant_id: str) -> ListingKey:
+    """Return what a listing is known by: its level and platform SKU, the variant id where both location and SKU are empty.
+
+    Nothing else tells variations without SKU apart that sell their product's number (docs/decisions/0041); anywhere else the
+    variant id is one of the listing's values, which may come later or be corrected.
+    """
+    return (channel, item_id, location_id, platform_sku, "" if location_id or platform_sku else variant_id)
+
+
 class Listing(NamedTuple):
     """One channel's offer of one SKU. Rules that are None leave the channel's in force.
 
@@ -57,17 +72,19 @@ class Listing(NamedTuple):
     dead_band: int | None = None
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        return (self.channel, self.item_id, self.location_id, self.platform_sku)
+    def key(self) -> ListingKey:
+        return listing_key(self.channel, self.item_id, self.location_id, self.platform_sku, self.variant_id)
 
 
 @dataclass(slots=True)
 class ListingsSet:
-    """What `set_listings` did, in listings; `review` are those on levels with several SKUs, `lines` open order lines that
-    could be booked now, `held` levels that the breaker holds."""
+    """What `set_listings` did, in listings; `renumbered` of the changed ones lost the variant id that they had, `review` are
+    those on levels with several SKUs, `lines` open order lines that could be booked now, `held` levels that the breaker holds.
+    """
 
     created: int = 0
     changed: int = 0
+    renumbered: int = 0
     unchanged: int = 0
     review: int = 0
     lines: int = 0
@@ -79,9 +96,8 @@ def set_listings(
 ) -> ListingsSet:
     """Create or change listings in the caller's `write_transaction`, with their levels and desired quantities.
 
-    A listing is known by its channel, item, location and platform SKU; the last one given of a key holds. Order lines that
-    waited for a mapping are booked; levels that the change moves beyond a channel's limits are held. Raises LookupError,
-    and changes nothing, if a channel or SKU doesn't exist.
+    Of several with one `listing_key` the last one holds. Order lines that waited for a mapping are booked; levels that the
+    change moves beyond a channel's limits are held. Raises LookupError, and changes nothing, if a channel or SKU doesn't exist.
     """
     return set_listings_in_parts(connection, [listings], actor=actor, reason=reason, now=now, run_id=run_id)
 
@@ -107,7 +123,7 @@ def set_listings_in_parts(
     done = 0
     for part in parts:
         _refuse_unknown(connection, part)
-        by_channel: dict[str, dict[tuple[str, str, str, str], Listing]] = defaultdict(dict)
+        by_channel: dict[str, dict[ListingKey, Listing]] = defaultdict(dict)
         for listing in part:
             by_channel[listing.channel][listing.key] = listing
         for channel, wanted in by_channel.items():
@@ -215,7 +231,7 @@ def _set(
     query = query.where(level.channel == channel, found_by(level.item_id, "items"))
     items = as_parameter([one.item_id for one in part])  # in order as they come, mostly: not a set, which has none
     known = {
-        (channel, row["platform_item_id"], row["platform_location_id"], row["platform_sku"]): dict(row)
+        listing_key(channel, *(row[name] for name in KEY_COLUMNS)): dict(row)
         for row in connection.execute(query, {"items": items}).mappings().all()
     }
     new = [(one, _values(one, "retired")) for one in part if one.key not in known]
@@ -228,6 +244,9 @@ def _set(
                 changes.append((row, changed))
     result.created += len(new)
     result.changed += len(changes)
+    result.renumbered += sum(
+        "platform_variant_id" in changed and row["platform_variant_id"] != "" for row, changed in changes
+    )
     result.unchanged += len(part) - len(new) - len(changes)
     if not new and not changes:
         return {}
@@ -244,14 +263,15 @@ def _set(
         action="listings set",
         subject=f"channel {channel}",
         before=[{"id": row["id"]} | {column: row[column] for column in changed} for row, changed in changes],
-        after=[[*one.key, _stated(values)] for one, values in new]
+        after=[[*one.key[:4], _stated(values)] for one, values in new]
         + [{"id": row["id"]} | changed for row, changed in changes],
         reason=reason,
     )
     others = levels_for(connection, channel, among_others, now)
     level_ids = others | begin(connection, channel, alone, revision, now)
     rows = [
-        (*one.key, level_ids[one.item_id, one.location_id], revision, now, now, *values.values()) for one, values in new
+        (*one.key[:4], level_ids[one.item_id, one.location_id], revision, now, now, *values.values())
+        for one, values in new
     ]
     insert_rows(connection, platform_mapping, _NEW, rows)
     for row, changed in changes:

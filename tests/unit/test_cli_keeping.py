@@ -41,7 +41,7 @@ def test_the_first_upgrade_makes_the_database_and_each_that_changes_it_backs_it_
     assert second.output.startswith(f"stock: up to date in sqlite:///{root}")
     assert not (root / "data" / "backups").exists()
     make_older(f"sqlite:///{root}/data/invsync.db")
-    assert "older version (revision 0003): stop all services and run `invsync upgrade`" in invoke("status").stderr
+    assert "older version (revision 0004): stop all services and run `invsync upgrade`" in invoke("status").stderr
     third = invoke("upgrade")
     assert third.exit_code == 0
     assert third.output.startswith(f"backup: {root}/data/backups/invsync-")
@@ -118,7 +118,7 @@ def test_without_a_backup_nothing_is_upgraded(root: Path, monkeypatch: pytest.Mo
     assert refused.exit_code == 2
     assert refused.stderr.startswith("invsync: nothing was changed, since there is no backup: there is no pg_dump")
     assert not list((root / "data" / "backups").iterdir())
-    assert "(revision 0003)" in invoke("status").stderr
+    assert "(revision 0004)" in invoke("status").stderr
 
 
 def test_a_bare_database_on_postgresql_has_nothing_to_back_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

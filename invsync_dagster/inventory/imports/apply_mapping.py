@@ -9,21 +9,29 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from invsync_dagster.inventory.bulk import as_parameter, collector_paused, found_by
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.mapping_file import Identity, Item, Level, MappingRow, shown_twice, two_skus
+from invsync_dagster.inventory.imports.mapping_file import Item, Level, MappingRow, shown_twice, two_skus
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.reading import MAPPING
 from invsync_dagster.inventory.imports.refusals import Rejection
 from invsync_dagster.inventory.imports.results import Preview
-from invsync_dagster.inventory.listings import Listing, set_listings_in_parts
+from invsync_dagster.inventory.listings import Listing, ListingKey, listing_key, set_listings_in_parts
 from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels, platform_mapping
 
-# item id, location id, platform SKU, central SKU, percent, status
-_Known = Row[str, str, str, str, int | None, str]
+# item id, location id, platform SKU, variant id, central SKU, percent, status
+_Known = Row[str, str, str, str, str, int | None, str]
 _M = platform_mapping.c
 _L = inventory_levels.c
 # By their levels, which have but one index that begins with the channel.
 _KNOWN = (
-    select(_M.platform_item_id, _M.platform_location_id, _M.platform_sku, _M.central_sku, _M.percent, _M.status)
+    select(
+        _M.platform_item_id,
+        _M.platform_location_id,
+        _M.platform_sku,
+        _M.platform_variant_id,
+        _M.central_sku,
+        _M.percent,
+        _M.status,
+    )
     .join(inventory_levels, _L.id == _M.level_id)
     .where(_L.channel == bindparam("of_channel"), found_by(_L.item_id, "items"), _M.status != "retired")
 )
@@ -68,10 +76,10 @@ def _others(connection: Connection, rows: Sequence[MappingRow]) -> dict[tuple[It
         items[row.channel].add(row.item_id)
     for channel, item_ids in items.items():
         known = connection.execute(_KNOWN, {"of_channel": channel, "items": as_parameter(item_ids)}).all()
-        named: set[Identity] = {row.identity for row in rows} if known else set()
+        named: set[ListingKey] = {row.key for row in rows} if known else set()
         for one in known:
             level = (channel, one.platform_item_id, one.platform_location_id)
-            if (*level, one.platform_sku) not in named:
+            if listing_key(*level, one.platform_sku, one.platform_variant_id) not in named:
                 found[(*level[:2], one.central_sku), level].append(one)
     return found
 
@@ -124,6 +132,7 @@ def apply_mapping(connection: Connection, spool: MappingSpool, basis: Basis, imp
         added=done.created,
         changed=done.changed,
         unchanged=done.unchanged,
+        renumbered=done.renumbered,
         held_levels=done.held,
     )
 

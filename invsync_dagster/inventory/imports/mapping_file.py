@@ -8,13 +8,12 @@ from typing import NamedTuple
 from invsync_dagster.inventory.imports import fields
 from invsync_dagster.inventory.imports.reading import Row, Source
 from invsync_dagster.inventory.imports.refusals import CellError, Rejection
-from invsync_dagster.inventory.listings import Status
+from invsync_dagster.inventory.listings import ListingKey, Status, listing_key
 
 STATUSES: tuple[Status, ...] = ("active", "paused", "excluded", "retired")
 
 Level = tuple[str, str, str]  # channel, item id, location id
 Item = tuple[str, str, str]  # channel, item id, central SKU: what may be at several locations
-Identity = tuple[str, str, str, str]  # a level and the platform's SKU: what makes a listing
 
 
 class MappingRow(NamedTuple):
@@ -43,8 +42,8 @@ class MappingRow(NamedTuple):
         return (self.channel, self.item_id, self.central_sku)
 
     @property
-    def identity(self) -> Identity:
-        return (*self.level, self.platform_sku)
+    def key(self) -> ListingKey:
+        return listing_key(*self.level, self.platform_sku, self.variant_id)
 
 
 def checked_rows(file: str, source: Source, channels: Collection[str]) -> Iterator[MappingRow | Rejection]:
@@ -119,10 +118,10 @@ def _of_one_level(file: str, rows: list[MappingRow]) -> tuple[list[MappingRow], 
         return [], [two_skus(file, row, f"lines {lines}: none goes in") for row in rows]
     good: list[MappingRow] = []
     bad: list[Rejection] = []
-    by_identity: dict[Identity, list[MappingRow]] = {}
+    by_key: dict[ListingKey, list[MappingRow]] = {}
     for row in rows:
-        by_identity.setdefault(row.identity, []).append(row)
-    for same in by_identity.values():
+        by_key.setdefault(row.key, []).append(row)
+    for same in by_key.values():
         first = same[0]
         if all(row._replace(line=first.line) == first for row in same):
             good.append(first)

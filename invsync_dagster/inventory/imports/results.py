@@ -53,8 +53,9 @@ class Preview:
     rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
     file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
     state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one;
-    `refused` why nothing of it can go in. `held_levels` is of a mapping: the levels that the breaker holds, since it would
-    zero or raise too many of a channel.
+    `refused` why nothing of it can go in. Two are of a mapping: `renumbered` are those of the changed listings that lose the
+    variant id which they had, `held_levels` the levels that the breaker holds, since it would zero or raise too many of a
+    channel.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Preview:
     added: int = 0
     changed: int = 0
     unchanged: int = 0
+    renumbered: int = 0
     older: int = 0
     absent: int = 0
     zeroed: int = 0
@@ -122,6 +124,10 @@ class Preview:
                 for move in self.largest
             ]
         lines += [f"beyond the limits: {reason}" for reason in self.beyond]
+        if self.renumbered:
+            lines.append(
+                f"{self.renumbered} listings lose the variant id that they had: orders that name it find them by their SKU only"
+            )
         if self.held_levels:
             lines.append(
                 f"too many listings of a channel at once: {self.held_levels} are held at their number, or in review if they "

@@ -22,7 +22,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.importing import NotKeptError
 from invsync_dagster.inventory.imports.reading import INVENTORY, MAPPING
 from invsync_dagster.inventory.imports.results import SHOWN
-from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.listings import KEY_COLUMNS, Listing, ListingKey, listing_key, set_listings
 from invsync_dagster.inventory.looks import DecisionError
 from invsync_dagster.inventory.rules import RULES
 from invsync_dagster.inventory.skus import Sku, set_skus
@@ -40,8 +40,8 @@ from invsync_dagster.inventory.tables import (
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _CAME = {"status": "retired"}  # what a listing was before it came
 
-# A SKU; a listing's id, or where it came with a change its channel, item, location and platform SKU.
-Key = str | int | tuple[str, ...]
+# A SKU; a listing's id, or where it came with a change its key.
+Key = str | int | ListingKey
 
 _Action = Row[str, str, Any, Any]
 
@@ -308,8 +308,8 @@ def _rows(connection: Connection, touched: Collection[Key]) -> list[dict[str, An
     return [rows[number] for number in sorted(rows)]
 
 
-def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return (row["platform_name"], row["platform_item_id"], row["platform_location_id"], row["platform_sku"])
+def _key(row: Mapping[Any, Any]) -> ListingKey:
+    return listing_key(row["platform_name"], *(row[name] for name in KEY_COLUMNS))
 
 
 def _listing(row: Mapping[Any, Any], former: Mapping[str, Any]) -> Listing:
@@ -370,7 +370,9 @@ def _listings_before(action: _Action) -> Iterator[tuple[Key, dict[str, Any]]]:
         yield one["id"], one
     for one in action.after:
         if isinstance(one, list):
-            yield tuple(one[:4]), _CAME
+            channel, item_id, location_id, platform_sku, values = one
+            variant_id = values.get("platform_variant_id", "")
+            yield listing_key(channel, item_id, location_id, platform_sku, variant_id), _CAME
 
 
 def _of_import(import_id: str) -> str:

@@ -91,7 +91,18 @@ platform_mapping = Table(
     Column("level_id", BigInteger, ForeignKey("inventory_levels.id"), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    UniqueConstraint("platform_name", "platform_item_id", "platform_location_id", "platform_sku"),
+    # What `listings.listing_key` says.
+    Index(
+        "ix_platform_mapping_listing",
+        "platform_name",
+        "platform_item_id",
+        "platform_location_id",
+        "platform_sku",
+        literal_column(
+            "(CASE WHEN platform_location_id = '' AND platform_sku = '' THEN platform_variant_id ELSE '' END)"
+        ),
+        unique=True,
+    ),
     Index("ix_platform_mapping_central_sku", "central_sku"),
     Index("ix_platform_mapping_level_id", "level_id"),
     Index("ix_platform_mapping_variant", "platform_name", "platform_variant_id"),

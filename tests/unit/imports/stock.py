@@ -78,10 +78,9 @@ class Stock:
     def states(self) -> list[tuple[Any, ...]]:
         return [row[1:] for row in sorted(self.rows(imports.c.created_at, imports.c.kind, imports.c.state))]
 
-    def sell(self, item_id: str, units: int, at: datetime, *, shipped: bool = False) -> None:
-        line = OrderLine(
-            "1", LineReference(item_id=item_id), units, shipments=(Movement(units, at),) if shipped else ()
-        )
+    def sell(self, item_id: str, units: int, at: datetime, *, shipped: bool = False, variant_id: str = "") -> None:
+        called = LineReference(item_id=item_id, variant_id=variant_id)
+        line = OrderLine("1", called, units, shipments=(Movement(units, at),) if shipped else ())
         document = OrderDocument(f"order-{at.isoformat()}", 1, at, at, (line,))
         with write_transaction(self.basis.engine) as connection:
             inbound = ledger.Inbound("shop", Content((document,)), at)

@@ -151,6 +151,64 @@ def test_locations_that_the_platform_keeps_itself_and_other_items_of_a_sku_count
     assert import_file(stock.basis, stock.file(f"{PLACES}\nA,shop,a2,i1,l1,,\n", "mapping.csv")).state == "applied"
 
 
+VARIATIONS = f"{MAPPING_HEADER},platform_variant_id"
+KEPT_BY_THE_PRODUCT = ("A,shop,,300,,", "A,shop,,300,,301", "A,shop,,300,,302", "A,shop,,300,,303")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_variations_without_sku_that_sell_their_products_number_are_a_listing_each(stock, at_once):
+    stock.load("sku,quantity\nA,10\n")
+    files = ["\n".join(KEPT_BY_THE_PRODUCT)] if at_once else KEPT_BY_THE_PRODUCT
+    for text in files:
+        result = import_file(stock.basis, stock.file(f"{VARIATIONS}\n{text}\n", "mapping.csv"))
+        assert (result.state, result.rejections, result.preview.changed) == ("applied", (), 0)
+        assert result.preview.added == 4 // len(files)
+    listing = platform_mapping.c
+    assert stock.rows(listing.platform_variant_id) == [("",), ("301",), ("302",), ("303",)]
+    for hour, number in enumerate(("301", "302", "303")):
+        stock.sell(number, 2, stock.at(hours=hour).now, variant_id=number)
+    assert stock.rows(inventory_levels.c.item_id, inventory_levels.c.shared, inventory_levels.c.desired) == [
+        ("300", True, 4)
+    ]
+    text = "\n".join((VARIATIONS, *KEPT_BY_THE_PRODUCT))
+    assert import_file(stock.basis, stock.file(f"{text}\n\n", "again.csv")).preview.unchanged == 4
+
+
+def test_variations_without_sku_that_sell_one_number_are_not_two_skus(stock):
+    stock.load("sku,quantity\nA,10\nB,8\n")
+    both = import_file(stock.basis, stock.file(f"{VARIATIONS}\nA,shop,,300,,301\nB,shop,,300,,302\n", "both.csv"))
+    assert [one.reason for one in both.rejections] == ["one level is mapped to two SKUs (lines 2, 3: none goes in)"] * 2
+    import_file(stock.basis, stock.file(f"{VARIATIONS}\nA,shop,,300,,301\n", "one.csv"))
+    (other,) = import_file(stock.basis, stock.file(f"{VARIATIONS}\nB,shop,,300,,302\n", "other.csv")).rejections
+    assert "another listing maps it to 'A'" in other.reason
+    assert stock.rows(platform_mapping.c.platform_variant_id, platform_mapping.c.central_sku) == [("301", "A")]
+
+
+@pytest.mark.parametrize("named", [",i1,l1", "a,i1,", "a,i1,l1"])
+def test_a_variant_id_of_what_has_a_sku_or_a_location_comes_later_and_is_corrected(stock, named):
+    stock.load("sku,quantity\nA,10\n")
+    found = []
+    for variant in ("", "v1", "v2", ""):
+        text = f"{VARIATIONS}\nA,shop,{named},{variant}\n"
+        shown = preview(stock.basis, stock.file(text, "mapping.csv"))
+        result = import_file(stock.basis, stock.file(text, "mapping.csv"))
+        said = "1 listings lose the variant id that they had: orders that name it find them by their SKU only"
+        assert (said in result.render(), said in shown.render()) == (bool(shown.renumbered),) * 2
+        found.append((result.preview.added, result.preview.changed, result.preview.renumbered))
+        assert stock.rows(platform_mapping.c.platform_variant_id) == [(variant,)]
+    assert found == [(1, 0, 0), (0, 1, 0), (0, 1, 1), (0, 1, 1)]
+
+
+def test_two_variations_of_one_sku_in_a_file_are_refused_by_their_lines(stock):
+    stock.load("sku,quantity\nA,10\n")
+    text = f"{VARIATIONS}\nA,shop,a,300,,301\nA,shop,a,300,,302\n"
+    result = import_file(stock.basis, stock.file(text, "mapping.csv"))
+    assert {one.reason for one in result.rejections} == {
+        "the listing is there with different values (lines 2, 3): none goes in"
+    }
+    assert stock.rows(platform_mapping.c.id) == []
+
+
 @pytest.fixture
 def small_parts(monkeypatch):
     """Mapping files are judged and set seven rows at once."""

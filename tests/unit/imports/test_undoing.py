@@ -184,6 +184,20 @@ def test_a_listing_that_came_with_an_import_undone_before_is_retired_with_the_ne
     assert stock.rows(platform_mapping.c.status) == [("retired",)]
 
 
+def test_only_the_variations_without_sku_that_came_with_an_import_are_retired(stock: Stock) -> None:
+    stock.load("sku,quantity\nA,10\n")
+    header = f"{MAPPING_HEADER},platform_variant_id"
+    import_file(stock.basis, stock.file(f"{header}\nA,shop,,300,,301\n", "before.csv"))
+    text = f"{header}\nA,shop,,300,,302\nA,shop,,300,,303\n"
+    came = str(import_file(stock.at(hours=1), stock.file(text, "came.csv")).import_id)
+    found = undo(stock.at(hours=2), came, "")
+    assert (found.restored, found.retired, found.kept) == (0, 2, 0)
+    listing = platform_mapping.c
+    assert stock.rows(listing.platform_variant_id, listing.status) == [
+        ("301", "active"), ("302", "retired"), ("303", "retired"),
+    ]  # fmt: skip
+
+
 def test_a_listing_that_the_shop_refused_as_mapped_wrongly_is_put_back(stock: Stock) -> None:
     stock.load("sku,quantity\nA,10\nB,5\n")
     listed(stock, 1, at=0)

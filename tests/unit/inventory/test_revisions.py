@@ -36,13 +36,15 @@ WRITTEN = {
     ("0003", "postgresql"): "69368e61c91295bb",
     ("0004", "sqlite"): "917a8e8eb2aaa502",
     ("0004", "postgresql"): "645203954bfbbb9a",
+    ("0005", "sqlite"): "9f4888d1322d34ff",
+    ("0005", "postgresql"): "c0d1ee1e1a34cfb6",
 }
 
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "9999", "0004", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "0005", None, None
 
 
 def upgrade():
@@ -139,7 +141,7 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
     before = contents(sold)
     assert len(before["stock_ledger"]) == 4
     with pytest.raises(
-        SchemaError, match=r"older version \(revision 0004\): stop all services and run `invsync upgrade`"
+        SchemaError, match=r"older version \(revision 0005\): stop all services and run `invsync upgrade`"
     ):
         require_schema(address(sold))
     assert is_older(address(sold))
@@ -175,6 +177,56 @@ def test_of_what_polls_told_the_third_revision_knows_whose_revision_may_stay(tmp
     assert sorted(map(tuple, found)) == [("shop", False), ("store", True)]
 
 
+LISTED = text(
+    "INSERT INTO platform_mapping (id, central_sku, platform_name, platform_sku, platform_item_id, platform_location_id,"
+    " platform_variant_id, status, status_reason, rules_revision, level_id, created_at, updated_at)"
+    " VALUES (:id, 'A', 'store', :sku, '300', '', :variant, 'active', '', 1, 1, '2026-03-01', '2026-03-01')"
+)
+
+
+def test_the_fifth_revision_keeps_the_listings_with_what_people_added_and_takes_several_without_sku(
+    tmp_path: Path, each_database: str
+):
+    engine = bare(tmp_path)
+    to_revision(engine, "0004")
+    execute(
+        engine,
+        "ALTER TABLE platform_mapping ADD COLUMN shelf TEXT DEFAULT '7:a'",
+        "CREATE INDEX their_index ON platform_mapping (shelf)",
+        "CREATE VIEW their_view AS SELECT id, central_sku, shelf FROM platform_mapping",
+        "INSERT INTO inventory_levels (id, channel, item_id, location_id, central_sku, shared, pushable, stopped_reason, desired,"
+        " desired_sequence, rules_revision, effective_quantity, attempt, touched, due_at, failures, last_error, held_reason)"
+        " VALUES (1, 'store', '300', '', 'A', TRUE, TRUE, '', 5, 1, 1, 5, 1, 1, '2026-03-01', 0, '', '')",
+    )
+    if each_database == "sqlite":
+        execute(
+            engine,
+            "CREATE TRIGGER their_trigger BEFORE DELETE ON platform_mapping BEGIN SELECT RAISE(ABORT, 'theirs'); END",
+        )
+    with write_transaction(engine) as connection:
+        connection.execute(LISTED, {"id": 1, "sku": "", "variant": "301"})
+        connection.execute(LISTED, {"id": 2, "sku": "RED", "variant": "302"})
+    with pytest.raises(IntegrityError), write_transaction(engine) as connection:
+        connection.execute(LISTED, {"id": 3, "sku": "", "variant": "303"})
+    migrate(engine)
+    require_schema(address(engine))
+    with write_transaction(engine) as connection:
+        connection.execute(LISTED, {"id": 3, "sku": "", "variant": "303"})
+    for sku, variant in (("", "301"), ("RED", "304")):
+        with pytest.raises(IntegrityError), write_transaction(engine) as connection:
+            connection.execute(LISTED, {"id": 4, "sku": sku, "variant": variant})
+    with pytest.raises(IntegrityError), write_transaction(engine) as connection:
+        connection.exec_driver_sql("UPDATE platform_mapping SET level_id = 2")
+    with engine.connect() as connection:
+        seen = connection.exec_driver_sql("SELECT id, central_sku, shelf FROM their_view ORDER BY id").all()
+        assert list(audit(connection)) == []
+    assert [tuple(row) for row in seen] == [(1, "A", "7:a"), (2, "A", "7:a"), (3, "A", "7:a")]
+    execute(engine, "DROP INDEX their_index")
+    if each_database == "sqlite":
+        with pytest.raises(IntegrityError, match="theirs"):
+            execute(engine, "DELETE FROM platform_mapping")
+
+
 def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_version: Path):
     before = contents(sold)
     next_version.write_text(NEXT % "op.execute('UPDATE nothing SET a = 1')")
@@ -183,7 +235,7 @@ def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_ver
     next_version.write_text(NEXT % "op.drop_index('ix_work_queue_changes')")
     with pytest.raises(SchemaError, match="there is no index ix_work_queue_changes"):
         migrate(sold)
-    assert (revision_of(sold), contents(sold)) == ("0004", before)
+    assert (revision_of(sold), contents(sold)) == ("0005", before)
     next_version.write_text(NEXT % "")
     migrate(sold)
     assert (revision_of(sold), contents(sold)) == ("9999", before)
@@ -227,7 +279,7 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         with pytest.raises(SchemaError) as caught:
             refusing()
         assert str(caught.value).startswith(
-            f"the stock's database says that it is of revision 0004, and is another one: {told}"
+            f"the stock's database says that it is of revision 0005, and is another one: {told}"
         )
         assert "docs/upgrading.md" in str(caught.value)
     with sold.connect() as connection:
