@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, distinct, exists, func, select
+from sqlalchemy import Connection, and_, case, distinct, exists, func, or_, select
 
 from invsync_dagster.inventory.discovery import Finding, Kind
 from invsync_dagster.inventory.matching import candidates, difference, normalised
@@ -136,11 +136,12 @@ def _offered(channel: str, walk: int) -> Any:
     same_item = (other.c.walk_id == walk) & (other.c.item_id == _W.item_id)
     mapped = exists().where(_M.platform_name == channel, _M.platform_item_id == _W.item_id)
     elsewhere = _W.location_id.not_in(in_use) & exists().where(same_item, other.c.location_id.in_(in_use))
-    # A listing that moved to a later page while the walk went on was seen twice.
+    # A listing that moved to a later page while the walk went on was seen twice. It is the same one as `listing_key` says.
     again = exists().where(
         same_item,
         other.c.location_id == _W.location_id,
         other.c.platform_sku == _W.platform_sku,
+        or_(_W.location_id != "", _W.platform_sku != "", other.c.variant_id == _W.variant_id),
         other.c.position < _W.position,
     )
     named = exists().where(

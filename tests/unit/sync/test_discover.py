@@ -269,6 +269,29 @@ def test_variations_of_a_product_that_nobody_mapped_yet_are_offered_for_the_one_
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("mapped_first", [True, False])
+def test_variations_without_sku_that_sell_their_products_number_are_offered_each(
+    desk: Desk, mapped_first: bool
+) -> None:
+    desk.add_skus("SHIRT")
+    level, variations = LevelReference("501"), ("502", "503", "504")
+    if mapped_first:
+        desk.map("woo_main", "SHIRT", "501")
+    listed = [ChannelListing(level, "501", number, "", "Shirt", 4) for number in ("", *variations)]
+    # A variation moved to a later page while the walk went on.
+    pages = (ListingsPage((*_all_mapped(desk, "woo_main"), *listed), "1"), ListingsPage((listed[1],)))
+    report = desk.discover("woo_main", told(desk, "woo_main", *pages))
+    assert (report.problem, report.unmapped) == ("", 3 if mapped_first else 4)
+    rows = desk.rows(report)
+    assert [(row["platform_sku"], row["platform_variant_id"], row["proposed_sku"]) for row in rows] == [
+        ("", number, "SHIRT" if mapped_first else "") for number in (variations if mapped_first else ("", *variations))
+    ]
+    result = desk.import_rows([{**row, "central_sku": "SHIRT"} for row in rows])
+    assert (result.state, result.rejections) == ("applied", ())
+    after = desk.discover("woo_main", told(desk, "woo_main", *pages))
+    assert (kinds(after), after.unmapped, after.mapping_file) == ({}, 0, None)
+
+
 def test_variations_whose_products_row_was_retired_are_no_case(desk: Desk) -> None:
     desk.add_skus("MUG")
     desk.map("woo_main", "MUG", "501", platform_sku="MUG")
