@@ -62,7 +62,8 @@ def _show(found: Discovery) -> None:
         title = f"{found.channel}: {cases} cases" + (f", the first {SHOWN}" if cases > SHOWN else "")
         columns = ("case", "SKU", "proposed", "at the channel", "item", "location", "why", "title")
         rows = [
-            (one.kind, one.central_sku, one.proposed_sku, one.platform_sku, one.item_id, one.location_id, one.note, one.title)
+            (one.kind, one.central_sku, one.proposed_sku, one.platform_sku or one.variant_id, one.item_id, one.location_id,
+             one.note, one.title)
             for one in found.first
         ]  # fmt: skip
         print_table(title, columns, rows)

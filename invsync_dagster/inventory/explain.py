@@ -144,6 +144,7 @@ def _listings(connection: Connection, stock: Row[Any], channel: str | None) -> I
             platform_sku=listing.platform_sku,
             item_id=listing.platform_item_id,
             location_id=listing.platform_location_id,
+            variant_id=listing.platform_variant_id,
             status=listing.status,
             status_reason=listing.status_reason,
             verdict=_verdict(listing, level, its_channel),

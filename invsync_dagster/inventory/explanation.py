@@ -82,6 +82,7 @@ class ListingExplanation:
     platform_sku: str
     item_id: str
     location_id: str
+    variant_id: str
     status: str
     status_reason: str
     verdict: str
@@ -114,7 +115,7 @@ class ListingExplanation:
         level = self.item_id + (f" at {self.location_id}" if self.location_id else "")
         lines = [
             self.channel + (" (sandbox)" if self.environment == "sandbox" else "") + f": {self.verdict}",
-            f"  listing {self.platform_sku or '-'}, level {level}"
+            f"  listing {self.platform_sku or self.variant_id or '-'}, level {level}"
             + (f" ({self.status_reason})" if self.status_reason else ""),
             f"  reading: {_number(self.observed)} at {in_utc(self.observed_at)}",
             f"  answer: {_number(self.acknowledged)} acknowledged at {in_utc(self.acknowledged_at)}"

@@ -39,6 +39,7 @@ class PastListing:
     platform_sku: str
     item_id: str
     location_id: str
+    variant_id: str
     verdict: str
     by_the_rules: int
     rule_steps: tuple[str, ...]
@@ -56,7 +57,7 @@ class PastListing:
         rules = f" ({self.rules_set})" if self.rules_set else ""
         lines = [
             f"{self.channel}: {self.verdict}",
-            f"  listing {self.platform_sku or '-'}, level {level}",
+            f"  listing {self.platform_sku or self.variant_id or '-'}, level {level}",
             f"  rules then: {', '.join(self.rule_steps)}{rules}",
         ]
         if self.shown is not None:
@@ -157,6 +158,7 @@ def _listing(
         platform_sku=row["platform_sku"],
         item_id=row["platform_item_id"],
         location_id=row["platform_location_id"],
+        variant_id=row["platform_variant_id"],
         verdict=_verdict(row, owner, None if shown is None else shown + moved, result),
         by_the_rules=result,
         rule_steps=(f"available {trace.available}", *(f"{step.rule}: {step.result}" for step in trace.steps), *whose),

@@ -15,6 +15,7 @@ from invsync_dagster.clock import age_in_words
 from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.explain import UnknownError, explain
 from invsync_dagster.inventory.explanation import Explanation, ListingExplanation
+from invsync_dagster.inventory.past import explain_past
 from invsync_dagster.inventory.status import COLUMNS, ChannelStatus, Status, status
 from invsync_dagster.inventory.tables import (
     central_inventory,
@@ -147,6 +148,19 @@ def sold_one(world: World) -> None:
     line = {"channel": "shop", "order_id": "1001", "line_id": "1", "sku": "A", "revision": 1, "shipments": []}
     totals = {"ordered": 1, "cancelled": 0, "shipped": 0, "restocked": 0, "booked_reserved": 1, "restocks": []}
     world.put(order_lines, **line | totals | {"created_at": ago(minutes=9), "updated_at": ago(minutes=9)})
+
+
+def test_a_listing_without_sku_is_called_by_its_variant_id(world: World) -> None:
+    world.channel("store")
+    world.sku("A")
+    for values in ({"platform_sku": "a", "platform_variant_id": "300"}, {"platform_variant_id": "301"}, {}):
+        world.listing("A", "store", **values)
+    with world.engine.connect() as connection:
+        past = explain_past(connection, "A", NOW)
+    for found in (world.explain("A").listings, past.listings):
+        assert [one.lines()[1] for one in found] == [
+            "  listing a, level i1", "  listing 301, level i2", "  listing -, level i3",
+        ]  # fmt: skip
 
 
 def test_a_number_is_walked_back_to_the_raw_delivery(world):
