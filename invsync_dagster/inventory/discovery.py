@@ -96,9 +96,9 @@ def mapped_findings(
     yield from _renamed(connection, offered, walk)
     drivable = exists().where(at_level, _W.problem == "")
     problem = select(func.min(_W.problem)).where(at_level).scalar_subquery()
-    stuck = _listings(offered & (_M.status == "active") & exists().where(at_level) & ~drivable).add_columns(
-        problem.label("problem")
-    )
+    # Those in review too: a push may have been there before.
+    kept = offered & _M.status.in_(("active", "needs_review"))
+    stuck = _listings(kept & exists().where(at_level) & ~drivable).add_columns(problem.label("problem"))
     for row in connection.execute(stuck):
         yield _of_listing(Kind.UNDRIVABLE, row, row.problem)
     for status, reason, note in _RETURNED:
@@ -213,13 +213,15 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
     """Yield listings whose platform SKU is no longer on their level: one row to retire, and one with the SKU of now.
 
     A row is ready to be imported only where the SKU of now is exactly the one that the level is mapped to. Where all that
-    is on the level now is mapped too (the other variations of a product), there is only the row to retire.
+    is on the level now is mapped too (the other variations of a product), there is only the row to retire. No case is what is on
+    a level that holds no number any more: it may have gone to the variations, and the level's own name says nothing of them.
     """
     other, beside = walked_listings.alias().c, platform_mapping.alias().c
     mapped = exists().where(
         beside.level_id == _M.level_id, beside.platform_sku == _W.platform_sku, beside.status != "retired"
     )
     same = exists().where(_at_level(other, walk), other.platform_sku == _M.platform_sku)
+    drivable = exists().where(_at_level(other, walk), other.problem == "")
     query = (
         select(
             *_MAPPED,
@@ -229,7 +231,7 @@ def _renamed(connection: Connection, offered: ColumnElement[bool], walk: int) ->
             mapped.label("mapped"),
         )
         .join(walked_listings, _at_level(_W, walk))
-        .where(offered, _M.platform_sku != "", before_walk(_M.created_at, walk), ~same)
+        .where(offered, _M.platform_sku != "", before_walk(_M.created_at, walk), ~same, drivable)
         .order_by(_M.central_sku, _M.id, _W.position)
     )
     rows_by_listing: dict[tuple[Any, ...], list[Any]] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.discovery import Kind, unlisted_skus
@@ -290,6 +290,25 @@ def test_variations_without_sku_that_sell_their_products_number_are_offered_each
     assert (result.state, result.rejections) == ("applied", ())
     after = desk.discover("woo_main", told(desk, "woo_main", *pages))
     assert (kinds(after), after.unmapped, after.mapping_file) == ({}, 0, None)
+
+
+@pytest.mark.parametrize("status", ["active", "needs_review", "paused"])
+def test_a_level_that_holds_no_number_since_its_variations_do_is_not_called_renamed(desk: Desk, status: str) -> None:
+    desk.add_skus("MUG")
+    desk.map("woo_main", "MUG", "501", platform_sku="MUG")
+    desk.map("woo_main", "MUG", "501", platform_sku="RED")
+    all_mapped = tuple(one for one in _all_mapped(desk, "woo_main") if one.level.item_id != "501")
+    with write_transaction(desk.world.engine) as connection:
+        of_product = platform_mapping.c.platform_item_id == "501"
+        connection.execute(update(platform_mapping).where(of_product).values(status=status))
+    product = ChannelListing(LevelReference("501"), "501", "", "MUG", "Mug", None, "stock management is switched off")
+    own = ChannelListing(LevelReference("502", "501"), "501", "502", "RED", "Mug red", 4)
+    report = desk.discover("woo_main", told(desk, "woo_main", ListingsPage((*all_mapped, product, own))))
+    told_of = {"undrivable": 2, "unmatched": 1} if status != "paused" else {"unmatched": 1}
+    assert (report.problem, kinds(report)) == ("", told_of)
+    rows = [row for row in desk.rows(report) if row["platform_item_id"] == "501"]
+    assert [(row["platform_sku"], row["status"]) for row in rows] == [("MUG", ""), ("RED", "")][: len(rows)]
+    assert all(row["note"].startswith("undrivable: stock management is switched off") for row in rows)
 
 
 def test_variations_whose_products_row_was_retired_are_no_case(desk: Desk) -> None:
