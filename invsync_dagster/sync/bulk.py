@@ -32,6 +32,7 @@ from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.claims import Claim, Due, any_bulk_due, claim_bulk
 from invsync_dagster.sync.levels import LevelState
 from invsync_dagster.sync.limiter import Limiter
+from invsync_dagster.sync.recognition import require_still_here
 from invsync_dagster.sync.record import Attempted, record_writes, write_logs
 from invsync_dagster.sync.report import PushReport, RowFailure
 from invsync_dagster.sync.stopped import stop_level
@@ -226,6 +227,7 @@ class Bulk:
         until = began + timedelta(seconds=seconds)
         with write_transaction(ws.engine) as connection:
             due = Due(self.name, began, low_stock=low_stock)
+            require_still_here(connection, ws.channel(self.name))
             claims = claim_bulk(connection, ws.worker, token, due, lane.bulk.rows, until)
         if not claims:
             return False

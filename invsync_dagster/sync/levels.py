@@ -44,6 +44,7 @@ class Doubt(StrEnum):
     LATE_ANSWER = "late_answer"
     DRIFT = "drift"
     RESTORE = "restore"
+    NEW_ADDRESS = "new_address"
 
 
 class LevelState(NamedTuple):

@@ -32,7 +32,7 @@ from invsync_dagster.sync.left_behind import ONE_CLAIMED, take_over
 from invsync_dagster.sync.letting_in import lets_us_in, stop_channel
 from invsync_dagster.sync.poll import PollReport, poll_orders
 from invsync_dagster.sync.readings import note_whole, read_claimed
-from invsync_dagster.sync.recognition import require_our_shop, require_same_shop
+from invsync_dagster.sync.recognition import require_our_shop, require_same_shop, require_still_here
 from invsync_dagster.sync.record import Attempted, record_readings, record_writes
 from invsync_dagster.sync.report import PushReport
 from invsync_dagster.sync.side_by_side import SideBySide
@@ -300,6 +300,7 @@ def _write_batch(push: _Push, low_stock: int | None) -> None:
     calls.wait(calls.platform.limits.write_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine, push.channel.name) as connection:
+        require_still_here(connection, push.channel)
         due = push.due(low_stock)
         claims = claim_writes(connection, ws.worker, token, due, calls.platform.limits, push.claim_until())
         held = day_limit.waiting(connection, push.channel.name, claims, calls.platform.limits, began)
@@ -339,6 +340,7 @@ def _read_batch(push: _Push) -> None:
     calls.wait(limits.read_cost)
     token, began = push.token(), ws.clock.now()
     with write_transaction(ws.engine, push.channel.name) as connection:
+        require_still_here(connection, push.channel)
         claims = claim_reads(connection, ws.worker, token, push.due(), limits, push.claim_until())
     if not claims:
         return

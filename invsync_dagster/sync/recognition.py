@@ -1,7 +1,8 @@
 """Recognises a shop: before a channel is worked with for the first time, or under another address, some listings are read; so
 are others where most of what a push or a full run asks for is unknown.
 
-What we know of a level is of the shop where it was read. In another one a certain number would be written unread.
+What we know of a level is of the shop where it was read. In another one a certain number would be written unread, so the levels
+of a shop that is recognised at another address are all in doubt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, exists, func, null, select, update
 
 from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.database import write_transaction
@@ -20,11 +21,19 @@ from invsync_dagster.platforms.contract import LevelReference, Limits, QuickRead
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
-from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.levels import Doubt
 from invsync_dagster.sync.readings import in_readings
 from invsync_dagster.sync.workspace import Workspace
 
 ELSEWHERE = "its settings in channels.yaml have changed: all else waits for a push that recognises the shop there"
+
+# In the place of an address, while the levels of a channel that has moved are being put in doubt.
+MOVING = "moving"
+
+# Level ids that one transaction puts in doubt, so that sales wait for it no longer than some tenths of a second. By their ids: of
+# the channel as it stands, SQLite would go through all of the channel's levels for each part.
+IDS_AT_ONCE = 10_000
 
 
 def require_our_shop(ws: Workspace, channel: Channel, recognised: str, calls: Calls) -> None:
@@ -39,7 +48,7 @@ def require_our_shop(ws: Workspace, channel: Channel, recognised: str, calls: Ca
 def why_elsewhere(connection: Connection, channel: Channel) -> str:
     """Say why nothing may be concluded, booked or set up at the channel's address: it is another one than where its shop was
     recognised, and no push has been there yet. "" if that isn't so."""
-    was = connection.execute(select(channels.c.recognised).where(channels.c.name == channel.name)).scalar_one_or_none()
+    was = connection.execute(_RECOGNISED, {"of_channel": channel.name}).scalar_one_or_none()
     return ELSEWHERE if was and was != address_of(channel) else ""
 
 
@@ -48,10 +57,12 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
 
     Of few listings none need be there, unless the shop was `recognised` at another address: at the first contact each level is
     read before it is written anyway. So is what comes to be listed where nothing is now: such a shop is met for the first time,
-    or goes on at the new address. Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
+    or goes on at the new address. There every level is in doubt at first: it may be a copy of the shop, or one restored from an
+    older state. Raises `PlatformError`, `OutOfTimeError`; then nothing may be written.
     """
-    least = AT_LEAST if recognised in ("", address_of(channel)) else 1
-    name = channel.name
+    name, address = channel.name, address_of(channel)
+    has_moved = recognised not in ("", address)
+    least = 1 if has_moved else AT_LEAST
     with ws.engine.connect() as connection:
         some = connection.execute(_SAMPLE, {"of_channel": name, "most": _most(calls.platform.limits)}).all()
     if not (some or recognised):
@@ -59,8 +70,41 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
     missing = _unknown_of(ws, name, some, calls)
     if len(some) >= least and missing > len(some) * SHARE:
         raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
+    if has_moved:
+        _doubt_all(ws, name, address)
+    else:
+        with write_transaction(ws.engine, name) as connection:
+            connection.execute(_NOTE, {"of_channel": name, "to": address})
+
+
+def require_still_here(connection: Connection, channel: Channel) -> None:
+    """Return if the channel's address is in force, in the transaction that claims levels. Raises `OutOfTimeError`.
+
+    A push that began at the address before would else settle what is in doubt at the new one, by what the old shop shows.
+    """
+    if why_elsewhere(connection, channel):
+        raise OutOfTimeError("the channel goes on at another address, which another run knows")
+
+
+def _doubt_all(ws: Workspace, name: str, address: str) -> None:
+    """Put every level of the channel in doubt, in short transactions, and note the new address then.
+
+    Meanwhile none is in force: whoever dies halfway leaves the channel to be recognised anew. Ends where another push was
+    faster.
+    """
     with write_transaction(ws.engine, name) as connection:
-        connection.execute(update(channels).where(channels.c.name == name).values(recognised=address_of(channel)))
+        if connection.execute(_RECOGNISED, {"of_channel": name}).scalar_one() == address:
+            return
+        connection.execute(_NOTE, {"of_channel": name, "to": MOVING})
+        lowest, highest = connection.execute(_ENDS, {"of_channel": name}).one()
+    for first in range(lowest or 0, (highest or -1) + 1, IDS_AT_ONCE):
+        with write_transaction(ws.engine, name) as connection:
+            if connection.execute(_RECOGNISED, {"of_channel": name}).scalar_one() != MOVING:
+                return
+            part = {"first": first, "last": first + IDS_AT_ONCE - 1}
+            connection.execute(_DOUBT, {"of_channel": name, "now": ws.clock.now(), **part})
+    with write_transaction(ws.engine, name) as connection:
+        connection.execute(_NOTE.where(channels.c.recognised == MOVING), {"of_channel": name, "to": address})
 
 
 def require_same_shop(
@@ -121,6 +165,29 @@ def address_of(channel: Channel) -> str:
     values = {**channel.settings.model_dump(mode="json"), "": [channel.platform, channel.environment]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
+
+_RECOGNISED = select(channels.c.recognised).where(channels.c.name == bindparam("of_channel"))
+_NOTE = update(channels).where(channels.c.name == bindparam("of_channel")).values(recognised=bindparam("to"))
+_LEVEL = inventory_levels.c
+_NOW = bindparam("now", type_=_LEVEL.due_at.type)
+_ENDS = select(func.min(_LEVEL.id), func.max(_LEVEL.id)).where(_LEVEL.channel == bindparam("of_channel"))
+# What is expected stays, so that what is sold elsewhere lowers the level at once, unread: the new number is no more than there
+# is, and the channel's orders are known. All else is read first. What is under way counts as raced, by `touched`: its answer may
+# be of the shop before, and leaves the level in doubt.
+_DOUBT = (
+    update(inventory_levels)
+    .where(
+        _LEVEL.channel.concat("") == bindparam("of_channel"), _LEVEL.id.between(bindparam("first"), bindparam("last"))
+    )
+    .values(
+        uncertain=case((_LEVEL.uncertain == Doubt.RESTORE, _LEVEL.uncertain), else_=str(Doubt.NEW_ADDRESS)),
+        uncertain_since=func.coalesce(_LEVEL.uncertain_since, _NOW),
+        out_of_step_since=case((_LEVEL.pushable, func.coalesce(_LEVEL.out_of_step_since, _NOW))),
+        touched=_LEVEL.touched + 1,
+        due_at=_NOW,
+        read_whole_at=null(),
+    )
+)
 
 # Once a suspicion: of 100,000 levels it takes 0.3 s with SQLite, and 0.1 s on PostgreSQL.
 _COMPARED = (inventory_levels.c.channel == bindparam("of_channel"), inventory_levels.c.pushable.is_(True))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.exc import ObjectNotExecutableError
 
 from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.channels import set_status as set_channel_status
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, stock_ledger
+from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
+from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
+from invsync_dagster.sync import recognition
+from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.order_count import count_orders
-from invsync_dagster.sync.recognition import ELSEWHERE, address_of
+from invsync_dagster.sync.push import calls_of
+from invsync_dagster.sync.recognition import ELSEWHERE, MOVING, address_of, require_our_shop, why_elsewhere
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.subscriptions import watch_subscriptions
 from tests.unit.sync.alibaba_stage import AlibabaStage
@@ -39,6 +48,14 @@ def point_elsewhere(world: LittleWorld, name: str = WOO) -> None:
         settings = channel.settings.model_copy(update={"store_url": "http://127.0.0.1:9/other"})
         others = tuple(one for one in ws.configuration.channels if one.name != name)
         ws.configuration = replace(ws.configuration, channels=(*others, replace(channel, settings=settings)))
+
+
+def look(world: LittleWorld, process: int = 0) -> None:
+    """Recognise the store at its address, and go no further."""
+    ws = world.processes[process]
+    channel = ws.channel(WOO)
+    calls = calls_of(ws, channel, world.clock.now() + timedelta(minutes=1), background=False)
+    require_our_shop(ws, channel, recognised(world), calls)
 
 
 def fall(world: LittleWorld) -> list[str]:
@@ -98,11 +115,89 @@ def test_the_same_shop_under_a_new_address_is_looked_at_once_and_goes_on(world: 
     restock(world)
     point_elsewhere(world)
     first = world.push(WOO)
-    assert (first.problem, first.pushed, world.changes(WOO)) == ("", 1, 0)
+    assert (first.problem, first.read, first.pushed, world.changes(WOO)) == ("", 16, 1, 0)
     restock(world)
     second = world.push(WOO)
-    assert (second.problem, second.pushed) == ("", 1)
-    assert first.api_calls == second.api_calls + 1
+    assert (second.problem, second.read, second.pushed) == ("", 0, 1)
+    # The look, and one reading of all 16 with the orders known past it.
+    assert first.api_calls == second.api_calls + 3
+
+
+def test_a_copy_of_the_shop_is_in_step_once_its_own_numbers_are_read_and_mended(world: LittleWorld) -> None:
+    right = numbers(world)
+    for article in world.shops[WOO]._books.articles.values():
+        article.quantity = None if article.quantity is None else 3
+    assert world.push(WOO).read == 0  # at the same address nothing is in doubt
+    point_elsewhere(world)
+    look(world)
+    assert recognised(world) == address_of(world.processes[0].channel(WOO))
+    assert (world.changes(WOO), world.level(WOO, SKU).uncertain) == (16, "new_address")
+    assert world.push(WOO).problem == ""
+    assert (numbers(world), world.changes(WOO)) == (right, 0)
+
+
+def test_at_a_new_address_what_falls_is_written_at_once_and_the_rest_once_it_is_read(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = world.shown(WOO, SKU)
+    point_elsewhere(world)
+    world.sell("shop_main", SKU)
+    world.deliver("shop_main")
+    apply_deliveries(world.processes[0], world.inbox, IntakeReport(), run_id="intake")
+    ws = world.processes[0]
+    platform = ws.platform(ws.channel(WOO))
+    read, before = platform.read, len(logged(world, WOO, "read"))
+
+    def look_only(asked: Sequence[LevelReference]) -> ReadAnswer:
+        monkeypatch.setattr(platform, "read", refused)
+        return read(asked)
+
+    def refused(asked: Sequence[LevelReference]) -> ReadAnswer:
+        raise PlatformError(Recovery.REJECT, "not_now", "no reading now")
+
+    monkeypatch.setattr(platform, "read", look_only)
+    report = world.push(WOO)
+    assert report.problem == "not_now: no reading now [reject]"
+    assert (report.acknowledged, world.shown(WOO, SKU)) == (1, listed - 1)
+    assert (len(logged(world, WOO, "read")), world.changes(WOO)) == (before, 15)
+    monkeypatch.setattr(platform, "read", read)
+    assert world.push(WOO).problem == ""
+    assert (len(logged(world, WOO, "read")), world.changes(WOO)) == (before + 15, 0)
+
+
+def test_a_push_that_is_under_way_at_the_address_before_settles_nothing_at_the_new_one(world: LittleWorld) -> None:
+    restock(world)
+    readings = len(logged(world, WOO, "read"))
+
+    def move(when: str, request: Request) -> None:
+        if when == "before" and request.url.endswith("/batch"):
+            world.transports[WOO]._on_send = None
+            point_elsewhere(world)
+            look(world, process=1)
+
+    world.transports[WOO]._on_send = move
+    sent = world.push(WOO)
+    # Its answer counts as what it is, and leaves even that level in doubt; it reads none of the others.
+    assert (sent.acknowledged, sent.read, world.changes(WOO)) == (1, 0, 16)
+    assert world.level(WOO, SKU).uncertain == "new_address"
+    assert world.push(WOO, process=1).problem == ""
+    assert (len(logged(world, WOO, "read")), world.changes(WOO)) == (readings + 16, 0)
+
+
+def test_a_look_that_dies_while_it_puts_the_levels_in_doubt_is_made_anew(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_elsewhere(world)
+    monkeypatch.setattr(recognition, "IDS_AT_ONCE", 1)
+    with monkeypatch.context() as dying:
+        dying.setattr(recognition, "_DOUBT", None)
+        with pytest.raises(ObjectNotExecutableError):
+            look(world)
+    assert (recognised(world), world.changes(WOO)) == (MOVING, 0)
+    with world.engine.connect() as connection:
+        assert why_elsewhere(connection, world.processes[0].channel(WOO)) == ELSEWHERE
+    look(world)
+    assert (recognised(world), world.changes(WOO)) == (address_of(world.processes[0].channel(WOO)), 16)
 
 
 def test_at_a_new_address_nothing_is_subscribed_to_before_a_push_has_recognised_the_shop(world: LittleWorld) -> None:
