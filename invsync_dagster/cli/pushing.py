@@ -15,6 +15,7 @@ from invsync_dagster.cli.common import (
     CHANNEL,
     LARGEST,
     NOT_AS_HOPED,
+    RefusedError,
     as_json_option,
     configured,
     decided,
@@ -23,11 +24,13 @@ from invsync_dagster.cli.common import (
     run_id,
     workspace,
 )
-from invsync_dagster.inventory import channels as channel_rows
+from invsync_dagster.inventory.changes import Change, oldest_changes
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
-from invsync_dagster.inventory.tables import central_inventory
-from invsync_dagster.sync.preview import Preview, preview_channel
+from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
+from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync.another_shop import ANOTHER_SHOP
+from invsync_dagster.sync.preview import AnotherShopError, Preview, approve, preview_channel
 from invsync_dagster.sync.push import push_channel
 from invsync_dagster.sync.report import PushReport
 
@@ -53,16 +56,51 @@ def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -
         push = partial(push_channel, ws, run_id=run_id(), deadline=deadline, skus=set(skus))
         with ThreadPoolExecutor(max(1, len(chosen))) as pool:
             reports = list(pool.map(push, [channel.name for channel in chosen]))
+        with ws.engine.connect() as connection:
+            left = {report.channel: _left_of(connection, report, skus) for report in reports}
     if as_json:
-        print_json([asdict(report) for report in reports])
+        print_json([{**asdict(report), "left_of": left[report.channel]} for report in reports])
     else:
         columns = ("channel", "pushed", "acknowledged", "read", "failed", "left", "waiting", "seconds", "problem")
         print_table("Pushed", columns, [_push_row(report) for report in reports])
         for report in reports:
             for failure in report.failures:
                 click.echo(f"! {report.channel} {failure.sku}: {failure.code}: {failure.message}")
-    if any(report.problem or report.failures or report.approval_missing for report in reports):
+            for sentence in left[report.channel]:
+                click.echo(f"! {report.channel} {sentence}")
+    if any(report.problem or report.failures or report.approval_missing or left[report.channel] for report in reports):
         click.get_current_context().exit(NOT_AS_HOPED)
+
+
+def _left_of(connection: Connection, report: PushReport, skus: Sequence[str]) -> list[str]:
+    """Say in a sentence each what of the SKUs is still to be done at a channel, and isn't told by its report."""
+    if report.problem or report.approval_missing:
+        return []
+    listing = platform_mapping.c
+    paused = (
+        select(channels.c.name)
+        .join(platform_mapping, listing.platform_name == channels.c.name)
+        .where(channels.c.name == report.channel, channels.c.status == "paused")
+        .where(listing.central_sku.in_(skus), listing.status == "active")
+    )
+    if connection.execute(paused.limit(1)).one_or_none() is not None:
+        return ["is paused: nothing is written there"]
+    told = {failure.sku for failure in report.failures}
+    changes = oldest_changes(connection, channel=report.channel, skus=skus)
+    return [f"{change.sku}: {_why_left(change)}" for change in changes if change.sku not in told and _is_left(change)]
+
+
+def _is_left(change: Change) -> bool:
+    # What shows its number and is only to be read back, as after an own sale, went as hoped.
+    return change.shown != change.desired or bool(change.last_error) or change.uncertain not in _TO_BE_READ_BACK
+
+
+_TO_BE_READ_BACK = ("", "own_sale", "accepted", "late_answer")
+
+
+def _why_left(change: Change) -> str:
+    doubt = f", and is in doubt ({change.uncertain})" if change.uncertain else ""
+    return change.last_error or f"should show {change.desired}{doubt}: the next push goes on with it"
 
 
 def _check_skus(connection: Connection, skus: Sequence[str]) -> None:
@@ -74,7 +112,7 @@ def _check_skus(connection: Connection, skus: Sequence[str]) -> None:
 
 def _push_row(report: PushReport) -> tuple[object, ...]:
     problem = report.problem
-    if report.approval_missing:
+    if report.approval_missing and not problem:
         problem = (
             f"its first push isn't approved: invsync preview {report.channel}, then invsync approve {report.channel}"
         )
@@ -95,10 +133,17 @@ def preview_command(channel: str, as_json: bool) -> None:
     """
     with workspace() as ws:
         title = configured(ws, channel).title
-        preview = preview_channel(ws, channel)
+        try:
+            preview = preview_channel(ws, channel)
+        except PlatformError as error:
+            if error.code != ANOTHER_SHOP:
+                raise
+            click.echo(f"! {title}: {error}", err=True)
+            click.get_current_context().exit(NOT_AS_HOPED)
     if as_json:
         rows = [{**asdict(row), "move": row.move} for row in preview.changes]
-        print_json({"channel": channel, "totals": preview.totals(), "changes": rows})
+        unreadable = [{"sku": row.sku, "item_id": row.item_id, "problem": row.problem} for row in preview.unreadable]
+        print_json({"channel": channel, "totals": preview.totals(), "changes": rows, "unreadable": unreadable})
     else:
         show_preview(preview, title)
 
@@ -115,6 +160,8 @@ def show_preview(preview: Preview, title: str, largest: int = LARGEST) -> None:
             title=title, **totals
         )
     )
+    for row in preview.unreadable[:largest]:
+        click.echo(f"! {row.sku}: {row.problem}")
 
 
 @click.command("approve")
@@ -130,5 +177,8 @@ def approve_command(channel: str, actor: str, reason: str) -> None:
     with workspace() as ws:
         title = configured(ws, channel).title
         with write_transaction(ws.engine) as connection:
-            channel_rows.approve_first_push(connection, channel, actor=actor, reason=reason, now=ws.clock.now())
+            try:
+                approve(connection, channel, actor=actor, reason=reason, now=ws.clock.now())
+            except AnotherShopError as error:
+                raise RefusedError(str(error)) from error
     click.echo(f"{title}: its pushes are approved by {actor}")

@@ -27,9 +27,8 @@ from invsync_dagster.defs.metadata import SHOWN, cause_of, failing, report_file,
 from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.undoing import undo_job
-from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.sync.preview import preview_channel
+from invsync_dagster.sync.preview import AnotherShopError, approve, preview_channel
 from invsync_dagster.sync.replay import replay
 
 # Incremental work goes before full runs in the queue, and a run that hangs is ended (seconds).
@@ -85,8 +84,11 @@ def approve_op(context: dg.OpExecutionContext, config: ApprovalConfig, invsync: 
     """Approve the first push of a channel."""
     cause_of(context)
     ws, actor = invsync.workspace, approver(context, config.actor)
-    with write_transaction(ws.engine) as connection:
-        approve_first_push(connection, config.channel, actor=actor, reason=config.reason, now=ws.clock.now())
+    try:
+        with write_transaction(ws.engine) as connection:
+            approve(connection, config.channel, actor=actor, reason=config.reason, now=ws.clock.now())
+    except AnotherShopError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
     context.log.info(f"{actor} approved the first push of {config.channel}: {config.reason}")
 
 

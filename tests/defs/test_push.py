@@ -146,6 +146,21 @@ def test_nothing_is_written_before_the_first_push_is_approved(install: Callable[
     assert home.platforms["one"].shown == STOCK
 
 
+def test_another_shop_fails_its_preview_and_is_not_approved(install: Callable[..., Installation]) -> None:
+    home = install("one", approved=False)
+    stock = {f"S{number}": 5 for number in range(12)}
+    home.stock(stock, ["one"])
+    decision = {"channel": "one", "actor": "Ada", "reason": "looked at it"}
+    jobs = {
+        "preview_channel": {"ops": {"read_and_compare": {"config": {"channel": "one"}}}},
+        "approve_first_push": {"ops": {"approve": {"config": decision}}},
+    }
+    home.platforms["one"].gone = set(stock)
+    assert [home.run(job, run_config=config).success for job, config in jobs.items()] == [False, False]
+    home.platforms["one"].gone = set()
+    assert [home.run(job, run_config=config).success for job, config in jobs.items()] == [True, True]
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_why_a_person_started_a_run_is_kept_also_where_the_channel_failed(
     install: Callable[..., Installation], dry_run: bool

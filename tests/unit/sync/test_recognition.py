@@ -24,6 +24,7 @@ from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync import recognition
 from invsync_dagster.sync.intake import IntakeReport, apply_deliveries
 from invsync_dagster.sync.order_count import count_orders
+from invsync_dagster.sync.preview import preview_channel
 from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.recognition import ELSEWHERE, MOVING, address_of, require_our_shop, why_elsewhere
 from invsync_dagster.sync.reconcile import full_sync
@@ -303,6 +304,29 @@ def test_a_paused_channel_that_is_pointed_at_another_store_books_none_of_its_ord
         world.shops[WOO]._books.articles[number].sku = sku
     assert world.push(WOO).orders == 1
     assert recognised(world) == address_of(world.processes[0].channel(WOO))
+
+
+def test_the_preview_of_another_store_stops_the_channel_and_keeps_no_number_of_it(world: LittleWorld) -> None:
+    ws, names = world.processes[0], {n: article.sku for n, article in world.shops[WOO]._books.articles.items()}
+    seen = world.level(WOO, SKU).observed_at
+    rename(world, list(names.values()))
+    point_elsewhere(world)
+    with pytest.raises(PlatformError, match=f"another_shop: 14 of 16 listings are unknown at {WOO}"):
+        preview_channel(ws, WOO)
+    assert stopped(world, WOO).startswith("another_shop: ")
+    assert world.level(WOO, SKU).observed_at == seen
+    for number, sku in names.items():
+        world.shops[WOO]._books.articles[number].sku = sku
+    assert preview_channel(ws, WOO).totals()["equal"] == 16
+    assert (stopped(world, WOO), recognised(world)) == ("", address_of(ws.channel(WOO)))
+
+
+def test_a_preview_shows_no_number_of_an_article_that_goes_by_another_name(world: LittleWorld) -> None:
+    rename(world, [SKU])
+    preview = preview_channel(world.processes[0], WOO)
+    [other] = preview.unreadable
+    assert (other.sku, other.shown, other.problem.startswith("another_article: ")) == (SKU, None, True)
+    assert preview.totals()["equal"] == 15
 
 
 def world_entries(world: LittleWorld) -> list[Any]:

@@ -1,0 +1,137 @@
+"""`invsync preview`, `approve` and `sync` where the channel is another shop, is throttled, or is paused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from invsync_dagster.platforms.transport import Request, Response
+from invsync_dagster.sandbox.faces import Article
+from invsync_dagster.sandbox.world import World
+from invsync_dagster.settings import Home
+from tests import databases
+from tests.unit.commands import invoke, own_root, stand_ins
+
+CHANNELS = """\
+settings:
+  push_deadline_seconds: 2
+channels:
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}/erp_main
+      api_key_env: CLI_KEY
+      signing_secret_env: CLI_SIGNING
+      webhook_secret_env: CLI_WEBHOOK
+    limits: {{write_linger: 0}}
+"""
+MAPPING = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+SKUS = [f"S{number:02d}" for number in range(12)]
+ANOTHER = "another_shop: 12 of 12 listings are unknown at erp_main: are address, credentials or mapping those of another shop?"
+
+
+@pytest.fixture
+def erp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Iterator[World]:
+    """An installation with 10 pieces of each SKU, and the ERP's stand-in, which shows 7."""
+    own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path / "data"))
+    stock, mapping = tmp_path / "stock.csv", tmp_path / "mapping.csv"
+    stock.write_text("sku,quantity\n" + "".join(f"{sku},10\n" for sku in SKUS))
+    with stand_ins(Home.from_environment(), CHANNELS, {"erp_main": [Article(sku, 7) for sku in SKUS]}) as world:
+        assert invoke("channels", "sync").exit_code == 0
+        assert invoke("import", stock, "--basis", "on_hand", "--as-of", "2026-07-01T00:00:00Z").exit_code == 0
+        map_as(mapping, {sku: sku for sku in SKUS})
+        yield world
+
+
+def map_as(file: Path, items: dict[str, str]) -> None:
+    file.write_text(MAPPING + "".join(f"{sku},erp_main,{item},{item},\n" for sku, item in items.items()))
+    assert invoke("import", file).exit_code == 0
+
+
+def shown(world: World) -> set[int]:
+    return {row.quantity for row in world.books("erp_main")}
+
+
+def answer_writes(world: World, monkeypatch: pytest.MonkeyPatch, response: Response) -> None:
+    handle = world.handle
+
+    def intercepted(name: str, request: Request) -> Response:
+        return response if request.url.endswith("/stock") else handle(name, request)
+
+    monkeypatch.setattr(world, "handle", intercepted)
+
+
+def books(world: World) -> dict[str, Any]:
+    """The stand-in's articles: without those that are mapped it is another shop."""
+
+    def of(standin: Any) -> dict[str, Any]:
+        return cast(dict[str, Any], standin._erp._articles)
+
+    return world.within("erp_main", of)
+
+
+def test_the_preview_of_another_shop_says_so_and_it_is_not_approved_until_it_is_the_right_one(erp: World) -> None:
+    articles = dict(books(erp))
+    books(erp).clear()
+    preview = invoke("preview", "erp_main")
+    assert (preview.exit_code, ANOTHER in preview.stderr, preview.stdout) == (1, True, "")
+    refused = invoke("approve", "erp_main", "--reason", "looks right")
+    assert (refused.exit_code, ANOTHER in refused.stderr) == (2, True)
+
+    books(erp).update(articles)
+    assert json.loads(invoke("sync", "S01", "--json").stdout)[0]["approval_missing"] is True
+    preview = invoke("preview", "erp_main")
+    assert (preview.exit_code, "12 listings, 0 as they should be, 12 raised" in preview.stdout) == (0, True)
+    assert invoke("approve", "erp_main", "--reason", "looks right").exit_code == 0
+    assert invoke("sync", *SKUS).exit_code == 0
+    assert shown(erp) == {10}
+
+
+def test_a_preview_says_why_a_listing_can_not_be_read(erp: World) -> None:
+    del books(erp)["S03"]
+    preview = invoke("preview", "erp_main")
+    assert (preview.exit_code, "1 can't be read" in preview.stdout) == (0, True)
+    assert "! S03: not_found: " in preview.stdout
+    [unreadable] = json.loads(invoke("preview", "erp_main", "--json").stdout)["unreadable"]
+    assert (unreadable["sku"], unreadable["problem"].startswith("not_found: ")) == ("S03", True)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_skus_that_are_throttled_are_named_and_the_command_says_that_they_are_left(
+    erp: World, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    with monkeypatch.context() as throttled:
+        answer_writes(erp, throttled, Response(429, {}, b""))
+        told = invoke("sync", "S01", *(["--json"] if as_json else []))
+    assert (told.exit_code, shown(erp)) == (1, {7})
+    if as_json:
+        [report] = json.loads(told.stdout)
+        assert (report["failures"], report["problem"], len(report["left_of"])) == ([], "", 1)
+        assert report["left_of"][0].startswith("S01: throttled: ")
+    else:
+        assert "! erp_main S01: throttled: " in told.stdout
+
+
+def test_skus_that_are_pushed_leave_nothing(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    done = invoke("sync", "S01", "--json")
+    [report] = json.loads(done.stdout)
+    assert (done.exit_code, report["acknowledged"], report["left_of"], shown(erp)) == (0, 1, [], {7, 10})
+
+
+def test_a_paused_channel_is_named_and_written_nothing(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    assert invoke("channels", "pause", "erp_main", "--reason", "moving").exit_code == 0
+    told = invoke("sync", "S01")
+    assert (told.exit_code, "! erp_main is paused: nothing is written there\n" in told.stdout) == (1, True)
+    assert shown(erp) == {7}
+    assert invoke("channels", "resume", "erp_main", "--reason", "moved").exit_code == 0
+    assert invoke("sync", "S01").exit_code == 0
