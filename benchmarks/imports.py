@@ -54,7 +54,7 @@ def measure(rows: int, backend: str, listed: bool) -> None:
     """
     with tempfile.TemporaryDirectory() as name, database(backend, name) as url:
         folder = Path(name)
-        engine = build(url, rows) if listed else open_database(url)
+        engine = build(url, rows) if listed else open_database(url, make=True)
         migrate(engine)
         seconds = []
         waits: list[float] = []
@@ -84,7 +84,7 @@ def measure_mapping(rows: int, backend: str) -> None:
     """Map `rows` listings of a stock of a fifth of the SKUs, then the same again; prints as `measure` does."""
     with tempfile.TemporaryDirectory() as name, database(backend, name) as url:
         folder = Path(name)
-        engine = open_database(url)
+        engine = open_database(url, make=True)
         migrate(engine)
         now = datetime(2026, 1, 1, tzinfo=UTC)
         with write_transaction(engine) as connection:

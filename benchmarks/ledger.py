@@ -46,7 +46,7 @@ def build(url: str, skus: int) -> Engine:
     for that. A database that was filled to the brim would split two pages for each of the first changes. A text of a claim's
     length makes that room, and is no work that the queue would take in.
     """
-    engine = open_database(url)
+    engine = open_database(url, make=True)
     migrate(engine)
     with write_transaction(engine) as connection:
         for number, name in enumerate(CHANNELS):

@@ -90,7 +90,7 @@ def push(levels: int) -> None:
 
     definitions.definitions()
     home = Home.from_environment()
-    migrate(open_database(home.database_url))
+    migrate(open_database(home.database_url, make=True))
     ws = Workspace.open(home)
     register_channels(ws)
     with write_transaction(ws.engine) as connection:

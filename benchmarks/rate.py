@@ -131,7 +131,7 @@ def measure(name: str, listings: int) -> None:
         data = Path(folder)
         channel = channel_of(name, data)
         home = Home(root=data, data=data, database_url=f"sqlite:///{data}/stock.db", channels_file=data / "none")
-        engine = open_database(home.database_url)
+        engine = open_database(home.database_url, make=True)
         migrate(engine)
         ws = Workspace(
             home=home,

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Configuration, load
 from invsync_dagster.environment import FILE_NAME, IN_A_FILE, load_env_file, read_env_file, write_env_file
-from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, migrate, open_database, parse_url
 from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
 
@@ -53,7 +53,7 @@ def make_folders_and_tables(home: Home) -> None:
     """Make the folders of a home that are missing, and bring its database to the latest revision."""
     for folder in (home.inbox, home.imports, home.reports, home.status, home.locks):
         folder.mkdir(parents=True, exist_ok=True)
-    engine = open_database(home.database_url)
+    engine = open_database(home.database_url, make=True)
     try:
         migrate(engine)
     finally:
@@ -138,6 +138,9 @@ def main() -> int:
     load_env_file(root)
     try:
         done = set_up(root, os.environ)
+    except DatabaseGoneError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 1
     except DBAPIError as error:
         print(f"set-up: the database can't be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from contextlib import closing
 from functools import cache
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -98,8 +99,15 @@ def filled_engine(name: str, fill: Callable[[Engine], None]) -> Engine:
 
 
 def opened(url: str) -> Engine:
-    """Open a database until the test ends."""
-    engine = open_database(url)
+    """Open a database until the test ends; SQLite's is made where it isn't there."""
+    engine = open_database(url, make=True)
+    _Current.opened.append(engine)
+    return engine
+
+
+def engine_of(file: Path, *, make: bool = False) -> Engine:
+    """Open a SQLite file, under whatever name, until the test ends."""
+    engine = open_database(f"sqlite:///{quote(str(file))}", make=make)
     _Current.opened.append(engine)
     return engine
 

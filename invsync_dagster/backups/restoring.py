@@ -26,6 +26,7 @@ from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.copies import BackupError, load_dump, to_disk
 from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
 from invsync_dagster.inventory.installation import installation_of, name_installation
+from invsync_dagster.inventory.mends import has_commits_aside, is_there
 from invsync_dagster.inventory.tables import (
     central_inventory,
     installation,
@@ -196,7 +197,12 @@ def _require_empty(home: Home) -> None:
     url = parse_url(home.database_url)
     is_sqlite = url.get_backend_name() == "sqlite"
     path = Path(str(url.database)).absolute()
-    if is_sqlite and not path.exists():
+    if is_sqlite and not is_there(path):
+        if has_commits_aside(path):
+            raise BackupError(
+                f"{path.name} was moved away, and its -wal stayed, with what was committed last: move that (and -shm) along, and "
+                "restore again"
+            )
         return
     mend = f"move {path} away" if is_sqlite else "let INVSYNC_DATABASE_URL name another, empty database"
     engine = open_database(home.database_url)

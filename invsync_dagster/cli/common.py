@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -22,7 +21,7 @@ from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import Environment, SecretFileError, load_env_file, read_env_file
 from invsync_dagster.inventory.channels import NotRegisteredError
 from invsync_dagster.inventory.copies import BackupError
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, is_full, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, is_full
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError
@@ -99,7 +98,7 @@ class Commands(click.Group):
             raise RefusedError(str(error)) from error
         except DBAPIError as error:
             raise RefusedError(
-                f"the database can't be used: {error.orig}; `make setup` creates and migrates it"
+                f"the database refused a statement, and nothing of it has happened: {error.orig}"
             ) from error
         except OSError as error:
             if not is_full(error):
@@ -110,11 +109,8 @@ class Commands(click.Group):
 
 @contextmanager
 def workspace() -> Iterator[Workspace]:
-    """Open the installation. The database must be there: SQLite would silently make an empty one."""
+    """Open the installation, whose database must be there."""
     home = Home.from_environment()
-    url = parse_url(home.database_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise RefusedError(f"there is no database {url.database} yet; run `make setup` in the root of the project")
     require_schema(home.database_url)
     ws = Workspace.open(home)
     try:

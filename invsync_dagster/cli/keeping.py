@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 from sqlalchemy import make_url
@@ -70,12 +69,9 @@ def move_database_command(variable: str) -> None:
     wanted = Environment(os.environ).get(variable)
     if not wanted:
         raise RefusedError(f"{variable} is not set; give it the URL of the new database")
-    old = parse_url(home.database_url)
-    if old.get_backend_name() == "sqlite" and not Path(str(old.database)).exists():
-        raise RefusedError(f"there is no database {old.database} to move")
     require_schema(home.database_url)
     try:
-        source, target = open_database(home.database_url), open_database(wanted)
+        source, target = open_database(home.database_url), open_database(wanted, make=True)
         try:
             migrate(target)
             rows = move_stock(source, target, lambda table, count: click.echo(f"{table}: {count:,} rows"))

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import URL, inspect, text
 
 from invsync_dagster.inventory.database import open_database, parse_url
+from invsync_dagster.inventory.mends import is_there
 from invsync_dagster.inventory.tables import metadata
 
 # A dump or its loading that takes longer has hung.
@@ -66,7 +67,7 @@ def copy_database(database_url: str, target: Path) -> Facts:
 def is_bare(database_url: str) -> bool:
     """Say whether a database has no tables of ours yet, so that there is nothing to copy. Raises `DatabaseGoneError`."""
     url = parse_url(database_url)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+    if url.get_backend_name() == "sqlite" and not is_there(Path(str(url.database))):
         return True
     engine = open_database(database_url)
     try:

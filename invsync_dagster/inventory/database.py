@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,15 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, String, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, String, create_engine, event, make_url, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from sqlalchemy.sql.functions import FunctionElement
 
 from invsync_dagster.inventory.bulk import COPY
+from invsync_dagster.inventory.mends import DAMAGED, FULL, has_commits_aside, mend_of, missing
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
 WRITER_LOCK = 4_717_001
@@ -67,27 +69,28 @@ class DatabaseUrlError(ValueError):
 
 
 class DatabaseGoneError(OperationalError):
-    """The database can't be used now: not reached, gone in mid-transaction, full, or locked for too long.
+    """The database can't be used now: not there or not reached, gone in mid-transaction, damaged, full, locked for too long.
 
     What was not committed did not happen, wherever this is raised; one sentence says so, without statement and values.
     """
 
+    # Of SQLite.
+    file: Path | None = None
+
     def __str__(self) -> str:
         reason = " ".join(str(self.orig).split()) or type(self.orig).__name__
-        full = any(word in reason for word in _FULL)
-        mend = "free space on its disk, and the next run does it" if full else "the next run does it, once it is back"
-        return f"the stock's database can't be used: {reason}. What was under way and not committed has not happened; {mend}"
-
-
-# What SQLite says where its disk is full, or takes no more of a file, and PostgreSQL of the system's error.
-_FULL = ("disk is full", "disk I/O error", "No space left on device")
+        where = f" ({self.file})" if self.file else ""
+        return (
+            f"the stock's database can't be used: {reason}{where}. What was under way and not committed has not happened; "
+            f"{mend_of(reason)}"
+        )
 
 
 def is_full(error: OSError | OperationalError) -> bool:
     """Say whether an error is that a disk is full, or its owner's share of it: the system's, or the database's."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return any(word in str(error.orig) for word in _FULL)
+    return any(word in str(error.orig) for word in FULL)
 
 
 def parse_url(url: str) -> URL:
@@ -113,15 +116,20 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, make: bool = False) -> Engine:
     """Return an engine for `url` (see `parse_url`); creates no tables. Raises `DatabaseUrlError`.
+
+    SQLite's file of a database must be there, else each connection raises `DatabaseGoneError`: one that was moved away is not
+    to be replaced by an empty one. `make` is for those who make a stock: then it is made, but never beside what was committed.
 
     SQLite runs in WAL mode with synchronous=FULL: once a ledger transaction is committed its inbox file may go, so a
     power cut must not take it back (0.6 ms a commit here). On both databases all statements of a connection that only
     reads see one state of the stock.
     """
     parsed = parse_url(url)
-    engine = _open_postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _open_sqlite(parsed)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    file = Path(str(parsed.database)).absolute() if is_file else None
+    engine = _open_postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _open_sqlite(parsed, file, make)
 
     # Of the dialect, like `begin`: with one event of the engine itself every statement would look for all of them.
     @event.listens_for(engine.dialect, "handle_error")
@@ -129,10 +137,27 @@ def open_database(url: str) -> Engine:
         error = context.sqlalchemy_exception
         if context.statement is not None and _taken_back(context.connection):
             context.is_disconnect = True  # nothing more is executed on it
-        if isinstance(error, OperationalError) and error.orig is not None:
-            raise DatabaseGoneError(None, None, error.orig, connection_invalidated=error.connection_invalidated)
+        if isinstance(error, DBAPIError) and error.orig is not None and (reason := _no_database(error, file)):
+            gone = DatabaseGoneError(None, None, reason, connection_invalidated=error.connection_invalidated)
+            gone.file = file
+            raise gone
 
     return engine
+
+
+def _no_database(error: DBAPIError, file: Path | None) -> BaseException | None:
+    """Return why the database can't be used, None where the error is the statement's own.
+
+    What a process says that still has a moved file open depends on what it was about to do: a disk's error, mostly.
+    """
+    if file is not None and (reason := missing(file)):
+        return sqlite3.OperationalError(reason)
+    of_the_whole = isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+    return error.orig if of_the_whole or any(words in str(error.orig) for words in DAMAGED) else None
+
+
+# PostgreSQL's code for a table that isn't there; SQLite's error of it is an `OperationalError`.
+_UNDEFINED_TABLE = "42P01"
 
 
 def _taken_back(connection: Connection | None) -> bool:
@@ -167,13 +192,16 @@ class _BeginningSqlite(SQLiteDialect_pysqlite):
 registry.register("sqlite.beginning", __name__, _BeginningSqlite.__name__)
 
 
-def _open_sqlite(parsed: URL) -> Engine:
+def _open_sqlite(parsed: URL, file: Path | None, make: bool) -> Engine:
+    """Without a file the database is one in memory. Raises OSError where the folder of a file can't be made."""
     parsed = parsed.set(drivername="sqlite+beginning")
-    if parsed.database in (None, "", ":memory:"):
+    if file is None:
         engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": WAIT_FOR_WRITER_SECONDS, "check_same_thread": False})
+        if make:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        _look_before_connecting(engine, file, make)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -194,6 +222,17 @@ def _open_sqlite(parsed: URL) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _look_before_connecting(engine: Engine, file: Path, make: bool) -> None:
+    address = f"{file.as_uri()}?mode={'rwc' if make else 'rw'}"
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _record: Any, _arguments: Any, options: dict[str, Any]) -> Any:
+        reason = missing(file)
+        if reason and (has_commits_aside(file) or not make):
+            raise sqlite3.OperationalError(reason)
+        return dialect.connect(address, **{**options, "uri": True})
 
 
 def _open_postgresql(url: URL) -> Engine:

@@ -202,10 +202,9 @@ def test_a_database_that_cannot_be_used_is_told_once_from_the_second_look_on_and
 ) -> None:
     there = duty.watchman
     gone = open_database(f"sqlite:///{tmp_path / 'no' / 'stock.db'}")
-    (tmp_path / "no").rmdir()
     duty.watchman = Watchman(there.home, there.configuration, there.environ, gone, there.clock, there.send)
     assert [duty.look() for _ in range(4)] == [[], ["the database can't be used"], [], []]
-    assert "unable to open database file" in duty.told[0].body
+    assert f"there is no such file ({tmp_path}/no/stock.db)" in duty.told[0].body
     duty.watchman = there
     assert [duty.look() for _ in range(3)] == [["Over: the database"], [], []]
 

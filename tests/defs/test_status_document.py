@@ -85,6 +85,30 @@ def test_a_database_that_is_away_is_written_down_and_its_return_too(
     assert told["problems"] == []
 
 
+def test_a_file_that_was_moved_away_is_told_by_a_run_and_by_the_sensor_and_neither_makes_another(
+    home: Installation,
+) -> None:
+    home.stock({"A": 5}, ["one"])
+    assert look(home) is not None
+    file = home.home.data / "invsync.db"
+    engine = open_database(home.home.database_url)
+    standing_by = Standing(home.home, home.configuration, SECRETS, engine, home.clock)
+    away = file.rename(file.with_name("away"))
+    failed = home.run("incremental")
+    assert not failed.success
+    told = look(home, standing_by)
+    assert told is not None
+    [problem] = told["problems"]
+    assert f"its file is gone ({file})" in str(problem)
+    assert "move it back together with its -wal and -shm" in str(problem)
+    assert not file.exists()
+    away.rename(file)
+    assert home.run("incremental").success
+    told = look(home, standing_by)
+    assert told is not None
+    assert (told["problems"], [one["in_step"] for one in told["channels"]]) == ([], [1, 0])
+
+
 def test_the_checks_that_the_document_speaks_for_are_there(home: Installation, tmp_path: Path) -> None:
     keys = home.definitions().resolve_asset_graph().asset_check_keys
     assert set(SAID_HERE) <= {f"{key.asset_key.to_user_string()}/{key.name}" for key in keys}

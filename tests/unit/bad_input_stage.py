@@ -152,7 +152,7 @@ def desk_in(root: Path, environment: pytest.MonkeyPatch) -> Iterator[Desk]:
     for name in ("BAD_KEY", "BAD_SIGNING", "BAD_WEBHOOK"):
         environment.setenv(name, f"secret-of-{name}")
     home = Home.from_environment()
-    engine = open_database(home.database_url)
+    engine = open_database(home.database_url, make=True)
     migrate(engine)
     engine.dispose()
     port = free_port()

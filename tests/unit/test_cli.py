@@ -87,8 +87,10 @@ def test_a_database_that_is_not_there_is_refused_in_one_line_and_not_made(
     own_root(monkeypatch, tmp_path)
     result = invoke("status")
     assert result.exit_code == 2
-    assert result.stderr.startswith("invsync: there is no database")
-    assert "make setup" in result.stderr
+    assert result.stderr.startswith(
+        f"invsync: the stock's database can't be used: there is no such file ({tmp_path}/data/invsync.db)"
+    )
+    assert result.stderr.endswith("if there never was one: `make setup`\n")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -157,7 +157,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 
 
 def prepare(home: Home) -> Prepared:
-    engine = open_database(home.database_url)
+    engine = open_database(home.database_url, make=True)
     migrate(engine)
     Inbox(home.inbox).prepare(SystemClock().now())
     (home.root / "inventory.csv").write_text(INVENTORY)

@@ -150,7 +150,7 @@ def test_the_next_run_of_the_same_process_works_with_the_new_secret(
     for name, value in {**OTHERS, "INVSYNC_ROOT": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KEY_FILE", secret(tmp_path, "key", "old"))
-    engine = open_database(home.database_url)
+    engine = open_database(home.database_url, make=True)
     migrate(engine)
     engine.dispose()
     seen = []

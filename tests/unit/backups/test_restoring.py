@@ -462,6 +462,21 @@ def test_a_file_that_is_no_database_and_one_in_use_are_refused(stage: Stage, tmp
     assert new.restore().manifest.skus == 1
 
 
+def test_a_wal_that_stayed_where_a_database_was_moved_away_is_not_removed(stage: Stage, tmp_path: Path) -> None:
+    taken = take(stage.home, NO_KEYS, NOW)
+    new = restoring(taken, tmp_path / "new")
+    wal = tmp_path / "new" / "stock.db-wal"
+    wal.write_bytes(b"the last commits")
+    (tmp_path / "new" / "stock.db").touch()
+    with pytest.raises(
+        BackupError, match=r"stock\.db was moved away, and its -wal stayed, .*: move that \(and -shm\) along"
+    ):
+        new.restore()
+    assert wal.read_bytes() == b"the last commits"
+    wal.rename(tmp_path / "kept-wal")
+    assert new.restore().manifest.skus == 1
+
+
 @pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
 def test_a_postgresql_database_that_a_service_has_open_is_refused(living: Living, tmp_path: Path) -> None:
     taken = living.back_up()

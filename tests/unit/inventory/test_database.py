@@ -188,7 +188,7 @@ def waits_for_the_disk(connection: Connection) -> bool:
 @pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 def test_only_what_is_not_the_stock_is_committed_without_the_disk(tmp_path: Path):
     """Of SQLite's files: the next test is PostgreSQL's."""
-    engine = open_database(f"sqlite:///{tmp_path}/stock.db")
+    engine = open_database(f"sqlite:///{tmp_path}/stock.db", make=True)
     migrate(engine)
     with side_transaction(engine) as connection:
         assert not waits_for_the_disk(connection)
@@ -221,7 +221,7 @@ def test_on_postgresql_a_statement_of_what_is_not_the_stock_commits_by_itself_an
 @pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
 def test_who_reads_on_a_connection_that_has_written_keeps_no_writer_waiting(tmp_path: Path):
     """Of SQLite's file, which has one writer: PostgreSQL's readers never wait."""
-    engine = open_database(f"sqlite:///{tmp_path}/stock.db")
+    engine = open_database(f"sqlite:///{tmp_path}/stock.db", make=True)
     migrate(engine)
     other = open_database(f"sqlite:///{tmp_path}/stock.db")
     for transaction in (write_transaction, side_transaction):

@@ -65,6 +65,25 @@ def test_a_wrong_password_is_said_and_not_shown(tmp_path: Path, each_database: s
     assert "hidden" not in f"{caught.value} {caught.value!r} {engine!r}"
 
 
+@pytest.mark.parametrize("wrong", [(PASSWORD, "hidden-but-wrong"), ("/postgres", "/nowhere")])
+def test_what_the_server_does_not_let_in_is_mended_in_the_url_and_not_by_waiting(wrong: tuple[str, str]) -> None:
+    engine = databases.opened(shared_server().tcp_url("postgres").replace(*wrong))
+    with pytest.raises(DatabaseGoneError) as caught, engine.connect():
+        pass
+    said = str(caught.value)
+    assert said.endswith("; put the user, the password or the database's name in its URL right (INVSYNC_DATABASE_URL)")
+    assert "hidden" not in said
+
+
+def test_a_database_without_our_tables_is_told_with_where_ours_may_be(tmp_path: Path, each_database: str) -> None:
+    engine = databases.opened(databases.fresh_url(tmp_path, migrated=False))
+    with (
+        pytest.raises(DatabaseGoneError, match="let INVSYNC_DATABASE_URL name the stock's own, or bring a backup back"),
+        engine.connect() as connection,
+    ):
+        connection.execute(text("SELECT id FROM installation"))
+
+
 def test_a_connection_speaks_utc_and_gives_up_waiting_for_a_lock_in_time() -> None:
     engine = databases.opened(shared_server().tcp_url("postgres") + "?options=-c%20lock_timeout%3D50ms")
     with engine.connect() as connection:

@@ -320,6 +320,7 @@ def test_what_people_add_beside_our_tables_is_theirs(sold: Engine):
 
 def test_a_database_without_our_tables_is_none_to_refuse(tmp_path: Path):
     engine = bare(tmp_path)
+    engine.connect().close()
     require_schema(address(engine))
     assert not is_older(address(engine))
     migrate(engine)
