@@ -14,7 +14,16 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from invsync_dagster.channels import Configuration, load
-from invsync_dagster.environment import FILE_NAME, IN_A_FILE, load_env_file, read_env_file, write_env_file
+from invsync_dagster.defs.storage_url import VARIABLE, dagster_database_url
+from invsync_dagster.environment import (
+    FILE_NAME,
+    IN_A_FILE,
+    Environment,
+    SecretFileError,
+    load_env_file,
+    read_env_file,
+    write_env_file,
+)
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, migrate, open_database, parse_url
 from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
@@ -27,7 +36,7 @@ class DagsterStorageError(Exception):
 def set_up(root: Path, environ: Mapping[str, str]) -> list[str]:
     """Prepare the clone at `root` and return one sentence for each thing that was done; a second call does nothing.
 
-    Raises `OSError` where files can't be written, `DagsterStorageError`.
+    Raises `OSError` where files can't be written, `DagsterStorageError`, `DatabaseUrlError`, `SchemaError`, `DatabaseGoneError`.
     """
     environ = {**read_env_file(root), **environ, "INVSYNC_ROOT": str(root)}
     home = Home.from_environment(environ)
@@ -39,6 +48,7 @@ def set_up(root: Path, environ: Mapping[str, str]) -> list[str]:
 
 def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
     done = []
+    dagster_database_url(Environment(environ))  # before anything is made: one that is the stock's is refused
     variables = dagster_variables(home)
     variables |= missing_sandbox_secrets(load(home, _EveryVariable()), environ)
     if write_env_file(home.root, variables):
@@ -128,8 +138,8 @@ def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
 
 
 def _in_which_database(environ: Mapping[str, str]) -> str:
-    url = environ.get("INVSYNC_DAGSTER_DATABASE_URL")
-    return f" in {parse_url(url).render_as_string()}" if url else ""  # with *** for the password
+    url = Environment(environ).get(VARIABLE)
+    return f" in {parse_url(url, VARIABLE).render_as_string()}" if url else ""  # with *** for the password
 
 
 def main() -> int:
@@ -144,7 +154,7 @@ def main() -> int:
     except DBAPIError as error:
         print(f"set-up: the database can't be used: {' '.join(str(error.orig).split())}", file=sys.stderr)
         return 1
-    except (OSError, DagsterStorageError, DatabaseUrlError, SchemaError) as error:
+    except (OSError, DagsterStorageError, DatabaseUrlError, SchemaError, SecretFileError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     for sentence in done:

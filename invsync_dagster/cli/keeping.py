@@ -11,6 +11,7 @@ from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import take
 from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
+from invsync_dagster.defs.storage_url import dagster_database_url
 from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
@@ -32,7 +33,9 @@ def upgrade_command(no_backup: bool) -> None:
       invsync upgrade
     """
     home = Home.from_environment()
+    environ = {**read_env_file(home.root), **os.environ}
     url = parse_url(home.database_url)
+    dagster_database_url(Environment(environ))  # before anything is made: one that is the stock's is refused
     bare = is_bare(home.database_url)
     older = not bare and is_older(home.database_url)
     if older and not no_backup:
@@ -44,7 +47,7 @@ def upgrade_command(no_backup: bool) -> None:
     make_folders_and_tables(home)
     click.echo(f"stock: {'made' if bare else 'migrated' if older else 'up to date'} in {url.render_as_string()}")
     try:
-        done = initialise_dagster(home, {**read_env_file(home.root), **os.environ})
+        done = initialise_dagster(home, environ)
     except DagsterStorageError as error:
         raise RefusedError(str(error)) from error
     click.echo(f"Dagster's storage: {'migrated' if done else 'up to date'}")
@@ -69,6 +72,7 @@ def move_database_command(variable: str) -> None:
     wanted = Environment(os.environ).get(variable)
     if not wanted:
         raise RefusedError(f"{variable} is not set; give it the URL of the new database")
+    parse_url(wanted, variable)
     require_schema(home.database_url)
     try:
         source, target = open_database(home.database_url), open_database(wanted, make=True)

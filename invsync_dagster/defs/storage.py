@@ -10,10 +10,8 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from invsync_dagster.defs.storage_url import dagster_database_url
 from invsync_dagster.environment import Environment
-from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
-
-VARIABLE = "INVSYNC_DAGSTER_DATABASE_URL"
 
 
 class ChosenStorage(DagsterStorage, ConfigurableClass):
@@ -40,26 +38,3 @@ class ChosenStorage(DagsterStorage, ConfigurableClass):
         from dagster_postgres import DagsterPostgresStorage
 
         return DagsterPostgresStorage(url, inst_data=inst_data)
-
-
-def dagster_database_url(environ: Mapping[str, str]) -> str | None:
-    """Return the URL of Dagster's own database, None for SQLite.
-
-    dagster-postgres speaks psycopg2 only, and SQLAlchemy reads a plain `postgresql://` as psycopg 3, with which every
-    event fails: so the driver is set here. Raises `DatabaseUrlError`, also for the stock's own database: both sides
-    would keep their migrations in the same table there.
-    """
-    asked = environ.get(VARIABLE)
-    if not asked:
-        return None
-    url = parse_url(asked)
-    if url.get_backend_name() != "postgresql":
-        raise DatabaseUrlError(f"{VARIABLE} must name a PostgreSQL database; unset it for SQLite")
-    if stock := environ.get("INVSYNC_DATABASE_URL"):
-        other = parse_url(stock)
-        # However it is written: 5432 is the port that a URL without one means, and options make no other database.
-        if (url.host, url.port or 5432, url.database) == (other.host, other.port or 5432, other.database):
-            raise DatabaseUrlError(
-                f"{VARIABLE} names the database of the stock; Dagster needs one of its own beside it"
-            )
-    return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)

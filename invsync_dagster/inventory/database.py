@@ -93,8 +93,8 @@ def is_full(error: OSError | OperationalError) -> bool:
     return any(word in str(error.orig) for word in FULL)
 
 
-def parse_url(url: str) -> URL:
-    """Return the URL of the stock's database as it is opened.
+def parse_url(url: str, name: str = "the database URL") -> URL:
+    """Return the URL of the stock's database, or of the one that errors are to call `name`, as it is opened.
 
     `sqlite:///path` stays as it is. `postgres://`, `postgresql://` and `postgresql+<any driver>://` all mean PostgreSQL
     through psycopg 3, so that one spelling serves every tool. Raises `DatabaseUrlError`.
@@ -104,13 +104,19 @@ def parse_url(url: str) -> URL:
         backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
     except (ArgumentError, ValueError):
         raise DatabaseUrlError(
-            "the database URL can't be read; write sqlite:///path or postgresql://user:password@host:port/database,"
+            f"{name} can't be read; write sqlite:///path or postgresql://user:password@host:port/database,"
             " with %40 for an @ in the password"
         ) from None
     if backend == "sqlite":
         return parsed
     if backend != "postgresql":
-        raise DatabaseUrlError(f"the database URL names {backend!r}; the stock is kept in sqlite or postgresql")
+        raise DatabaseUrlError(f"{name} names {backend!r}; the stock is kept in sqlite or postgresql")
+    # Of a password with an @ the rest would be taken for a part of the host's name, which errors tell.
+    if url.count("@") > (0 if parsed.username is None else 1) or "#" in (parsed.host or ""):
+        raise DatabaseUrlError(
+            f"{name} has an @ or a # that isn't where one belongs: write %40 for each @ in the user's name, the password or an "
+            "option, and %23 for each #"
+        )
     if find_spec("psycopg") is None:
         raise DatabaseUrlError("PostgreSQL needs psycopg; install the project with its extra: pip install .[postgres]")
     return parsed.set(drivername="postgresql+psycopg")

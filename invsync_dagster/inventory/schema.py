@@ -32,6 +32,8 @@ _INDEXES = {
 }
 _FILLED = re.compile(r" WITH \([^)]*\)")
 _SHOWN = 3
+# In its PostgreSQL database, and one of them in each of its two SQLite files.
+_OF_DAGSTER = {"event_logs", "daemon_heartbeats"}
 
 
 class SchemaError(Exception):
@@ -62,7 +64,7 @@ def require_schema(database_url: str) -> None:
     with _connected(database_url) as connection:
         revision = revision_of(connection)
         if revision and (found := _differences(connection)):
-            raise SchemaError(_sentence(revision, found))
+            raise SchemaError(_sentence(connection, revision, found))
 
 
 def is_older(database_url: str) -> bool:
@@ -74,7 +76,7 @@ def is_older(database_url: str) -> bool:
         if revision not in ("", _scripts().get_current_head()):
             return True
         if revision and (found := _differences(connection)):
-            raise SchemaError(_sentence(revision, found))
+            raise SchemaError(_sentence(connection, revision, found))
         return False
 
 
@@ -82,7 +84,7 @@ def require_known(connection: Connection) -> None:
     """Return if the revisions lead from the database's own to this version's. Raises `SchemaError`."""
     revision = revision_of(connection)
     if revision and revision not in known_revisions():
-        raise SchemaError(_sentence(revision, []))
+        raise SchemaError(_sentence(connection, revision, []))
 
 
 def require_all(connection: Connection) -> None:
@@ -92,14 +94,18 @@ def require_all(connection: Connection) -> None:
     """
     found = _differences(connection) or _differing_indexes(connection)
     if found:
-        raise SchemaError(_sentence(revision_of(connection), found))
+        raise SchemaError(_sentence(connection, revision_of(connection), found))
 
 
 def revision_of(connection: Connection) -> str:
     """Return the revision that the database says it has, empty where it has none of our tables."""
-    if "alembic_version" not in {row[0] for row in connection.exec_driver_sql(_COLUMNS[connection.dialect.name])}:
+    if "alembic_version" not in _tables(connection):
         return ""
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
+
+
+def _tables(connection: Connection) -> set[str]:
+    return {row[0] for row in connection.exec_driver_sql(_COLUMNS[connection.dialect.name])}
 
 
 def _differences(connection: Connection) -> list[str]:
@@ -167,8 +173,13 @@ def _indexes(connection: Connection, schema: str) -> dict[str, str]:
     return {name: "".join(_FILLED.sub("", sql).split()) for name, sql in connection.exec_driver_sql(query)}
 
 
-def _sentence(revision: str, found: list[str]) -> str:
+def _sentence(connection: Connection, revision: str, found: list[str]) -> str:
     if revision not in known_revisions():
+        if _tables(connection) & _OF_DAGSTER:
+            return (
+                "the database that was named for the stock is Dagster's own: let INVSYNC_DATABASE_URL name another one, "
+                "which only the stock is in"
+            )
         return (
             f"the stock's database is of a newer version of invsync (revision {revision}, which this one doesn't know): use that "
             "version, or go back with the backup of its upgrade (docs/upgrading.md)"

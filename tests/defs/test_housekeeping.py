@@ -12,7 +12,7 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 
 from invsync_dagster.defs import housekeeping
 from invsync_dagster.defs.names import CAUSE, HOUSEKEEPING, LEDGER, PUSHED, SCHEDULE, SNAPSHOT, WEBHOOK, push_key
-from invsync_dagster.defs.storage import VARIABLE
+from invsync_dagster.defs.storage_url import VARIABLE
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from tests import databases
 from tests.defs.conftest import SECRETS, Installation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from invsync_dagster.defs.storage import VARIABLE, dagster_database_url
+from invsync_dagster.defs.storage_url import VARIABLE, dagster_database_url
 from invsync_dagster.inventory.database import DatabaseUrlError
 
 

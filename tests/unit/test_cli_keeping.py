@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 
+from invsync_dagster.inventory.database import DatabaseUrlError
 from invsync_dagster.inventory.tables import central_inventory
+from invsync_dagster.setup import set_up
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
 from tests.unit.commands import invoke, own_root
@@ -146,6 +149,57 @@ def test_the_stock_moves_to_postgresql_and_no_password_is_shown(root: Path, monk
         assert connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all() == [("0071", 10)]
     again = invoke("move-database")
     assert (again.exit_code, "not empty" in again.stderr) == (2, True)
+
+
+def test_dagsters_own_database_is_not_taken_for_a_newer_stock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(root / "runs.db") as theirs:
+        theirs.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        theirs.execute("INSERT INTO alembic_version VALUES ('29b539ebc72a')")
+    theirs.close()
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", f"sqlite:///{root}/runs.db")
+    assert "of a newer version of invsync (revision 29b539ebc72a" in invoke("upgrade").stderr
+    with sqlite3.connect(root / "runs.db") as theirs:
+        theirs.execute("CREATE TABLE daemon_heartbeats (timestamp TEXT)")
+    theirs.close()
+    for command in ("upgrade", "status"):
+        refused = invoke(command)
+        assert refused.exit_code == 2
+        assert refused.stderr == (
+            "invsync: the database that was named for the stock is Dagster's own: let INVSYNC_DATABASE_URL name another one, "
+            "which only the stock is in\n"
+        )
+
+
+@pytest.mark.parametrize("by", ["upgrade", "set-up"])
+def test_one_database_for_both_is_refused_before_anything_is_made_in_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    databases.use("postgresql")
+    own = databases.opened(databases.fresh_url(root, migrated=False))
+    databases.use("sqlite")
+    url = shared_server().tcp_url(str(own.url.database))
+    both = {"INVSYNC_DATABASE_URL": url, "INVSYNC_DAGSTER_DATABASE_URL": url.replace("postgresql:", "postgres:")}
+    if by == "upgrade":
+        for name, value in both.items():
+            monkeypatch.setenv(name, value)
+        refused = invoke("upgrade")
+        assert (refused.exit_code, PASSWORD in refused.stderr) == (2, False)
+        assert "INVSYNC_DAGSTER_DATABASE_URL names the database of the stock" in refused.stderr
+    else:
+        with pytest.raises(DatabaseUrlError, match="names the database of the stock"):
+            set_up(root, both)
+    assert inspect(own).get_table_names() == []
+    assert not (root / ".env").exists()
+
+
+def test_a_password_with_an_at_sign_stands_neither_in_an_error_nor_in_a_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVSYNC_DAGSTER_DATABASE_URL", "postgresql://me:my@hidden@127.0.0.1:9/dagster")
+    refused = invoke("upgrade")
+    assert refused.stderr.startswith("invsync: INVSYNC_DAGSTER_DATABASE_URL has an @ ")
+    assert "hidden" not in refused.output
+    assert not (root / "data").exists()
 
 
 def test_a_stock_that_is_not_there_is_not_moved_nor_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,12 @@ def test_a_sqlite_url_stays_as_it_is() -> None:
         ("/srv/hidden.db", "can't be read"),
         ("postgresql://stock:hidden@db:port/stock", "can't be read"),
         ("mysql://stock:hidden@db/stock", "names 'mysql'"),
+        ("postgresql://stock:my@hidden@db/stock", "write %40 for each @"),
+        ("postgresql://stock:my@hidden/@db/stock", "write %40 for each @"),
+        ("postgresql://stock:my@hidden/part@db/stock", "write %40 for each @"),
+        ("postgresql://stock:my@hidden?part@db/stock", "write %40 for each @"),
+        ("postgresql://st/ock:hidden@db/stock", "write %40 for each @"),
+        ("postgresql://stock:my@db#hidden/stock", "write %40 for each @"),
         ("oracle+nonsense://stock:hidden@db/stock", "names 'oracle'"),
     ],
 )
@@ -44,6 +50,15 @@ def test_a_url_that_can_not_be_used_is_refused_without_being_shown(url: str, wor
     with pytest.raises(DatabaseUrlError, match=words) as caught:
         open_database(url)
     assert "hidden" not in str(caught.value)
+
+
+def test_what_is_written_with_its_code_is_taken_in_every_part() -> None:
+    url = parse_url("postgresql://st%40ock:%40a%2Fb%23c%3Fd@db/st%40ock?application_name=a%40b")
+    assert (url.username, url.password, url.host, url.database) == ("st@ock", "@a/b#c?d", "db", "st@ock")
+    assert url.query == {"application_name": "a@b"}
+    assert parse_url(url.render_as_string(hide_password=False)) == url
+    with pytest.raises(DatabaseUrlError, match=r"^INVSYNC_DAGSTER_DATABASE_URL has an @"):
+        parse_url("postgresql://stock:my@hidden@db/stock", "INVSYNC_DAGSTER_DATABASE_URL")
 
 
 def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
