@@ -23,7 +23,7 @@ from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import mark, marker_of
 from invsync_dagster.channels import load_for_webhooks
 from invsync_dagster.inventory.actions import record_action
-from invsync_dagster.inventory.copies import BackupError, load_dump, to_disk
+from invsync_dagster.inventory.copies import BackupError, in_use, load_dump, to_disk
 from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
 from invsync_dagster.inventory.installation import installation_of, name_installation
 from invsync_dagster.inventory.mends import has_commits_aside, is_there
@@ -209,7 +209,6 @@ def _require_empty(home: Home) -> None:
     try:
         with engine.connect() as connection:
             has = _holds(connection)
-        users = "" if is_sqlite else _users(engine)
     except DBAPIError as error:
         if not is_sqlite:
             raise
@@ -222,10 +221,8 @@ def _require_empty(home: Home) -> None:
         raise BackupError(
             f"this home has a stock already ({has}), and a restore would replace it; {mend}, and restore again"
         )
-    if is_sqlite and path.with_name(f"{path.name}-wal").exists():
-        raise BackupError(f"{path.name} is in use: stop all services, and restore again")
-    if users:
-        raise BackupError(f"{url.database} is in use ({users}): stop all services, and restore again")
+    if used := in_use(home.database_url):
+        raise BackupError(f"{used}: stop all services, and restore again")
 
 
 def _holds(connection: Connection) -> str:
@@ -240,27 +237,3 @@ def _holds(connection: Connection) -> str:
     if not any(counts.values()):
         return ""
     return f"{counts['central_inventory']:,} SKUs, {counts['stock_ledger']:,} ledger entries"
-
-
-# Every process of ours is known by its `application_name` (a role without rights sees that of others too); a person's psql
-# or a tool that watches the server does no harm.
-_OTHERS = text(
-    "SELECT format('connection %s from %s, since %s UTC', pid, coalesce(host(client_addr), 'this host'),"
-    " to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))"
-    " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND application_name = current_setting('application_name') ORDER BY backend_start"
-)
-# The server takes a moment to end a connection that was closed, as that of a preview just before.
-_LOOKS, _BETWEEN_LOOKS = 10, text("SELECT pg_sleep(0.2)")
-
-
-def _users(engine: Engine) -> str:
-    """Say which connections of ours a PostgreSQL database has besides this one, "" for none."""
-    for look in range(_LOOKS):
-        with engine.connect() as connection:
-            if look:
-                connection.execute(_BETWEEN_LOOKS)
-            users = ", ".join(connection.execute(_OTHERS).scalars())
-        if not users:
-            break
-    return users

@@ -13,7 +13,7 @@ from invsync_dagster.cli.common import RefusedError
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.defs.storage_url import dagster_database_url
 from invsync_dagster.environment import Environment, read_env_file
-from invsync_dagster.inventory.copies import BackupError, is_bare
+from invsync_dagster.inventory.copies import BackupError, in_use, is_bare
 from invsync_dagster.inventory.database import migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.inventory.schema import is_older, require_schema
@@ -74,6 +74,8 @@ def move_database_command(variable: str) -> None:
         raise RefusedError(f"{variable} is not set; give it the URL of the new database")
     parse_url(wanted, variable)
     require_schema(home.database_url)
+    if used := in_use(home.database_url):
+        raise RefusedError(f"{used}: what is sold meanwhile would not come along; stop all services, and move again")
     try:
         source, target = open_database(home.database_url), open_database(wanted, make=True)
         try:

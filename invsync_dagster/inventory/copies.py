@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, inspect, text
+from sqlalchemy import URL, Engine, inspect, text
 
 from invsync_dagster.inventory.database import open_database, parse_url
 from invsync_dagster.inventory.mends import is_there
@@ -74,6 +74,48 @@ def is_bare(database_url: str) -> bool:
         return not inspect(engine).has_table("alembic_version")
     finally:
         engine.dispose()
+
+
+# Every process of ours is known by its `application_name` (a role without rights sees that of others too); a person's psql
+# or a tool that watches the server does no harm.
+_OTHERS = text(
+    "SELECT format('connection %s from %s, since %s UTC', pid, coalesce(host(client_addr), 'this host'),"
+    " to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))"
+    " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND application_name = current_setting('application_name') ORDER BY backend_start"
+)
+# The server takes a moment to end a connection that was closed, as that of a preview just before.
+_LOOKS, _BETWEEN_LOOKS = 10, text("SELECT pg_sleep(0.2)")
+
+
+def in_use(database_url: str) -> str:
+    """Say that somebody else has a stock's database open, "" for nobody. Raises `DatabaseGoneError`.
+
+    SQLite removes the -wal with its last connection. PostgreSQL tells the connections of ours.
+    """
+    url = parse_url(database_url)
+    engine = open_database(database_url)
+    try:
+        if url.get_backend_name() == "postgresql":
+            users = _users(engine)
+            return f"{url.database} is in use ({users})" if users else ""
+        engine.connect().close()
+    finally:
+        engine.dispose()
+    file = Path(str(url.database)).absolute()
+    return f"{file.name} is in use" if file.with_name(f"{file.name}-wal").exists() else ""
+
+
+def _users(engine: Engine) -> str:
+    """Say which connections of ours a PostgreSQL database has besides this one, "" for none."""
+    for look in range(_LOOKS):
+        with engine.connect() as connection:
+            if look:
+                connection.execute(_BETWEEN_LOOKS)
+            users = ", ".join(connection.execute(_OTHERS).scalars())
+        if not users:
+            break
+    return users
 
 
 def to_disk(path: Path) -> None:

@@ -151,6 +151,22 @@ def test_the_stock_moves_to_postgresql_and_no_password_is_shown(root: Path, monk
     assert (again.exit_code, "not empty" in again.stderr) == (2, True)
 
 
+@pytest.mark.usefixtures("each_database")
+def test_a_stock_that_a_service_has_open_is_not_moved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = databases.fresh_url(root)
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", url)
+    monkeypatch.setenv("INVSYNC_NEW_DATABASE_URL", f"sqlite:///{root}/new.db")
+    service = databases.opened(url)
+    service.connect().close()  # it rests in the service's pool
+    refused = invoke("move-database")
+    assert refused.exit_code == 2
+    assert " is in use" in refused.stderr
+    assert refused.stderr.endswith("stop all services, and move again\n")
+    assert not (root / "new.db").exists()
+    service.dispose()
+    assert invoke("move-database").exit_code == 0
+
+
 def test_dagsters_own_database_is_not_taken_for_a_newer_stock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sqlite3.connect(root / "runs.db") as theirs:
         theirs.execute("CREATE TABLE alembic_version (version_num TEXT)")
