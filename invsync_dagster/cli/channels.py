@@ -19,10 +19,11 @@ from invsync_dagster.cli.common import (
 from invsync_dagster.inventory import channels as channel_rows
 from invsync_dagster.inventory.batches import set_batches
 from invsync_dagster.inventory.catch_up import catch_up, hold_beyond_limits
-from invsync_dagster.inventory.database import write_transaction
+from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
 from invsync_dagster.inventory.tables import channels as channels_table
 from invsync_dagster.sync.credentials import refusal
-from invsync_dagster.sync.registration import register_channels
+from invsync_dagster.sync.registration import register
+from invsync_dagster.sync.workspace import Workspace
 
 
 @click.group("channels")
@@ -40,8 +41,8 @@ def channels_sync(as_json: bool) -> None:
       invsync channels sync
     """
     with workspace() as ws:
-        register_channels(ws)
-        problems = list(ws.configuration.problems)
+        register(ws)
+        problems = [*ws.configuration.problems, *_recomputed(ws)]
         names = [channel.name for channel in ws.configuration.channels if not channel.disabled_reason]
     if as_json:
         print_json({"channels": names, "problems": problems})
@@ -124,8 +125,23 @@ def _set_status(name: str, state: str, actor: str, reason: str) -> None:
         with write_transaction(ws.engine) as connection:
             channel_rows.set_status(connection, name, state, actor=actor, reason=reason, now=now)
             held = hold_beyond_limits(connection, now)
-        catch_up(ws.engine, now)
+        problems = _recomputed(ws)
     click.echo(f"{name}: {state}" + (f"; {held} listings are held: invsync held list" if held else ""))
+    for problem in problems:
+        click.echo(f"! {problem}")
+    if problems:
+        click.get_current_context().exit(NOT_AS_HOPED)
+
+
+def _recomputed(ws: Workspace) -> list[str]:
+    """Recompute the levels that a committed change touches; return what keeps them from it: the change is made all the same."""
+    try:
+        catch_up(ws.engine, ws.clock.now())
+    except DatabaseGoneError as error:
+        return [
+            f"that is done, and the levels follow with the next cycle, or `invsync channels sync`: {error.reason}; {error.mend}"
+        ]
+    return []
 
 
 @channels_group.command("batches")

@@ -78,12 +78,18 @@ class DatabaseGoneError(OperationalError):
     file: Path | None = None
 
     def __str__(self) -> str:
-        reason = " ".join(str(self.orig).split()) or type(self.orig).__name__
-        where = f" ({self.file})" if self.file else ""
-        return (
-            f"the stock's database can't be used: {reason}{where}. What was under way and not committed has not happened; "
-            f"{mend_of(reason)}"
-        )
+        return f"{self.reason}. What was under way and not committed has not happened; {self.mend}"
+
+    @property
+    def reason(self) -> str:
+        """Why it can't be used, a sentence without its end."""
+        said = " ".join(str(self.orig).split()) or type(self.orig).__name__
+        return f"the stock's database can't be used: {said}{f' ({self.file})' if self.file else ''}"
+
+    @property
+    def mend(self) -> str:
+        """What is to be done."""
+        return mend_of(str(self.orig))
 
 
 def is_full(error: OSError | OperationalError) -> bool:

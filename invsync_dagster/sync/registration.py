@@ -13,13 +13,19 @@ from invsync_dagster.sync.workspace import Workspace
 
 
 def register_channels(ws: Workspace) -> int:
-    """Register each usable channel, pause those that the file has lost, recompute what a change of rules or status touches.
+    """Do what `register` does, and recompute what a change of rules or status touches.
 
     Returns how many levels were recomputed. Costs one read where nothing changed, so each cycle calls it.
     """
+    register(ws)
+    return catch_up(ws.engine, ws.clock.now())
+
+
+def register(ws: Workspace) -> None:
+    """Register each usable channel, pause those that the file has lost, hold what goes beyond the limits; in one transaction."""
     configured = ws.configuration.channels
     if not configured:
-        return 0  # an unreadable file must not pause the whole shop
+        return  # an unreadable file must not pause the whole shop
     with write_transaction(ws.engine) as connection:
         for channel in configured:
             if channel.disabled_reason:
@@ -41,7 +47,6 @@ def register_channels(ws: Workspace) -> int:
             )
         channels.pause_missing(connection, [channel.name for channel in configured], ws.clock.now())
         hold_beyond_limits(connection, ws.clock.now())
-    return catch_up(ws.engine, ws.clock.now())
 
 
 def missing_channels(ws: Workspace) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ import pytest
 from sqlalchemy import select
 
 from invsync_dagster.inventory.audit import audit
-from invsync_dagster.inventory.database import open_database
-from invsync_dagster.inventory.tables import central_inventory, inventory_levels
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database
+from invsync_dagster.inventory.tables import central_inventory, channels, inventory_levels
 from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.world import World
@@ -100,6 +102,50 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_next_run_goes_on(world: Wor
     assert invoke(*arguments[command]).exit_code == 0
     assert invoke("sync", SKUS[0]).exit_code == 0
     assert shown(world) == 9
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("arguments", "done", "status"),
+    [
+        (["channels", "pause", "erp_main", "--reason", "stocktaking"], "erp_main: paused\n", "paused"),
+        (["channels", "retire", "erp_main", "--reason", "closed"], "erp_main: retired\n", "retired"),
+        (["channels", "sync"], "registered: erp_main\n", "active"),
+    ],
+)
+def test_a_disk_that_is_full_once_a_change_is_made_keeps_only_its_levels_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch, arguments: list[str], done: str, status: str
+) -> None:
+    if "sync" in arguments:
+        channels_file = Home.from_environment().channels_file
+        channels_file.write_text(channels_file.read_text() + "    rules: {buffer: 1}\n")
+
+    def full(*_: object) -> int:
+        raise DatabaseGoneError(None, None, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as while_full:
+        while_full.setattr("invsync_dagster.cli.channels.catch_up", full)
+        told = invoke(*arguments)
+    assert told.exit_code == 1
+    assert told.stdout == (
+        f"{done}! that is done, and the levels follow with the next cycle, or `invsync channels sync`: the stock's database "
+        "can't be used: database or disk is full; free space on its disk, and the next run does it\n"
+    )
+    [channel] = json.loads(invoke("channels", "list", "--json").stdout)
+    assert channel["status"] == status
+    assert waiting() == ["erp_main"]
+    assert invoke("channels", "sync").exit_code == 0
+    assert waiting() == []
+
+
+def waiting() -> list[str]:
+    """The channels whose levels have not followed a change yet."""
+    engine = open_database(Home.from_environment().database_url)
+    with engine.connect() as connection:
+        late = channels.c.rules_revision > channels.c.recomputed_revision
+        found = list(connection.execute(select(channels.c.name).where(late)).scalars())
+    engine.dispose()
+    return found
 
 
 class Outage:
