@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, or_
 
-from invsync_dagster.inventory.book import Book, event_id
-from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.explanation import in_utc
-from invsync_dagster.inventory.lines import channel_facts
-from invsync_dagster.inventory.sources import Window
-from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
+from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.platforms.contract import Outcome
-from invsync_dagster.settings import ImportLimits
-from invsync_dagster.sync.levels import Doubt, LevelState
+from invsync_dagster.sync.levels import LevelState
 
 # What a channel's differences lead to: written over, only told, or taken into the stock.
 Policy = Literal["repair", "report", "adopt"]
@@ -53,12 +47,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A level whose channel is to be right: what it showed and what we expected, and when the request for it began."""
+    """A level whose channel is to be right: what it showed, when the request for that began and ended, the level's `touched`
+    before it, and the report's row of it."""
 
     level_id: int
     observed: int
-    expected: int
-    at: datetime
+    began: datetime
+    ended: datetime
+    touched: int
     difference: Difference
 
 
@@ -169,72 +165,3 @@ def difference(state: LevelState, observed: int | None, cause: Cause, words: str
     """Return the report's row of a level."""
     place = (state.central_sku, state.item_id, state.location_id)
     return Difference(*place, state.acknowledged_quantity, observed, state.desired, cause, words, done)
-
-
-def adopt(
-    connection: Connection, channel: str, found: Sequence[Adoptable], limits: ImportLimits, now: datetime, run_id: str
-) -> set[str]:
-    """Take a channel's edits into the stock: what each level shows beyond what we expected; return the SKUs to push.
-
-    The difference is booked, never the reading: what a buffer, a sale meanwhile or an availability below 0 hides stays.
-    A listing with a percentage, a maximum or a minimum, or one that showed 0, leaves open how many units the edit meant, and
-    more than the import limits let pass unseen is no edit: these are reported. So is all that a sandbox beside production
-    channels shows.
-    """
-    plain = _with_plain_rules(connection, [one.level_id for one in found])
-    units = sum(abs(one.observed - one.expected) for one in found)
-    book = Book(connection, now=now, run_id=run_id)
-    book.load({one.difference.sku for one in found})
-    level, adopted = inventory_levels.c, set()
-    rehearses = channel_facts(connection, [channel])[channel].rehearses
-    too_many = len(found) > limits.zeroed_minimum or units > limits.moved_minimum_units
-    beyond = "" if rehearses or too_many else Window(connection, limits, now).beyond(channel, 0, units)
-    for one in found:
-        if rehearses:
-            one.difference.done = "reported: a sandbox beside production channels changes no stock"
-        elif too_many:
-            one.difference.done = f"reported: {len(found)} listings, {units} units at once are too many to adopt unseen"
-        elif beyond:
-            one.difference.done = f"reported: adopting {beyond}"
-        elif one.level_id not in plain or one.expected == 0 or one.observed == 0:
-            one.difference.done = "reported: its rules leave open how many are on hand"
-        else:
-            move = one.observed - one.expected
-            book.add(
-                one.difference.sku,
-                "adopt",
-                move,
-                0,
-                moved=move,
-                event_id=event_id("adopt", channel, run_id, str(one.level_id)),
-                occurred_at=one.at,
-                received_at=now,
-                channel=channel,
-                reference="full run",
-                reason=one.difference.words,
-            )
-            values = {"uncertain": Doubt.DRIFT, "uncertain_since": now, "expected": one.observed, "due_at": now}
-            connection.execute(
-                update(inventory_levels).where(level.id == one.level_id, level.uncertain.is_(None)).values(values)
-            )
-            one.difference.done = "adopted"
-            adopted.add(one.difference.sku)
-    book.close()
-    return adopted
-
-
-def _with_plain_rules(connection: Connection, level_ids: Sequence[int]) -> set[int]:
-    """Return the levels whose rules keep nothing back but a buffer; shared levels have several rules."""
-    listing, channel, level = platform_mapping.c, channels.c, inventory_levels.c
-    query = (
-        select(level.id)
-        .join(platform_mapping, listing.level_id == level.id)
-        .join(channels, channel.name == level.channel)
-        .where(
-            level.shared.is_(False),
-            func.coalesce(listing.percent, channel.percent) == 100,
-            func.coalesce(listing.minimum, channel.minimum) == 0,
-            func.coalesce(listing.maximum, channel.maximum).is_(None),
-        )
-    )
-    return {row.id for part in chunks(level_ids) for row in connection.execute(query.where(level.id.in_(part)))}

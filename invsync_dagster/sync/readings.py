@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, exists, or_, select, update
 
 from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by
 from invsync_dagster.inventory.tables import inventory_levels, walked_listings
-from invsync_dagster.platforms.contract import Limits, Platform, QuickReader, Reading
+from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, QuickReader, ReadAnswer, Reading
+from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.claims import Claim
+from invsync_dagster.sync.record import Attempted
+from invsync_dagster.sync.workspace import Workspace
 
 # The full run of each day sees it anew; where none runs, readings do.
 KNOWN_FOR = timedelta(days=2)
@@ -49,6 +53,19 @@ _WALKED = (
 )
 
 
+PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(found_by(_LEVEL.id, "ids"))
+"""Where the levels `ids` are, and their `touched`: what `read_back` asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """The readings of one call by level id, with the levels' `touched` before the request began."""
+
+    attempted: Attempted
+    readings: dict[int, Reading]
+    touched: dict[int, int]
+
+
 class _Located(Protocol):
     @property
     def location_id(self) -> str: ...
@@ -67,6 +84,25 @@ def in_readings(levels: Iterable[L], limits: Limits) -> Iterator[list[L]]:
         by_place.setdefault(level.location_id, []).append(level)
     for places in chunks(by_place.values(), limits.read_locations):
         yield from chunks(chain.from_iterable(places), limits.read_batch)
+
+
+def read_back(
+    ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], calls: Calls, run_id: str
+) -> ReadBack:
+    """Read levels that nobody claims, by their `PLACES`, in one call. Raises `PlatformError`, `OutOfTimeError`."""
+    began = ws.clock.now()
+
+    def read() -> ReadAnswer:
+        nonlocal began
+        began = ws.clock.now()
+        return calls.platform.read([LevelReference(row.item_id, row.location_id) for row in places])
+
+    answer = calls.ask(calls.platform.limits.read_cost, read)
+    readings = {row.id: reading for row, reading in zip(places, answer.readings, strict=True)}
+    with ws.engine.connect() as connection:
+        readings = told_apart(connection, name, readings)
+    attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
+    return ReadBack(attempted, readings, {row.id: row.touched for row in places})
 
 
 def read_claimed(

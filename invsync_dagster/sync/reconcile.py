@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from traceback import format_exception
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batch_of, batches_in_force, in_batch, set_batches, wrong_batches
-from invsync_dagster.inventory.bulk import as_parameter, found_by, numbers_by_id
+from invsync_dagster.inventory.bulk import as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION
 from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
 from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
 from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
-from invsync_dagster.platforms.contract import LevelReference, Limits, Platform, Reading
+from invsync_dagster.platforms.contract import Limits, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
+from invsync_dagster.sync.adoption import adopt
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, SHARE, is_unknown
-from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.bulk_reading import BulkLook
-from invsync_dagster.sync.calls import Calls, OutOfTimeError
+from invsync_dagster.sync.calls import OutOfTimeError
 from invsync_dagster.sync.cut_out import why_cut_out
 from invsync_dagster.sync.differences import (
     Adoptable,
@@ -31,7 +29,6 @@ from invsync_dagster.sync.differences import (
     FullSyncReport,
     Gone,
     Policy,
-    adopt,
     difference,
     doubt_about,
     failed_row_words,
@@ -42,7 +39,7 @@ from invsync_dagster.sync.differences import (
 from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
-from invsync_dagster.sync.readings import in_readings, note_whole
+from invsync_dagster.sync.readings import PLACES, ReadBack, in_readings, note_whole, read_back
 from invsync_dagster.sync.recognition import require_same_shop, why_elsewhere
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
@@ -138,13 +135,13 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
             report.levels += len(cleared)
             report.equal += len(cleared)
             report.in_bulk += len(cleared)
-            reads: list[_Read] = []
+            reads: list[ReadBack] = []
             with ws.engine.connect() as connection:
-                found = {row.id: row for row in connection.execute(_PLACES, {"ids": as_parameter(some)})}
+                found = {row.id: row for row in connection.execute(PLACES, {"ids": as_parameter(some)})}
             places = [found[level_id] for level_id in some if level_id in found]
             try:
                 for part in in_readings(places, calls.platform.limits):
-                    reads.append(_read(ws, name, part, calls, run_id))
+                    reads.append(read_back(ws, name, part, calls, run_id))
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
             if not is_known and report.unknown > report.levels * SHARE:
@@ -153,9 +150,7 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                 is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
-            with write_transaction(ws.engine) as connection:
-                limits, now = ws.configuration.settings.import_limits, ws.clock.now()
-                report.to_repair |= adopt(connection, name, report.to_adopt, limits, now, run_id)
+            report.to_repair |= adopt(ws, name, report.to_adopt, calls, run_id)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
             report.problem = pushed.problem
@@ -198,32 +193,9 @@ def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
                 gone.difference.done = "looked at again by the next full run: it was written meanwhile"
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """The readings of one call by level id, with the levels' `touched` before the request began."""
-
-    attempted: Attempted
-    readings: dict[int, Reading]
-    touched: dict[int, int]
-
-
-def _read(ws: Workspace, name: str, places: Sequence[Row[int, str, str, int]], calls: Calls, run_id: str) -> _Read:
-    began = ws.clock.now()
-
-    def read() -> Any:
-        nonlocal began
-        began = ws.clock.now()
-        return calls.platform.read([LevelReference(row.item_id, row.location_id) for row in places])
-
-    answer = calls.ask(calls.platform.limits.read_cost, read)
-    readings = {row.id: reading for row, reading in zip(places, answer.readings, strict=True)}
-    with ws.engine.connect() as connection:
-        readings = told_apart(connection, name, readings)
-    attempted = Attempted(name, "", "", run_id, began, ws.clock.now())
-    return _Read(attempted, readings, {row.id: row.touched for row in places})
-
-
-def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, platform: Platform, report: FullSyncReport) -> None:
+def _compare(
+    ws: Workspace, reads: Sequence[ReadBack], policy: Policy, platform: Platform, report: FullSyncReport
+) -> None:
     with write_transaction(ws.engine, report.channel) as connection:
         equal = _note_equal(connection, reads)
         report.levels += len(equal)
@@ -235,7 +207,7 @@ def _compare(ws: Workspace, reads: Sequence[_Read], policy: Policy, platform: Pl
                 _record(connection, one.attempted, others, one.touched, policy, platform.limits, report)
 
 
-def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
+def _note_equal(connection: Connection, reads: Sequence[ReadBack]) -> set[int]:
     """Note the readings that show what they should; return their levels. Almost all do, so they cost one statement.
 
     The levels of several calls are noted as seen when the first of these was answered: no later than they were.
@@ -253,7 +225,6 @@ def _note_equal(connection: Connection, reads: Sequence[_Read]) -> set[int]:
 
 
 _LEVEL = inventory_levels.c
-_PLACES = select(_LEVEL.id, _LEVEL.item_id, _LEVEL.location_id, _LEVEL.touched).where(found_by(_LEVEL.id, "ids"))
 _SHOWN = numbers_by_id("shown")
 _SEEN_EQUAL = (
     update(inventory_levels)
@@ -326,13 +297,7 @@ def _record(
                 found.done = "reported: it isn't there, which tells of no number"
             elif policy == "adopt" and reading.quantity is not None:
                 report.to_adopt.append(
-                    Adoptable(
-                        state.id,
-                        reading.quantity,
-                        state.expected if state.expected is not None else state.acknowledged_quantity or 0,
-                        attempted.began,
-                        found,
-                    )
+                    Adoptable(state.id, reading.quantity, attempted.began, now, touched[state.id], found)
                 )
         else:
             words = "a write of ours, or a sale, came in between or may not be visible yet"
