@@ -126,6 +126,21 @@ def is_registered(connection: Connection, name: str) -> bool:
     return connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is not None
 
 
+def at_rest(connection: Connection) -> set[str]:
+    """Return the channels that are paused or retired."""
+    return set(connection.execute(select(channels.c.name).where(channels.c.status != "active")).scalars())
+
+
+def why_at_rest(connection: Connection, name: str) -> str:
+    """Say why a channel's levels are neither compared nor written, and what ends that; "" for an active one."""
+    row = connection.execute(select(channels.c.status, channels.c.status_reason).where(channels.c.name == name)).first()
+    if row is None:
+        return f"channel {name!r} is not registered yet; run `invsync channels sync`"
+    if row.status == "active":
+        return ""
+    return f"{name} is {row.status} ({row.status_reason}) until `invsync channels resume {name} --reason R`"
+
+
 def approve_first_push(connection: Connection, name: str, *, actor: str, reason: str, now: datetime) -> None:
     """Allow the channel to be written to; a second approval changes nothing. Raises `NotRegisteredError`."""
     row = _row(connection, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
@@ -54,14 +54,38 @@ def keep_batch(connection: Connection, done: BatchDone) -> None:
 
     One that failed has looked at a part alone, and makes nothing better: what was found before stays.
     """
-    values = asdict(done)
-    if done.problem:
-        table = full_sync_batches.c
-        query = select(table.levels, table.drift, table.failed_rows, table.missing)
-        before = connection.execute(query.where(table.channel == done.channel, table.batch == done.batch)).first()
-        if before is not None:
-            values |= {name: max(number, values[name]) for name, number in before._mapping.items()}
-    row = tuple(values[column.name] for column in _COLUMNS)
+    _keep(connection, _with_findings(done, _before(connection, done)) if done.problem else done)
+
+
+def keep_findings(connection: Connection, done: BatchDone) -> None:
+    """Keep what a batch has found that was passed over before its end; all else of it stays as it was run last, or unknown where
+    it never was. In the caller's `write_transaction`."""
+    if (before := _before(connection, done)) is not None:
+        _keep(connection, _with_findings(before, done))
+
+
+def _before(connection: Connection, done: BatchDone) -> BatchDone | None:
+    table = full_sync_batches.c
+    query = select(full_sync_batches).where(table.channel == done.channel, table.batch == done.batch)
+    row = connection.execute(query).first()
+    return None if row is None else BatchDone(**row._mapping)
+
+
+def _with_findings(done: BatchDone, other: BatchDone | None) -> BatchDone:
+    """Return what came of a batch with no count less than what came of it another time."""
+    if other is None:
+        return done
+    return replace(
+        done,
+        levels=max(done.levels, other.levels),
+        drift=max(done.drift, other.drift),
+        failed_rows=max(done.failed_rows, other.failed_rows),
+        missing=max(done.missing, other.missing),
+    )
+
+
+def _keep(connection: Connection, done: BatchDone) -> None:
+    row = tuple(getattr(done, column.name) for column in _COLUMNS)
     upsert_rows(connection, full_sync_batches, ("channel", "batch"), _COLUMNS, [row])
 
 

@@ -71,6 +71,7 @@ class Gone:
 class FullSyncReport:
     """One batch of a channel's full run. Counts are levels; `problem` is "" unless the batch failed, and `traceback` is that of
     an error that nobody expected. `stops_channel`: no other batch would fare better before somebody has mended that.
+    `passed_over` says why it was not looked at, or not to its end, though nothing failed: the channel is paused.
 
     A level counts once among `equal`, `failed_rows`, `drift`, `uncertain`, `missing` and `claimed`, unless something came in
     between, as its difference says then.
@@ -92,6 +93,7 @@ class FullSyncReport:
     api_calls: int = 0
     seconds: float = 0.0
     problem: str = ""
+    passed_over: str = ""
     traceback: str = ""
     stops_channel: bool = False
     differences: list[Difference] = field(default_factory=list)

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from invsync_dagster.inventory.batches import batch_of, batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import as_parameter, numbers_by_id
-from invsync_dagster.inventory.channels import CONFIGURATION
+from invsync_dagster.inventory.channels import CONFIGURATION, why_at_rest
 from invsync_dagster.inventory.database import DatabaseGoneError, write_transaction
-from invsync_dagster.inventory.full_runs import BatchDone, keep_batch
-from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels
+from invsync_dagster.inventory.full_runs import BatchDone, keep_batch, keep_findings
+from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_levels
 from invsync_dagster.platforms.contract import Limits, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
@@ -54,6 +54,7 @@ LEVELS_BETWEEN_LOOKS = 500
 
 SETTLED_BY_PUSH = "to be settled by a push"
 TRIED_AGAIN = "tried again by the pushes, later each time"
+BEING_RESUMED = "the channel is being resumed, and some of its levels are not yet; run it again in a minute"
 NOT_DONE = "not done: the batch did not come to its end"
 
 LONGEST_BATCH = timedelta(minutes=30)
@@ -70,7 +71,8 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
     the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most of the
     channel's are unknown: then the channel is stopped instead. Running a batch again is harmless. What fails stands in the
-    report, and what came of the batch is kept; raises only what keeps that from being kept (`DatabaseGoneError`).
+    report, and what came of the batch is kept. One of a channel that is paused, at its end at least, is passed over: it stays as
+    it was run last. Raises only what keeps that from being kept (`DatabaseGoneError`).
     """
     report = FullSyncReport(name, batch)
     began = ws.clock.now()
@@ -92,7 +94,10 @@ def keep_report(ws: Workspace, report: FullSyncReport, run_id: str) -> None:
         done = BatchDone(report.channel, report.batch, run_id, ws.clock.now(), *numbers, report.problem)
         try:
             with write_transaction(ws.engine, report.channel) as connection:
-                keep_batch(connection, done)
+                if report.passed_over:
+                    keep_findings(connection, done)
+                else:
+                    keep_batch(connection, done)
         except DatabaseGoneError:
             if ws.clock.now() >= gives_up_at:
                 raise
@@ -106,6 +111,10 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
     channel = ws.channel(name)
     if channel.disabled_reason:
         report.problem = f"configuration: {channel.disabled_reason}"
+        return
+    with ws.engine.connect() as connection:
+        report.passed_over = why_at_rest(connection, name)
+    if report.passed_over:
         return
     report.problem = _batches_fixed(ws)
     if report.problem:
@@ -121,10 +130,13 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
         oldest = (level.observed_at.asc().nulls_first(), level.id)
         mine = in_batch(batch, ws.configuration.settings.sku_batches)
         # Not the column itself: SQLite would walk through all of the channel's levels by its index.
-        query = (
-            select(level.id).where(mine, level.channel.concat("") == name, level.pushable.is_(True)).order_by(*oldest)
-        )
-        ids = list(connection.execute(query).scalars())
+        of_batch = select(level.id).where(mine, level.channel.concat("") == name)
+        ids = list(connection.execute(of_batch.where(level.pushable.is_(True)).order_by(*oldest)).scalars())
+        is_behind = select(channels.c.recomputed_revision < channels.c.rules_revision).where(channels.c.name == name)
+        at_rest = of_batch.where(level.stopped_reason.startswith("channel "), is_behind.scalar_subquery())
+        if connection.execute(at_rest.limit(1)).first():
+            report.passed_over = BEING_RESUMED
+            return
     try:
         in_bulk, is_known = BulkLook(ws, name, calls, run_id), False
         while ids:
@@ -145,8 +157,8 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
             finally:
                 _compare(ws, reads, channel.differences, calls.platform, report)
             if not is_known and report.unknown > report.levels * SHARE:
-                of_batch = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
-                require_same_shop(ws, name, of_batch, {}, report.unknown, report.levels, calls)
+                those = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
+                require_same_shop(ws, name, those, {}, report.unknown, report.levels, calls)
                 is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
@@ -158,6 +170,8 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
             report.repaired = pushed.acknowledged
             report.left = pushed.left + pushed.waiting
             report.api_calls += pushed.api_calls
+        with ws.engine.connect() as connection:
+            report.passed_over = "" if report.problem else why_at_rest(connection, name)
     except OutOfTimeError:
         report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
     except PlatformError as error:
