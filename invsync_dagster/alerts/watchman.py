@@ -17,6 +17,7 @@ from invsync_dagster.alerts.sending import SECONDS, Message, Sender, Tone
 from invsync_dagster.channels import Configuration
 from invsync_dagster.clock import Clock
 from invsync_dagster.environment import readable
+from invsync_dagster.inventory import channels
 from invsync_dagster.settings import Home
 
 # A message names so many causes; whoever wants them all looks at the list.
@@ -52,6 +53,11 @@ class Watchman:
         """Return by channel the latest time in which it was down."""
         with self.engine.connect() as connection:
             return book.outages(connection)
+
+    def at_rest(self) -> set[str]:
+        """Return the channels that a person has paused or retired: nothing of them is news."""
+        with self.engine.connect() as connection:
+            return channels.at_rest(connection)
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -112,7 +112,8 @@ class Dagster:
         """Return a cause for each job (of one asset, where it is of one) whose latest run failed; the jobs of `open_causes`
         that have no new run are undecided.
 
-        A run that failed since channels did, all of which are known to be `down` or were when it ended, worked as it should.
+        A run that failed since channels did, all of which are known to be `down` (or paused) or were when it ended, worked as it
+        should.
         One that Dagster starts again is not the latest.
         """
         latest: dict[str, dg.RunRecord] = {}
@@ -202,9 +203,12 @@ def alerts_sensor_function(watchman: Callable[[], Watchman], checks: Collection[
             stock = on_duty.look()
             open_causes = on_duty.open_causes()
             outages = on_duty.outages()
-            down = _down(on_duty.configuration, stock, open_causes)
+            at_rest = on_duty.at_rest()
+            down = _down(on_duty.configuration, stock, open_causes) | at_rest
             runs = dagster.failed_runs(records, down, outages, open_causes)
-            answers = on_duty.tell(stock.and_also(dagster.red_checks(outages)).and_also(runs))
+            red = dagster.red_checks(outages)
+            red = Found(tuple(cause for cause in red.causes if cause.channel not in at_rest), red.undecided)
+            answers = on_duty.tell(stock.and_also(red).and_also(runs))
         except DatabaseGoneError as error:
             return _without_database(on_duty, looked, error)
         if looked.told_of_it:

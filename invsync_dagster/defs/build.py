@@ -48,7 +48,7 @@ def build(home: Home, configuration: Configuration, invsync: Invsync) -> dg.Defi
         assets=[*assets, *build_housekeeping(configuration, checks)],
         asset_checks=audit_checks,
         jobs=[*build_jobs(configuration, audit_checks), build_forgetting(configuration, checks)],
-        schedules=build_schedules(configuration),
+        schedules=build_schedules(home, configuration),
         sensors=[
             *build_sensors(home),
             build_alerts_sensor(home, configuration, checks),

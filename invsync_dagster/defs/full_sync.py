@@ -7,7 +7,7 @@ that worked stay done. Why this combination: docs/decisions/0004-partial-success
 # No `from __future__ import annotations`: Dagster compares the annotation of `context` as it stands, not as text.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -16,6 +16,7 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs.metadata import cause_of, failing, report_file, tag_failed, worst_rows
 from invsync_dagster.defs.names import OWNERS, RECONCILIATION, full_sync_key, platform_kinds, platform_tags
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.channels import why_at_rest
 from invsync_dagster.inventory.full_runs import NEVER_RUN, full_runs
 from invsync_dagster.settings import Settings
 from invsync_dagster.sync.differences import FullSyncReport
@@ -54,8 +55,8 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         description=(
             f"What **{channel.title}** really shows, batch by batch: read back, compared with what it acknowledged, explained, "
             "and repaired by the same rules as a push.\n\n"
-            "*A red batch* could not be read or repaired to its end; the others are done. Run it again alone "
-            "(Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "
+            "*A red batch* could not be read or repaired to its end, or the channel is paused; the others are done. Run it again "
+            "alone (Materialize, that partition), or all failed ones with the job `retry_failed_batches`. *A red check* "
             "means wrong numbers, in the latest run of some batch: somebody else changed them there, we missed an order, or "
             "our writes fail; the report lists each level with its likely cause. Find out who else writes there, or whether "
             "its webhooks come (docs/webhooks.md); the batch's next run without any ends it."
@@ -65,7 +66,7 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         cause_of(context)
         ws = invsync.workspace
         with failing(context, name):
-            failed = yield from sync_batches(context, ws, name, context.partition_keys)
+            done = yield from sync_batches(context, ws, name, context.partition_keys)
         found = drift_found(ws, name)
         yield dg.AssetCheckResult(
             asset_key=key,
@@ -75,28 +76,39 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
             description=found.description,
             metadata=found.metadata,
         )
-        if failed:
+        if done.failed or done.passed_over:
             tag_failed(context, [name])
-            raise dg.Failure(failure_text(name, failed), allow_retries=False)
+            raise dg.Failure(failure_text(name, done), allow_retries=False)
 
     return full_sync_asset
 
 
+@dataclass(frozen=True, slots=True)
+class BatchesDone:
+    """Why batches are not done, by their keys: those that `failed`, and those `passed_over` since the channel is paused."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+
 def sync_batches(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, ws: Workspace, name: str, batches: Sequence[str]
-) -> Generator[dg.AssetMaterialization | dg.AssetObservation, None, dict[str, str]]:
+) -> Generator[dg.AssetMaterialization | dg.AssetObservation, None, BatchesDone]:
     """Run batches, some at once; yield each finished one as the materialisation of its partition, and at the end what came
-    of them together as an observation of the asset. Return the reason of each batch that failed."""
+    of them together as an observation of the asset. Return what is not done."""
     total = FullSyncReport(name, batch=-1)
-    failed: dict[str, str] = {}
+    done = BatchesDone()
     began = ws.clock.now()
     keys = {int(batch): batch for batch in batches}
     for report in full_run(ws, name, list(keys), run_id=context.run.run_id):
         batch = keys[report.batch]
         _add(total, report)
         if report.problem:
-            failed[batch] = report.problem
+            done.failed[batch] = report.problem
             context.log.error(f"batch {batch} of {name}: {report.problem}\n{report.traceback}".rstrip())
+            continue
+        if report.passed_over:
+            done.passed_over[batch] = report.passed_over
             continue
         metadata = {
             "dagster/partition_row_count": report.levels,
@@ -110,13 +122,14 @@ def sync_batches(
         full_sync_key(name),
         metadata={
             "batches": len(keys),
-            "failed_batches": len(failed),
+            "failed_batches": len(done.failed),
+            "passed_over_batches": len(done.passed_over),
             **_figures(total),
             **worst_rows(total.differences),
             **report_file(ws.home, context.run.run_id, f"differences_{name}", total.differences),
         },
     )
-    return failed
+    return done
 
 
 # The counts of a report, each the sum of its batches'.
@@ -132,15 +145,18 @@ def _add(total: FullSyncReport, report: FullSyncReport) -> None:
     total.differences += report.differences
 
 
-def failure_text(name: str, failed: Mapping[str, str]) -> str:
-    """Say which batches failed and why, and what to do."""
+def failure_text(name: str, done: BatchesDone) -> str:
+    """Say which batches are not done and why, and what to do."""
+    kinds = (("failed batches", done.failed), ("batches not looked at", done.passed_over))
+    words = "; ".join(f"{kind}: {_by_reason(batches)}" for kind, batches in kinds if batches)
+    return f"{name}: {words}. The others are done; run the job retry_failed_batches once this is mended."
+
+
+def _by_reason(batches: Mapping[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
-    for batch, reason in failed.items():
+    for batch, reason in batches.items():
         by_reason.setdefault(reason, []).append(batch)
-    batches = ", ".join(f"{', '.join(some)} ({reason})" for reason, some in by_reason.items())
-    return (
-        f"{name}: failed batches: {batches}. The others are done; run the job retry_failed_batches once this is mended."
-    )
+    return ", ".join(f"{', '.join(sorted(some))} ({reason})" for reason, some in by_reason.items())
 
 
 def failed_batches(instance: dg.DagsterInstance, name: str, batches: dg.StaticPartitionsDefinition) -> list[str]:
@@ -184,13 +200,16 @@ def drift_found(ws: Workspace, name: str) -> DriftFound:
     """Judge the full runs of channel `name`."""
     with ws.engine.connect() as connection:
         runs = full_runs(connection).get(name, NEVER_RUN)
+        at_rest = why_at_rest(connection, name)
     share = runs.drift / runs.levels if runs.levels else 0.0
     failed = f" Of them these did not come to their end: {', '.join(map(str, runs.failed))}." if runs.failed else ""
+    passed_over = f" Nothing is looked at now: {at_rest}." if at_rest else ""
     return DriftFound(
-        not (runs.drift or runs.failed_rows or runs.missing),
+        # Where nothing was ever looked at, nothing is known to be right.
+        runs.batches > 0 and not (runs.drift or runs.failed_rows or runs.missing),
         f"{runs.drift} of {runs.levels} levels had drifted, {runs.failed_rows} show a former number since our last write failed, "
         f"{runs.missing} show no number and are in review, in the latest "
-        f"runs of {runs.batches} batches.{failed} The reports say of each why, and what was done.",
+        f"runs of {runs.batches} batches.{failed}{passed_over} The reports say of each why, and what was done.",
         {
             "drift": dg.MetadataValue.int(runs.drift),
             "drift_share": dg.MetadataValue.float(round(share, 5)),

@@ -27,6 +27,7 @@ from invsync_dagster.defs.metadata import SHOWN, cause_of, failing, report_file,
 from invsync_dagster.defs.order_counts import counted_channels
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.undoing import undo_job
+from invsync_dagster.inventory.channels import why_at_rest
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.sync.preview import AnotherShopError, approve, preview_channel
 from invsync_dagster.sync.replay import replay
@@ -106,16 +107,21 @@ def retry_op(context: dg.OpExecutionContext, invsync: Invsync) -> Iterator[Any]:
         context.log.info(f"{channel.name}: {len(again)} failed batches")
         if not again:
             continue
+        with ws.engine.connect() as connection:
+            at_rest = why_at_rest(connection, channel.name)
+        if at_rest:
+            context.log.info(f"{channel.name} is passed over: {at_rest}")
+            continue
         try:
             with failing(context, channel.name):
-                failed = yield from sync_batches(context, ws, channel.name, again)
+                done = yield from sync_batches(context, ws, channel.name, again)
         except Exception as error:  # what ends this channel's batches says nothing of the other channels
             context.log.error(f"{channel.name}: {''.join(traceback.format_exception(error))}")
             failures.append(f"{channel.name}: {type(error).__name__}: {error}")
             continue
-        if failed:
+        if done.failed or done.passed_over:
             tag_failed(context, [channel.name])
-            failures.append(failure_text(channel.name, failed))
+            failures.append(failure_text(channel.name, done))
         # As an event, since a job of ops has no checks: else the verdict would be of what was before until the next full run.
         found = drift_found(ws, channel.name)
         yield dg.AssetCheckEvaluation(

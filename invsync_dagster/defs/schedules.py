@@ -12,6 +12,9 @@ from invsync_dagster.channels import Channel, Configuration
 from invsync_dagster.defs import names
 from invsync_dagster.defs.full_sync import batch_partitions
 from invsync_dagster.defs.order_counts import counted_channels
+from invsync_dagster.inventory.channels import is_registered, why_at_rest
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database
+from invsync_dagster.settings import Home
 
 BY_SCHEDULE = {names.CAUSE: names.SCHEDULE}
 RANGE_START = "dagster/asset_partition_range_start"
@@ -23,7 +26,7 @@ def incremental_cron(minutes: int) -> str:
     return "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
 
 
-def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]:
+def build_schedules(home: Home, configuration: Configuration) -> list[dg.ScheduleDefinition]:
     """Return the schedules, stopped until somebody switches them on."""
     settings = configuration.settings
     zone = settings.time_zone
@@ -96,8 +99,8 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
                 job_name="full_sync",
                 cron_schedule=settings.full_sync_cron,
                 execution_timezone=zone,
-                execution_fn=_all_batches(configuration),
-                description="Every level of every channel read back and compared, one run a channel.",
+                execution_fn=_all_batches(home, configuration),
+                description="Every level of every channel read back and compared, one run for each that isn't paused.",
             )
         )
     if counted := counted_channels(configuration):
@@ -124,11 +127,18 @@ def build_schedules(configuration: Configuration) -> list[dg.ScheduleDefinition]
     return schedules
 
 
-def _all_batches(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
+def _all_batches(home: Home, configuration: Configuration) -> dg.ScheduleEvaluationFunction:
     batches = batch_partitions(configuration.settings).get_partition_keys()
 
-    def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    def evaluate(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        paused = _paused(home, configuration)
+        for words in paused.values():
+            context.log.info(f"passed over: {words}")
+        if len(paused) == len(configuration.channels):
+            yield dg.SkipReason("; ".join(paused.values()))
         for channel in configuration.channels:
+            if channel.name in paused:
+                continue
             yield dg.RunRequest(
                 run_key=channel.name,
                 asset_selection=[names.full_sync_key(channel.name)],
@@ -136,6 +146,20 @@ def _all_batches(configuration: Configuration) -> dg.ScheduleEvaluationFunction:
             )
 
     return evaluate
+
+
+def _paused(home: Home, configuration: Configuration) -> dict[str, str]:
+    """Return the channels that a full run would only find paused, with the words for it. A run of another that has no full run
+    says itself why: of one that isn't registered yet, or of all while the stock's database can't be used."""
+    engine = open_database(home.database_url)
+    try:
+        with engine.connect() as connection:
+            names = [one.name for one in configuration.channels if is_registered(connection, one.name)]
+            return {name: words for name in names if (words := why_at_rest(connection, name))}
+    except DatabaseGoneError:
+        return {}
+    finally:
+        engine.dispose()
 
 
 def _each(channels: Sequence[Channel], key: Callable[[str], dg.AssetKey]) -> dg.ScheduleEvaluationFunction:

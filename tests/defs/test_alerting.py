@@ -14,7 +14,9 @@ from invsync_dagster.alerts.book import Outage
 from invsync_dagster.alerts.sending import Message
 from invsync_dagster.alerts.watchman import Watchman
 from invsync_dagster.defs.alerting import EVERY_SECONDS, Dagster, Looked, alerts_sensor_function
-from invsync_dagster.inventory.database import open_database
+from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.channels import set_status
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import AlertTarget
@@ -100,6 +102,30 @@ def test_a_check_that_a_dead_channel_turned_red_is_judged_again_by_its_next_run(
     duty.home.platforms["one"].error = None
     assert duty.home.run("incremental").success
     assert [title for _ in range(20) for title in duty.look()] == ["Over: one (sandbox) refuses us"]
+
+
+def test_a_full_run_that_found_its_channel_paused_is_no_reason_for_a_message_and_one_that_failed_is(duty: Duty) -> None:
+    def full_run() -> bool:
+        tags = {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "3"}
+        return duty.home.run("full_sync", selection=[dg.AssetKey(["full_sync", "one"])], tags=tags).success
+
+    duty.home.stock({"A": 5}, ["one"])
+    engine = open_database(duty.home.home.database_url)
+
+    def choose(status: str) -> None:
+        with write_transaction(engine) as connection:
+            set_status(connection, "one", status, actor="ann", reason="stocktaking", now=duty.home.clock.now())
+        catch_up(engine, duty.home.clock.now())
+
+    choose("paused")
+    assert not full_run()
+    assert duty.home.run("audit").success  # its check of failed batches is red
+    assert duty.look() == []
+    choose("active")
+    engine.dispose()
+    duty.home.platforms["one"].error_of_reading = PlatformError(Recovery.REJECT, "broken", "not so")
+    assert not full_run()
+    assert duty.look() == ["A run of full_sync full_sync/one failed"]
 
 
 def test_a_check_that_is_red_since_after_an_outage_is_a_cause(duty: Duty) -> None:

@@ -2,10 +2,12 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from invsync_dagster.defs import schedules
 from invsync_dagster.defs.names import CAUSE
 from invsync_dagster.defs.schedules import incremental_cron, previous_day
 from invsync_dagster.defs.sensors import (
@@ -15,6 +17,8 @@ from invsync_dagster.defs.sensors import (
     imports_sensor_function,
     inbox_sensor_function,
 )
+from invsync_dagster.inventory.channels import set_status
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database, write_transaction
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home
 from tests.defs.conftest import Installation, queued_run
@@ -153,6 +157,44 @@ def test_the_full_run_is_one_run_a_channel_over_all_batches(install: Callable[..
         assert request.tags["dagster/asset_partition_range_end"] == "3"
         assert request.tags[CAUSE] == "schedule"
         assert request.asset_selection == [dg.AssetKey(["full_sync", request.run_key or ""])]
+
+
+def pause(home: Installation, name: str) -> None:
+    engine = open_database(home.home.database_url)
+    with write_transaction(engine) as connection:
+        set_status(connection, name, "paused", actor="ann", reason="stocktaking", now=home.clock.now())
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("each_database")
+def test_the_full_run_of_a_paused_channel_is_not_requested_and_says_why_where_none_is(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("one", "two")
+    pause(home, "one")
+    assert [request.run_key for request in schedule(home, "full_sync_schedule", NOW)] == ["two"]
+    pause(home, "two")
+    definitions = home.definitions()
+    context = dg.build_schedule_context(
+        instance=home.instance, scheduled_execution_time=NOW, repository_def=definitions.get_repository_def()
+    )
+    found = definitions.resolve_schedule_def("full_sync_schedule").evaluate_tick(context)
+    assert found.run_requests == []
+    assert found.skip_message == "; ".join(
+        f"{name} is paused (stocktaking) until `invsync channels resume {name} --reason R`" for name in ("one", "two")
+    )
+
+
+def test_where_the_database_cannot_be_used_full_runs_are_requested_and_say_so_themselves(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = install("one", "two")
+
+    def gone(connection: Any, name: str) -> bool:
+        raise DatabaseGoneError(None, None, Exception("server closed the connection"))
+
+    monkeypatch.setattr(schedules, "is_registered", gone)
+    assert {request.run_key for request in schedule(home, "full_sync_schedule", NOW)} == {"one", "two"}
 
 
 def test_the_daily_snapshot_is_of_yesterday(install: Callable[..., Installation]) -> None:

@@ -1,5 +1,6 @@
 import csv
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from invsync_dagster.defs import jobs
 from invsync_dagster.defs.full_sync import CHECK, batch_partitions, failed_batches, sync_batches
 from invsync_dagster.defs.names import failed_channel_tag
+from invsync_dagster.inventory.catch_up import catch_up
+from invsync_dagster.inventory.channels import set_status
+from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.platforms.contract import LevelReference, Outcome, ReadAnswer, Result, WriteAnswer
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.settings import Settings
@@ -275,3 +279,91 @@ def test_a_batch_beyond_those_in_force_is_no_batch_that_failed(install: Callable
     home.home.channels_file.write_text(right)
     shop = home.status().channels[0]
     assert (shop.failed_batches, shop.last_full_run_at is None) == ((), False)
+
+
+def choose(home: Installation, status: str) -> None:
+    """Let a person pause or resume the channel."""
+    engine = open_database(home.home.database_url)
+    with write_transaction(engine) as connection:
+        set_status(connection, "one", status, actor="ann", reason="stocktaking", now=home.clock.now())
+    catch_up(engine, home.clock.now())
+    engine.dispose()
+
+
+def failed_keys(home: Installation) -> list[str]:
+    return failed_batches(home.instance, "one", batch_partitions(home.configuration.settings))
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_paused_channel_is_not_looked_at_its_red_check_stays_and_the_retry_reads_it_once_it_is_resumed(
+    install: Callable[..., Installation],
+) -> None:
+    home = in_step(install)
+    home.platforms["one"].shown["S3"] = 99
+    full_run(home)
+    read_back = home.status().channels[0].last_full_run_at
+    home.clock.advance(3600)
+    choose(home, "paused")
+    result = full_run(home)
+    assert not result.success
+    assert (done(result), totals(result)["passed_over_batches"], totals(result)["failed_batches"]) == ({}, 4, 0)
+    failure = result.failure_data_for_node("full_sync__one")
+    assert failure is not None
+    why = "one is paused (stocktaking) until `invsync channels resume one --reason R`"
+    assert f"one: batches not looked at: 0, 1, 2, 3 ({why})" in str(failure.error)
+    assert (check(result).passed, check(result).metadata["drift"].value) == (False, 1)
+    assert f"Nothing is looked at now: {why}." in str(check(result).description)
+    shop = home.status().channels[0]
+    assert (shop.last_full_run_at, shop.failed_batches) == (read_back, ())
+    retried = home.run("retry_failed_batches")
+    assert retried.success
+    assert f"one is passed over: {why}" in log_of(home, retried)
+    assert failed_keys(home) == ["0", "1", "2", "3"]
+    choose(home, "active")
+    again = home.run("retry_failed_batches")
+    assert again.success
+    assert (set(done(again)), check(again).passed) == ({"0", "1", "2", "3"}, True)
+    assert home.status().channels[0].last_full_run_at == home.clock.now()
+
+
+def test_a_pause_amid_a_run_leaves_the_batches_after_it_undone(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = in_step(install)
+    one_after_the_other(home)
+    full_run(home)
+    home.clock.advance(3600)
+    monkeypatch.setattr(FakePlatform, "read", reading_then("S5", lambda: choose(home, "paused")))
+    result = full_run(home)
+    assert not result.success
+    looked_at, left = set(done(result)), set(failed_keys(home))
+    assert (looked_at | left, looked_at & left) == ({"0", "1", "2", "3"}, set())
+    assert left
+    assert totals(result)["passed_over_batches"] == len(left)
+    assert "in the latest runs of 4 batches. Nothing is looked at now: one is paused" in str(check(result).description)
+    assert home.status().channels[0].last_full_run_at == home.clock.now() - timedelta(seconds=3600)
+
+
+def one_after_the_other(home: Installation) -> None:
+    text = home.home.channels_file.read_text()
+    home.home.channels_file.write_text(text.replace("sku_batches: 4", "sku_batches: 4\n  full_sync_at_once: 1"))
+
+
+def reading_then(item: str, then: Callable[[], None]) -> Callable[[FakePlatform, Sequence[LevelReference]], ReadAnswer]:
+    """Return a reading after which something happens, of one item."""
+    read = FakePlatform.read
+
+    def reading(platform: FakePlatform, levels: Sequence[LevelReference]) -> ReadAnswer:
+        if any(level.item_id == item for level in levels):
+            then()
+        return read(platform, levels)
+
+    return reading
+
+
+def test_a_channel_that_was_never_looked_at_has_no_green_check(install: Callable[..., Installation]) -> None:
+    home = in_step(install)
+    choose(home, "paused")
+    assert not check(full_run(home)).passed
+    choose(home, "active")
+    assert check(full_run(home)).passed
