@@ -29,6 +29,8 @@ from tests.unit.sync.alibaba_stage import AlibabaStage
 from tests.unit.sync.amazon_stage import NAME as AMAZON
 from tests.unit.sync.amazon_stage import AmazonStage
 from tests.unit.sync.conftest import LittleWorld
+from tests.unit.sync.ebay_stage import NAME as EBAY
+from tests.unit.sync.ebay_stage import EbayStage
 from tests.unit.sync.stage import Stage
 
 SKU, SHOP = "SKU-0001", "shop_main"
@@ -167,6 +169,27 @@ def listing(world: LittleWorld, monkeypatch: pytest.MonkeyPatch, then: Callable[
         return orders_changed(*window)
 
     monkeypatch.setattr(platform, "orders_changed", listed)
+
+
+def test_an_order_that_the_channel_lists_a_minute_late_is_waited_for(
+    right: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (on_hand, reserved), shown = stock(right.engine, SKU), right.shown(SHOP, SKU)
+    right.sell(SHOP, SKU, 3)
+    unheard(right)
+    ws, listed_at = right.processes[0], right.clock.now() + timedelta(seconds=60)
+    platform: Any = ws.platform(ws.channel(SHOP))
+    orders_changed = platform.orders_changed
+
+    def late(*window: Any) -> OrdersPage:
+        page: OrdersPage = orders_changed(*window)
+        return page if right.clock.now() >= listed_at else OrdersPage(Content())
+
+    monkeypatch.setattr(platform, "orders_changed", late)
+    found = run(right)
+    assert found is not None
+    assert (found.done, booked(right.engine)) == (EXPLAINED, [("reserve", 0, 3)])
+    assert (stock(right.engine, SKU), settled(right)) == ((on_hand, reserved + 3), shown - 3)
 
 
 def fail() -> None:
@@ -367,17 +390,19 @@ def test_an_amazon_edit_is_adopted_once_the_list_reaches_past_its_reading(amazon
 
 
 @pytest.mark.parametrize(("sold", "edited"), [(3, 0), (0, 5), (3, 5)])
-def test_an_alibaba_order_is_asked_for_by_its_id_before_anything_is_adopted(
-    tmp_path: Path, sold: int, edited: int
+@pytest.mark.parametrize("name", [ALIBABA, EBAY])
+def test_where_orders_are_asked_for_in_other_ways_they_come_before_edits_too(
+    tmp_path: Path, name: str, sold: int, edited: int
 ) -> None:
-    stage = AlibabaStage(tmp_path, {"A": 20})
-    adopts(stage.ws, ALIBABA)
+    stage = AlibabaStage(tmp_path, {"A": 20}) if name == ALIBABA else EbayStage({"A": 20})
+    stage.settle()
+    adopts(stage.ws, name)
     if sold:
         stage.account.buy({stage.levels["A"]: sold})
         stage.account.take_outgoing()
     if edited:
         stage.account.edit_stock(stage.levels["A"], 20 - sold + edited)
     stage.clock.advance(60)
-    assert on_stage(stage, ALIBABA) is not None
+    assert on_stage(stage, name) is not None
     assert stock(stage.engine, "A") == (20 + edited, sold)
-    assert stage.shown("A") == 20 + edited - sold
+    assert stage.account.books()[stage.levels["A"]] == 20 + edited - sold
