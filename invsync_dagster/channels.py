@@ -358,6 +358,7 @@ class _Loader:
     def _across(self, channels: dict[str, Channel], places: dict[str, int]) -> dict[str, Channel]:
         """Check what concerns more than one channel."""
         plain = ""
+        accounts: dict[tuple[str, str, str], str] = {}
         for name, channel in channels.items():
             if channel.disabled_reason:
                 continue
@@ -377,6 +378,11 @@ class _Loader:
                 )
             elif channel.inventory_webhook:
                 plain = name
+            own = [(channel.platform, channel.environment, account) for account in channel.settings.accounts()]
+            for first in sorted({accounts.setdefault(one, name) for one in own} - {name}):
+                line = self._document.line(("channels", places[first]))
+                again = f"channel {name!r}: is the account of channel {first!r} in line {line}, so that each order counts twice"
+                self._problem((*here, "settings"), f"{again} — remove one of the two")
             if len(self._problems) > before:
                 channels[name] = _disabled(
                     {"name": name, "platform": channel.platform, "environment": channel.environment},

@@ -47,6 +47,11 @@ class VendorSettings(BaseModel):
         """Return the environment variables that the webhook door needs, by their fields: the receiver gets no others."""
         return {name: value for name, value in self.variables().items() if name in _LISTENED_WITH}
 
+    def accounts(self) -> frozenset[str]:
+        """Return names for the account, or for its parts: channels that share one count each order of it twice. Empty where the
+        settings don't tell."""
+        return frozenset()
+
     def notified_at(self, receiver_url: str, channel: str) -> str:
         """Return where the platform is to send a channel's webhooks, "" where the receiver has no public address."""
         return f"{receiver_url}/webhooks/{channel}" if receiver_url else ""
@@ -56,6 +61,17 @@ def valid_secrets(secrets: Mapping[str, str]) -> list[str]:
     """Return the webhook secrets that are valid now, the newest first: while one is changed, the previous one is as good.
     Raises `KeyError` without the first."""
     return [secrets["webhook_secret_env"], *([secrets[PREVIOUS_SECRET]] if PREVIOUS_SECRET in secrets else [])]
+
+
+def store_at(address: str) -> frozenset[str]:
+    """Return the name of the one store at an address, however it is written. An address on this machine has none: stand-ins
+    share it."""
+    parts = urlsplit(address)
+    if is_loopback(parts.hostname or ""):
+        return frozenset()
+    # Not `port`, which raises for what is none.
+    host = parts.netloc.lower().removesuffix(":443" if parts.scheme == "https" else ":80")
+    return frozenset({host + parts.path.rstrip("/")})
 
 
 def bare_address(value: str, wanted: str) -> str:

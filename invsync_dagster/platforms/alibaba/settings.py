@@ -110,6 +110,10 @@ class AlibabaSettings(VendorSettings):
             raise ValueError("write: delta needs warehouse_code, the inventory_code of the warehouse that sells")
         return self
 
+    def accounts(self) -> frozenset[str]:
+        """Return the grant, by its variable: nothing else tells the seller."""
+        return frozenset({grant} if (grant := self.session_env or self.refresh_token_env) else ())
+
     @property
     def url(self) -> str:
         """The gateway's address."""

@@ -130,6 +130,10 @@ class AmazonSettings(VendorSettings):
         description="Another address than Amazon's own of the region and the channel's environment: a stand-in on loopback.",
     )
 
+    def accounts(self) -> frozenset[str]:
+        """Return the seller's marketplaces: channels of one seller may share them out."""
+        return frozenset(f"{self.seller_id} {number}" for number in self.marketplaces)
+
     @field_validator("marketplaces")
     @classmethod
     def _are_marketplaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:

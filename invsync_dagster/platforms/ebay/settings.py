@@ -74,6 +74,10 @@ class EbaySettings(VendorSettings):
         application = {"client_id_env": self.client_id_env, "client_secret_env": self.client_secret_env}
         return {**super().listened_with(), **application}
 
+    def accounts(self) -> frozenset[str]:
+        """Return the grant, by its variable: nothing else tells the seller."""
+        return frozenset({self.refresh_token_env})
+
     @field_validator("api_url")
     @classmethod
     def _is_an_api(cls, value: str, info: ValidationInfo) -> str:

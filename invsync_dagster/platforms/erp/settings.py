@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.settings import VendorSettings, bare_address
+from invsync_dagster.platforms.settings import VendorSettings, bare_address, store_at
 
 # Contract 4 (batch), 8 (rate), 9 (times). A call costs 1 whatever it does.
 LIMITS = Limits(
@@ -39,6 +39,10 @@ class ErpSettings(VendorSettings):
     def _is_an_address(cls, value: str) -> str:
         """Refuse what would send the key in the clear or to a half-written address."""
         return bare_address(value, "the ERP's address, as https://erp.example.com")
+
+    def accounts(self) -> frozenset[str]:
+        """Return the ERP, by its address."""
+        return store_at(self.base_url)
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:

@@ -76,6 +76,8 @@ class ShopifySettings(VendorSettings):
         """Refuse what would send the token in the clear or to a half-written address."""
         return bare_address(value, "the store's address, as https://example.myshopify.com")
 
+    # No `accounts`: two channels of one store may have its locations each, and a line counts where its location is mapped.
+
     @model_validator(mode="after")
     def _has_one_way_in(self) -> Self:
         """Refuse a channel without a token, and one that doesn't say which."""

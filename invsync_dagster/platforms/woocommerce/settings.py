@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from invsync_dagster.platforms.contract import Limits
-from invsync_dagster.platforms.settings import VendorSettings, bare_address
+from invsync_dagster.platforms.settings import VendorSettings, bare_address, store_at
 
 # A store refuses more than 100 items a call, and gives at most 100 rows a page (class-wc-rest-controller.php).
 MOST_ROWS = 100
@@ -60,6 +60,10 @@ class WooCommerceSettings(VendorSettings):
         if "/wp-json" in address:
             raise ValueError("must end before /wp-json, which is added to it")
         return address
+
+    def accounts(self) -> frozenset[str]:
+        """Return the store, by its address."""
+        return store_at(self.store_url)
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
