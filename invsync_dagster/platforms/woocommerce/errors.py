@@ -44,9 +44,14 @@ def json_of(
         raise _of_status(response, store, doubt, secrets)
     if not writing and (cache := _cached_by(response.headers)):
         raise cached(cache)
+    code = words = ""
     for value in _values_in(response.body):
         if expected(value):
             return value
+        if not (code and words):
+            code, words, _ = _parts(value)
+    if code and words:  # plugins that close the API send WordPress' error object with a 200
+        raise PlatformError(doubt, told(code, secrets), f"the store answered with an error: {told(words, secrets)}")
     if response.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         words = "the store answered with a web page instead of JSON"
         raise PlatformError(doubt, "web_page", words)
