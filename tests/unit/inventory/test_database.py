@@ -44,10 +44,16 @@ from tests.unit.inventory.stock import START, Stock, order
 pytestmark = pytest.mark.usefixtures("each_database")
 
 
+# Alembic can't compare an index of an expression; the next test does.
+BY_EXPRESSION = "ix_platform_mapping_listing"
+
+
+@pytest.mark.filterwarnings(f"ignore:.*expression-based index .?{BY_EXPRESSION}")
 def test_the_migrated_schema_is_the_one_of_the_tables():
     engine = databases.fresh_engine()
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_object": lambda _thing, name, *_: name != BY_EXPRESSION}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 
