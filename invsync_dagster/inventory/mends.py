@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 GONE = "its file is gone"
@@ -15,6 +16,7 @@ DAMAGED = ("disk image is malformed", "file is not a database")
 
 _MOVE_BACK = "move it back together with its -wal and -shm, or bring a backup back: `invsync restore BACKUP`"
 _RESTORE = "move it away together with its -wal and -shm, and bring a backup back: `invsync restore BACKUP`"
+# Where a regular expression is found in the reason. An error of a lock names a relation too.
 _MENDS = (
     (FULL, "free space on its disk, and the next run does it"),
     ((GONE, EMPTY), _MOVE_BACK),
@@ -22,7 +24,7 @@ _MENDS = (
     (DAMAGED, _RESTORE),
     (("unable to open database file",), "let the user that we run as read and write it and its folder"),
     (
-        ("no such table", "relation "),
+        ("no such table", 'relation "[^"]*" does not exist'),
         "let INVSYNC_DATABASE_URL name the stock's own, or bring a backup back: `invsync restore BACKUP`; if there never was "
         "one: `make setup`",
     ),
@@ -31,8 +33,8 @@ _MENDS = (
             "authentication failed",
             "no password supplied",
             "no pg_hba.conf entry",
-            "permission denied",
-            '" does not exist',
+            "permission denied for database",
+            '(role|database) "[^"]*" does not exist',
         ),
         "put the user, the password or the database's name in its URL right (INVSYNC_DATABASE_URL)",
     ),
@@ -49,7 +51,7 @@ _TRACES = ("installation", "backups", "imports", "inbox")
 def mend_of(reason: str) -> str:
     """Return what is to be done, for what the database's driver or `missing` says."""
     return next(
-        (mend for said, mend in _MENDS if any(words in reason for words in said)),
+        (mend for said, mend in _MENDS if any(re.search(words, reason) for words in said)),
         "the next run does it, once it is back",
     )
 

@@ -154,6 +154,11 @@ def test_a_relative_path_counts_from_where_it_was_opened(tmp_path: Path, monkeyp
         ('database "nowhere" does not exist', "put the user, the password or the database's name in its URL right"),
         ("unable to open database file", "let the user that we run as read and write it"),
         ("failed to resolve host 'db'", "put the host in its URL right"),
+        ('role "nobody" does not exist', "put the user, the password or the database's name in its URL right"),
+        (
+            'lock timeout CONTEXT: while locking tuple (0,1) in relation "channels"',
+            "the next run does it, once it is back",
+        ),
         ("server closed the connection", "the next run does it, once it is back"),
     ],
 )
