@@ -122,6 +122,12 @@ def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
         raise DagsterStorageError(
             "DAGSTER_HOME is not set: give it the folder of dagster.yaml, in .env (`make setup` does) or in the environment"
         )
+    in_file = read_env_file(home.root).get(VARIABLE)
+    # With Dagster's own processes the file wins over the environment; with ours it is the other way round.
+    if in_file and environ.get(VARIABLE) != in_file:
+        raise DagsterStorageError(
+            f"{VARIABLE} is another one in {FILE_NAME}, and Dagster takes that: take it out of {FILE_NAME} or of the environment"
+        )
     marker = home.data / "dagster" / "initialised-by"
     current = f"dagster {version('dagster')}{_in_which_database(environ)}\n"
     if marker.is_file() and marker.read_text() == current:

@@ -11,6 +11,7 @@ from sqlalchemy import inspect
 
 from invsync_dagster import setup
 from invsync_dagster.channels import load
+from invsync_dagster.defs.storage_url import VARIABLE
 from invsync_dagster.environment import load_env_file, read_env_file, read_environment, write_env_file
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.settings import Home
@@ -159,6 +160,17 @@ def test_without_a_home_of_dagster_its_storage_is_not_made_and_the_mend_is_told(
     home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
     with pytest.raises(setup.DagsterStorageError, match="DAGSTER_HOME is not set: give it the folder"):
         setup.initialise_dagster(home, {})
+    assert not (home.data / "dagster").exists()
+
+
+def test_a_storage_of_which_dagster_would_take_another_than_is_set_is_not_initialised(tmp_path: Path) -> None:
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    write_env_file(tmp_path, {VARIABLE: "postgresql://invsync:hidden@db/one"})
+    environ = {"DAGSTER_HOME": str(tmp_path), VARIABLE: "postgresql://invsync:hidden@db/two"}
+    said = r"is another one in \.env, and Dagster takes that: take it out"
+    with pytest.raises(setup.DagsterStorageError, match=said) as raised:
+        setup.initialise_dagster(home, environ)
+    assert "hidden" not in str(raised.value)
     assert not (home.data / "dagster").exists()
 
 
