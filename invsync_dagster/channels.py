@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,8 +226,8 @@ class _Loader:
         for path, sentence in faults:
             self._problem(("settings", *path), f"settings: {sentence}")
         left_out = {path[:2] for path, _ in faults}
-        kept = [number for number in range(len(values.get("alerts") or ())) if ("alerts", number) not in left_out]
-        for number, target in zip(kept, settings.alerts, strict=False):
+        numbers = (number for number in count() if ("alerts", number) not in left_out)
+        for number, target in zip(numbers, settings.alerts, strict=False):
             if sentence := self._unset(target.url_env):
                 self._problem(
                     ("settings", "alerts", number, "url_env"),
@@ -379,7 +380,7 @@ class _Loader:
             elif channel.inventory_webhook:
                 plain = name
             own = [(channel.platform, channel.environment, account) for account in channel.settings.accounts()]
-            for first in sorted({accounts.setdefault(one, name) for one in own} - {name}):
+            for first in sorted({accounts[one] for one in own if one in accounts}):
                 line = self._document.line(("channels", places[first]))
                 again = f"channel {name!r}: is the account of channel {first!r} in line {line}, so that each order counts twice"
                 self._problem((*here, "settings"), f"{again} — remove one of the two")
@@ -388,6 +389,8 @@ class _Loader:
                     {"name": name, "platform": channel.platform, "environment": channel.environment},
                     "; ".join(self._problems[before:]),
                 )
+            else:
+                accounts |= dict.fromkeys(own, name)
         return channels
 
 

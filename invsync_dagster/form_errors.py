@@ -24,13 +24,15 @@ def filled(model: type[Form], values: dict[Any, Any]) -> tuple[Form, list[tuple[
 
     Of a list and of named entries the one that is wrong is left out; any other field keeps its default.
     """
+    # YAML has keys that are no words (`~`, a date), which errors would call by other names.
+    values = {str(key): _by_words(value) for key, value in values.items()}
     faults: list[tuple[Place, str]] = []
     while True:  # a field may be found wrong as a whole once its entries are right
         try:
             return model.model_validate(values), faults
         except ValidationError as error:
             wrong = sentences(error, model)
-        entries = {path[:2] for path, _ in wrong if _is_entry(model, path)}
+        entries = {path[:2] for path, _ in wrong if _is_entry(model, values, path)}
         fields = {path[0] for path, _ in wrong if path[:2] not in entries}
         for path, sentence in wrong:
             until = "it is left out until then" if path[:2] in entries else "its default holds until then"
@@ -38,12 +40,20 @@ def filled(model: type[Form], values: dict[Any, Any]) -> tuple[Form, list[tuple[
         values = {key: _without(key, value, entries) for key, value in values.items() if key not in fields}
 
 
-def _is_entry(model: type[BaseModel], path: Place) -> bool:
+def _by_words(value: Any) -> Any:
+    return {str(name): entry for name, entry in value.items()} if isinstance(value, dict) else value
+
+
+def _is_entry(model: type[BaseModel], values: dict[str, Any], path: Place) -> bool:
+    """Whether an error is of one entry that its field's value has, and can do without."""
     field = model.model_fields.get(str(path[0]))
-    return len(path) > 1 and field is not None and get_origin(field.annotation) in (dict, tuple)
+    if len(path) < 2 or field is None or get_origin(field.annotation) not in (dict, tuple):
+        return False
+    value = values[str(path[0])]
+    return path[1] in value if isinstance(value, dict) else path[1] in range(len(value))
 
 
-def _without(key: Any, value: Any, entries: Collection[Place]) -> Any:
+def _without(key: str, value: Any, entries: Collection[Place]) -> Any:
     if isinstance(value, dict):
         return {name: entry for name, entry in value.items() if (key, name) not in entries}
     if isinstance(value, list):

@@ -12,6 +12,7 @@ import dagster as dg
 from invsync_dagster.defs import names
 from invsync_dagster.defs.metadata import SHOWN, cause_of, report_file, worst_rows
 from invsync_dagster.defs.resources import Invsync
+from invsync_dagster.inventory.database import DatabaseGoneError
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.folder import process_file, waiting_files
@@ -99,6 +100,8 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
             )
             context.log.error(said)
             unreadable.append(said)
+        except DatabaseGoneError:
+            raise  # with it no file can go in
         except Exception as error:  # whatever broke this file, the others may do well without
             context.log.error(f"{path.name}: {''.join(traceback.format_exception(error))}")
             unreadable.append(f"{path.name}: {type(error).__name__}: {error}")

@@ -154,8 +154,8 @@ def _paused(home: Home, configuration: Configuration) -> dict[str, str]:
     engine = open_database(home.database_url)
     try:
         with engine.connect() as connection:
-            names = [one.name for one in configuration.channels if is_registered(connection, one.name)]
-            return {name: words for name in names if (words := why_at_rest(connection, name))}
+            registered = [one.name for one in configuration.channels if is_registered(connection, one.name)]
+            return {name: words for name in registered if (words := why_at_rest(connection, name))}
     except DatabaseGoneError:
         return {}
     finally:

@@ -359,6 +359,24 @@ def test_of_the_kinds_of_files_only_the_one_that_is_wrong_is_left_out(home: Home
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [("alerts: yes", 2), ("alerts: 5", 2), ("alerts: {}", 2), ("imports: [1]", 2), ("~: 1", 1), ("2026-01-01: 1", 1)],
+)
+def test_whatever_stands_in_the_settings_the_others_hold(home: Home, wrong: str, line: int) -> None:
+    configuration = loaded(home, GOOD.replace("settings:\n", f"settings:\n  {wrong}\n", 1))
+    assert (configuration.settings, len(configuration.problems)) == (Settings(retries=5), 1)
+    assert configuration.problems[0].startswith(f"channels.yaml line {line}: settings: ")
+
+
+@pytest.mark.parametrize("key", ["~", "2026-01-01", "1.5", "5", "yes"])
+def test_a_kind_of_files_may_be_named_by_what_yaml_takes_for_no_word(home: Home, key: str) -> None:
+    kinds = f"  imports:\n    {key}: {{columns: {{sku: A, quantity: B}}}}\n    x: {{columns: 1}}\n"
+    configuration = loaded(home, GOOD.replace("settings:\n", f"settings:\n{kinds}", 1))
+    assert [kind.columns["sku"] for kind in configuration.settings.imports.values()] == ["A"]
+    assert "imports.x.columns should be a valid dictionary" in configuration.problems[0]
+
+
 def test_of_the_messengers_only_the_one_that_is_wrong_is_left_out_and_the_others_name_their_lines(home: Home) -> None:
     targets = "  alerts:\n    - {url_env: PAGER, severity: loud}\n    - {url_env: NOT_SET, severity: error}\n"
     configuration = loaded(home, GOOD.replace("settings:\n", f"settings:\n{targets}", 1))

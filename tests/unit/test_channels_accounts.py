@@ -64,7 +64,7 @@ LIVE = ("production", "production")
         ("woocommerce", WOO, {}),
         ("woocommerce", WOO, {"store_url": "https://Shop.Example.com:443/"}),
         ("woocommerce", WOO | {"store_url": "https://x.example.com/a"}, {"store_url": "https://x.example.com/a/"}),
-        ("erp", ERP, {"api_key_env": "B"}),
+        ("erp", ERP, {"signing_secret_env": "D"}),
         ("amazon", AMAZON, {"marketplaces": "[FR, IT]"}),
         ("ebay", EBAY, {"webhook_url": "https://sync.example.com/webhooks/two"}),
         ("alibaba", ALIBABA, {"token_file": "others.json"}),
@@ -83,6 +83,13 @@ def test_an_account_that_two_channels_have_disables_the_second_and_names_both_li
     ]
 
 
+def test_a_channel_that_is_disabled_for_something_else_holds_no_account(tmp_path: Path) -> None:
+    text = two("erp", ERP, {}, LIVE).replace("    settings:\n", "    contains_orders_of: [nowhere]\n    settings:\n", 1)
+    first, second = loaded(tmp_path, text).channels
+    assert "nowhere" in first.disabled_reason
+    assert second.disabled_reason == ""
+
+
 @pytest.mark.parametrize(
     ("platform", "settings", "changed", "environments"),
     [
@@ -90,6 +97,7 @@ def test_an_account_that_two_channels_have_disables_the_second_and_names_both_li
         ("woocommerce", WOO, {"store_url": "https://shop.example.com:8443"}, LIVE),
         ("woocommerce", WOO, {"store_url": "https://shop.example.com/second"}, LIVE),
         ("woocommerce", WOO, {}, ("sandbox", "production")),
+        ("erp", ERP, {"api_key_env": "B"}, LIVE),
         ("erp", ERP | {"base_url": "http://127.0.0.1:8790"}, {}, ("sandbox", "sandbox")),
         ("amazon", AMAZON, {"marketplaces": "[IT]"}, LIVE),
         ("amazon", AMAZON, {"seller_id": "A2SELLER0002"}, LIVE),

@@ -41,8 +41,8 @@ class ErpSettings(VendorSettings):
         return bare_address(value, "the ERP's address, as https://erp.example.com")
 
     def accounts(self) -> frozenset[str]:
-        """Return the ERP, by its address."""
-        return store_at(self.base_url)
+        """Return the company, by its ERP's address and its key's variable: one address may serve several."""
+        return frozenset(f"{address} {self.api_key_env}" for address in store_at(self.base_url))
 
 
 def limits_with(overrides: Mapping[str, float]) -> Limits:
