@@ -9,6 +9,7 @@ from traceback import format_exception
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.batches import batch_of, batches_in_force, in_batch, set_batches, wrong_batches
 from invsync_dagster.inventory.bulk import as_parameter, numbers_by_id
 from invsync_dagster.inventory.channels import CONFIGURATION, why_at_rest
@@ -40,7 +41,7 @@ from invsync_dagster.sync.letting_in import stop_channel
 from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.push import calls_of, push_channel
 from invsync_dagster.sync.readings import PLACES, ReadBack, in_readings, note_whole, read_back
-from invsync_dagster.sync.recognition import require_same_shop, why_elsewhere
+from invsync_dagster.sync.recognition import require_same_shop, require_still_here, why_elsewhere
 from invsync_dagster.sync.record import Attempted, reading_log, settled_how, write_logs
 from invsync_dagster.sync.settling import ReadingBasis
 from invsync_dagster.sync.stopped import NO_NUMBER, stop_level
@@ -155,7 +156,7 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                 for part in in_readings(places, calls.platform.limits):
                     reads.append(read_back(ws, name, part, calls, run_id))
             finally:
-                _compare(ws, reads, channel.differences, calls.platform, report)
+                _compare(ws, reads, channel, calls.platform, report)
             if not is_known and report.unknown > report.levels * SHARE:
                 those = batch_of(level.id, ws.configuration.settings.sku_batches) == batch
                 require_same_shop(ws, name, those, {}, report.unknown, report.levels, calls)
@@ -173,7 +174,9 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
         with ws.engine.connect() as connection:
             report.passed_over = "" if report.problem else why_at_rest(connection, name)
     except OutOfTimeError:
-        report.problem = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
+        late = f"batch {batch} did not finish within {LONGEST_BATCH}; run it again, it goes on from here"
+        with ws.engine.connect() as connection:
+            report.problem = why_elsewhere(connection, channel) or late
     except PlatformError as error:
         report.problem = str(error)
         report.stops_channel = error.recovery is Recovery.REAUTHENTICATE or error.code == ANOTHER_SHOP
@@ -208,9 +211,10 @@ def _review_missing(ws: Workspace, report: FullSyncReport) -> None:
 
 
 def _compare(
-    ws: Workspace, reads: Sequence[ReadBack], policy: Policy, platform: Platform, report: FullSyncReport
+    ws: Workspace, reads: Sequence[ReadBack], channel: Channel, platform: Platform, report: FullSyncReport
 ) -> None:
     with write_transaction(ws.engine, report.channel) as connection:
+        require_still_here(connection, channel)
         equal = _note_equal(connection, reads)
         report.levels += len(equal)
         report.equal += len(equal)
@@ -218,7 +222,7 @@ def _compare(
             note_whole(connection, platform, one.readings, one.attempted.began)
             others = {level_id: reading for level_id, reading in one.readings.items() if level_id not in equal}
             if others:
-                _record(connection, one.attempted, others, one.touched, policy, platform.limits, report)
+                _record(connection, one.attempted, others, one.touched, channel.differences, platform.limits, report)
 
 
 def _note_equal(connection: Connection, reads: Sequence[ReadBack]) -> set[int]:
