@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
@@ -34,6 +35,16 @@ class VendorSettings(BaseModel):
     """How one channel is reached; secrets are named (in fields that end in `_env`), never written here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # The fields that say how a shop is talked to, and not which one it is; what it is listened to with isn't named again.
+    leads_nowhere: ClassVar[frozenset[str]] = frozenset()
+
+    def place(self) -> dict[str, Any]:
+        """Return what says which shop it is: address, account, marketplaces, the names of the credentials' variables.
+
+        Without what is as it comes: a field that a later version adds is no other shop.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={*_LISTENED_WITH, *self.leads_nowhere})
 
     def variables(self) -> dict[str, str]:
         """Return all environment variables that are named, by their fields."""

@@ -158,11 +158,12 @@ def _unknown_of(ws: Workspace, name: str, some: Sequence[Row[Any, Any, Any]], ca
 
 
 def address_of(channel: Channel) -> str:
-    """Return what stands for where a channel's settings lead; the names of its secrets are among them, their values are not.
+    """Return what stands for the shop that a channel's settings lead to; the names of its credentials' variables are among them,
+    their values are not.
 
-    16 hexadecimal digits.
+    16 hexadecimal digits. Another version must not return others: every level would be in doubt.
     """
-    values = {**channel.settings.model_dump(mode="json"), "": [channel.platform, channel.environment]}
+    values = {**channel.settings.place(), "": [channel.platform, channel.environment]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -46,6 +46,8 @@ DELTA_LINGER = 300.0
 
 class AlibabaSettings(VendorSettings):
     """How one Alibaba.com seller's account is reached; secrets are named, never written here."""
+
+    leads_nowhere: ClassVar[frozenset[str]] = frozenset({"token_file", "token_parameter", "sku_inventory"})
 
     gateway: Literal["gop", "top"] = Field(
         default="gop",

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -78,6 +78,10 @@ class AmazonSettings(VendorSettings):
 
     All marketplaces of the list share the seller's SKUs and one number a SKU; the first one is written through.
     """
+
+    leads_nowhere: ClassVar[frozenset[str]] = frozenset(
+        {"webhook_queue", "webhook_event_bridge", "product_type", "bulk_read_from"}
+    )
 
     region: Literal["na", "eu", "fe"] = Field(description="na (Americas), eu (Europe, India, Arabia) or fe (Far East).")
     seller_id: str = Field(pattern=r"^[A-Z0-9]{8,20}$", description="The merchant token, as A2XYZ1234567.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -44,6 +45,8 @@ HOSTS = {"production": "https://api.ebay.com", "sandbox": "https://api.sandbox.e
 
 class EbaySettings(VendorSettings):
     """How one eBay seller's account is reached; secrets are named, never written here."""
+
+    leads_nowhere: ClassVar[frozenset[str]] = frozenset({"webhook_url", "alert_email"})
 
     api_url: str = Field(
         default="",

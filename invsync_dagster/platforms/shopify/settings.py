@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +33,8 @@ LIMITS = Limits(
 
 class ShopifySettings(VendorSettings):
     """How one Shopify store is reached; secrets are named, never written here."""
+
+    leads_nowhere: ClassVar[frozenset[str]] = frozenset({"api_version", "unstocked", "bulk_read_from"})
 
     shop_url: str = Field(description="The store's own address, https://<store>.myshopify.com.")
     api_version: str = Field(

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import ObjectNotExecutableError
 
+from invsync_dagster.channels import Channel
 from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.channels import set_status as set_channel_status
 from invsync_dagster.inventory.database import write_transaction
@@ -19,6 +20,8 @@ from invsync_dagster.inventory.listings import set_status
 from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping, stock_ledger
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.errors import PlatformError, Recovery
+from invsync_dagster.platforms.registry import VENDORS
+from invsync_dagster.platforms.settings import ENVIRONMENT
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sandbox.faults import Fault, Kind
 from invsync_dagster.sync import recognition
@@ -332,3 +335,85 @@ def test_a_preview_shows_no_number_of_an_article_that_goes_by_another_name(world
 def world_entries(world: LittleWorld) -> list[Any]:
     with world.engine.connect() as connection:
         return list(connection.execute(select(stock_ledger.c.sequence)).scalars())
+
+
+# What the settings of each platform need, those that lead to a shop and nothing else, and what stands for that shop.
+SHOPS: dict[str, tuple[dict[str, Any], str]] = {
+    "shopify": (
+        {"shop_url": "https://a.myshopify.com", "access_token_env": "TOKEN", "webhook_secret_env": "HOOK"},
+        "a71be50114efa41d",
+    ),
+    "woocommerce": (
+        {
+            "store_url": "https://a.example",
+            "consumer_key_env": "KEY",
+            "consumer_secret_env": "S",
+            "webhook_secret_env": "H",
+        },
+        "42b83d5ed78293cf",
+    ),
+    "amazon": (
+        {"region": "eu", "seller_id": "A2XYZ1234567", "marketplaces": ["DE", "FR"]}
+        | {"client_id_env": "ID", "client_secret_env": "S", "refresh_token_env": "GRANT"},
+        "a8077a63a2312112",
+    ),
+    "ebay": (
+        {"client_id_env": "ID", "client_secret_env": "S", "refresh_token_env": "GRANT", "verification_token_env": "V"}
+        | {"webhook_url": "https://sync.example/webhooks/ebay"},
+        "e05f4526ab847a7c",
+    ),
+    "alibaba": (
+        {"app_key_env": "KEY", "app_secret_env": "S", "refresh_token_env": "GRANT", "token_file": "/data/tokens.json"},
+        "522f00d9a63abf17",
+    ),
+    "erp": (
+        {"base_url": "https://erp.example", "api_key_env": "KEY", "signing_secret_env": "S", "webhook_secret_env": "H"},
+        "38674f0d9b0209a2",
+    ),
+}
+
+
+def address_with(platform: str, **settings: Any) -> str:
+    values = {**SHOPS[platform][0], **settings}
+    form = VENDORS[platform].settings
+    return address_of(
+        Channel("it", platform, "production", form.model_validate(values, context={ENVIRONMENT: "production"}))
+    )
+
+
+@pytest.mark.parametrize("platform", SHOPS)
+def test_another_version_of_invsync_is_no_other_address(platform: str) -> None:
+    assert set(SHOPS) == set(VENDORS)
+    # Other digests than these would put every level of every installation in doubt: mend `place`, and not this test.
+    assert address_with(platform) == SHOPS[platform][1]
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings"),
+    [
+        ("shopify", {"webhook_secret_env": "OTHER", "webhook_previous_secret_env": "BEFORE", "api_version": "2026-10"}),
+        ("shopify", {"unstocked": "activate", "bulk_read_from": 0}),
+        ("amazon", {"webhook_queue": "https://sqs.eu-west-1.amazonaws.com/123456789012/q", "product_type": "SHOES"}),
+        ("ebay", {"webhook_url": "https://else.example/webhooks/ebay", "alert_email": "a@b.example"}),
+        ("alibaba", {"gateway": "gop", "token_file": "/moved/tokens.json", "sku_inventory": "map"}),
+    ],
+)
+def test_how_a_shop_is_talked_to_is_no_part_of_its_address(platform: str, settings: dict[str, Any]) -> None:
+    assert address_with(platform, **settings) == address_with(platform)
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings"),
+    [
+        ("shopify", {"shop_url": "https://b.myshopify.com"}),
+        ("shopify", {"access_token_env": "OTHER"}),
+        ("woocommerce", {"consumer_key_env": "OTHER"}),
+        ("amazon", {"marketplaces": ["DE"]}),
+        ("amazon", {"seller_id": "A2OTHER12345"}),
+        ("ebay", {"refresh_token_env": "OTHER"}),
+        ("alibaba", {"write": "delta", "warehouse_code": "CN1"}),
+        ("erp", {"base_url": "https://erp2.example"}),
+    ],
+)
+def test_what_says_which_shop_it_is_is(platform: str, settings: dict[str, Any]) -> None:
+    assert address_with(platform, **settings) != address_with(platform)
