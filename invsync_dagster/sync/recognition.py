@@ -72,15 +72,19 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
         raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
     if has_moved:
         _doubt_all(ws, name, address)
+        with ws.engine.connect() as connection:
+            require_still_here(connection, channel)  # else another run went on at an address of its own meanwhile
     else:
         with write_transaction(ws.engine, name) as connection:
             connection.execute(_NOTE, {"of_channel": name, "to": address})
 
 
 def require_still_here(connection: Connection, channel: Channel) -> None:
-    """Return if the channel's address is in force, in the transaction that claims levels. Raises `OutOfTimeError`.
+    """Return if the channel's address is in force: once its levels are in doubt, and in the transaction that claims some. Raises
+    `OutOfTimeError`.
 
-    A push that began at the address before would else settle what is in doubt at the new one, by what the old shop shows.
+    At an address that isn't, the orders are of a shop that isn't ours, or is no more. And a push that began at the
+    address before would else settle what is in doubt at the new one, by what the old shop shows.
     """
     if why_elsewhere(connection, channel):
         raise OutOfTimeError("the channel goes on at another address, which another run knows")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import ObjectNotExecutableError
 
 from invsync_dagster.channels import Channel
@@ -32,6 +33,7 @@ from invsync_dagster.sync.push import calls_of
 from invsync_dagster.sync.recognition import ELSEWHERE, MOVING, address_of, require_our_shop, why_elsewhere
 from invsync_dagster.sync.reconcile import full_sync
 from invsync_dagster.sync.subscriptions import watch_subscriptions
+from invsync_dagster.sync.workspace import Workspace
 from tests.unit.sync.alibaba_stage import AlibabaStage
 from tests.unit.sync.conftest import LittleWorld
 from tests.unit.sync.test_push import SKU, logged, rename, restock, reviewed, stopped
@@ -48,10 +50,15 @@ def recognised(world: LittleWorld, name: str = WOO) -> str:
 def point_elsewhere(world: LittleWorld, name: str = WOO) -> None:
     """Write another address into channels.yaml; the transport leads to the same stand-in, which plays the other shop."""
     for ws in world.processes:
-        channel = ws.channel(name)
-        settings = channel.settings.model_copy(update={"store_url": "http://127.0.0.1:9/other"})
-        others = tuple(one for one in ws.configuration.channels if one.name != name)
-        ws.configuration = replace(ws.configuration, channels=(*others, replace(channel, settings=settings)))
+        point_one_elsewhere(ws, "http://127.0.0.1:9/other", name)
+
+
+def point_one_elsewhere(ws: Workspace, url: str, name: str = WOO) -> None:
+    """Let one process have read another address in channels.yaml."""
+    channel = ws.channel(name)
+    settings = channel.settings.model_copy(update={"store_url": url})
+    others = tuple(one for one in ws.configuration.channels if one.name != name)
+    ws.configuration = replace(ws.configuration, channels=(*others, replace(channel, settings=settings)))
 
 
 def look(world: LittleWorld, process: int = 0) -> None:
@@ -202,6 +209,33 @@ def test_a_look_that_dies_while_it_puts_the_levels_in_doubt_is_made_anew(
         assert why_elsewhere(connection, world.processes[0].channel(WOO)) == ELSEWHERE
     look(world)
     assert (recognised(world), world.changes(WOO)) == (address_of(world.processes[0].channel(WOO)), 16)
+
+
+@pytest.mark.parametrize("other", ["http://127.0.0.1:9/third", "http://127.0.0.1:9/other"])
+def test_where_another_run_takes_the_channel_to_an_address_meanwhile_orders_are_booked_there_alone(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    point_elsewhere(world)
+    point_one_elsewhere(world.processes[1], other)
+    world.clock.advance(60)
+    world.sell(WOO, SKU)
+    entries, transactions = len(world_entries(world)), []
+
+    def then_the_other_run(engine: Engine, channel: str | None = None) -> AbstractContextManager[Connection]:
+        transactions.append(channel)
+        if len(transactions) == 2:  # the address before is in force no more, and no level is in doubt yet
+            monkeypatch.setattr(recognition, "write_transaction", write_transaction)
+            look(world, process=1)
+        return write_transaction(engine, channel)
+
+    monkeypatch.setattr(recognition, "write_transaction", then_the_other_run)
+    report = world.push(WOO)
+    is_ours = other.endswith("other")
+    assert (report.problem, report.orders, len(world_entries(world)) - entries) == ("", is_ours, is_ours)
+    assert recognised(world) == address_of(world.processes[1].channel(WOO))
+    assert world.changes(WOO) == (0 if is_ours else 16)
+    world.push(WOO, process=1)
+    assert (len(world_entries(world)) - entries, world.changes(WOO)) == (1, 0)
 
 
 def test_at_a_new_address_nothing_is_subscribed_to_before_a_push_has_recognised_the_shop(world: LittleWorld) -> None:
