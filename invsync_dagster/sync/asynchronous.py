@@ -67,16 +67,19 @@ def reported(state: LevelState, shown: int | None, now: datetime, limits: Limits
 
 
 def report_failed(state: LevelState, message: str, now: datetime, jitter: float) -> LevelState:
-    """Its bulk submission is through and didn't take the row: the platform shows what it showed."""
+    """Its bulk submission is through and didn't take the row: the platform shows what it showed, unless that is in doubt for
+    another reason."""
     if state.accepted_handle != state.bulk_handle:
         return state._replace(bulk_handle=None, due_at=now)
-    shown = state.acknowledged_quantity
-    before = _nothing_on_its_way(state)._replace(
-        effective_quantity=NOTHING_KNOWN if shown is None else shown,
-        expected=shown,
-        uncertain=None,
-        uncertain_since=None,
-    )
+    before = _nothing_on_its_way(state)
+    if state.uncertain == Doubt.ACCEPTED:
+        shown = state.acknowledged_quantity
+        before = before._replace(
+            effective_quantity=NOTHING_KNOWN if shown is None else shown,
+            expected=shown,
+            uncertain=None,
+            uncertain_since=None,
+        )
     return failed(before, message, now, jitter)
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import set_status
-from invsync_dagster.inventory.tables import bulk_submissions, platform_mapping
+from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, platform_mapping
 from invsync_dagster.platforms.amazon import client, feeds
 from invsync_dagster.platforms.contract import BulkLimits
 from invsync_dagster.platforms.transport import Request, Response
@@ -266,6 +266,28 @@ def test_a_message_that_is_invalid_is_tried_again_later_with_the_number_of_then(
     level = stage.level(sku)
     assert (level.failures, level.acknowledged_quantity, level.bulk_handle) == (1, 50, None)
     assert "Quantity" in level.last_error
+    stage.settle()
+    assert shown(stage) == {40}
+
+
+@pytest.mark.parametrize(("moves", "doubt"), [(False, None), (True, "new_address")])
+def test_a_message_that_failed_leaves_a_level_in_doubt_that_is_so_for_another_reason(
+    moves: bool, doubt: str | None
+) -> None:
+    stage = in_step()
+    count_all(stage, 40)
+    stage.push()
+    (feed,) = stage.account.feeds.feeds.values()
+    document = stage.account.feeds._documents[feed.document]
+    parsed = json.loads(document.body or "")
+    parsed["messages"][0]["patches"][0]["value"][0]["quantity"] = "forty"
+    document.body = json.dumps(parsed)
+    if moves:
+        with write_transaction(stage.engine) as connection:
+            connection.execute(update(inventory_levels).values(uncertain="new_address"))
+    until_reported(stage)
+    level = stage.level(parsed["messages"][0]["sku"])
+    assert (level.failures, level.uncertain) == (1, doubt)
     stage.settle()
     assert shown(stage) == {40}
 
