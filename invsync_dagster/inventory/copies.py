@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, inspect, text
 
 from invsync_dagster.inventory.database import open_database, parse_url
-from invsync_dagster.inventory.mends import is_there
+from invsync_dagster.inventory.mends import is_there, mend_of, missing
 from invsync_dagster.inventory.tables import metadata
 
 # A dump or its loading that takes longer has hung.
@@ -128,6 +128,8 @@ def to_disk(path: Path) -> None:
 
 
 def _copy_file(database: Path, target: Path) -> Facts:
+    if reason := missing(database):  # SQLite would tell of a table that isn't there
+        raise BackupError(f"{database.name} can't be copied: {reason}; {mend_of(reason)}")
     try:
         with (
             closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,

@@ -19,7 +19,7 @@ from invsync_dagster.backups.packs import SEGMENT, members_of
 from invsync_dagster.backups.proving import prove
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import KEPT, KEPT_UNPROVEN, Taken, folder_of, marker_of, prune, take
-from invsync_dagster.inventory.copies import BackupError
+from invsync_dagster.inventory.copies import BackupError, copy_database
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.files import write_durably
@@ -352,6 +352,23 @@ def test_a_database_that_is_no_database_is_not_kept(stage: Stage) -> None:
     with pytest.raises(BackupError, match=r"stock\.db can't be copied: database disk image is malformed"):
         take(stage.home, NO_KEYS, NOW)
     assert list(folder_of(stage.home).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [(b"", "its file is empty; move it back"), (None, "its file is gone; move it back")],
+    ids=["empty", "moved away"],
+)
+def test_a_database_whose_file_is_missing_is_told_with_its_mend(stage: Stage, left: bytes | None, why: str) -> None:
+    stage.engine.dispose()
+    database = stage.home.root / "stock.db"
+    (stage.home.root / "inbox").mkdir()
+    (stage.home.root / "inbox" / "waits").touch()  # a stock was worked on here
+    database.unlink()
+    if left is not None:
+        database.write_bytes(left)
+    with pytest.raises(BackupError, match=rf"stock\.db can't be copied: {why} together with its -wal"):
+        copy_database(stage.home.database_url, stage.home.root / "copy.db")
 
 
 def test_the_copy_of_a_backup_that_was_not_restored_is_not_backed_up(stage: Stage) -> None:
