@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from invsync_dagster.events import LineReference
+from invsync_dagster.inventory import lines
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.listings import Listing, set_listings
+from invsync_dagster.inventory.references import resolve
 from invsync_dagster.inventory.tables import channels
 from invsync_dagster.platforms.contract import LevelReference, ReadAnswer
 from invsync_dagster.platforms.errors import PlatformError, Recovery
@@ -163,8 +166,14 @@ def test_what_cannot_be_read_once_more_is_reported_and_the_rest_is_adopted(
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_an_order_of_an_item_at_two_locations_that_names_none_of_them_is_booked_once(
-    world: LittleWorld, cancelled: bool
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
+    def untold(connection: Any, channel: str, references: Any) -> Any:
+        bare = {one: LineReference(one.platform_sku, one.item_id, one.variant_id) for one in references}
+        found = resolve(connection, channel, set(bare.values()))
+        return {one: found[name] for one, name in bare.items() if name in found}
+
+    monkeypatch.setattr(lines, "resolve", untold)
     shop, here = world.shops[SHOP], world.reference(SHOP, SKU)
     there = LevelReference(here.item_id, shop.add_location())
     shop.stock(there, 0)
