@@ -74,7 +74,11 @@ def fall(world: LittleWorld) -> list[str]:
     of_woo = inventory_levels.c.channel == WOO
     with write_transaction(world.engine) as connection:
         connection.execute(update(inventory_levels).where(of_woo).values(effective_quantity=77, expected=77))
-        return list(connection.execute(select(inventory_levels.c.central_sku).where(of_woo)).scalars())
+        return list(
+            connection.execute(
+                select(inventory_levels.c.central_sku).where(of_woo).order_by(inventory_levels.c.id)
+            ).scalars()
+        )
 
 
 def exclude(world: LittleWorld, skus: list[str]) -> None:
