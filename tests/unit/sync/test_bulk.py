@@ -252,16 +252,22 @@ def test_a_message_that_failed_is_told_in_amazons_words_and_hinders_no_other() -
     assert {stage.shown(sku) for sku in SKUS if sku != "S07"} == {40}
 
 
-def test_a_message_that_is_invalid_is_tried_again_later_with_the_number_of_then() -> None:
-    stage = in_step()
-    count_all(stage, 40)
-    stage.push()
+def spoil_first_message(stage: AmazonStage) -> str:
+    """Make the first message of the one open feed invalid; return its SKU."""
     (feed,) = stage.account.feeds.feeds.values()
     document = stage.account.feeds._documents[feed.document]
     parsed = json.loads(document.body or "")
     parsed["messages"][0]["patches"][0]["value"][0]["quantity"] = "forty"
     document.body = json.dumps(parsed)
-    sku = parsed["messages"][0]["sku"]
+    sku: str = parsed["messages"][0]["sku"]
+    return sku
+
+
+def test_a_message_that_is_invalid_is_tried_again_later_with_the_number_of_then() -> None:
+    stage = in_step()
+    count_all(stage, 40)
+    stage.push()
+    sku = spoil_first_message(stage)
     until_reported(stage)
     level = stage.level(sku)
     assert (level.failures, level.acknowledged_quantity, level.bulk_handle) == (1, 50, None)
@@ -277,16 +283,12 @@ def test_a_message_that_failed_leaves_a_level_in_doubt_that_is_so_for_another_re
     stage = in_step()
     count_all(stage, 40)
     stage.push()
-    (feed,) = stage.account.feeds.feeds.values()
-    document = stage.account.feeds._documents[feed.document]
-    parsed = json.loads(document.body or "")
-    parsed["messages"][0]["patches"][0]["value"][0]["quantity"] = "forty"
-    document.body = json.dumps(parsed)
+    sku = spoil_first_message(stage)
     if moves:
         with write_transaction(stage.engine) as connection:
             connection.execute(update(inventory_levels).values(uncertain="new_address"))
     until_reported(stage)
-    level = stage.level(parsed["messages"][0]["sku"])
+    level = stage.level(sku)
     assert (level.failures, level.uncertain) == (1, doubt)
     stage.settle()
     assert shown(stage) == {40}
