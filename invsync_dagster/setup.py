@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from invsync_dagster.backups.taking import marker_of
 from invsync_dagster.channels import Configuration, load
 from invsync_dagster.defs.storage_url import VARIABLE, dagster_database_url
 from invsync_dagster.environment import (
@@ -24,6 +25,7 @@ from invsync_dagster.environment import (
     read_env_file,
     write_env_file,
 )
+from invsync_dagster.inventory.copies import is_bare
 from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, migrate, open_database, parse_url
 from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
@@ -60,7 +62,18 @@ def _set_up(home: Home, environ: Mapping[str, str]) -> list[str]:
 
 
 def make_folders_and_tables(home: Home) -> None:
-    """Make the folders of a home that are missing, and bring its database to the latest revision."""
+    """Make the folders of a home that are missing, and bring its database to the latest revision.
+
+    Raises `DatabaseUrlError` where a stock was backed up here, and SQLite's file isn't there: an empty one in its place would
+    be taken for it.
+    """
+    sqlite = parse_url(home.database_url).get_backend_name() == "sqlite"
+    if sqlite and marker_of(home).is_file() and is_bare(home.database_url):
+        raise DatabaseUrlError(
+            f"{home.data} is of a stock that was backed up, and its database isn't where INVSYNC_DATABASE_URL says (unset: in "
+            "that folder): move it back together with its -wal and -shm, let the variable name it where it is, or bring a backup "
+            "back: `invsync restore BACKUP`; to begin anew, move the whole folder away"
+        )
     for folder in (home.inbox, home.imports, home.reports, home.status, home.locks):
         folder.mkdir(parents=True, exist_ok=True)
     engine = open_database(home.database_url, make=True)

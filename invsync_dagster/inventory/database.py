@@ -123,6 +123,11 @@ def parse_url(url: str, name: str = "the database URL") -> URL:
             f"{name} has an @ or a # that isn't where one belongs: write %40 for each @ in the user's name, the password or an "
             "option, and %23 for each #"
         )
+    if secret := next((option for option in ("password", "sslpassword") if option in parsed.query), None):
+        raise DatabaseUrlError(
+            f"{name} has the option {secret}, and options are shown where a database is named: write the password as "
+            "user:password@host, and name a key file that needs none"
+        )
     if find_spec("psycopg") is None:
         raise DatabaseUrlError("PostgreSQL needs psycopg; install the project with its extra: pip install .[postgres]")
     return parsed.set(drivername="postgresql+psycopg")

@@ -14,7 +14,10 @@ FULL = ("disk is full", "disk I/O error", "No space left on device")
 # What SQLite says of a file that is another one or broken.
 DAMAGED = ("disk image is malformed", "file is not a database")
 
-_MOVE_BACK = "move it back together with its -wal and -shm, or bring a backup back: `invsync restore BACKUP`"
+_MOVE_BACK = (
+    "move it back together with its -wal and -shm, let INVSYNC_DATABASE_URL name it where it is, or bring a backup back: "
+    "`invsync restore BACKUP`"
+)
 _RESTORE = "move it away together with its -wal and -shm, and bring a backup back: `invsync restore BACKUP`"
 # Where a regular expression is found in the reason. An error of a lock names a relation too.
 _MENDS = (

@@ -18,7 +18,7 @@ from invsync_dagster.backups.taking import Taken, marker_of, take
 from invsync_dagster.channels import load
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.copies import BackupError, copy_database, load_dump
-from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
+from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url, write_transaction
 from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.inventory.schema import require_schema
 from invsync_dagster.inventory.tables import (
@@ -407,6 +407,22 @@ def test_a_new_home_whose_empty_stock_was_backed_up_before_the_restore_is_nobody
     assert take(new.home, NO_KEYS, NOW).manifest.installation != taken.manifest.installation
     new.restore()
     assert marker_of(new.home).read_text().strip() == taken.manifest.installation
+
+
+@pytest.mark.skipif(databases.current() != "sqlite", reason="the file of a database is SQLite's")
+def test_a_set_up_makes_no_empty_stock_where_one_was_backed_up(stage: Stage) -> None:
+    taken = take(stage.home, NO_KEYS, NOW)
+    stage.engine.dispose()
+    (stage.home.root / "stock.db").rename(stage.home.root / "away.db")
+    with pytest.raises(
+        DatabaseUrlError, match=r"of a stock that was backed up, .* restore BACKUP`; to begin anew, move"
+    ):
+        make_folders_and_tables(stage.home)
+    assert not (stage.home.root / "stock.db").exists()
+    restoring(taken, stage.home.root).restore()
+    make_folders_and_tables(stage.home)
+    with databases.opened(stage.home.database_url).connect() as connection:
+        assert connection.execute(select(central_inventory.c.sku)).scalars().all() == ["0071"]
 
 
 @pytest.mark.parametrize(

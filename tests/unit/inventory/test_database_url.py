@@ -61,6 +61,13 @@ def test_what_is_written_with_its_code_is_taken_in_every_part() -> None:
         parse_url("postgresql://stock:my@hidden@db/stock", "INVSYNC_DAGSTER_DATABASE_URL")
 
 
+@pytest.mark.parametrize("option", ["password", "sslpassword"])
+def test_a_secret_among_the_options_which_are_shown_is_refused(option: str) -> None:
+    with pytest.raises(DatabaseUrlError, match=f"has the option {option}, .* user:password@host") as caught:
+        parse_url(f"postgresql://stock@db/stock?sslmode=require&{option}=hidden")
+    assert "hidden" not in str(caught.value)
+
+
 def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("invsync_dagster.inventory.database.find_spec", lambda name: None)
     with pytest.raises(DatabaseUrlError, match=r"\.\[postgres\]"):

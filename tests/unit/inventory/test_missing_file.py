@@ -18,7 +18,10 @@ from invsync_dagster.inventory.skus import Sku, set_skus
 from tests import databases
 from tests.unit.inventory.stock import START
 
-MOVE_BACK = "move it back together with its -wal and -shm, or bring a backup back: `invsync restore BACKUP`"
+MOVE_BACK = (
+    "move it back together with its -wal and -shm, let INVSYNC_DATABASE_URL name it where it is, or bring a backup back: "
+    "`invsync restore BACKUP`"
+)
 
 
 def units(engine: Engine) -> int:
