@@ -66,7 +66,13 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
         cause_of(context)
         ws = invsync.workspace
         with failing(context, name):
-            done = yield from sync_batches(context, ws, name, context.partition_keys)
+            before = done_before(context, key)
+            left = [batch for batch in context.partition_keys if batch not in before]
+            if before:
+                context.log.info(f"goes on with the {len(left)} batches that the run before left")
+                # Again, since Dagster planned them for this run too: if it fails they would count as failed with it.
+                yield from before.values()
+            done = yield from sync_batches(context, ws, name, left)
         found = drift_found(ws, name)
         yield dg.AssetCheckResult(
             asset_key=key,
@@ -81,6 +87,26 @@ def _asset(channel: Channel, batches: dg.StaticPartitionsDefinition) -> dg.Asset
             raise dg.Failure(failure_text(name, done), allow_retries=False)
 
     return full_sync_asset
+
+
+def done_before(context: dg.AssetExecutionContext, key: dg.AssetKey) -> dict[str, dg.AssetMaterialization]:
+    """Return what was done of a run before its process died, by batch, where Dagster started it again by itself.
+
+    A run that a person starts again begins anew.
+    """
+    done: dict[str, dg.AssetMaterialization] = {}
+    run = context.run
+    while _RETRY in run.tags and (before := context.instance.get_run_by_id(run.tags[_PARENT])):
+        run = before
+        for entry in context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+            batch = entry.asset_materialization
+            if batch is not None and batch.asset_key == key and batch.partition is not None:
+                done.setdefault(batch.partition, batch)
+    return done
+
+
+# Of a run that Dagster started by itself (`run_retries`), and of any that is made of another one.
+_RETRY, _PARENT = "dagster/retry_number", "dagster/parent_run_id"
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,36 @@ def test_one_failing_batch_leaves_the_others_done_and_is_run_again_alone(install
     assert all(status is dg.AssetPartitionStatus.MATERIALIZED for status in statuses(home).values())
 
 
+def after(result: dg.ExecuteInProcessResult, **tags: str) -> dict[str, str]:
+    """Return the tags of a full run of all batches that is made of the one before, as Dagster makes it."""
+    return ALL | {"dagster/parent_run_id": result.run_id} | {f"dagster/{name}": value for name, value in tags.items()}
+
+
+@pytest.mark.usefixtures("each_database")
+def test_a_run_that_dagster_starts_again_goes_on_where_the_one_before_died(
+    install: Callable[..., Installation],
+) -> None:
+    home = in_step(install)
+    died = home.run("full_sync", selection=[KEY], tags=ALL | {"dagster/asset_partition_range_start": "2"})
+    assert set(done(died)) == {"2", "3"}
+    home.platforms["one"].broken = {"S5"}
+    retried = home.run("full_sync", selection=[KEY], tags=after(died, retry_number="1"))
+    (failed,) = failed_batches(home.instance, "one", batch_partitions(home.configuration.settings))
+    assert failed in {"0", "1"}
+    assert set(done(retried)) == {"0", "1", "2", "3"} - {failed}
+    assert totals(retried)["batches"] == 2
+    assert "goes on with the 2 batches that the run before left" in log_of(home, retried)
+    home.platforms["one"].broken = set()
+    again = home.run("full_sync", selection=[KEY], tags=after(retried, retry_number="2"))
+    assert totals(again)["batches"] == 1
+    assert set(done(again)) == {"0", "1", "2", "3"}
+    assert check(again).passed
+    nothing_left = home.run("full_sync", selection=[KEY], tags=after(again, retry_number="3"))
+    assert (nothing_left.success, totals(nothing_left)["batches"], check(nothing_left).passed) == (True, 0, True)
+    by_hand = home.run("full_sync", selection=[KEY], tags=after(nothing_left))
+    assert totals(by_hand)["batches"] == 4
+
+
 def crashing(item: str) -> Callable[[FakePlatform, Sequence[LevelReference]], ReadAnswer]:
     """Return a reading that breaks where nobody expects it, of one item."""
     read = FakePlatform.read
