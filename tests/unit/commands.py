@@ -31,6 +31,20 @@ VARIABLES = (
     "INVSYNC_BACKUP_KEY",
 )
 
+# One channel with the variables of its secrets, for a file of channels that `stand_ins` writes; options may follow it.
+ERP_MAIN = """\
+  - name: erp_main
+    platform: erp
+    environment: sandbox
+    settings:
+      base_url: http://127.0.0.1:{port}/erp_main
+      api_key_env: ERP_KEY
+      signing_secret_env: ERP_SIGNING
+      webhook_secret_env: ERP_WEBHOOK
+"""
+SECRETS = ("ERP_KEY", "ERP_SIGNING", "ERP_WEBHOOK")
+MAPPING_HEADER = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+
 
 def invoke(*arguments: object) -> Result:
     """Run `invsync` with these arguments."""
@@ -38,11 +52,11 @@ def invoke(*arguments: object) -> Result:
 
 
 def own_root(monkeypatch: pytest.MonkeyPatch, root: Path, *secrets: str) -> Home:
-    """Make `root` the one in force, with nothing else set but the named secrets."""
+    """Make `root` the one in force, with nothing else set but `SECRETS` and the named secrets."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INVSYNC_ROOT", str(root))
-    for name in secrets:
+    for name in (*SECRETS, *secrets):
         monkeypatch.setenv(name, f"secret-of-{name}")
     return Home.from_environment()
 

@@ -18,21 +18,9 @@ from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases
-from tests.unit.commands import invoke, migrated, own_root, stand_ins
+from tests.unit.commands import ERP_MAIN, invoke, migrated, own_root, stand_ins
 
-CHANNELS = """\
-channels:
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: CLI_KEY
-      signing_secret_env: CLI_SIGNING
-      webhook_secret_env: CLI_WEBHOOK
-    rules:
-      buffer: 2
-"""
+CHANNELS = f"channels:\n{ERP_MAIN}    rules: {{{{buffer: 2}}}}\n"
 
 INVENTORY = """\
 sku,product_name,quantity,reserved_quantity,status
@@ -50,7 +38,7 @@ A-1,erp_main,A-1,A-1,
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Home:
     """An installation in a folder of its own, migrated, with one ERP channel and nothing in stock."""
-    home = own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
+    home = own_root(monkeypatch, tmp_path)
     (tmp_path / "channels.yaml").write_text(CHANNELS.format(port=9))
     (tmp_path / "inventory.csv").write_text(INVENTORY)
     (tmp_path / "mapping.csv").write_text(MAPPING)
@@ -233,12 +221,12 @@ def test_a_platform_that_lets_us_in_works_and_nothing_is_changed_there(erp: Worl
 def test_a_platform_that_refuses_us_is_named_with_its_words_the_variables_and_the_page(
     erp: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CLI_KEY", "another key")
+    monkeypatch.setenv("ERP_KEY", "another key")
     result = invoke("channels", "check")
     assert result.exit_code == 1
     assert "unauthorized: " in result.stdout and "[re-authenticate]" in result.stdout
     assert (
-        "! erp_main: its keys are in CLI_KEY, CLI_SIGNING; what this means: docs/errors/re-authenticate.md\n"
+        "! erp_main: its keys are in ERP_KEY, ERP_SIGNING; what this means: docs/errors/re-authenticate.md\n"
         in result.stdout
     )
     assert "another key" not in result.output
@@ -249,11 +237,11 @@ def test_a_platform_that_is_not_reached_or_not_configured_does_not_work(
 ) -> None:
     (refused,) = json.loads(invoke("channels", "check", "--json").stdout)
     assert (refused["works"], refused["answer"].startswith("not_reached: ")) == (False, True)
-    monkeypatch.delenv("CLI_KEY")
+    monkeypatch.delenv("ERP_KEY")
     (disabled,) = json.loads(invoke("channels", "check", "--json").stdout)
-    assert "the environment variable CLI_KEY is not set" in disabled["answer"]
+    assert "the environment variable ERP_KEY is not set" in disabled["answer"]
     named = invoke("channels", "check", "erp_main")
-    assert (named.exit_code, "CLI_KEY is not set" in named.stderr) == (2, True)
+    assert (named.exit_code, "ERP_KEY is not set" in named.stderr) == (2, True)
 
 
 def test_a_channel_is_paused_resumed_and_retired_with_who_and_why(stocked: Home) -> None:

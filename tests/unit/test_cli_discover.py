@@ -16,25 +16,15 @@ from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import inventory_levels
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.settings import Home
-from tests.unit.commands import invoke, migrated, own_root, stand_ins
+from tests.unit.commands import ERP_MAIN, MAPPING_HEADER, invoke, migrated, own_root, stand_ins
 
-CHANNELS = """\
-channels:
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: DISCOVER_KEY
-      signing_secret_env: DISCOVER_SIGNING
-      webhook_secret_env: DISCOVER_WEBHOOK
-"""
+CHANNELS = f"channels:\n{ERP_MAIN}"
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An installation with three SKUs and no mapping, before an ERP that lists `0071`, `a-1` and `GIFT`."""
-    home = migrated(own_root(monkeypatch, tmp_path, "DISCOVER_KEY", "DISCOVER_SIGNING", "DISCOVER_WEBHOOK"))
+    home = migrated(own_root(monkeypatch, tmp_path))
     home.channels_file.write_text(CHANNELS.format(port=9))
     (tmp_path / "inventory.csv").write_text("sku,quantity\n0071,10\nA-1,5\nB,2\n")
     assert invoke("channels", "sync").exit_code == 0
@@ -97,8 +87,7 @@ def test_the_words_name_each_case_and_say_what_to_do_with_the_file(home: Home) -
 
 def test_a_vanished_listing_is_no_success(home: Home) -> None:
     mapping = home.root / "mapping.csv"
-    header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
-    mapping.write_text(f"{header}0071,erp_main,0071,0071,\nB,erp_main,B,B,\n")
+    mapping.write_text(f"{MAPPING_HEADER}0071,erp_main,0071,0071,\nB,erp_main,B,B,\n")
     assert invoke("import", mapping).exit_code == 0
     result = invoke("discover", "erp_main")
     assert result.exit_code == 1
@@ -107,8 +96,7 @@ def test_a_vanished_listing_is_no_success(home: Home) -> None:
 
 def test_the_wrong_shop_is_refused_in_one_line(home: Home) -> None:
     mapping = home.root / "mapping.csv"
-    header = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
-    mapping.write_text(f"{header}A-1,erp_main,A-1,other-1,\nB,erp_main,B,other-2,\n")
+    mapping.write_text(f"{MAPPING_HEADER}A-1,erp_main,A-1,other-1,\nB,erp_main,B,other-2,\n")
     assert invoke("import", mapping).exit_code == 0
     result = invoke("discover", "erp_main")
     assert result.exit_code == 2

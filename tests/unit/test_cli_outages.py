@@ -23,36 +23,26 @@ from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
-from tests.unit.commands import invoke, own_root, stand_ins
+from tests.unit.commands import ERP_MAIN, MAPPING_HEADER, invoke, own_root, stand_ins
 
-CHANNELS = """\
-channels:
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: CLI_KEY
-      signing_secret_env: CLI_SIGNING
-      webhook_secret_env: CLI_WEBHOOK
-    limits: {{write_linger: 0}}
-"""
+CHANNELS = f"channels:\n{ERP_MAIN}    limits: {{{{write_linger: 0}}}}\n"
 HEADER = "sku,product_name,quantity,reserved_quantity,status\n"
-MAPPING = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
 SKUS = [f"S{number:03d}" for number in range(300)]
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Iterator[World]:
     """An installation with 10 pieces of everything, and the ERP's stand-in, which shows 10 as well."""
-    own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
+    own_root(monkeypatch, tmp_path)
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path / "data"))
     articles = {"erp_main": [Article(sku, 10) for sku in SKUS]}
     with stand_ins(Home.from_environment(), CHANNELS, articles) as made:
         assert invoke("channels", "sync").exit_code == 0
         assert invoke("import", stock_file(10)).exit_code == 0
-        (tmp_path / "mapping.csv").write_text(MAPPING + "".join(f"{sku},erp_main,{sku},{sku},\n" for sku in SKUS))
+        (tmp_path / "mapping.csv").write_text(
+            MAPPING_HEADER + "".join(f"{sku},erp_main,{sku},{sku},\n" for sku in SKUS)
+        )
         assert invoke("import", tmp_path / "mapping.csv").exit_code == 0
         assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
         assert invoke("sync", SKUS[0]).exit_code == 0

@@ -14,23 +14,9 @@ from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests import databases
-from tests.unit.commands import invoke, own_root, stand_ins
+from tests.unit.commands import ERP_MAIN, MAPPING_HEADER, invoke, own_root, stand_ins
 
-CHANNELS = """\
-settings:
-  push_deadline_seconds: 2
-channels:
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: CLI_KEY
-      signing_secret_env: CLI_SIGNING
-      webhook_secret_env: CLI_WEBHOOK
-    limits: {{write_linger: 0}}
-"""
-MAPPING = "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
+CHANNELS = f"settings: {{{{push_deadline_seconds: 2}}}}\nchannels:\n{ERP_MAIN}    limits: {{{{write_linger: 0}}}}\n"
 SKUS = [f"S{number:02d}" for number in range(12)]
 ANOTHER = "another_shop: 12 of 12 listings are unknown at erp_main: are address, credentials or mapping those of another shop?"
 
@@ -38,7 +24,7 @@ ANOTHER = "another_shop: 12 of 12 listings are unknown at erp_main: are address,
 @pytest.fixture
 def erp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> Iterator[World]:
     """An installation with 10 pieces of each SKU, and the ERP's stand-in, which shows 7."""
-    own_root(monkeypatch, tmp_path, "CLI_KEY", "CLI_SIGNING", "CLI_WEBHOOK")
+    own_root(monkeypatch, tmp_path)
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("INVSYNC_DATABASE_URL", databases.fresh_url(tmp_path / "data"))
     stock, mapping = tmp_path / "stock.csv", tmp_path / "mapping.csv"
@@ -51,7 +37,7 @@ def erp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_database: str) -> 
 
 
 def map_as(file: Path, items: dict[str, str]) -> None:
-    file.write_text(MAPPING + "".join(f"{sku},erp_main,{item},{item},\n" for sku, item in items.items()))
+    file.write_text(MAPPING_HEADER + "".join(f"{sku},erp_main,{item},{item},\n" for sku, item in items.items()))
     assert invoke("import", file).exit_code == 0
 
 

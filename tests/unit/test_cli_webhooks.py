@@ -17,9 +17,10 @@ from invsync_dagster.inventory.tables import channels
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
-from tests.unit.commands import invoke, migrated, own_root, stand_ins
+from tests.unit.commands import ERP_MAIN, invoke, migrated, own_root, stand_ins
 
-CHANNELS = """\
+CHANNELS = (
+    """\
 settings:
   receiver_url: https://sync.example.com
 channels:
@@ -34,15 +35,9 @@ channels:
     limits:
       rate: 50
       burst: 50
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: NET_KEY
-      signing_secret_env: NET_SECRET
-      webhook_secret_env: NET_WEBHOOK
 """
+    + ERP_MAIN
+)
 
 
 @pytest.fixture

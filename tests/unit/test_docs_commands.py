@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
@@ -17,7 +16,6 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 
-from invsync_dagster.channels import load
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.inventory.database import migrate, open_database
@@ -26,13 +24,12 @@ from invsync_dagster.inventory.looks import Look
 from invsync_dagster.inventory.rule_changes import rule_changes
 from invsync_dagster.inventory.tables import imports
 from invsync_dagster.sandbox.faces import Article
-from invsync_dagster.sandbox.server import SandboxServer
-from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
 from invsync_dagster.sync.workspace import Workspace
 from invsync_dagster.webhooks.inbox import Inbox, SegmentWriter
 from invsync_dagster.webhooks.segments import Delivery
+from tests.unit.commands import ERP_MAIN, own_root, stand_ins
 
 ROOT = Path(__file__).parents[2]
 # Not the decisions: they also name what was not taken.
@@ -55,20 +52,15 @@ NOT_RUN = {
     "restore": "needs an empty home: test_cli_restore.py",
     "alerts test": "sends to messengers: test_cli_alerts.py",
 }
-CHANNELS = """\
+CHANNELS = (
+    """\
 settings:
   import_limits: {{ zeroed_minimum: 0, zeroed_share: 0.6 }}
   change_limits: {{ minimum: 0, zeroed_share: 0.1 }}
 channels:
-  - name: erp_main
-    platform: erp
-    environment: sandbox
-    settings:
-      base_url: http://127.0.0.1:{port}/erp_main
-      api_key_env: GUIDE_KEY
-      signing_secret_env: GUIDE_SIGNING
-      webhook_secret_env: GUIDE_WEBHOOK
 """
+    + ERP_MAIN
+)
 INVENTORY = "sku,product_name,quantity\nHELD,Tea towel,10\nPAUSED,Mug,5\n"
 MAPPING = (
     "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
@@ -141,18 +133,9 @@ class Prepared:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("home")
-        for name in ("INVSYNC_DATA", "INVSYNC_DATABASE_URL", "INVSYNC_CHANNELS", "INVSYNC_INBOX_KEY"):
-            patch.delenv(name, raising=False)
-        for name in ("GUIDE_KEY", "GUIDE_SIGNING", "GUIDE_WEBHOOK"):
-            patch.setenv(name, f"secret of {name}")
-        patch.setenv("INVSYNC_ROOT", str(root))
-        home = Home.from_environment()
-        home.channels_file.write_text(CHANNELS.format(port=9))
-        state, nobody = root / "sandbox.json", "http://127.0.0.1:9"
+        home = own_root(patch, root)
         articles = {"erp_main": [Article("HELD", 10), Article("PAUSED", 5)]}
-        world = World(load(home).channels, os.environ, articles, SystemClock(), random.Random(1), nobody, state)
-        with SandboxServer(world) as server:
-            home.channels_file.write_text(CHANNELS.format(port=server.port))
+        with stand_ins(home, CHANNELS, articles):
             yield prepare(home)
 
 
