@@ -53,10 +53,11 @@ class CountInForce:
     def is_before(self, channel: str, kind: str, occurred_at: datetime) -> bool:
         """Say whether the source had already booked a movement of `channel` when it counted.
 
-        A source books the orders of the channels that it contains late by its lag, so their newest are not in it.
+        A source books the orders of the channels that it contains late by its lag, so their newest are not in it. What
+        comes back, or is adopted, is no order.
         """
         threshold = self.as_of
-        if kind != "restock" and channel in self.contains:
+        if kind not in ("restock", "adopt") and channel in self.contains:
             threshold -= self.lag
         return occurred_at <= threshold
 

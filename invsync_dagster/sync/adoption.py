@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,7 +20,6 @@ from invsync_dagster.inventory.sources import Window
 from invsync_dagster.inventory.tables import channels, inventory_levels, order_lines, platform_mapping, unclear_orders
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.platforms.errors import PlatformError, Recovery
-from invsync_dagster.settings import ImportLimits
 from invsync_dagster.sync import levels
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
 from invsync_dagster.sync.differences import Adoptable
@@ -38,9 +38,21 @@ ASKED_AGAIN_SECONDS = 30.0
 NEXT_RUN = "the next full run looks again"
 EXPLAINED = "not adopted: an order of the channel, or a write of ours since, may explain it; to be settled by a push"
 CHANGED = f"reported, not adopted: it changed again meanwhile; {NEXT_RUN}"
+OUT_OF_STEP = "not adopted: it was to show another number anyway, perhaps just this one; to be settled by a push"
+SEVERAL = "reported: several listings of its SKU were edited, perhaps for the same units"
 
 
-def adopt(ws: Workspace, name: str, found: Sequence[Adoptable], calls: Calls, run_id: str) -> set[str]:
+@dataclass
+class Adopted:
+    """What the batches of one full run have adopted together; each adds to it as the stock's one writer."""
+
+    listings: int = 0
+    units: int = 0
+
+
+def adopt(
+    ws: Workspace, name: str, found: Sequence[Adoptable], calls: Calls, run_id: str, adopted: Adopted
+) -> set[str]:
     """Take a channel's edits into the stock: what each level shows beyond what we expect; return the SKUs to push.
 
     The orders come first: an order or a cancel that no webhook told of is booked as what it is, and what it may have moved is
@@ -49,7 +61,7 @@ def adopt(ws: Workspace, name: str, found: Sequence[Adoptable], calls: Calls, ru
     became of each stands in its row of the report. Raises `PlatformError` for dead credentials, `OutOfTimeError` where the
     channel goes on at another address.
     """
-    edits = _Edits(ws, ws.channel(name), calls, run_id, list(found))
+    edits = _Edits(ws, ws.channel(name), calls, run_id, adopted, list(found))
     if refusal := edits.refusal():
         edits.report(edits.left, refusal)
     else:
@@ -67,6 +79,7 @@ class _Edits:
     channel: Channel
     calls: Calls
     run_id: str
+    adopted: Adopted
     left: list[Adoptable]
     read: list[ReadBack] = field(default_factory=list)
     to_push: set[str] = field(default_factory=set)
@@ -96,9 +109,16 @@ class _Edits:
         gives_up_at = min(clock.now() + LONGEST_WAIT, self.calls.deadline)
         # A channel may list an order late: that is what the windows overlap for.
         overlap = timedelta(seconds=self.ws.configuration.settings.order_overlap_seconds)
+        # A list that ends before its call (Amazon's) leaves out an order that was changed since its end, and the next one has it:
+        # two are to reach past a reading.
+        lists = 2 if self.calls.platform.limits.orders_every else 1
+        reached: list[datetime | None] = [None] * lists
         try:
             while True:
-                known_until, problem = self._poll()
+                reaches, problem = self._poll()
+                if reaches != reached[-1]:
+                    reached = [*reached[1:], reaches]
+                known_until = reached[0]
                 if problem:
                     return self.report(self.left, f"reported, not adopted: {problem}; {NEXT_RUN}")
                 with self.ws.engine.connect() as connection:
@@ -147,7 +167,7 @@ class _Edits:
         after it a level expects what it showed. So does one that another run has adopted meanwhile."""
         if not self.left:
             return
-        now, settings, name = self.ws.clock.now(), self.ws.configuration.settings, self.channel.name
+        now, name = self.ws.clock.now(), self.channel.name
         with write_transaction(self.ws.engine) as connection:
             require_still_here(connection, self.channel)
             states = levels.load(connection, [one.level_id for one in self.left])
@@ -167,10 +187,15 @@ class _Edits:
                 state, rule = states[one.level_id], rules[one.level_id]
                 if why := self._why_not(state, one, shown[one.level_id], rule, book.balance(state.central_sku)):
                     self.report([one], why)
+                    if why == OUT_OF_STEP:
+                        self.to_push.add(one.difference.sku)
+                        connection.execute(_EXPECT, {"of_level": one.level_id, "shown": one.observed, "now": now})
+            edits = Counter(states[one.level_id].central_sku for one in self.left)
+            self.report([one for one in self.left if edits[states[one.level_id].central_sku] > 1], SEVERAL)
             moves = {one.level_id: one.observed - (states[one.level_id].expected or 0) for one in self.left}
             if problem := _unsettled(connection, name):
                 self.report(self.left, f"reported, not adopted: {problem}; {NEXT_RUN}")
-            elif moves and (refusal := _beyond(connection, name, moves, settings.import_limits, now)):
+            elif moves and (refusal := self._beyond(connection, moves, now)):
                 self.report(self.left, refusal)
             for one in self.left:
                 state, move, row = states[one.level_id], moves[one.level_id], one.difference
@@ -181,7 +206,7 @@ class _Edits:
                     move,
                     0,
                     moved=move,
-                    event_id=event_id("adopt", name, self.run_id, str(one.level_id)),
+                    event_id=event_id("adopt", name, self.run_id, str(one.level_id), str(book.sequence + 1)),
                     occurred_at=one.began,
                     received_at=now,
                     channel=name,
@@ -193,6 +218,17 @@ class _Edits:
                 row.done = "adopted" if whole else f"adopted as {move:+d}: {words}"
                 self.to_push.add(row.sku)
             book.close()
+
+    def _beyond(self, connection: Connection, moves: Mapping[int, int], now: datetime) -> str:
+        """Say why so many units are no edit, with what the run's other batches have adopted, "" if they may be one."""
+        limits, moved = self.ws.configuration.settings.import_limits, sum(map(abs, moves.values()))
+        listings, units = self.adopted.listings + len(moves), self.adopted.units + moved
+        if listings > limits.zeroed_minimum or units > limits.moved_minimum_units:
+            return f"reported: {listings} listings, {units} units in one run are too many to adopt unseen"
+        if beyond := Window(connection, limits, now).beyond(self.channel.name, 0, moved):
+            return f"reported: adopting {beyond}"
+        self.adopted.listings, self.adopted.units = listings, units
+        return ""
 
     def _why_not(self, state: LevelState, one: Adoptable, shown: int | None, rule: Row[Any], balance: Balance) -> str:
         """Say why what a level showed, and is `shown` now, isn't booked; "" if it is."""
@@ -207,6 +243,8 @@ class _Edits:
             return "reported: its rules leave open how many are on hand"
         if balance.count is not None and balance.count.is_before(self.channel.name, "adopt", one.began):
             return "reported: it was counted since, and the count holds"
+        if state.desired != state.expected:
+            return OUT_OF_STEP
         return ""
 
     def _stands(self, state: LevelState, one: Adoptable) -> bool:
@@ -233,18 +271,9 @@ def _visible(state: LevelState, at: datetime, limits: Limits) -> bool:
     return all(moment <= at for moment in (*known, state.linger_until or at))
 
 
-def _beyond(connection: Connection, name: str, moves: Mapping[int, int], limits: ImportLimits, now: datetime) -> str:
-    """Say why so many units are no edit, "" if they may be one."""
-    units = sum(map(abs, moves.values()))
-    if len(moves) > limits.zeroed_minimum or units > limits.moved_minimum_units:
-        return f"reported: {len(moves)} listings, {units} units at once are too many to adopt unseen"
-    beyond = Window(connection, limits, now).beyond(name, 0, units)
-    return f"reported: adopting {beyond}" if beyond else ""
-
-
 def _rules(connection: Connection, level_ids: Sequence[int]) -> dict[int, Row[Any]]:
-    """Return by level id whether it is `pushable`, and `plain`: its rules keep nothing back but a buffer. Shared levels have
-    several rules."""
+    """Return by level id whether it is `pushable`, and `plain`: its rules keep nothing back but a buffer, and nothing is held.
+    Shared levels have several rules."""
     return {row.id: row for part in chunks(level_ids) for row in connection.execute(_RULES, {"ids": part})}
 
 
@@ -262,6 +291,8 @@ _RULES = (
             func.coalesce(_LISTING.percent, _CHANNEL.percent) == 100,
             func.coalesce(_LISTING.minimum, _CHANNEL.minimum) == 0,
             func.coalesce(_LISTING.maximum, _CHANNEL.maximum).is_(None),
+            func.coalesce(_LISTING.dead_band, _CHANNEL.dead_band) == 0,
+            _LEVEL.held_quantity.is_(None),
         ).label("plain"),
     )
     .join(platform_mapping, _LISTING.level_id == _LEVEL.id)

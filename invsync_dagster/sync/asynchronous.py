@@ -74,12 +74,12 @@ def report_failed(state: LevelState, message: str, now: datetime, jitter: float)
     before = _nothing_on_its_way(state)
     if state.uncertain == Doubt.ACCEPTED:
         shown = state.acknowledged_quantity
-        before = before._replace(
-            effective_quantity=NOTHING_KNOWN if shown is None else shown,
-            expected=shown,
-            uncertain=None,
-            uncertain_since=None,
-        )
+        before = before._replace(effective_quantity=NOTHING_KNOWN if shown is None else shown, expected=shown)
+        if state.moved_at is None or (state.sent_at is not None and state.moved_at < state.sent_at):
+            before = before._replace(uncertain=None, uncertain_since=None)
+        elif shown is not None and state.expected is not None and state.accepted_quantity is not None:
+            # Its channel has moved it since, too: at most to this.
+            before = before._replace(expected=shown + max(0, state.expected - state.accepted_quantity))
     return failed(before, message, now, jitter)
 
 

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from invsync_dagster.platforms.errors import PlatformError
+from invsync_dagster.sync.adoption import Adopted
 from invsync_dagster.sync.bulk_reading import ask_for_all
 from invsync_dagster.sync.calls import OutOfTimeError
 from invsync_dagster.sync.differences import FullSyncReport
@@ -37,6 +38,7 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
     done: SimpleQueue[FullSyncReport | Exception | None] = SimpleQueue()
     stop = Event()
     stopped: list[str] = []
+    adopted = Adopted()
 
     def work() -> None:
         mine = ws.beside()
@@ -47,7 +49,7 @@ def full_run(ws: Workspace, name: str, batches: Sequence[int], *, run_id: str) -
                     report = FullSyncReport(name, batch, problem=f"not begun, it would fare no better: {stopped[0]}")
                     keep_report(mine, report, run_id)
                 else:
-                    report = full_sync(mine, name, batch, run_id=run_id)
+                    report = full_sync(mine, name, batch, run_id=run_id, adopted=adopted)
                 if report.stops_channel:
                     stopped.append(report.problem)
                 done.put(report)

@@ -17,6 +17,7 @@ from invsync_dagster.inventory.tables import channels, unclear_orders
 from invsync_dagster.platforms.contract import OrdersPage
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.calls import Calls
+from invsync_dagster.sync.recognition import require_still_here
 from invsync_dagster.sync.workspace import Workspace
 
 # Orders asked for by id in one call: a Shopify order with its lines costs up to 20 points of a 1,000 point bucket.
@@ -106,6 +107,7 @@ def poll_orders(ws: Workspace, name: str, calls: Calls, report: PollReport, *, r
     there = min(began + ahead, until - overlap)  # where the list ends, by the platform's clock
     there = min(there, reaches) if reaches is not None else there
     with write_transaction(ws.engine, name) as connection:
+        require_still_here(connection, ws.channel(name))
         connection.execute(_SET_KNOWN, {"channel": name, "known_until": min(began, there)})
     report.known_until = min(began, there - ahead)
 
@@ -175,6 +177,7 @@ def apply_page(
     inbound = Inbound(channel=name, content=content, received_at=now, source=source)
     try:
         with write_transaction(ws.engine) as connection:
+            require_still_here(connection, ws.channel(name))
             applied = ledger.apply(connection, [inbound], now=now, run_id=run_id)
     except NOT_STORABLE as error:
         # The error's own text may hold the whole page.

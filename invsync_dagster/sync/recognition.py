@@ -10,14 +10,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, exists, func, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from invsync_dagster.channels import Channel
+from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import channels, inventory_levels, platform_mapping
-from invsync_dagster.platforms.contract import LevelReference, Limits, QuickReader, Reading
+from invsync_dagster.inventory.tables import (
+    bulk_readings,
+    bulk_submissions,
+    channels,
+    inventory_levels,
+    operator_actions,
+    platform_mapping,
+)
+from invsync_dagster.platforms.contract import BulkLane, LevelReference, Limits, Platform, QuickReader, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
@@ -30,6 +53,12 @@ ELSEWHERE = "its settings in channels.yaml have changed: all else waits for a pu
 
 # In the place of an address, while the levels of a channel that has moved are being put in doubt.
 MOVING = "moving"
+
+# A submission can't be asked for at another address, and may stand in the queue of the one before for long.
+SUBMISSION_LANDS_WITHIN = timedelta(hours=1)
+
+# The action that keeps until when the orders of the address that was left are known.
+MOVED = "channel moved"
 
 # Level ids that one transaction puts in doubt, so that sales wait for it no longer than some tenths of a second. By their ids: of
 # the channel as it stands, SQLite would go through all of the channel's levels for each part.
@@ -71,12 +100,14 @@ def recognise(ws: Workspace, channel: Channel, recognised: str, calls: Calls) ->
     if len(some) >= least and missing > len(some) * SHARE:
         raise PlatformError(Recovery.REVIEW, ANOTHER_SHOP, another_shop(name, missing, len(some)))
     if has_moved:
-        _doubt_all(ws, name, address)
+        _doubt_all(ws, name, address, _lands_within(calls.platform))
         with ws.engine.connect() as connection:
             require_still_here(connection, channel)  # else another run went on at an address of its own meanwhile
     else:
         with write_transaction(ws.engine, name) as connection:
-            connection.execute(_NOTE, {"of_channel": name, "to": address})
+            noted = _NOTE.where(channels.c.recognised == recognised)
+            connection.execute(noted, {"of_channel": name, "to": address})
+            require_still_here(connection, channel)
 
 
 def require_still_here(connection: Connection, channel: Channel) -> None:
@@ -90,7 +121,13 @@ def require_still_here(connection: Connection, channel: Channel) -> None:
         raise OutOfTimeError("the channel goes on at another address, which another run knows")
 
 
-def _doubt_all(ws: Workspace, name: str, address: str) -> None:
+def _lands_within(platform: Platform) -> timedelta:
+    """Return how long what was handed in at the address before may still land, should it lead to the same shop."""
+    submits = isinstance(platform, BulkLane)
+    return SUBMISSION_LANDS_WITHIN if submits else timedelta(seconds=platform.limits.write_linger)
+
+
+def _doubt_all(ws: Workspace, name: str, address: str, lands_within: timedelta) -> None:
     """Put every level of the channel in doubt, in short transactions, and note the new address then.
 
     Meanwhile none is in force: whoever dies halfway leaves the channel to be recognised anew. Ends where another push was
@@ -99,6 +136,9 @@ def _doubt_all(ws: Workspace, name: str, address: str) -> None:
     with write_transaction(ws.engine, name) as connection:
         if connection.execute(_RECOGNISED, {"of_channel": name}).scalar_one() == address:
             return
+        _leave(connection, name, ws.clock.now())
+        for table in (bulk_submissions, bulk_readings):  # the other shop knows nothing of them
+            connection.execute(delete(table).where(table.c.channel == name))
         connection.execute(_NOTE, {"of_channel": name, "to": MOVING})
         lowest, highest = connection.execute(_ENDS, {"of_channel": name}).one()
     for first in range(lowest or 0, (highest or -1) + 1, IDS_AT_ONCE):
@@ -106,9 +146,38 @@ def _doubt_all(ws: Workspace, name: str, address: str) -> None:
             if connection.execute(_RECOGNISED, {"of_channel": name}).scalar_one() != MOVING:
                 return
             part = {"first": first, "last": first + IDS_AT_ONCE - 1}
-            connection.execute(_DOUBT, {"of_channel": name, "now": ws.clock.now(), **part})
+            now = ws.clock.now()
+            connection.execute(_DOUBT, {"of_channel": name, "now": now, "until": now + lands_within, **part})
     with write_transaction(ws.engine, name) as connection:
-        connection.execute(_NOTE.where(channels.c.recognised == MOVING), {"of_channel": name, "to": address})
+        here = connection.execute(_NOTE.where(channels.c.recognised == MOVING), {"of_channel": name, "to": address})
+        if here.rowcount:
+            _list_orders_from_when_it_was_left(connection, name, address)
+
+
+def _leave(connection: Connection, name: str, now: datetime) -> None:
+    """Keep until when the orders are known at the address that is left: its shop may go on selling."""
+    was, known = connection.execute(_KNOWN_UNTIL, {"of_channel": name}).one()
+    if was == MOVING:
+        return
+    record_action(
+        connection,
+        at=now,
+        actor="configuration",
+        action=MOVED,
+        subject=f"channel {name}",
+        before={"address": was, "orders_known_until": known.isoformat() if known else ""},
+        after=None,
+        reason="its settings lead to another address",
+    )
+
+
+def _list_orders_from_when_it_was_left(connection: Connection, name: str, address: str) -> None:
+    """Where the channel was at an address before, its orders there are known only until it was left."""
+    for before in connection.execute(_LEFT, {"of_subject": f"channel {name}"}).scalars():
+        if before["address"] == address and before["orders_known_until"]:
+            left = datetime.fromisoformat(before["orders_known_until"])
+            connection.execute(_BACK_TO, {"of_channel": name, "left": left})
+            return
 
 
 def require_same_shop(
@@ -172,10 +241,27 @@ def address_of(channel: Channel) -> str:
 
 
 _RECOGNISED = select(channels.c.recognised).where(channels.c.name == bindparam("of_channel"))
+_KNOWN_UNTIL = select(channels.c.recognised, channels.c.orders_known_until).where(
+    channels.c.name == bindparam("of_channel")
+)
+_LEFT = (
+    select(operator_actions.c.before)
+    .where(operator_actions.c.action == MOVED, operator_actions.c.subject == bindparam("of_subject"))
+    .order_by(operator_actions.c.id.desc())
+)
+_BACK_TO = (
+    update(channels)
+    .where(channels.c.name == bindparam("of_channel"), channels.c.orders_known_until > bindparam("left"))
+    .values(orders_known_until=bindparam("left", type_=channels.c.orders_known_until.type))
+)
 _NOTE = update(channels).where(channels.c.name == bindparam("of_channel")).values(recognised=bindparam("to"))
 _LEVEL = inventory_levels.c
 _NOW = bindparam("now", type_=_LEVEL.due_at.type)
 _ENDS = select(func.min(_LEVEL.id), func.max(_LEVEL.id)).where(_LEVEL.channel == bindparam("of_channel"))
+_LANDS_LATER = and_(
+    or_(_LEVEL.accepted_quantity.is_not(None), _LEVEL.bulk_handle.is_not(None)),
+    or_(_LEVEL.linger_until.is_(None), _LEVEL.linger_until < bindparam("until", type_=_LEVEL.due_at.type)),
+)
 # What is expected stays, so that what is sold elsewhere lowers the level at once, unread: the new number is no more than there
 # is, and the channel's orders are known. All else is read first. What is under way counts as raced, by `touched`: its answer may
 # be of the shop before, and leaves the level in doubt.
@@ -191,6 +277,12 @@ _DOUBT = (
         touched=_LEVEL.touched + 1,
         due_at=_NOW,
         read_whole_at=null(),
+        # What is on its way at the address before is waited for as what nobody can report: a reading lowers at once.
+        linger_until=case((_LANDS_LATER, bindparam("until", type_=_LEVEL.due_at.type)), else_=_LEVEL.linger_until),
+        accepted_quantity=null(),
+        accepted_handle=null(),
+        accepted_check_after=null(),
+        bulk_handle=null(),
     )
 )
 

@@ -19,7 +19,7 @@ from invsync_dagster.inventory.tables import NOT_THERE, channels, inventory_leve
 from invsync_dagster.platforms.contract import Limits, Platform, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync import levels, settling
-from invsync_dagster.sync.adoption import adopt
+from invsync_dagster.sync.adoption import Adopted, adopt
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, SHARE, is_unknown
 from invsync_dagster.sync.bulk_reading import BulkLook
 from invsync_dagster.sync.calls import OutOfTimeError
@@ -66,8 +66,9 @@ DATABASE_BACK_WITHIN = timedelta(minutes=2)
 KEPT_AGAIN_SECONDS = 5.0
 
 
-def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncReport:
-    """Read back, compare and repair the levels of batch `batch` of channel `name`.
+def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str, adopted: Adopted | None = None) -> FullSyncReport:
+    """Read back, compare and repair the levels of batch `batch` of channel `name`; `adopted` is what the batches of its run
+    have adopted so far.
 
     What a difference leads to is the channel's policy. To be repaired, a drifted level becomes uncertain and is settled by
     the push that follows; missing ones go to review (those that the platform keeps itself are excluded), unless most of the
@@ -78,7 +79,7 @@ def full_sync(ws: Workspace, name: str, batch: int, *, run_id: str) -> FullSyncR
     report = FullSyncReport(name, batch)
     began = ws.clock.now()
     try:
-        _full_sync(ws, report, began, run_id)
+        _full_sync(ws, report, began, run_id, adopted or Adopted())
     except Exception as error:  # whatever broke this batch, the others may do well without
         report.problem = str(error) if isinstance(error, DatabaseGoneError) else f"{type(error).__name__}: {error}"
         report.traceback = "".join(format_exception(error))
@@ -107,7 +108,7 @@ def keep_report(ws: Workspace, report: FullSyncReport, run_id: str) -> None:
             return
 
 
-def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: str) -> None:
+def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: str, adopted: Adopted) -> None:
     name, batch = report.channel, report.batch
     channel = ws.channel(name)
     if channel.disabled_reason:
@@ -163,7 +164,7 @@ def _full_sync(ws: Workspace, report: FullSyncReport, began: datetime, run_id: s
                 is_known = True
         _review_missing(ws, report)
         if report.to_adopt:
-            report.to_repair |= adopt(ws, name, report.to_adopt, calls, run_id)
+            report.to_repair |= adopt(ws, name, report.to_adopt, calls, run_id, adopted)
         if report.to_repair:
             pushed = push_channel(ws, name, run_id=run_id, deadline=deadline, skus=report.to_repair, background=True)
             report.problem = pushed.problem

@@ -118,6 +118,9 @@ def _after(
         raced = state.touched != claim.touched
         return levels.acknowledged(state, claim.quantity, now, raced=raced, own_movement=moved)
     if outcome.result is Result.ACCEPTED:
+        if state.uncertain == Doubt.NEW_ADDRESS and state.touched != claim.touched:
+            # The address before has taken it; what the shop of now shows is to be read.
+            return levels.doubted(state, Doubt.NEW_ADDRESS, now, timedelta(seconds=limits.write_linger))
         handle, check_after = outcome.handle, outcome.check_after
         bulk = attempted.bulk
         return asynchronous.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved, bulk=bulk)

@@ -136,7 +136,7 @@ def test_the_limits_are_judged_over_what_would_be_adopted(right: LittleWorld, to
     if to_zero:
         assert told == {SKU: "adopted", other: "reported: its rules leave open how many are on hand"}
     else:
-        assert set(told.values()) == {"reported: 2 listings, 4 units at once are too many to adopt unseen"}
+        assert set(told.values()) == {"reported: 2 listings, 4 units in one run are too many to adopt unseen"}
     assert booked(right.engine) == ([("adopt", 3, 0)] if to_zero else [])
 
 

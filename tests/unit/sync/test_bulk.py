@@ -276,6 +276,28 @@ def test_a_message_that_is_invalid_is_tried_again_later_with_the_number_of_then(
     assert shown(stage) == {40}
 
 
+def test_a_cancel_while_a_message_that_fails_is_under_way_is_not_forgotten() -> None:
+    stage = in_step()
+    orders = {sku: stage.account.buy({sku: 10}) for sku in SKUS}
+    stage.deliver()
+    stage.settle()
+    stage.clock.advance(900)
+    stage.settle()
+    assert shown(stage) == {40}
+    count_all(stage, 40)
+    stage.push()
+    sku = spoil_first_message(stage)
+    assert (stage.level(sku).accepted_quantity, stage.shown(sku)) == (30, 40)
+    stage.account.cancel(orders[sku])
+    stage.deliver()
+    assert (stage.level(sku).desired, stage.shown(sku)) == (40, 50)
+    until_reported(stage)
+    for _ in range(3):
+        stage.clock.advance(1800)
+        stage.push()
+    assert (stage.shown(sku), stage.level(sku).acknowledged_quantity, stage.changes()) == (40, 40, [])
+
+
 @pytest.mark.parametrize(("moves", "doubt"), [(False, None), (True, "new_address")])
 def test_a_message_that_failed_leaves_a_level_in_doubt_that_is_so_for_another_reason(
     moves: bool, doubt: str | None

@@ -19,6 +19,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.platforms.transport import Request
 from invsync_dagster.sync import full_run as module
 from invsync_dagster.sync import reconcile
+from invsync_dagster.sync.adoption import Adopted
 from invsync_dagster.sync.differences import FullSyncReport
 from invsync_dagster.sync.full_run import full_run
 from invsync_dagster.sync.push import push_channel
@@ -186,7 +187,7 @@ def test_a_caller_that_stops_listening_begins_no_other_batch(
     begun = []
     heard = Barrier(2)
 
-    def one(ws: Any, name: str, batch: int, *, run_id: str) -> FullSyncReport:
+    def one(ws: Any, name: str, batch: int, *, run_id: str, adopted: Adopted) -> FullSyncReport:
         begun.append(batch)
         if batch:
             heard.wait(20)

@@ -204,7 +204,7 @@ def test_a_channel_that_would_move_the_stock_too_far_is_reported_and_not_written
     shown = world.shown("shop_main", SKU)
     world.shops["shop_main"].edit_stock(world.reference("shop_main", SKU), shown + 90_000)
     (found,) = differences(run_all(world, "shop_main"))
-    assert found.done == "reported: 1 listings, 90000 units at once are too many to adopt unseen"
+    assert found.done == "reported: 1 listings, 90000 units in one run are too many to adopt unseen"
     assert world.shown("shop_main", SKU) == shown + 90_000
     assert world.changes("shop_main") == 0
 
