@@ -45,7 +45,7 @@ from invsync_dagster.inventory import ledger
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.channels import approve_first_push
 from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
-from invsync_dagster.inventory.database import migrate, write_transaction
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.inventory.listings import Listing, set_listings
 from invsync_dagster.inventory.retention import archive_logs, forget_receipts
 from invsync_dagster.inventory.skus import Sku, set_skus
@@ -206,8 +206,8 @@ def day(folder: Path) -> tuple[dict[str, tuple[Kind, Left]], dict[str, float]]:
         # Dagster knows the real time alone: its days end with yesterday, so that the stock is to be there by then.
         clock = VirtualClock(datetime.now(UTC) - timedelta(days=2))
         house = Installation(home, clock, platforms, instance, grace_seconds=900.0)
+        migrate(open_database(home.database_url, make=True))
         ws = house.open()
-        migrate(ws.engine)
         fill(ws)
         definitions = house.definitions()
 

@@ -15,7 +15,7 @@ from invsync_dagster.platforms.oauth import StaticToken
 from invsync_dagster.platforms.shopify import ShopifyPlatform, ShopifySettings
 from invsync_dagster.platforms.shopify.sandbox import ShopError, ShopifySandbox
 from invsync_dagster.platforms.shopify.settings import LIMITS, limits_with
-from invsync_dagster.platforms.transport import Response
+from invsync_dagster.platforms.transport import Request, Response
 from tests.contract.wire import ManualClock, Wire
 
 TOKEN = "shpat_secret"
@@ -43,6 +43,32 @@ class Shop:
 
     def answers(self, answer: Any) -> None:
         self.wire.answer_next(Response(200, {}, json.dumps(answer).encode()))
+
+
+def test_no_call_needs_more_points_than_the_limits_say() -> None:
+    shop = Shop()
+    levels = [shop.sandbox.add_article(f"A{number}", 5) for number in range(250)]
+    now, said = shop.clock.now(), list[int]()
+    handle = shop.sandbox.handle
+
+    def told(request: Request) -> Response:
+        response = handle(request)
+        said.append(json.loads(response.body)["extensions"]["cost"]["requestedQueryCost"])
+        return response
+
+    shop.wire._handler = told
+    for most, call in (
+        (LIMITS.write_cost, lambda: shop.client.write([WriteRow(level, 4) for level in levels], key="k")),
+        (LIMITS.read_cost, lambda: shop.client.read(levels[: LIMITS.read_batch])),
+        (LIMITS.orders_cost, lambda: shop.client.orders_changed(now, now)),
+        (LIMITS.orders_cost, lambda: shop.client.open_orders()),
+        (LIMITS.orders_cost, lambda: shop.client.orders([str(number) for number in range(1, 9)])),
+        (LIMITS.orders_cost, lambda: shop.client.listings()),
+    ):
+        shop.clock.advance(60)
+        call()
+        assert said[-1] <= most
+    assert said == [10, 400, 968, 968, 968, 825]
 
 
 def user_errors(*errors: Mapping[str, Any], group: Any = None) -> dict[str, Any]:
