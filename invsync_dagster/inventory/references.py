@@ -58,7 +58,8 @@ _OFFERS = {
 def resolve(connection: Connection, channel: str, references: Collection[LineReference]) -> dict[LineReference, Target]:
     """Return the targets of a channel's references; those that fit no listing, or two SKUs, are left out.
 
-    The first of item id, variant id and platform SKU that is given and known decides.
+    The first of item id, variant id and platform SKU that is given and known decides. Of the two ids, one that only retired
+    listings have comes after one of a listing that is offered: a variation that sells its product's number now had its own.
     """
     offers: dict[str, dict[str, list[_Offer]]] = {}
     for name, statement in _OFFERS.items():
@@ -72,11 +73,9 @@ def resolve(connection: Connection, channel: str, references: Collection[LineRef
     items, variants, platform_skus = offers.values()
     targets = {}
     for reference in references:
-        candidates = (
-            items.get(reference.item_id)
-            or variants.get(reference.variant_id)
-            or platform_skus.get(reference.platform_sku)
-        )
+        by_ids = [items.get(reference.item_id, []), variants.get(reference.variant_id, [])]
+        offered = [found for found in by_ids if any(offer.status != "retired" for offer in found)]
+        candidates = next(filter(None, offered + by_ids), None) or platform_skus.get(reference.platform_sku)
         if not candidates:
             continue
         here = _at(candidates, reference.locations)

@@ -12,10 +12,7 @@ from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports import mapping_rows, mapping_spool
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.listings import Listing, set_listings
-from invsync_dagster.inventory.tables import (
-    inventory_levels,
-    platform_mapping,
-)
+from invsync_dagster.inventory.tables import central_inventory, inventory_levels, platform_mapping
 from tests.unit.imports.stock import MAPPING_HEADER, import_file, many
 
 
@@ -172,6 +169,26 @@ def test_variations_without_sku_that_sell_their_products_number_are_a_listing_ea
     ]
     text = "\n".join((VARIATIONS, *KEPT_BY_THE_PRODUCT))
     assert import_file(stock.basis, stock.file(f"{text}\n\n", "again.csv")).preview.unchanged == 4
+
+
+@pytest.mark.parametrize("its_own_again", [False, True])
+def test_a_sale_is_of_the_number_that_a_variation_sells_now_not_of_the_one_it_sold_before(stock, its_own_again):
+    stock.load("sku,quantity\nRED,10\nSHIRT,10\n")
+    text = f"{VARIATIONS},status\n"
+    own, shared = "RED,shop,RED,502,501,502", "SHIRT,shop,RED,501,,502"
+    for row in (f"{own},", f"{own},retired\n{shared},", f"{own},\n{shared},retired")[: 3 if its_own_again else 2]:
+        result = import_file(stock.basis, stock.file(f"{text}{row}\n", "mapping.csv"))
+        assert (result.state, result.rejections) == ("applied", ())
+    stock.sell("502", 3, stock.at(hours=1).now, variant_id="502")
+    sku, reserved = central_inventory.c.sku, central_inventory.c.reserved_quantity
+    assert stock.rows(sku, reserved) == [("RED", 3 * its_own_again), ("SHIRT", 3 * (not its_own_again))]
+
+
+def test_a_late_sale_of_what_is_retired_altogether_is_its_skus(stock):
+    stock.load("sku,quantity\nRED,10\n")
+    import_file(stock.basis, stock.file(f"{VARIATIONS},status\nRED,shop,RED,502,501,502,retired\n", "mapping.csv"))
+    stock.sell("502", 3, stock.at(hours=1).now, variant_id="502")
+    assert stock.rows(central_inventory.c.sku, central_inventory.c.reserved_quantity) == [("RED", 3)]
 
 
 def test_variations_without_sku_that_sell_one_number_are_not_two_skus(stock):
