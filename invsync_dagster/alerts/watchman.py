@@ -54,8 +54,8 @@ class Watchman:
         with self.engine.connect() as connection:
             return book.outages(connection)
 
-    def at_rest(self) -> set[str]:
-        """Return the channels that a person has paused or retired: nothing of them is news."""
+    def at_rest(self) -> dict[str, str]:
+        """Return the channels that a person has `paused` or `retired`."""
         with self.engine.connect() as connection:
             return channels.at_rest(connection)
 

@@ -108,12 +108,13 @@ class Dagster:
         down: Collection[str],
         outages: Mapping[str, Outage],
         open_causes: Collection[str],
+        paused: Collection[str] = (),
     ) -> Found:
         """Return a cause for each job (of one asset, where it is of one) whose latest run failed; the jobs of `open_causes`
         that have no new run are undecided.
 
-        A run that failed since channels did, all of which are known to be `down` (or paused) or were when it ended, worked as it
-        should.
+        A run that failed since channels did, all of which are known to be `down` or were when it ended, worked as it should; so
+        did a full run of those that are `paused`.
         One that Dagster starts again is not the latest.
         """
         latest: dict[str, dg.RunRecord] = {}
@@ -125,7 +126,8 @@ class Dagster:
             run, ended = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC)
             channels = {tag.rpartition("/")[2] for tag in run.tags if tag.startswith(names.failed_channel_tag(""))}
             were_down = {name for name, outage in outages.items() if outage.explains(ended)}
-            worked = bool(channels) and channels <= {*down, *were_down}
+            explained = {*down, *were_down, *(paused if _is_full_run(run) else ())}
+            worked = bool(channels) and channels <= explained
             if run.status is dg.DagsterRunStatus.FAILURE and not (worked or _channel_of(subject) in were_down):
                 causes.append(self._failed(subject, run))
         judged = {f"{Kind.RUN}:{subject}" for subject in latest}
@@ -155,6 +157,18 @@ class Dagster:
             return data.user_failure_data.description
         error = data.error.cause or data.error if data.error is not None else None
         return f"{error.cls_name if error else 'an error'} in the step {event.step_key}"
+
+
+def _is_full_run(run: dg.DagsterRun) -> bool:
+    """Say whether a run compares channels' numbers and nothing else: by its job, or by what was materialized by hand."""
+    assets = run.asset_selection or ()
+    return run.job_name in (names.FULL_SYNC, names.RETRY_FAILED_BATCHES) or (
+        bool(assets) and all(_is_of_full_runs(key.to_user_string()) for key in assets)
+    )
+
+
+def _is_of_full_runs(subject: str) -> bool:
+    return subject.startswith(names.full_sync_key("").to_user_string())
 
 
 def _subject(run: dg.DagsterRun) -> str:
@@ -204,11 +218,12 @@ def alerts_sensor_function(watchman: Callable[[], Watchman], checks: Collection[
             open_causes = on_duty.open_causes()
             outages = on_duty.outages()
             at_rest = on_duty.at_rest()
-            down = _down(on_duty.configuration, stock, open_causes) | at_rest
-            runs = dagster.failed_runs(records, down, outages, open_causes)
+            retired = {name for name, status in at_rest.items() if status == "retired"}
+            down = _down(on_duty.configuration, stock, open_causes) | retired
+            runs = dagster.failed_runs(records, down, outages, open_causes, at_rest)
             red = dagster.red_checks(outages)
-            red = Found(tuple(cause for cause in red.causes if cause.channel not in at_rest), red.undecided)
-            answers = on_duty.tell(stock.and_also(red).and_also(runs))
+            news = tuple(cause for cause in red.causes if not _rests(cause, at_rest))
+            answers = on_duty.tell(stock.and_also(Found(news, red.undecided)).and_also(runs))
         except DatabaseGoneError as error:
             return _without_database(on_duty, looked, error)
         if looked.told_of_it:
@@ -217,6 +232,13 @@ def alerts_sensor_function(watchman: Callable[[], Watchman], checks: Collection[
         return dg.SensorResult(skip_reason="; ".join(said) or "nothing new to tell", cursor=Looked(until).store())
 
     return evaluate
+
+
+def _rests(cause: Cause, at_rest: Mapping[str, str]) -> bool:
+    """Say whether a red check is of what a person has put to rest: all of a retired channel. A paused one still sells: that its
+    numbers aren't compared is no news, that its orders aren't heard is."""
+    status = at_rest.get(cause.channel)
+    return status == "retired" or (status == "paused" and _is_of_full_runs(cause.subject))
 
 
 _DATABASE_IS_BACK = Message("invsync: Over: the database", "The stock's database can be used again.", Tone.SUCCESS)

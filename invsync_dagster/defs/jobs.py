@@ -183,7 +183,7 @@ def approve_job() -> None:
 
 
 @dg.job(
-    name="retry_failed_batches",
+    name=names.RETRY_FAILED_BATCHES,
     run_tags=LONG,
     description="Runs the batches of full runs again that failed, and only those, for all channels.",
 )
@@ -253,7 +253,7 @@ def build_jobs(configuration: Configuration, audit_checks: Sequence[dg.AssetChec
     if configuration.channels:
         jobs += [
             dg.define_asset_job(
-                "full_sync",
+                names.FULL_SYNC,
                 selection=dg.AssetSelection.assets(*full_syncs) - audit,
                 run_tags=LONG,
                 description="The reconciliation: read back, compare and repair every level, batch by batch.",

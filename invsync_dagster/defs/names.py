@@ -33,6 +33,8 @@ HOUSEKEEPING: Final = dg.AssetKey("housekeeping")
 INCREMENTAL: Final = "incremental"
 WEBHOOKS: Final = "webhooks"
 FORGET_ROUTINE_RUNS: Final = "forget_routine_runs"
+FULL_SYNC: Final = "full_sync"
+RETRY_FAILED_BATCHES: Final = "retry_failed_batches"
 
 # The check that each channel's pushes carry.
 PUSHED: Final = "pushed"

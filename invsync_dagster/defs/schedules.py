@@ -96,7 +96,7 @@ def build_schedules(home: Home, configuration: Configuration) -> list[dg.Schedul
         schedules.append(
             dg.ScheduleDefinition(
                 name="full_sync_schedule",
-                job_name="full_sync",
+                job_name=names.FULL_SYNC,
                 cron_schedule=settings.full_sync_cron,
                 execution_timezone=zone,
                 execution_fn=_all_batches(home, configuration),

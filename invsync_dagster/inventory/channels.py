@@ -126,9 +126,10 @@ def is_registered(connection: Connection, name: str) -> bool:
     return connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is not None
 
 
-def at_rest(connection: Connection) -> set[str]:
-    """Return the channels that are paused or retired."""
-    return set(connection.execute(select(channels.c.name).where(channels.c.status != "active")).scalars())
+def at_rest(connection: Connection) -> dict[str, str]:
+    """Return the channels that are paused or retired, each with which of the two it is."""
+    query = select(channels.c.name, channels.c.status).where(channels.c.status != "active")
+    return {row.name: row.status for row in connection.execute(query)}
 
 
 def why_at_rest(connection: Connection, name: str) -> str:

@@ -21,6 +21,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import AlertTarget
 from tests.defs.conftest import SECRETS, Installation
+from tests.defs.test_net import order_of, with_shop
 
 SETTINGS = "  ui_url: https://stock.example.com\n  alerts:\n    - url_env: MAIL\n"
 REFUSED = PlatformError(Recovery.REAUTHENTICATE, "unauthorized", "the key is refused")
@@ -49,6 +50,13 @@ class Duty:
         if not self.refuses:
             self.told.append(message)
         return self.refuses
+
+    def choose(self, channel: str, status: str) -> None:
+        """Pause, retire or resume a channel."""
+        engine, now = self.watchman.engine, self.home.clock.now()
+        with write_transaction(engine) as connection:
+            set_status(connection, channel, status, actor="ann", reason="stocktaking", now=now)
+        catch_up(engine, now)
 
     def look(self, seconds: float = EVERY_SECONDS) -> list[str]:
         """Let some seconds pass and look; return the titles that were told."""
@@ -110,22 +118,41 @@ def test_a_full_run_that_found_its_channel_paused_is_no_reason_for_a_message_and
         return duty.home.run("full_sync", selection=[dg.AssetKey(["full_sync", "one"])], tags=tags).success
 
     duty.home.stock({"A": 5}, ["one"])
-    engine = open_database(duty.home.home.database_url)
-
-    def choose(status: str) -> None:
-        with write_transaction(engine) as connection:
-            set_status(connection, "one", status, actor="ann", reason="stocktaking", now=duty.home.clock.now())
-        catch_up(engine, duty.home.clock.now())
-
-    choose("paused")
+    duty.choose("one", "paused")
     assert not full_run()
     assert duty.home.run("audit").success  # its check of failed batches is red
     assert duty.look() == []
-    choose("active")
-    engine.dispose()
+    duty.choose("one", "active")
     duty.home.platforms["one"].error_of_reading = PlatformError(Recovery.REJECT, "broken", "not so")
     assert not full_run()
     assert duty.look() == ["A run of full_sync full_sync/one failed"]
+
+
+@pytest.mark.parametrize(("status", "told"), [("paused", ["A run of incremental failed"]), ("retired", [])])
+def test_a_paused_channel_whose_orders_cannot_be_asked_for_is_told_and_one_retired_since_is_not(
+    duty: Duty, status: str, told: list[str]
+) -> None:
+    duty.choose("one", "paused")
+    duty.home.platforms["one"].error = REFUSED
+    assert not duty.home.run("incremental").success
+    duty.choose("one", status)
+    assert duty.look() == told
+
+
+def test_orders_that_a_paused_channel_has_and_we_had_not_are_told(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("invsync_dagster.alerts.watchman.disk_cause", lambda data: ())
+    monkeypatch.setitem(SECRETS, "MAIL", "mailtos://planted")
+    home, shop = with_shop(install, more=SETTINGS)
+    duty = Duty(home)
+    duty.choose("shop", "paused")
+    shop.orders_of = [order_of("7", home.clock.now(), 3)]
+    home.clock.advance(2 * 86_400)
+    assert home.run("count_orders", run_config={"ops": {"order_count__shop": {"config": {"days": 3}}}}).success
+    assert duty.look() == ["order_count/shop: orders_agree warns"]
+    duty.choose("shop", "retired")
+    assert [title for _ in range(20) for title in duty.look()] == ["Over: order_count/shop: orders_agree warns"]
 
 
 def test_a_check_that_is_red_since_after_an_outage_is_a_cause(duty: Duty) -> None:

@@ -62,10 +62,10 @@ class FakeShop(FakePlatform):
 
 
 def with_shop(
-    install: Callable[..., Installation], url: str = "https://sync.example.com"
+    install: Callable[..., Installation], url: str = "https://sync.example.com", more: str = ""
 ) -> tuple[Installation, FakeShop]:
-    """An installation with an ERP and a shop, whose receiver is known at `url`."""
-    home = install("one", settings=f"  receiver_url: {url}\n" if url else "")
+    """An installation with an ERP and a shop, whose receiver is known at `url`; `more` are settings."""
+    home = install("one", settings=(f"  receiver_url: {url}\n" if url else "") + more)
     with home.home.channels_file.open("a") as file:
         file.write(SHOP)
     shop = FakeShop()
