@@ -179,6 +179,7 @@ def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
 def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) -> ImportResult:
     """Keep a file that can't go in, with the reason. Raises `FileError` if `path` can't be read, or the disk is full."""
     sha256 = digest_of(path)
+    reason = reason.replace("\0", "\u2400")  # it may quote a header, and PostgreSQL keeps no such character
     with _full_disk_named(path.name), write_transaction(basis.engine) as connection:
         import_id = _new_id(connection, basis.now, sha256)
         kept = _record(connection, basis, path, sha256, import_id, results.REJECTED, reason, parsed, None)

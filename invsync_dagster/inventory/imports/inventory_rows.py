@@ -26,14 +26,14 @@ def read_inventory(
             continue
         if row.refused:
             rejections.append(row.refused)
-            _take_out_sku(spool, row)
+            _take_out_sku(spool, row, source)
             continue
         try:
             good.append(_inventory_row(row, source))
         except CellError as error:
             error.column = source.named.get(error.column, error.column)
             rejections.append(error.rejection(file, row.line))
-            _take_out_sku(spool, row)
+            _take_out_sku(spool, row, source)
         if len(good) >= ROWS_AT_ONCE:
             spool.add(good)
             good = []
@@ -43,11 +43,11 @@ def read_inventory(
     return sorted(dict.fromkeys(rejections + spool.settle()), key=lambda one: one.line)
 
 
-def _take_out_sku(spool: Spool, row: Row) -> None:
+def _take_out_sku(spool: Spool, row: Row, source: Source) -> None:
     """Take out the SKU of a row that can't go in; where places are added up also the one that only a space tells from it: it
     is meant."""
     sku = row.cells["sku"]
-    for one in {sku, sku.strip()} if row.part or row.refused else {sku}:
+    for one in {sku, sku.strip()} if source.export and source.export.parts else {sku}:
         spool.break_sku(one, row.line)
 
 

@@ -66,7 +66,7 @@ LAYOUTS = (
 class Row(NamedTuple):
     """One row: the text of each column of the layout ("" where the file has no such column or an empty cell).
 
-    `part`: the place that the row is about, where a file has a row for each. `refused`: why such a row can't be taken apart;
+    `part`: the place that the row is about, where a file has a row for each. `refused`: why a row can't be taken apart;
     of its cells only the SKU is known, if that.
     """
 
@@ -216,6 +216,11 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     return Source(INVENTORY, frozenset(header), rows, export, named, mark, left_out)
 
 
+def _cut_off(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
+    reason = f"the row has {len(cells)} cells, the header {len(header)}"
+    return Rejection(name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off")
+
+
 def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
     """Refuse a row with more filled cells than columns: nobody can say which of them is the quantity."""
     reason = f"the row has {len(cells)} cells, the header {len(header)}"
@@ -249,7 +254,7 @@ def _export_rows(
             continue
         unfit = _unfit(name, line, header, cells, places)
         if unfit:
-            yield Row(line, _known_of(cells, places), refused=unfit) if export.parts else unfit
+            yield Row(line, _known_of(cells, places), refused=unfit)
             continue
         stated = {field: str(cells[place]) for field, place in places.items()}
         if "handle" in stated:  # Shopify writes a product's title on its first row only
@@ -280,10 +285,7 @@ def _unfit(
             if isinstance(cell, CellError):
                 return Rejection(name, line, header[place], cell.value, cell.reason, cell.mend)
     if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
-        reason = f"the row has {len(cells)} cells, the header {len(header)}"
-        return Rejection(
-            name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off"
-        )
+        return _cut_off(name, line, header, cells)
     return _surplus(name, line, header, cells) if any(cells[len(header) :]) else None
 
 
@@ -367,18 +369,23 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
             continue
         if _blank(cells):
             continue
-        if CellError in map(type, cells):
-            broken = next(cell for cell in cells if isinstance(cell, CellError))
-            column = header[cells.index(broken)] if cells.index(broken) < len(header) else ""
-            yield Rejection(name, line, column, broken.value, broken.reason, broken.mend)
-        elif len(cells) < len(header):
-            missing = header[len(cells)]
-            reason = f"the row has {len(cells)} cells, the header {len(header)}"
-            yield Rejection(name, line, missing, "", reason, "give every row all cells; the file may be cut off")
-        elif any(cells[len(header) :]):
-            yield _surplus(name, line, header, cells)
+        if CellError in map(type, cells) or len(cells) < len(header) or any(cells[len(header) :]):
+            unfit = _misshapen(name, line, header, cells)
+            # Another row of the SKU may be wrong beside it; a listing's is judged by its own.
+            known = _known_of(cells, {"sku": header.index("sku")}) if layout.kind == INVENTORY else None
+            yield Row(line, known, refused=unfit) if known else unfit
         else:
             yield Row(line, blank | dict(zip(header, cast(list[str], cells), strict=False)))
+
+
+def _misshapen(name: str, line: int, header: Sequence[str], cells: list[str | CellError]) -> Rejection:
+    for place, cell in enumerate(cells):
+        if isinstance(cell, CellError):
+            column = header[place] if place < len(header) else ""
+            return Rejection(name, line, column, cell.value, cell.reason, cell.mend)
+    if len(cells) < len(header):
+        return _cut_off(name, line, header, cells)
+    return _surplus(name, line, header, cells)
 
 
 def _delimiter(header: str, exports: Sequence[Kind]) -> str:

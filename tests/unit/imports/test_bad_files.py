@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from sqlalchemy import event
 
@@ -16,7 +17,8 @@ from invsync_dagster.inventory.imports.folder import process_file
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.imports.reading import open_source
 from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
-from tests.unit.imports.stock import NOW, import_file, many
+from invsync_dagster.inventory.tables import imports
+from tests.unit.imports.stock import NOW, OF_SHOP, import_file, many, raw
 
 FULL = Path("/dev/full")
 
@@ -47,6 +49,64 @@ def test_a_file_of_half_the_skus_leaves_the_others_and_says_so(stock):
     assert result.state == "applied"
     assert stock.quantities() == {f"S{number}": 11 if number < 5 else 10 for number in range(10)}
     assert "5 SKUs of the stock are not in the file, and stay as they are" in result.render()
+
+
+@pytest.mark.parametrize("broken", ["A", "A,9", "A,9,Mug,more", ",9,Mug,A"])
+def test_a_sku_of_which_one_row_has_too_few_or_too_many_cells_does_not_go_in_by_another(stock, broken):
+    stock.load("sku,quantity\nA,10\nB,10\n")
+    result = import_file(stock.basis, stock.file(f"sku,quantity,product_name\nA,11,Mug\n{broken}\nB,12,Cup\n"))
+    named = broken.startswith("A")
+    assert stock.quantities() == {"A": 10 if named else 11, "B": 12}
+    assert [one.line for one in result.rejections] == ([2, 3] if named else [3])
+    if named:
+        assert result.rejections[0].reason == "the SKU is also on line 3, in a row that can't be used: neither goes in"
+
+
+def test_a_sku_of_which_one_row_has_an_error_of_excel_in_any_cell_does_not_go_in_by_another(stock):
+    book = openpyxl.Workbook()
+    for row in (["sku", "quantity", "product_name"], ["A", 11, "Mug"], ["A", 9, "#N/A"], ["B", 12, "Cup"]):
+        book.worksheets[0].append(row)
+    book.save(stock.files / "stock.xlsx")
+    result = import_file(stock.basis, stock.files / "stock.xlsx", Declaration(as_of=NOW))
+    assert stock.quantities() == {"B": 12}
+    assert [(one.line, one.column) for one in result.rejections] == [(2, "sku"), (3, "product_name")]
+
+
+def test_a_sku_of_which_one_row_of_an_export_is_misshapen_does_not_go_in_by_another(stock):
+    text = "ID,Type,SKU,Name,In stock?,Stock\n1,simple,A,Mug,1,11\n2,simple,A,Mug, red,1,9\n3,simple,B,Cup,1,12\n"
+    result = import_file(stock.basis, stock.file(text), OF_SHOP)
+    assert stock.quantities() == {"B": 12}
+    assert [one.line for one in result.rejections] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"sku\0,quantity\nA,3\n",
+            "stock.csv line 1 column 'sku\u2400': unknown column in a file of kind inventory - ",
+        ),
+        (b"sku,quantity\nA\0,3\n", "there is a line break or control character (U+0000) in it - remove it"),
+        (
+            b"sku,quantity\nA,3\0\n",
+            "stock.csv: no row of the file can go in; 1 of 1 rows are like line 2 column 'quantity'",
+        ),
+        (b"central_sku,channel,platform_sku,platform_item_id,platform_location_id\nA,\0,A,i1,\n", "column 'channel'"),
+    ],
+)
+def test_a_file_with_a_null_character_is_refused_with_its_reason_from_the_folder_too(stock, content, said):
+    given = import_file(stock.basis, raw(stock, content))
+    dropped = process_file(stock.at(minutes=1), raw(stock, content).rename(stock.basis.folder / "stock.csv"))
+    assert (given.state, dropped.state) == ("rejected", "rejected")
+    assert said in given.reason
+    assert said in dropped.reason
+    assert stock.rows(imports.c.id, imports.c.reason)[1][1] == dropped.reason
+
+
+def test_one_row_with_a_null_character_is_refused_and_the_others_go_in(stock):
+    result = import_file(stock.basis, raw(stock, b"sku,quantity\nA,3\0\nB,4\n"))
+    assert (result.state, stock.quantities()) == ("applied", {"B": 4})
+    assert [(one.line, one.column) for one in result.rejections] == [(2, "quantity")]
 
 
 def test_a_wrong_decimal_mark_multiplies_nothing(stock):
