@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -150,8 +151,10 @@ def initialise_dagster(home: Home, environ: Mapping[str, str]) -> bool:
     done = subprocess.run(command, env=dict(environ), capture_output=True, text=True, cwd=home.root, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
-        reasons = [line for line in said if "Error" in line] or said or [f"exit code {done.returncode}"]
-        raise DagsterStorageError(f"Dagster can't open its storage: {reasons[-1]}")
+        # What was raised, or is wrong with the configuration; not the lines of code that a traceback shows.
+        raised = [line for line in said if re.match(r"\s*([\w.]+Error|Error \d+): \S", line)]
+        reasons = raised or said or [f"exit code {done.returncode}"]
+        raise DagsterStorageError(f"Dagster can't open its storage: {reasons[-1].strip()}")
     marker.write_text(current)
     return True
 

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ def copy_database(database_url: str, target: Path) -> Facts:
 def is_bare(database_url: str) -> bool:
     """Say whether a database has no tables of ours yet, so that there is nothing to copy. Raises `DatabaseGoneError`."""
     url = parse_url(database_url)
-    if url.get_backend_name() == "sqlite" and not is_there(Path(str(url.database))):
-        return True
+    with suppress(OSError):  # of one that can't be seen whoever connects is told why
+        if url.get_backend_name() == "sqlite" and not is_there(Path(str(url.database))):
+            return True
     engine = open_database(database_url)
     try:
         return not inspect(engine).has_table("alembic_version")

@@ -25,7 +25,10 @@ _MENDS = (
     ((GONE, EMPTY), _MOVE_BACK),
     ((NEVER_MADE,), f"{_MOVE_BACK}; if there never was one: `make setup`"),
     (DAMAGED, _RESTORE),
-    (("unable to open database file",), "let the user that we run as read and write it and its folder"),
+    (
+        ("unable to open database file", "readonly database"),
+        "let the user that we run as read and write it, its -wal and -shm, and its folder",
+    ),
     (
         ("no such table", 'relation "[^"]*" does not exist'),
         "let INVSYNC_DATABASE_URL name the stock's own, or bring a backup back: `invsync restore BACKUP`; if there never was "

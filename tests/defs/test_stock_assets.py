@@ -173,7 +173,12 @@ def test_a_file_that_breaks_its_import_stays_and_the_others_go_in(
     assert not result.success
     failure = result.failure_data_for_node("imports")
     assert failure is not None
-    assert "1 files can't be taken in: b.csv: ZeroDivisionError: a fault of ours" in str(failure.user_failure_data)
+    assert failure.user_failure_data is not None
+    assert failure.user_failure_data.description == (
+        "1 files can't be taken in: b.csv: ZeroDivisionError, the run's log says how"
+    )
+    logged = [one.user_message for one in home.instance.all_logs(result.run_id)]
+    assert any("ZeroDivisionError: a fault of ours" in message for message in logged)
     assert [path.name for path in home.home.imports.glob("*.csv")] == ["b.csv"]
     ws = home.open()
     with ws.engine.connect() as connection:

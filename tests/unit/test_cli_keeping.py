@@ -73,6 +73,18 @@ def test_a_database_that_is_none_of_this_versions_is_refused_before_its_backup_a
     assert not (root / "data" / "backups").exists()
 
 
+def test_a_database_that_cannot_be_looked_at_is_told_in_one_sentence(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "loop").symlink_to("loop")  # what a folder that may not be entered is for others than root
+    monkeypatch.setenv("INVSYNC_DATABASE_URL", f"sqlite:///{root}/loop/invsync.db")
+    for command in ("upgrade", "status"):
+        refused = invoke(command)
+        assert (refused.stdout, refused.stderr.count("\n")) == ("", 1)
+        assert f"unable to open database file ({root}/loop/invsync.db)" in refused.stderr
+        assert "let the user that we run as read and write it" in refused.stderr
+
+
 ERP = """\
 channels:
   - name: erp_main

@@ -156,6 +156,31 @@ def test_a_storage_that_dagster_cannot_open_is_told_in_its_last_error_and_tried_
     assert setup.initialise_dagster(home, environ)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            '  File "a.py", line 1\n    raise OddError("x") from error\nodd.Refusal: the server is too old',
+            "odd.Refusal: the server is too",
+        ),
+        ('odd.OddError: no such role\n  File "a.py", line 1\n    except OddError:', "odd.OddError: no such role"),
+        ("odd.OddError: wrong configuration\n    Error 1: no entry 'class'", "Error 1: no entry 'class'"),
+        ("", "exit code 3"),
+    ],
+)
+def test_why_dagster_cannot_open_its_storage_is_no_line_of_code(
+    said: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 3, "", said)
+
+    monkeypatch.setattr("invsync_dagster.setup.subprocess.run", refusing)
+    home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
+    with pytest.raises(setup.DagsterStorageError) as raised:
+        setup.initialise_dagster(home, {"DAGSTER_HOME": str(tmp_path)})
+    assert str(raised.value).startswith(f"Dagster can't open its storage: {reason}")
+
+
 def test_without_a_home_of_dagster_its_storage_is_not_made_and_the_mend_is_told(tmp_path: Path) -> None:
     home = Home.from_environment({"INVSYNC_ROOT": str(tmp_path)})
     with pytest.raises(setup.DagsterStorageError, match="DAGSTER_HOME is not set: give it the folder"):

@@ -156,6 +156,10 @@ def test_a_relative_path_counts_from_where_it_was_opened(tmp_path: Path, monkeyp
         ('relation "installation" does not exist', "let INVSYNC_DATABASE_URL name the stock's own"),
         ('database "nowhere" does not exist', "put the user, the password or the database's name in its URL right"),
         ("unable to open database file", "let the user that we run as read and write it"),
+        (
+            "attempt to write a readonly database",
+            "let the user that we run as read and write it, its -wal and -shm, and its",
+        ),
         ("failed to resolve host 'db'", "put the host in its URL right"),
         ('role "nobody" does not exist', "put the user, the password or the database's name in its URL right"),
         (
