@@ -26,6 +26,7 @@ from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.inventory.looks import DecisionError
+from invsync_dagster.inventory.mends import NEXT_RUN
 from invsync_dagster.inventory.schema import SchemaError, require_schema
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.settings import Home
@@ -83,6 +84,11 @@ _SAYING_WHY = (
 )
 
 
+def gone(error: DatabaseGoneError, variable: str = "INVSYNC_DATABASE_URL") -> str:
+    """Say what whoever gave a command is to do about a database that can't be used, whose URL is in `variable`."""
+    return str(error).replace(NEXT_RUN, "give the command again").replace("INVSYNC_DATABASE_URL", variable)
+
+
 class Commands(click.Group):
     """Loads the `.env` of the root, and turns what stops a command into one line; anything else is our fault: it raises."""
 
@@ -95,7 +101,7 @@ class Commands(click.Group):
         except PlatformError as error:
             raise RefusedError(f"the channel answered {error}") from error
         except DatabaseGoneError as error:
-            raise RefusedError(str(error)) from error
+            raise RefusedError(gone(error)) from error
         except DBAPIError as error:
             raise RefusedError(
                 f"the database refused a statement, and nothing of it has happened: {error.orig}"

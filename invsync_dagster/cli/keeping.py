@@ -9,12 +9,12 @@ from sqlalchemy import make_url
 
 from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import take
-from invsync_dagster.cli.common import RefusedError
+from invsync_dagster.cli.common import RefusedError, gone
 from invsync_dagster.clock import SystemClock
 from invsync_dagster.defs.storage_url import dagster_database_url
 from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, in_use, is_bare
-from invsync_dagster.inventory.database import migrate, open_database, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, migrate, open_database, parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.inventory.schema import is_older, require_schema
 from invsync_dagster.settings import Home
@@ -79,7 +79,10 @@ def move_database_command(variable: str) -> None:
     try:
         source, target = open_database(home.database_url), open_database(wanted, make=True)
         try:
-            migrate(target)
+            try:
+                migrate(target)
+            except DatabaseGoneError as error:
+                raise RefusedError(gone(error, variable)) from error
             rows = move_stock(source, target, lambda table, count: click.echo(f"{table}: {count:,} rows"))
         finally:
             source.dispose()

@@ -169,12 +169,13 @@ def _no_database(error: DBAPIError, file: Path | None) -> BaseException | None:
     """
     if file is not None and (reason := missing(file)):
         return sqlite3.OperationalError(reason)
-    of_the_whole = isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE
+    of_the_whole = isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", None) in _OF_THE_WHOLE
     return error.orig if of_the_whole or any(words in str(error.orig) for words in DAMAGED) else None
 
 
-# PostgreSQL's code for a table that isn't there; SQLite's error of it is an `OperationalError`.
-_UNDEFINED_TABLE = "42P01"
+# PostgreSQL's codes for a table that isn't there or whose rights are another's, and for a server that takes no writes; SQLite's
+# errors of that are an `OperationalError`.
+_OF_THE_WHOLE = {"42P01", "42501", "25006"}
 
 
 def _taken_back(connection: Connection | None) -> bool:

@@ -14,6 +14,9 @@ FULL = ("disk is full", "disk I/O error", "No space left on device")
 # What SQLite says of a file that is another one or broken.
 DAMAGED = ("disk image is malformed", "file is not a database")
 
+# What Dagster's next run does by itself; who gave a command gives it again.
+NEXT_RUN = "the next run does it"
+
 _MOVE_BACK = (
     "move it back together with its -wal and -shm, let INVSYNC_DATABASE_URL name it where it is, or bring a backup back: "
     "`invsync restore BACKUP`"
@@ -21,7 +24,7 @@ _MOVE_BACK = (
 _RESTORE = "move it away together with its -wal and -shm, and bring a backup back: `invsync restore BACKUP`"
 # Where a regular expression is found in the reason. An error of a lock names a relation too.
 _MENDS = (
-    (FULL, "free space on its disk, and the next run does it"),
+    (FULL, f"free space on its disk, and {NEXT_RUN}"),
     ((GONE, EMPTY), _MOVE_BACK),
     ((NEVER_MADE,), f"{_MOVE_BACK}; if there never was one: `make setup`"),
     (DAMAGED, _RESTORE),
@@ -45,8 +48,16 @@ _MENDS = (
         "put the user, the password or the database's name in its URL right (INVSYNC_DATABASE_URL)",
     ),
     (
+        ("permission denied for",),
+        "put the role that made its tables into its URL (INVSYNC_DATABASE_URL), or grant it the rights on them",
+    ),
+    (
+        ("read-only transaction",),
+        "let INVSYNC_DATABASE_URL name the server that is written to, no copy that follows it",
+    ),
+    (
         ("failed to resolve host",),
-        "put the host in its URL right (INVSYNC_DATABASE_URL), or, if it is, the next run does it, once it is back",
+        f"put the host in its URL right (INVSYNC_DATABASE_URL), or, if it is, {NEXT_RUN}, once it is back",
     ),
 )
 
@@ -58,7 +69,7 @@ def mend_of(reason: str) -> str:
     """Return what is to be done, for what the database's driver or `missing` says."""
     return next(
         (mend for said, mend in _MENDS if any(re.search(words, reason) for words in said)),
-        "the next run does it, once it is back",
+        f"{NEXT_RUN}, once it is back",
     )
 
 

@@ -239,6 +239,19 @@ def test_a_stock_that_is_not_there_is_not_moved_nor_made(root: Path, monkeypatch
     assert not (root / "new.db").exists()
 
 
+def test_a_new_database_that_lets_nobody_in_is_named_by_the_variable_that_was_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("upgrade").exit_code == 0
+    wrong = shared_server().tcp_url("postgres").replace(PASSWORD, "hidden-but-wrong")
+    for variable in ("INVSYNC_NEW_DATABASE_URL", "ELSEWHERE"):
+        monkeypatch.setenv(variable, wrong)
+        refused = invoke("move-database", *(["--to", variable] if variable == "ELSEWHERE" else []))
+        assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert refused.stderr.endswith(f"the password or the database's name in its URL right ({variable})\n")
+        assert "hidden" not in refused.stderr
+
+
 def test_a_move_says_where_the_stock_is_in_the_words_that_it_was_given(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,7 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_next_run_goes_on(world: Wor
     )
     assert (full.returncode, full.stderr.count("\n")) == (2, 1)
     assert "the stock's database can't be used: disk I/O error" in full.stderr
-    assert full.stderr.endswith("has not happened; free space on its disk, and the next run does it\n")
+    assert full.stderr.endswith("has not happened; free space on its disk, and give the command again\n")
     assert (quantities(), shown(world)) == (before, 10)
     assert invoke(*arguments[command]).exit_code == 0
     assert invoke("sync", SKUS[0]).exit_code == 0
@@ -169,7 +169,7 @@ def test_a_server_that_is_gone_is_said_in_one_sentence_by_every_command(world: W
         told = invoke(*arguments)
         assert (told.exit_code, told.stderr.count("\n"), told.stdout) == (2, 1, ""), told.output
         assert told.stderr.startswith("invsync: the stock's database can't be used: ")
-        assert told.stderr.endswith("has not happened; the next run does it, once it is back\n")
+        assert told.stderr.endswith("has not happened; give the command again, once it is back\n")
         assert PASSWORD not in told.stderr
     outage.end()
     assert quantities() == {10}

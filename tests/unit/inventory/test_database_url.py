@@ -97,6 +97,18 @@ def test_what_the_server_does_not_let_in_is_mended_in_the_url_and_not_by_waiting
     assert "hidden" not in said
 
 
+def test_a_server_that_takes_no_writes_and_a_table_of_another_role_are_told_with_the_mend() -> None:
+    writing = text("CREATE TABLE of_nobody (id integer)")
+    copy = databases.opened(shared_server().tcp_url("postgres") + "?options=-c%20default_transaction_read_only%3Don")
+    written_to = "let INVSYNC_DATABASE_URL name the server that is written to"
+    with pytest.raises(DatabaseGoneError, match=written_to), copy.begin() as connection:
+        connection.execute(writing)
+    reader = databases.opened(shared_server().tcp_url("postgres") + "?options=-c%20role%3Dpg_monitor")
+    own_role = "put the role that made its tables into its URL"
+    with pytest.raises(DatabaseGoneError, match=own_role), reader.begin() as connection:
+        connection.execute(text("SELECT rolpassword FROM pg_authid"))
+
+
 def test_a_database_without_our_tables_is_told_with_where_ours_may_be(tmp_path: Path, each_database: str) -> None:
     engine = databases.opened(databases.fresh_url(tmp_path, migrated=False))
     with (

@@ -160,6 +160,11 @@ def test_a_relative_path_counts_from_where_it_was_opened(tmp_path: Path, monkeyp
             "attempt to write a readonly database",
             "let the user that we run as read and write it, its -wal and -shm, and its",
         ),
+        ("permission denied for table channels", "put the role that made its tables into its URL"),
+        (
+            "cannot execute UPDATE in a read-only transaction",
+            "let INVSYNC_DATABASE_URL name the server that is written to",
+        ),
         ("failed to resolve host 'db'", "put the host in its URL right"),
         ('role "nobody" does not exist', "put the user, the password or the database's name in its URL right"),
         (
