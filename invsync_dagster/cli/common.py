@@ -106,6 +106,9 @@ class Commands(click.Group):
             raise RefusedError(
                 f"the database refused a statement, and nothing of it has happened: {error.orig}"
             ) from error
+        except PermissionError as error:
+            mend = "let the user that we run as read and write it, and enter its folder"
+            raise RefusedError(f"{error.filename or error}: permission denied; {mend}") from error
         except OSError as error:
             if not is_full(error):
                 raise

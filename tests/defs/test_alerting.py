@@ -14,6 +14,7 @@ from invsync_dagster.alerts.book import Outage
 from invsync_dagster.alerts.sending import Message
 from invsync_dagster.alerts.watchman import Watchman
 from invsync_dagster.defs.alerting import EVERY_SECONDS, Dagster, Looked, alerts_sensor_function
+from invsync_dagster.defs.names import failed_channel_tag
 from invsync_dagster.inventory.catch_up import catch_up
 from invsync_dagster.inventory.channels import set_status
 from invsync_dagster.inventory.database import open_database, write_transaction
@@ -126,6 +127,34 @@ def test_a_full_run_that_found_its_channel_paused_is_no_reason_for_a_message_and
     duty.home.platforms["one"].error_of_reading = PlatformError(Recovery.REJECT, "broken", "not so")
     assert not full_run()
     assert duty.look() == ["A run of full_sync full_sync/one failed"]
+
+
+@pytest.mark.parametrize(
+    ("job", "assets", "failed", "told"),
+    [
+        ("full_sync", [], ["one"], []),
+        ("retry_failed_batches", [], ["one"], []),
+        ("__ASSET_JOB", ["full_sync/one"], ["one"], []),
+        ("__ASSET_JOB", ["full_sync/one", "full_sync/two"], ["one"], []),
+        ("full_sync", [], ["one", "two"], ["A run of full_sync failed"]),
+        ("full_sync", [], [], ["A run of full_sync failed"]),
+        ("__ASSET_JOB", ["full_sync/one", "order_count/one"], ["one"], ["A run of Materialize failed"]),
+        ("__ASSET_JOB", ["order_count/one"], ["one"], ["A run of Materialize order_count/one failed"]),
+        ("__ASSET_JOB", [], ["one"], ["A run of Materialize failed"]),
+    ],
+)
+def test_a_failed_run_is_silent_where_it_is_a_full_one_of_paused_channels_and_of_none_else(
+    duty: Duty, job: str, assets: list[str], failed: list[str], told: list[str]
+) -> None:
+    duty.choose("one", "paused")
+    create_run_for_test(
+        duty.home.instance,
+        job_name=job,
+        status=dg.DagsterRunStatus.FAILURE,
+        tags={failed_channel_tag(channel): "true" for channel in failed},
+        asset_selection=frozenset(map(dg.AssetKey.from_user_string, assets)) or None,
+    )
+    assert duty.look() == told
 
 
 @pytest.mark.parametrize(("status", "told"), [("paused", ["A run of incremental failed"]), ("retired", [])])

@@ -85,6 +85,18 @@ def test_a_database_that_cannot_be_looked_at_is_told_in_one_sentence(
         assert "let the user that we run as read and write it" in refused.stderr
 
 
+def test_a_folder_that_may_not_be_entered_is_told_with_the_mend(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", refused)  # root may enter every folder
+    told = invoke("upgrade")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr == (
+        f"invsync: {root}/data/inbox: permission denied; let the user that we run as read and write it, and enter its folder\n"
+    )
+
+
 ERP = """\
 channels:
   - name: erp_main
