@@ -32,7 +32,7 @@ from invsync_dagster.demo.smoke import bring_in_step
 from invsync_dagster.demo.stage import set_stage
 from invsync_dagster.demo.watch import Watch
 from invsync_dagster.inventory.channels import approve_first_push
-from invsync_dagster.inventory.database import migrate, write_transaction
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
 from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sandbox.clock import VirtualClock
 from invsync_dagster.settings import Home
@@ -137,8 +137,8 @@ def _ten_thousand(address: str, hook: Sink) -> None:
         )
         shop = FakePlatform(error=PlatformError(Recovery.RETRY, "not_reached", "connection refused"))
         clock = VirtualClock(datetime.now(UTC))
+        migrate(open_database(home.database_url, make=True))
         ws = Installation(home, clock, {"shop": shop}, instance).open()
-        migrate(ws.engine)
         register_channels(ws)
         with write_transaction(ws.engine) as connection:
             approve_first_push(connection, "shop", actor="benchmark", reason="", now=clock.now())

@@ -176,7 +176,7 @@ def workspace(folder: Path, url: str) -> Workspace:
     return Workspace(
         home=Home(root=folder, data=folder, database_url=url, channels_file=folder / "channels.yaml"),
         configuration=Configuration(settings=Settings(), channels=shops),
-        engine=open_database(url),
+        engine=open_database(url, make=True),
         clock=SystemClock(),
         rng=random.Random(1),
         worker=LockedWorker(folder / "locks", random.Random(1)),
