@@ -50,13 +50,17 @@ def reported(state: LevelState, shown: int | None, now: datetime, limits: Limits
     it, so it is sent again, with the number of now; else a reading shows what came of it, unless the report itself shows
     just what was handed in."""
     if state.accepted_handle == state.bulk_handle:
-        certain = state.uncertain == Doubt.ACCEPTED and state.accepted_quantity == state.expected
-        if certain and shown is not None and shown == state.expected:
+        if (
+            state.uncertain == Doubt.ACCEPTED
+            and _has_not_moved(state)
+            and shown is not None
+            and shown == state.expected
+        ):
             return settled(state, shown, now)
         check = now + timedelta(seconds=limits.read_lag)
         return later(state._replace(bulk_handle=None, accepted_check_after=check), check, now)
     if state.uncertain != Doubt.ACCEPTED:
-        return state._replace(bulk_handle=None)  # an answer that was lost meanwhile is settled first
+        return state._replace(bulk_handle=None, due_at=now)  # an answer that was lost meanwhile is settled first
     return _nothing_on_its_way(state)._replace(
         effective_quantity=NOTHING_KNOWN,
         expected=None,
@@ -75,7 +79,7 @@ def report_failed(state: LevelState, message: str, now: datetime, jitter: float)
     if state.uncertain == Doubt.ACCEPTED:
         shown = state.acknowledged_quantity
         before = before._replace(effective_quantity=NOTHING_KNOWN if shown is None else shown, expected=shown)
-        if state.moved_at is None or (state.sent_at is not None and state.moved_at < state.sent_at):
+        if _has_not_moved(state):
             before = before._replace(uncertain=None, uncertain_since=None)
         elif shown is not None and state.expected is not None and state.accepted_quantity is not None:
             # Its channel has moved it since, too: at most to this.
@@ -83,10 +87,18 @@ def report_failed(state: LevelState, message: str, now: datetime, jitter: float)
     return failed(before, message, now, jitter)
 
 
+def _has_not_moved(state: LevelState) -> bool:
+    """Whether nothing of the level's own channel was booked since it was sent: also of an order that was sold before the
+    platform did it, and cancelled after, both heard of at once."""
+    moved = state.moved_at is not None and (state.sent_at is None or state.moved_at >= state.sent_at)
+    return not moved and state.expected == state.accepted_quantity
+
+
 def report_lost(state: LevelState, message: str, now: datetime, linger: timedelta) -> LevelState:
-    """Its bulk submission ended without a report: the row may be done or not, or may yet be."""
+    """Its bulk submission ended without a report: the row may be done or not, or may yet be. At another address than where it
+    was handed in a reading lowers meanwhile."""
     doubted_state = doubted(state, Doubt.ANSWER_LOST, now, linger)
     numbers = (state.expected, state.accepted_quantity, state.acknowledged_quantity, state.sent_quantity)
     highest = max((number for number in numbers if number is not None), default=None)
     after = _nothing_on_its_way(doubted_state)._replace(expected=highest, last_error=message)
-    return later(after, now + linger, now)
+    return later(after, now if state.uncertain == Doubt.NEW_ADDRESS else now + linger, now)

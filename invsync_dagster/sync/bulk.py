@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select,
 
 from invsync_dagster.inventory.bulk import chunks
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import bulk_submissions, work_queue
+from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, work_queue
 from invsync_dagster.platforms.contract import (
     BulkLane,
     BulkReport,
@@ -30,7 +30,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery, with_class
 from invsync_dagster.sync import asynchronous, levels
 from invsync_dagster.sync.calls import Calls
 from invsync_dagster.sync.claims import Claim, Due, any_bulk_due, claim_bulk
-from invsync_dagster.sync.levels import LevelState
+from invsync_dagster.sync.levels import Doubt, LevelState
 from invsync_dagster.sync.limiter import Limiter
 from invsync_dagster.sync.recognition import require_still_here
 from invsync_dagster.sync.record import Attempted, record_writes, write_logs
@@ -58,6 +58,12 @@ _QUEUED = work_queue.c
 _IN_IT = and_(_QUEUED.channel == bindparam("of_channel"), _QUEUED.bulk_handle == bindparam("of_handle"))
 _REMAINING = select(_QUEUED.level_id).where(_IN_IT).limit(1)
 _SOME = select(_QUEUED.level_id).where(_IN_IT, _QUEUED.claim.is_(None)).limit(bindparam("most"))
+_OF_ANOTHER_ADDRESS = (
+    select(inventory_levels.c.id)
+    .join(work_queue, _QUEUED.level_id == inventory_levels.c.id)
+    .where(_IN_IT, inventory_levels.c.uncertain == Doubt.NEW_ADDRESS)
+    .limit(1)
+)
 _CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
 _FORGET = delete(bulk_submissions).where(_OF_HANDLE)
 _ASK_NOW = (
@@ -117,12 +123,23 @@ class Bulk:
         try:
             return lane.submitted(row.handle)
         except PlatformError as error:
+            is_lost = error.recovery is Recovery.REVIEW
             if error.recovery is Recovery.REAUTHENTICATE:
-                raise
-            if error.recovery is Recovery.REVIEW:
+                # Of another account than the one that it was handed in at, the channel having moved meanwhile.
+                is_lost = self._is_of_another_address(row.handle)
+                if not is_lost:
+                    raise
+            if is_lost:
                 return BulkReport(BulkState.LOST, message=f"the submission is unknown: {error.message}")
             self.report.problem = self.report.problem or str(error)
             return BulkReport(BulkState.OPEN)
+
+    def _is_of_another_address(self, handle: str) -> bool:
+        with self.ws.engine.connect() as connection:
+            return (
+                connection.execute(_OF_ANOTHER_ADDRESS, {"of_channel": self.name, "of_handle": handle}).first()
+                is not None
+            )
 
     def _apply(self, handle: str, told: BulkReport) -> None:
         """Apply a report to the levels that carry its handle, claimed ones left for the next time."""

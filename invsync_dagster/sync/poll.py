@@ -173,11 +173,12 @@ def apply_page(
     report.counts += len(content.counts)
     if not (content.documents or content.counts or content.unclear_orders):
         return
-    now = ws.clock.now()
-    inbound = Inbound(channel=name, content=content, received_at=now, source=source)
     try:
         with write_transaction(ws.engine) as connection:
             require_still_here(connection, ws.channel(name))
+            # Once it is the writer's turn: what is claimed before has not seen this.
+            now = ws.clock.now()
+            inbound = Inbound(channel=name, content=content, received_at=now, source=source)
             applied = ledger.apply(connection, [inbound], now=now, run_id=run_id)
     except NOT_STORABLE as error:
         # The error's own text may hold the whole page.

@@ -23,6 +23,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    insert,
     null,
     or_,
     select,
@@ -39,6 +40,7 @@ from invsync_dagster.inventory.tables import (
     inventory_levels,
     operator_actions,
     platform_mapping,
+    unclear_orders,
 )
 from invsync_dagster.platforms.contract import BulkLane, LevelReference, Limits, Platform, QuickReader, Reading
 from invsync_dagster.platforms.errors import PlatformError, Recovery
@@ -137,8 +139,10 @@ def _doubt_all(ws: Workspace, name: str, address: str, lands_within: timedelta) 
         if connection.execute(_RECOGNISED, {"of_channel": name}).scalar_one() == address:
             return
         _leave(connection, name, ws.clock.now())
-        for table in (bulk_submissions, bulk_readings):  # the other shop knows nothing of them
-            connection.execute(delete(table).where(table.c.channel == name))
+        connection.execute(delete(bulk_readings).where(bulk_readings.c.channel == name))
+        # Asked for there at once: it may be the same account, where they land, or one that knows nothing of them.
+        open_ones = update(bulk_submissions).where(bulk_submissions.c.channel == name)
+        connection.execute(open_ones.values(check_after=ws.clock.now()))
         connection.execute(_NOTE, {"of_channel": name, "to": MOVING})
         lowest, highest = connection.execute(_ENDS, {"of_channel": name}).one()
     for first in range(lowest or 0, (highest or -1) + 1, IDS_AT_ONCE):
@@ -151,7 +155,7 @@ def _doubt_all(ws: Workspace, name: str, address: str, lands_within: timedelta) 
     with write_transaction(ws.engine, name) as connection:
         here = connection.execute(_NOTE.where(channels.c.recognised == MOVING), {"of_channel": name, "to": address})
         if here.rowcount:
-            _list_orders_from_when_it_was_left(connection, name, address)
+            _list_orders_from_when_it_was_left(connection, name, address, ws.clock.now())
 
 
 def _leave(connection: Connection, name: str, now: datetime) -> None:
@@ -165,18 +169,31 @@ def _leave(connection: Connection, name: str, now: datetime) -> None:
         actor="configuration",
         action=MOVED,
         subject=f"channel {name}",
-        before={"address": was, "orders_known_until": known.isoformat() if known else ""},
+        before={
+            "address": was,
+            "orders_known_until": known.isoformat() if known else "",
+            "unclear_orders": list(connection.execute(_UNCLEAR, {"of_channel": name}).scalars()),
+        },
         after=None,
         reason="its settings lead to another address",
     )
 
 
-def _list_orders_from_when_it_was_left(connection: Connection, name: str, address: str) -> None:
+def _list_orders_from_when_it_was_left(connection: Connection, name: str, address: str, now: datetime) -> None:
     """Where the channel was at an address before, its orders there are known only until it was left."""
     for before in connection.execute(_LEFT, {"of_subject": f"channel {name}"}).scalars():
-        if before["address"] == address and before["orders_known_until"]:
-            left = datetime.fromisoformat(before["orders_known_until"])
-            connection.execute(_BACK_TO, {"of_channel": name, "left": left})
+        if before["address"] == address:
+            if known := before["orders_known_until"]:
+                connection.execute(_BACK_TO, {"of_channel": name, "left": datetime.fromisoformat(known)})
+            else:  # they were never listed there
+                connection.execute(update(channels).where(channels.c.name == name).values(orders_known_until=None))
+            # Elsewhere nobody knew them.
+            again = set(before["unclear_orders"]).difference(
+                connection.execute(_UNCLEAR, {"of_channel": name}).scalars()
+            )
+            if again:
+                rows = [{"channel": name, "order_id": one, "reason": MOVED, "since": now} for one in sorted(again)]
+                connection.execute(insert(unclear_orders), rows)
             return
 
 
@@ -244,6 +261,7 @@ _RECOGNISED = select(channels.c.recognised).where(channels.c.name == bindparam("
 _KNOWN_UNTIL = select(channels.c.recognised, channels.c.orders_known_until).where(
     channels.c.name == bindparam("of_channel")
 )
+_UNCLEAR = select(unclear_orders.c.order_id).where(unclear_orders.c.channel == bindparam("of_channel"))
 _LEFT = (
     select(operator_actions.c.before)
     .where(operator_actions.c.action == MOVED, operator_actions.c.subject == bindparam("of_subject"))
@@ -282,7 +300,6 @@ _DOUBT = (
         accepted_quantity=null(),
         accepted_handle=null(),
         accepted_check_after=null(),
-        bulk_handle=null(),
     )
 )
 

@@ -120,7 +120,8 @@ def _after(
     if outcome.result is Result.ACCEPTED:
         if state.uncertain == Doubt.NEW_ADDRESS and state.touched != claim.touched:
             # The address before has taken it; what the shop of now shows is to be read.
-            return levels.doubted(state, Doubt.NEW_ADDRESS, now, timedelta(seconds=limits.write_linger))
+            after = levels.doubted(state, Doubt.NEW_ADDRESS, now, timedelta(seconds=limits.write_linger))
+            return after._replace(bulk_handle=outcome.handle) if attempted.bulk else after
         handle, check_after = outcome.handle, outcome.check_after
         bulk = attempted.bulk
         return asynchronous.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved, bulk=bulk)

@@ -58,6 +58,9 @@ def settle(state: LevelState, reading: int, basis: ReadingBasis, limits: Limits)
     lingering = state.linger_until is not None and state.linger_until > basis.began
     valid = state.touched == basis.touched and lag_over and not lingering
     if state.bulk_handle is not None:
+        # Handed in at another address, or before an answer was lost: nothing says that it will come.
+        if state.accepted_quantity is None and reading > state.desired:
+            return state._replace(expected=reading, due_at=now)
         return later(state, now + LONGEST_REPORT_WAIT, now)
     if state.accepted_quantity is not None:
         if valid and reading == state.accepted_quantity == state.expected:

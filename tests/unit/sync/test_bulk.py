@@ -298,6 +298,22 @@ def test_a_cancel_while_a_message_that_fails_is_under_way_is_not_forgotten() -> 
     assert (stage.shown(sku), stage.level(sku).acknowledged_quantity, stage.changes()) == (40, 40, [])
 
 
+def test_a_sale_before_a_feed_is_done_and_its_cancel_after_are_no_certain_number_where_both_are_heard_at_once() -> None:
+    stage = in_step()
+    count_all(stage, 40)
+    stage.push()
+    order = stage.account.buy({SKUS[0]: 10})
+    stage.clock.advance(310)
+    assert stage.shown(SKUS[0]) == 40
+    stage.account.cancel(order)
+    assert stage.shown(SKUS[0]) == 50
+    stage.deliver()
+    assert (stage.level(SKUS[0]).expected, stage.level(SKUS[0]).accepted_quantity) == (40, 40)
+    until_reported(stage)
+    stage.settle()
+    assert (shown(stage), stage.changes()) == ({40}, [])
+
+
 @pytest.mark.parametrize(("moves", "doubt"), [(False, None), (True, "new_address")])
 def test_a_message_that_failed_leaves_a_level_in_doubt_that_is_so_for_another_reason(
     moves: bool, doubt: str | None
