@@ -6,7 +6,7 @@ these is fetched part by part.
 
 from __future__ import annotations
 
-ORDERS_A_PAGE = 8
+ORDERS_A_PAGE = 6
 LINES_AN_ORDER = 5
 PARTS_AN_ORDER = 3
 LINES_A_CALL = 100
