@@ -6,7 +6,7 @@ these is fetched part by part.
 
 from __future__ import annotations
 
-ORDERS_A_PAGE = 6
+ORDERS_A_PAGE = 3
 LINES_AN_ORDER = 5
 PARTS_AN_ORDER = 3
 LINES_A_CALL = 100
@@ -23,7 +23,7 @@ mutation SetQuantities($input: InventorySetQuantitiesInput!, $key: String!) {
 
 _SET_QUANTITIES_FIELD = SET_QUANTITIES[SET_QUANTITIES.index("\n") + 1 : SET_QUANTITIES.rindex("}")]
 
-LISTINGS_A_PAGE = 25
+LISTINGS_A_PAGE = 11
 LOCATIONS_A_LISTING = 10
 
 LISTINGS = """\

@@ -21,9 +21,9 @@ LIMITS = Limits(
     burst=2000.0,
     write_cost=10.0,
     read_cost=400.0,
-    # A page of listings with the parts that `documents` asks for, at a point an object; one of orders is 726. So many must be
-    # there for Shopify to take the call, whatever it costs in the end.
-    orders_cost=825.0,
+    # Three orders, or eleven listings, with the parts that `documents` asks for, at a point an object. So many must be there for
+    # Shopify to take the call, whatever it costs in the end: larger pages wait for longer beside a push, and cost no less.
+    orders_cost=363.0,
     request_deadline=30.0,
     # Not documented: the longest time that a request cut off by us may still be worked on. Lower it only for a sandbox.
     write_linger=60.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -267,11 +268,12 @@ def test_orders_with_something_to_ship_are_open_and_those_shipped_or_cancelled_a
     shop.sandbox.fulfil(bought[1], {next(iter(shop.sandbox.lines(bought[1]))): 2})
     shop.sandbox.fulfil(bought[2], {next(iter(shop.sandbox.lines(bought[2]))): 1})
     shop.clock.advance(86_400)
-    first = shop.client.open_orders()
-    second = shop.client.open_orders(first.cursor)
-    found = [document.order_id for page in (first, second) for document in page.content.documents]
-    assert sorted(found) == sorted(bought[2:])
-    assert (bool(first.cursor), second.cursor) == (True, "")
+    pages = [shop.client.open_orders()]
+    while pages[-1].cursor:
+        pages.append(shop.client.open_orders(pages[-1].cursor))
+    found = [[document.order_id for document in page.content.documents] for page in pages]
+    assert sorted(chain.from_iterable(found)) == sorted(bought[2:])
+    assert [len(page) for page in found] == [3] * 4
 
 
 def test_many_orders_are_fetched_and_unknown_ones_left_out() -> None:
