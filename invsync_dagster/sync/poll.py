@@ -47,7 +47,7 @@ _SET_KNOWN = (
 _UNCLEAR = (
     select(unclear_orders.c.order_id, unclear_orders.c.since)
     .where(unclear_orders.c.channel == bindparam("channel"))
-    .order_by(unclear_orders.c.since)
+    .order_by(unclear_orders.c.since, unclear_orders.c.order_id)
 )
 # One that was named again while it was asked for is asked for again: the answer may be from before.
 _ANSWERED = delete(unclear_orders).where(
