@@ -123,14 +123,12 @@ class Bulk:
         try:
             return lane.submitted(row.handle)
         except PlatformError as error:
-            is_lost = error.recovery is Recovery.REVIEW
-            if error.recovery is Recovery.REAUTHENTICATE:
-                # Of another account than the one that it was handed in at, the channel having moved meanwhile.
-                is_lost = self._is_of_another_address(row.handle)
-                if not is_lost:
-                    raise
-            if is_lost:
+            refused = error.recovery is Recovery.REAUTHENTICATE
+            # Refused by another account than the one that it was handed in at, the channel having moved meanwhile.
+            if error.recovery is Recovery.REVIEW or (refused and self._is_of_another_address(row.handle)):
                 return BulkReport(BulkState.LOST, message=f"the submission is unknown: {error.message}")
+            if refused:
+                raise
             self.report.problem = self.report.problem or str(error)
             return BulkReport(BulkState.OPEN)
 

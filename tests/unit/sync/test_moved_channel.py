@@ -69,6 +69,14 @@ def without_orders(world: LittleWorld, patch: pytest.MonkeyPatch, unclear: tuple
     patch.setattr(platform, "orders", lambda ids: OrdersPage(Content(unclear_orders=unclear)))
 
 
+def an_hour_at_the_copy(world: LittleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        without_orders(world, patch)
+        for _ in range(3):
+            world.clock.advance(1200)
+            assert world.push(WOO, skus=["none of these"]).problem == ""
+
+
 def back(world: LittleWorld, live: list[Configuration]) -> None:
     """Let all processes read the address of before in channels.yaml again."""
     for process, configuration in zip(world.processes, live, strict=True):
@@ -88,11 +96,7 @@ def test_orders_of_an_address_that_comes_back_are_listed_from_when_it_was_left(
     world.clock.advance(600)
     world.sell(WOO, SKU, 3)
     world.shops[WOO].take_outgoing()
-    with monkeypatch.context() as patch:
-        without_orders(world, patch)
-        for _ in range(3):
-            world.clock.advance(1200)
-            assert world.push(WOO, skus=["none of these"]).problem == ""
+    an_hour_at_the_copy(world, monkeypatch)
     back(world, live)
     assert (world.push(WOO).problem, stock(world.engine, SKU)) == ("", (before[0], before[1] + 3))
     assert world.shown(WOO, SKU) == shown - 3
@@ -254,11 +258,7 @@ def test_an_address_that_was_left_before_its_first_list_of_orders_has_them_all_l
     world.shops[WOO].take_outgoing()
     point_elsewhere(world)
     world.clock.advance(60)
-    with monkeypatch.context() as patch:
-        without_orders(world, patch)
-        for _ in range(3):
-            world.clock.advance(1200)
-            assert world.push(WOO, skus=["none of these"]).problem == ""
+    an_hour_at_the_copy(world, monkeypatch)
     back(world, live)
     assert world.push(WOO).problem == ""
     assert stock(world.engine, SKU) == (before[0], before[1] + 3)
