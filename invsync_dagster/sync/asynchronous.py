@@ -47,8 +47,8 @@ def _nothing_on_its_way(state: LevelState) -> LevelState:
 
 def reported(state: LevelState, shown: int | None, now: datetime, limits: Limits) -> LevelState:
     """Its bulk submission is through and has taken the row. What was sent singly meanwhile may have come before or after
-    it, so it is sent again, with the number of now; else a reading shows what came of it, unless the report itself shows
-    just what was handed in."""
+    it, so it is sent again, with the number of now, or read at once where an answer was lost; else a reading shows what came
+    of it, unless the report itself shows just what was handed in."""
     if state.accepted_handle == state.bulk_handle:
         if (
             state.uncertain == Doubt.ACCEPTED
@@ -60,7 +60,10 @@ def reported(state: LevelState, shown: int | None, now: datetime, limits: Limits
         check = now + timedelta(seconds=limits.read_lag)
         return later(state._replace(bulk_handle=None, accepted_check_after=check), check, now)
     if state.uncertain != Doubt.ACCEPTED:
-        return state._replace(bulk_handle=None, due_at=now)  # an answer that was lost meanwhile is settled first
+        if state.accepted_quantity is None:
+            return state._replace(bulk_handle=None, due_at=now)  # an answer that was lost meanwhile is settled first
+        linger = timedelta(seconds=limits.write_linger)
+        return doubted(_nothing_on_its_way(state), Doubt.ANSWER_LOST, now, linger)._replace(due_at=now)
     return _nothing_on_its_way(state)._replace(
         effective_quantity=NOTHING_KNOWN,
         expected=None,

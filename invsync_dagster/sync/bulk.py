@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
-from invsync_dagster.inventory.bulk import chunks
+from invsync_dagster.inventory.bulk import as_parameter, chunks, found_by
 from invsync_dagster.inventory.database import write_transaction
-from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, work_queue
+from invsync_dagster.inventory.tables import bulk_submissions, inventory_levels, sync_logs, work_queue
 from invsync_dagster.platforms.contract import (
     BulkLane,
     BulkReport,
@@ -28,9 +28,10 @@ from invsync_dagster.platforms.contract import (
 )
 from invsync_dagster.platforms.errors import PlatformError, Recovery, with_class
 from invsync_dagster.sync import asynchronous, levels
+from invsync_dagster.sync.another_shop import is_unknown
 from invsync_dagster.sync.calls import Calls
-from invsync_dagster.sync.claims import Claim, Due, any_bulk_due, claim_bulk
-from invsync_dagster.sync.levels import Doubt, LevelState
+from invsync_dagster.sync.claims import BULK, Claim, Due, any_bulk_due, claim_bulk
+from invsync_dagster.sync.levels import SUBMISSION_LANDS_WITHIN, Doubt, LevelState
 from invsync_dagster.sync.limiter import Limiter
 from invsync_dagster.sync.recognition import require_still_here
 from invsync_dagster.sync.record import Attempted, record_writes, write_logs
@@ -41,8 +42,8 @@ from invsync_dagster.sync.workspace import Workspace
 # A transaction for all 25,000 rows of a submission would keep the stock's writer for seconds.
 LEVELS_AT_ONCE = 2_500
 
-# A submission whose answer was lost may stand in the platform's queue for long; it has no handle to ask for.
-LOST_LINGER = timedelta(hours=1)
+# Seconds until a submission is asked for again whose levels wait for it no longer.
+GIVEN_UP_ASKED_EVERY = 3_600.0
 
 # A claim outlives its calls: a bulk submission takes up to four.
 CALLS_A_SUBMISSION = 4
@@ -64,6 +65,9 @@ _OF_ANOTHER_ADDRESS = (
     .where(_IN_IT, inventory_levels.c.uncertain == Doubt.NEW_ADDRESS)
     .limit(1)
 )
+_HAND_IN = (
+    update(inventory_levels).where(found_by(inventory_levels.c.id, "ids")).values(bulk_handle=bindparam("of_handle"))
+)
 _CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
 _FORGET = delete(bulk_submissions).where(_OF_HANDLE)
 _ASK_NOW = (
@@ -79,6 +83,25 @@ def ask_now(connection: Connection, channel: str, handles: Iterable[str], now: d
         connection.execute(_ASK_NOW, {"of_channel": channel, "of_handle": handle, "now": now})
 
 
+# What was handed in, as its log says: a patch beside it, or another address since, has changed what the level says.
+_SENT = select(sync_logs).where(
+    found_by(sync_logs.c.level_id, "ids"),
+    sync_logs.c.idempotency_key == bindparam("of_handle"),
+    sync_logs.c.status == str(Result.ACCEPTED),
+)
+
+_ALL_SENT = select(sync_logs.c.level_id).where(
+    sync_logs.c.timestamp == bindparam("handed_in", type_=sync_logs.c.timestamp.type),
+    sync_logs.c.platform == bindparam("of_channel"),
+    sync_logs.c.idempotency_key == bindparam("of_handle"),
+)
+
+
+def _sent(connection: Connection, handle: str, level_ids: Iterable[int]) -> dict[int, Row[Any]]:
+    found = connection.execute(_SENT, {"ids": as_parameter(list(level_ids)), "of_handle": handle})
+    return {row.level_id: row for row in found}
+
+
 @dataclass
 class Bulk:
     """The bulk lane of one push; it does nothing where the platform has none."""
@@ -89,6 +112,8 @@ class Bulk:
     run_id: str
     report: PushReport
     token: Callable[[], str]
+    is_suspicious: Callable[[Mapping[int, Outcome]], bool]
+    recognise: Callable[[], None]
     failed: bool = False  # in this push: what was to go in bulk goes singly
 
     @cached_property
@@ -102,7 +127,7 @@ class Bulk:
     def hear(self) -> None:
         """Ask for the submissions that are open, and apply the reports that are there.
 
-        Raises `OutOfTimeError`, and `PlatformError` where the credentials are dead.
+        Raises `OutOfTimeError`, and `PlatformError` where the credentials are dead or the shop is another one.
         """
         if self.lane is None:
             return
@@ -110,55 +135,80 @@ class Bulk:
         with self.ws.engine.connect() as connection:
             due = connection.execute(_DUE, {"of_channel": self.name, "now": now}).all()
         for row in due:
-            told = self._told(self.lane, row)
-            if told.state is not BulkState.OPEN:
-                self._apply(row.handle, told)
-            self._close(row.handle, self.lane.bulk.check_every)
+            told, may_land = self._told(self.lane, row)
+            unknown = {level_id: problem for level_id, problem in told.failed.items() if is_unknown(problem)}
+            suspicious = self.is_suspicious(told.failed)
+            if suspicious:  # the rows wait like refused ones, instead of going to review one by one
+                rejected = {number: replace(one, recovery=Recovery.REJECT) for number, one in told.failed.items()}
+                told = replace(told, failed=rejected)
+            if told.state is not BulkState.OPEN and not self._apply(row.handle, told) and not may_land:
+                self._doubt_all_of(row)
+            self._close(row.handle, self.lane.bulk.check_every, may_land)
+            if suspicious:
+                self.recognise()
+                with write_transaction(self.ws.engine) as connection:
+                    for level_id, problem in unknown.items():
+                        stop_level(connection, self.name, level_id, problem, self.ws.clock.now())
 
-    def _told(self, lane: BulkLane, row: Row[Any]) -> BulkReport:
-        now = self.ws.clock.now()
-        if now - row.submitted_at > timedelta(seconds=lane.bulk.patience):
-            return BulkReport(BulkState.LOST, message=f"the submission of {row.submitted_at} is still open")
+    def _doubt_all_of(self, row: Row[Any]) -> None:
+        """Doubt what was handed in with a submission that is through after it was given up: its numbers are old."""
+        with write_transaction(self.ws.engine) as connection:
+            keys = {"of_channel": self.name, "of_handle": row.handle, "handed_in": row.submitted_at}
+            now = self.ws.clock.now()
+            ids = connection.execute(_ALL_SENT, keys).scalars()
+            levels.note_late_answers(connection, dict.fromkeys(ids, now), now)
+
+    def _told(self, lane: BulkLane, row: Row[Any]) -> tuple[BulkReport, bool]:
+        """Ask for a submission; say, too, whether something may yet come of it. What is given up may still land, and an address
+        that doesn't know it may be left again for the one that took it."""
+        out_of_patience = self.ws.clock.now() - row.submitted_at > timedelta(seconds=lane.bulk.patience)
         self.calls.wait(self.calls.platform.limits.read_cost)
         try:
-            return lane.submitted(row.handle)
+            told = lane.submitted(row.handle)
         except PlatformError as error:
             refused = error.recovery is Recovery.REAUTHENTICATE
             # Refused by another account than the one that it was handed in at, the channel having moved meanwhile.
-            if error.recovery is Recovery.REVIEW or (refused and self._is_of_another_address(row.handle)):
-                return BulkReport(BulkState.LOST, message=f"the submission is unknown: {error.message}")
+            if error.recovery is Recovery.REVIEW or (refused and not self._is_waited_for_here(row.handle)):
+                unknown = f"the submission is unknown: {error.message}"
+                return BulkReport(BulkState.LOST, message=unknown), not out_of_patience
             if refused:
                 raise
             self.report.problem = self.report.problem or str(error)
-            return BulkReport(BulkState.OPEN)
+            told = BulkReport(BulkState.OPEN)
+        if told.state is BulkState.OPEN and out_of_patience:
+            still_open = f"the submission of {row.submitted_at} is still open"
+            return BulkReport(BulkState.LOST, message=still_open), True
+        return told, told.state is BulkState.OPEN
 
-    def _is_of_another_address(self, handle: str) -> bool:
+    def _is_waited_for_here(self, handle: str) -> bool:
+        keys = {"of_channel": self.name, "of_handle": handle}
         with self.ws.engine.connect() as connection:
-            return (
-                connection.execute(_OF_ANOTHER_ADDRESS, {"of_channel": self.name, "of_handle": handle}).first()
-                is not None
-            )
+            is_carried = connection.execute(_REMAINING, keys).first() is not None
+            return is_carried and connection.execute(_OF_ANOTHER_ADDRESS, keys).first() is None
 
-    def _apply(self, handle: str, told: BulkReport) -> None:
-        """Apply a report to the levels that carry its handle, claimed ones left for the next time."""
+    def _apply(self, handle: str, told: BulkReport) -> int:
+        """Apply a report to the levels that carry its handle, claimed ones left for the next time; return how many."""
+        applied = 0
         while True:
             with write_transaction(self.ws.engine) as connection:
                 keys = {"of_channel": self.name, "of_handle": handle, "most": LEVELS_AT_ONCE}
                 ids = list(connection.execute(_SOME, keys).scalars())
                 now = self.ws.clock.now()
                 before = list(levels.load(connection, ids).values())
-                after = [self._after(state, told, now) for state in before]
+                sent = _sent(connection, handle, ids if told.state is BulkState.LOST else told.failed.keys() & set(ids))
+                after = [self._after(state, told, sent, now) for state in before]
                 levels.save(connection, after, now)
-                logs = map(partial(self._log, told=told, now=now), before, after)
+                logs = map(partial(self._log, told=told, sent=sent, now=now), before, after)
                 write_logs(connection, [log for log in logs if log is not None])
                 for state in before:
                     outcome = told.failed.get(state.id)
                     if outcome is not None and outcome.recovery is Recovery.REVIEW:
                         stop_level(connection, self.name, state.id, outcome, now)
+            applied += len(ids)
             if len(ids) < LEVELS_AT_ONCE:
-                return
+                return applied
 
-    def _after(self, state: LevelState, told: BulkReport, now: datetime) -> LevelState:
+    def _after(self, state: LevelState, told: BulkReport, sent: Mapping[int, Row[Any]], now: datetime) -> LevelState:
         limits = self.calls.platform.limits
         if told.state is BulkState.LOST:
             self.report.unknown += 1
@@ -173,10 +223,13 @@ class Bulk:
         self.report.review += outcome.recovery is Recovery.REVIEW
         place = (state.central_sku, state.item_id, state.location_id)
         message = with_class(outcome.message, outcome.recovery)
-        self.report.failures.append(RowFailure(*place, state.sent_quantity or 0, outcome.code, message))
+        quantity = sent[state.id].new_quantity if state.id in sent else None
+        self.report.failures.append(RowFailure(*place, quantity, outcome.code, message))
         return asynchronous.report_failed(state, outcome.words, now, self.ws.rng.random())
 
-    def _log(self, state: LevelState, after: LevelState, told: BulkReport, now: datetime) -> dict[str, Any] | None:
+    def _log(
+        self, state: LevelState, after: LevelState, told: BulkReport, sent: Mapping[int, Row[Any]], now: datetime
+    ) -> dict[str, Any] | None:
         """Return the log's row of what the report decided; None where a reading will."""
         if told.state is BulkState.LOST:
             outcome = Outcome(Result.UNKNOWN, Recovery.SETTLE, "report_lost", told.message)
@@ -186,33 +239,36 @@ class Bulk:
             outcome = Outcome(Result.ACKNOWLEDGED)
         else:
             return None
+        handed_in = sent.get(state.id)
         return {
             "timestamp": now,
             "platform": self.name,
             "sku": state.central_sku,
             "action": "push",
             "old_quantity": state.acknowledged_quantity,
-            "new_quantity": state.accepted_quantity,
+            "new_quantity": state.accepted_quantity if handed_in is None else handed_in.new_quantity,
             "status": str(outcome.result),
             "error_message": with_class(outcome.message, outcome.recovery),
             "code": outcome.code,
             "level_id": state.id,
-            "attempt": state.attempt,
+            "attempt": state.attempt if handed_in is None else handed_in.attempt,
             "ledger_sequence": state.desired_sequence,
             "rules_revision": state.rules_revision,
-            "started_at": state.sent_at,
+            "started_at": state.sent_at if handed_in is None else handed_in.started_at,
             "idempotency_key": state.bulk_handle or "",
             "run_id": self.run_id,
         }
 
-    def _close(self, handle: str, check_every: float) -> None:
+    def _close(self, handle: str, check_every: float, may_land: bool) -> None:
+        """Forget a submission of which nothing more may come; ask for another again, seldom where no level waits for it."""
         keys: Mapping[str, Any] = {"of_channel": self.name, "of_handle": handle}
         with write_transaction(self.ws.engine) as connection:
-            if connection.execute(_REMAINING, keys).first() is None:
-                connection.execute(_FORGET, keys)
-            else:
-                again = self.ws.clock.now() + timedelta(seconds=check_every)
+            is_carried = connection.execute(_REMAINING, keys).first() is not None
+            if is_carried or may_land:
+                again = self.ws.clock.now() + timedelta(seconds=check_every if is_carried else GIVEN_UP_ASKED_EVERY)
                 connection.execute(_CHECK_AGAIN, {**keys, "again": again})
+            else:
+                connection.execute(_FORGET, keys)
 
     # --- handing in -------------------------------------------------------------------------------------------------
 
@@ -237,7 +293,7 @@ class Bulk:
         if not self._has_turn(lane):
             return False
         self.calls.wait(limits.write_cost)
-        token, began = self.token(), ws.clock.now()
+        token, began = BULK + self.token(), ws.clock.now()
         seconds = max(ws.configuration.settings.claim_seconds, CALLS_A_SUBMISSION * limits.request_deadline)
         until = began + timedelta(seconds=seconds)
         with write_transaction(ws.engine) as connection:
@@ -265,15 +321,18 @@ class Bulk:
     def _record(self, attempted: Attempted, claims: list[Claim], outcome: Outcome) -> None:
         limits = self.calls.platform.limits
         if outcome.result is Result.ACCEPTED:
-            # Before its levels: whatever dies in between, the report is heard, and the other claims are taken over.
+            # With the handle at its levels, also at those whose claim was taken over meanwhile: whatever dies or stands still
+            # from here on, its report is heard, and no level waits for one that was heard before it had the handle.
             with write_transaction(self.ws.engine) as connection:
                 check_after = attempted.ended + timedelta(seconds=outcome.check_after or 0.0)
                 values = {"channel": self.name, "handle": outcome.handle, "rows": len(claims)}
                 values |= {"submitted_at": attempted.ended, "check_after": check_after, "run_id": self.run_id}
                 connection.execute(insert(bulk_submissions).values(values))
+                ids = as_parameter([claim.level_id for claim in claims])
+                connection.execute(_HAND_IN, {"ids": ids, "of_handle": outcome.handle})
         else:
             self.report.problem = self.report.problem or f"in bulk: {outcome.words}"
-            limits = replace(limits, write_linger=max(limits.write_linger, LOST_LINGER.total_seconds()))
+            limits = replace(limits, write_linger=max(limits.write_linger, SUBMISSION_LANDS_WITHIN.total_seconds()))
             if outcome.result is Result.REJECTED:
                 # The submission was refused, not its rows: they go by the single lane.
                 outcome = replace(outcome, result=Result.NOT_SENT, recovery=Recovery.RETRY)

@@ -24,12 +24,14 @@ from sqlalchemy import (
 )
 
 from invsync_dagster.inventory.bulk import among, any_of, as_parameter, found_by
-from invsync_dagster.inventory.tables import NOT_THERE, inventory_levels, is_somewhere, work_queue
+from invsync_dagster.inventory.tables import NOT_THERE, NOTHING_KNOWN, inventory_levels, is_somewhere, work_queue
 from invsync_dagster.platforms.contract import LevelReference, Limits
 from invsync_dagster.sync.worker import Worker
 
 # Claims of a reading carry this before their token: whoever takes one over need not doubt anything.
 READ = "read:"
+# Those of a bulk submission this one: what nobody answered for may stand in the platform's queue for long.
+BULK = "bulk:"
 
 
 class Claim(NamedTuple):
@@ -75,8 +77,12 @@ def _due(some_skus: bool) -> ColumnElement[bool]:
 
 
 def _goes_in_bulk() -> ColumnElement[bool]:
-    """The condition of a level that a bulk submission may carry: certain, above the low stock, and in none that is open."""
-    return and_(_QUEUED.uncertain.is_(None), _QUEUED.bulk_handle.is_(None), _QUEUED.desired > bindparam("low"))
+    """The condition of a level that a bulk submission may carry: certain, above the low stock, and in none that is open.
+
+    And what it shows is known: where two writes of ours came in an order that nobody knows, the third is not to wait.
+    """
+    certain = and_(_QUEUED.uncertain.is_(None), _QUEUED.effective_quantity != NOTHING_KNOWN)
+    return and_(certain, _QUEUED.bulk_handle.is_(None), _QUEUED.desired > bindparam("low"))
 
 
 # Where a claim takes levels of a few locations, as many of the queue's first levels are looked at for each: of a product they

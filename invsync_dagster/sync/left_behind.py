@@ -11,8 +11,8 @@ from invsync_dagster.inventory.bulk import as_parameter, found_by
 from invsync_dagster.inventory.tables import channels, inventory_levels, sync_logs, work_queue
 from invsync_dagster.platforms.contract import Limits
 from invsync_dagster.sync import levels
-from invsync_dagster.sync.claims import READ
-from invsync_dagster.sync.levels import Doubt
+from invsync_dagster.sync.claims import BULK, READ
+from invsync_dagster.sync.levels import SUBMISSION_LANDS_WITHIN, Doubt
 from invsync_dagster.sync.worker import Worker
 
 _QUEUED = work_queue.c
@@ -47,7 +47,9 @@ def take_over(connection: Connection, channel: str, worker: Worker, limits: Limi
     states = []
     for state in levels.load(connection, ids).values():
         was_read = state.claim is not None and state.claim.startswith(READ)
-        freed = state if was_read else levels.doubted(state, Doubt.CLAIM_TAKEN_OVER, now, linger)
+        in_queue = state.claim is not None and state.claim.startswith(BULK) and state.bulk_handle is None
+        lands_within = max(linger, SUBMISSION_LANDS_WITHIN) if in_queue else linger
+        freed = state if was_read else levels.doubted(state, Doubt.CLAIM_TAKEN_OVER, now, lands_within)
         states.append(freed._replace(due_at=now))
     connection.execute(_LOG_TAKEN_OVER, {"ids": as_parameter(ids), "taken_at": now})
     levels.save(connection, states, now)

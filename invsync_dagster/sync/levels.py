@@ -29,6 +29,9 @@ REFUSALS_AT_ONCE = 3
 # But no longer than this: nothing is expected of such a level, so a decrease waits with it.
 LONGEST_REFUSAL_WAIT = timedelta(minutes=1)
 
+# A bulk submission that nobody can ask for, its handle lost or its claim taken over, may stand in the platform's queue so long.
+SUBMISSION_LANDS_WITHIN = timedelta(hours=1)
+
 # Nothing is to be learnt by reading a level before its bulk submission's report, which makes it due.
 LONGEST_REPORT_WAIT = timedelta(days=1)
 

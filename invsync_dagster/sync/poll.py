@@ -152,9 +152,11 @@ def _ask_some(
             why = str(error)
             report.refused.append(f"order {some[0].order_id} can't be asked for: {why}")
             with write_transaction(ws.engine) as connection:
+                require_still_here(connection, ws.channel(name))
                 connection.execute(_REFUSED, {"named_at": name, "order": some[0].order_id, "why": why})
         return
     with write_transaction(ws.engine) as connection:
+        require_still_here(connection, ws.channel(name))
         connection.execute(_ANSWERED, [{"channel": name, "order": row.order_id, "named": row.since} for row in some])
 
 

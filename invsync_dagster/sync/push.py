@@ -144,7 +144,7 @@ def push_channel(
             if takes_writes:
                 push.others.looks(name)
             push.others.heard(name)
-            bulk = Bulk(ws, name, calls, run_id, report, push.token)
+            bulk = Bulk(ws, name, calls, run_id, report, push.token, push.is_suspicious, push.recognise)
             bulk.hear()
             # A paused channel, or one that nobody has approved yet, is heard and not written to: what it sells is gone
             # for the others too.

@@ -47,7 +47,7 @@ from invsync_dagster.platforms.errors import PlatformError, Recovery
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP, AT_LEAST, SHARE, another_shop, is_unknown
 from invsync_dagster.sync.articles import told_apart
 from invsync_dagster.sync.calls import Calls, OutOfTimeError
-from invsync_dagster.sync.levels import Doubt
+from invsync_dagster.sync.levels import SUBMISSION_LANDS_WITHIN, Doubt
 from invsync_dagster.sync.readings import in_readings
 from invsync_dagster.sync.workspace import Workspace
 
@@ -55,9 +55,6 @@ ELSEWHERE = "its settings in channels.yaml have changed: all else waits for a pu
 
 # In the place of an address, while the levels of a channel that has moved are being put in doubt.
 MOVING = "moving"
-
-# A submission can't be asked for at another address, and may stand in the queue of the one before for long.
-SUBMISSION_LANDS_WITHIN = timedelta(hours=1)
 
 # The action that keeps until when the orders of the address that was left are known.
 MOVED = "channel moved"
@@ -295,7 +292,8 @@ _DOUBT = (
         touched=_LEVEL.touched + 1,
         due_at=_NOW,
         read_whole_at=null(),
-        # What is on its way at the address before is waited for as what nobody can report: a reading lowers at once.
+        # What is on its way at the address before isn't expected here: a reading lowers at once. Of a submission only the
+        # handle stays, which is asked for here, too.
         linger_until=case((_LANDS_LATER, bindparam("until", type_=_LEVEL.due_at.type)), else_=_LEVEL.linger_until),
         accepted_quantity=null(),
         accepted_handle=null(),

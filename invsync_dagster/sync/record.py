@@ -89,8 +89,8 @@ def _record_others(
         state = before[claim.level_id]
         if state.claim != attempted.token or state.attempt != claim.attempt:
             if outcome.result not in (Result.NOT_SENT, Result.REJECTED):
-                lost = outcome.result is Result.UNKNOWN
-                late[claim.level_id] = now + timedelta(seconds=limits.write_linger if lost else 0.0)
+                done = outcome.result is Result.ACKNOWLEDGED
+                late[claim.level_id] = now + timedelta(seconds=0.0 if done else limits.write_linger)
             logs.append(_log(attempted, claim, state, outcome, "claim was taken over; "))
             continue
         after.append(_after(state, claim, outcome, attempted, limits, rng.random()))
@@ -120,8 +120,7 @@ def _after(
     if outcome.result is Result.ACCEPTED:
         if state.uncertain == Doubt.NEW_ADDRESS and state.touched != claim.touched:
             # The address before has taken it; what the shop of now shows is to be read.
-            after = levels.doubted(state, Doubt.NEW_ADDRESS, now, timedelta(seconds=limits.write_linger))
-            return after._replace(bulk_handle=outcome.handle) if attempted.bulk else after
+            return levels.doubted(state, Doubt.NEW_ADDRESS, now, timedelta(seconds=limits.write_linger))
         handle, check_after = outcome.handle, outcome.check_after
         bulk = attempted.bulk
         return asynchronous.accepted(state, claim.quantity, handle, check_after, now, own_movement=moved, bulk=bulk)

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, null, select, update
 
 from invsync_dagster.inventory.tables import bulk_readings, bulk_submissions, inventory_levels
 from invsync_dagster.platforms.contract import BulkLane
-from invsync_dagster.sync.bulk import LOST_LINGER
-from invsync_dagster.sync.levels import Doubt
+from invsync_dagster.sync.levels import SUBMISSION_LANDS_WITHIN, Doubt
 from invsync_dagster.sync.workspace import Workspace
 
 # More attempts than a level can have had between a backup and its restore: their numbers are not used again.
@@ -69,8 +68,8 @@ def doubt_all(ws: Workspace, connection: Connection, now: datetime) -> int:
 def _linger(ws: Workspace, name: str) -> timedelta:
     known = {channel.name: channel for channel in ws.configuration.channels if not channel.disabled_reason}
     if name not in known:
-        return LOST_LINGER
+        return SUBMISSION_LANDS_WITHIN
     platform = ws.platform(known[name])
     limits = platform.limits
     linger = timedelta(seconds=limits.request_deadline + limits.write_linger + limits.read_lag)
-    return max(linger, LOST_LINGER) if isinstance(platform, BulkLane) else linger
+    return max(linger, SUBMISSION_LANDS_WITHIN) if isinstance(platform, BulkLane) else linger

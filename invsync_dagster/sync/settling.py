@@ -120,7 +120,11 @@ def _rise_allowed(state: LevelState, basis: ReadingBasis) -> bool:
     if orders_known(state, basis):
         return True
     bound = LONGEST_RESTORE_WAIT if _waits_for_others(state, basis) else LONGEST_RISE_WAIT
-    return state.uncertain_since is not None and basis.ended - state.uncertain_since >= bound
+    since = state.uncertain_since
+    if since is not None and state.uncertain != Doubt.RESTORE:
+        # From when a reading tells anything: a feed of half an hour would else use up the wait before it has begun.
+        since = max(since, state.linger_until or since, state.accepted_check_after or since)
+    return since is not None and basis.ended - since >= bound
 
 
 def _rise_wait(state: LevelState, limits: Limits) -> timedelta:

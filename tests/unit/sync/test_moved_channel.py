@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -171,7 +172,7 @@ def test_a_feed_of_the_address_before_keeps_no_number_too_high_at_the_new_one(
     for _ in range(3):
         assert stage.push().problem in ("", REFUSED)
         stage.clock.advance(60)
-    assert open_submissions(stage) == []
+    assert {stage.level(sku).bulk_handle for sku in SKUS} == {None}
     assert {stage.shown(sku) for sku in SKUS} == {60}
     stage.transport._handler = handle
     count_all(stage, 70)
@@ -284,6 +285,43 @@ def test_an_unclear_order_that_another_address_knows_nothing_of_is_asked_for_onc
         world.clock.advance(300)
         world.push(WOO, skus=["none of these"])
     back(world, live)
+    for _ in range(3):
+        world.clock.advance(1300)
+        world.push(WOO)
+    assert stock(world.engine, SKU) == (before[0], before[1] + 3)
+
+
+def test_an_address_that_was_left_answers_no_unclear_order_of_the_one_gone_back_to(
+    world: LittleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stock(world.engine, SKU)
+    world.clock.advance(600)
+    order = str(world.sell(WOO, SKU, 3))
+    world.shops[WOO].take_outgoing()
+    with monkeypatch.context() as patch:
+        without_orders(world, patch, unclear=(order,))
+        named = {"channel": WOO, "order_id": order, "since": world.clock.now(), "reason": "refund"}
+        with write_transaction(world.engine) as connection:
+            connection.execute(insert(unclear_orders).values(named))
+        world.clock.advance(300)
+        world.push(WOO, skus=["none of these"])
+    copy = world.processes[1]
+    point_one_elsewhere(copy, OTHER)
+    platform = copy.platform(copy.channel(WOO))
+    asked: list[str] = []
+
+    def go_back_meanwhile(order_ids: Sequence[str]) -> OrdersPage:
+        asked.extend(order_ids)
+        look(world)
+        return OrdersPage(Content())
+
+    with monkeypatch.context() as patch:
+        for listed in ("orders_changed", "open_orders"):
+            patch.setattr(platform, listed, lambda *_: OrdersPage(Content()))
+        patch.setattr(platform, "orders", go_back_meanwhile)
+        world.clock.advance(300)
+        world.push(WOO, process=1, skus=["none of these"])
+    assert asked == [order]
     for _ in range(3):
         world.clock.advance(1300)
         world.push(WOO)
