@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import timedelta
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import click
@@ -28,6 +28,7 @@ from invsync_dagster.inventory.changes import Change, oldest_changes
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
+from invsync_dagster.inventory.unpushed import unpushed
 from invsync_dagster.platforms.errors import PlatformError
 from invsync_dagster.sync.another_shop import ANOTHER_SHOP
 from invsync_dagster.sync.preview import AnotherShopError, Preview, approve, preview_channel
@@ -56,8 +57,10 @@ def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -
         push = partial(push_channel, ws, run_id=run_id(), deadline=deadline, skus=set(skus))
         with ThreadPoolExecutor(max(1, len(chosen))) as pool:
             reports = list(pool.map(push, [channel.name for channel in chosen]))
+        now = ws.clock.now()
         with ws.engine.connect() as connection:
-            left = {report.channel: _left_of(connection, report, skus) for report in reports}
+            left = _left_of(connection, reports, skus, named=bool(names))
+            reports = [_of_skus(connection, report, skus, now) for report in reports]
     if as_json:
         print_json([{**asdict(report), "left_of": left[report.channel]} for report in reports])
     else:
@@ -72,22 +75,50 @@ def sync_command(skus: tuple[str, ...], names: tuple[str, ...], as_json: bool) -
         click.get_current_context().exit(NOT_AS_HOPED)
 
 
-def _left_of(connection: Connection, report: PushReport, skus: Sequence[str]) -> list[str]:
-    """Say in a sentence each what of the SKUs is still to be done at a channel, and isn't told by its report."""
+def _of_skus(connection: Connection, report: PushReport, skus: Sequence[str], now: datetime) -> PushReport:
+    """Return a report that counts what is left of the SKUs that were asked for: a push counts the whole channel."""
+    changes = [one for one in oldest_changes(connection, channel=report.channel, skus=skus) if _is_left(one)]
+    left = sum(one.due_at <= now for one in changes)
+    return replace(report, left=left, waiting=len(changes) - left)
+
+
+def _left_of(
+    connection: Connection, reports: Sequence[PushReport], skus: Sequence[str], *, named: bool
+) -> dict[str, list[str]]:
+    """Say by channel, in a sentence each, what of the SKUs is still to be done, and isn't told by the report.
+
+    That one isn't listed on a channel is told of a channel that was named, and of a SKU that none of them lists.
+    """
+    standing = {report.channel: unpushed(connection, report.channel, skus) for report in reports}
+    nowhere = {sku for sku in skus if all(sku in one.unlisted for one in standing.values())}
+    return {
+        report.channel: [
+            *_left_at(connection, report, skus, standing[report.channel].stopped, named=named),
+            *(why for sku, why in standing[report.channel].unlisted.items() if named or sku in nowhere),
+        ]
+        for report in reports
+    }
+
+
+def _left_at(
+    connection: Connection, report: PushReport, skus: Sequence[str], stopped: list[str], *, named: bool
+) -> list[str]:
     if report.problem or report.approval_missing:
-        return []
+        return stopped
     listing = platform_mapping.c
-    paused = (
-        select(channels.c.name)
+    status = connection.execute(
+        select(channels.c.status)
         .join(platform_mapping, listing.platform_name == channels.c.name)
-        .where(channels.c.name == report.channel, channels.c.status == "paused")
+        .where(channels.c.name == report.channel, channels.c.status != "active")
         .where(listing.central_sku.in_(skus), listing.status == "active")
-    )
-    if connection.execute(paused.limit(1)).one_or_none() is not None:
-        return ["is paused: nothing is written there"]
+        .limit(1)
+    ).scalar()
+    if status == "paused" or (status and named):
+        return [f"is {status}: nothing is written there", *stopped]
     told = {failure.sku for failure in report.failures}
     changes = oldest_changes(connection, channel=report.channel, skus=skus)
-    return [f"{change.sku}: {_why_left(change)}" for change in changes if change.sku not in told and _is_left(change)]
+    left = [f"{change.sku}: {_why_left(change)}" for change in changes if change.sku not in told and _is_left(change)]
+    return [*stopped, *left]
 
 
 def _is_left(change: Change) -> bool:

@@ -121,3 +121,70 @@ def test_a_paused_channel_is_named_and_written_nothing(erp: World) -> None:
     assert shown(erp) == {7}
     assert invoke("channels", "resume", "erp_main", "--reason", "moved").exit_code == 0
     assert invoke("sync", "S01").exit_code == 0
+
+
+def test_a_paused_listing_and_one_that_is_not_there_are_named_with_the_mend(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    assert invoke("listings", "pause", "S01", "--reason", "holiday").exit_code == 0
+    told = invoke("sync", "S01")
+    resume = "`invsync listings resume S01 --channel erp_main --reason …`"
+    assert (told.exit_code, f"! erp_main S01 is paused (holiday): {resume}\n" in told.stdout) == (1, True)
+    assert invoke("listings", "resume", "S01", "--reason", "back").exit_code == 0
+    assert invoke("sync", "S01").exit_code == 0
+    assert shown(erp) == {7, 10}
+
+
+def test_a_listing_in_review_is_named_with_its_reason(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    del books(erp)["S03"]
+    assert invoke("sync", "S03").exit_code == 1
+    told = invoke("sync", "S03")
+    assert told.exit_code == 1
+    assert "! erp_main S03 is in review (not_found: " in told.stdout
+    assert "as `invsync discover erp_main` proposes" in told.stdout
+
+
+def test_a_held_listing_is_named_until_somebody_decides(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    assert invoke("sync", *SKUS).exit_code == 0
+    file = Home.from_environment().channels_file
+    limits = "settings: {change_limits: {minimum: 1}, "
+    file.write_text(file.read_text().replace("settings: {", limits, 1) + "    rules: {buffer: 10}\n")
+    assert invoke("channels", "sync").stderr == ""
+    told = invoke("sync", "S01")
+    assert (told.exit_code, "! erp_main S01 is held at 10 (" in told.stdout) == (1, True)
+    assert invoke("held", "approve", "erp_main", "--reason", "meant").exit_code == 0
+    assert invoke("sync", "S01").exit_code == 0
+    assert shown(erp) == {0, 10}
+
+
+@pytest.mark.parametrize("options", [[], ["--channel", "erp_main"]])
+def test_a_sku_that_is_listed_nowhere_is_named_beside_those_that_are_pushed(erp: World, options: list[str]) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    other = Home.from_environment().root / "other.csv"
+    other.write_text("sku,quantity\nNEW,3\n")
+    assert invoke("import", other).exit_code == 0
+    told = invoke("sync", "NEW", "S01", "--json", *options)
+    [report] = json.loads(told.stdout)
+    discover = "`invsync discover erp_main`"
+    assert report["left_of"] == [f"NEW is not listed on erp_main: import its mapping, as {discover} proposes"]
+    assert (told.exit_code, report["acknowledged"], shown(erp)) == (1, 1, {7, 10})
+
+
+def test_a_retired_channel_is_named_where_it_was_asked_for(erp: World) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    assert invoke("channels", "retire", "erp_main", "--reason", "closed").exit_code == 0
+    told = invoke("sync", "S01", "--channel", "erp_main")
+    assert (told.exit_code, "! erp_main is retired: nothing is written there\n" in told.stdout) == (1, True)
+    assert invoke("sync", "S01").exit_code == 0
+    assert shown(erp) == {7}
+
+
+def test_what_is_left_is_counted_of_the_skus_that_were_asked_for(erp: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
+    [done] = json.loads(invoke("sync", "S01", "--json").stdout)
+    assert (done["left"], done["waiting"]) == (0, 0)
+    with monkeypatch.context() as throttled:
+        answer_writes(erp, throttled, Response(429, {}, b""))
+        [told] = json.loads(invoke("sync", "S02", "S03", "--json").stdout)
+    assert told["left"] + told["waiting"] == 2

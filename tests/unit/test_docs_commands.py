@@ -61,10 +61,10 @@ channels:
 """
     + ERP_MAIN
 )
-INVENTORY = "sku,product_name,quantity\nHELD,Tea towel,10\nPAUSED,Mug,5\n"
+INVENTORY = "sku,product_name,quantity\nHELD,Tea towel,10\nPAUSED,Mug,5\nSOLD,Bowl,7\n"
 MAPPING = (
     "central_sku,channel,platform_sku,platform_item_id,platform_location_id\n"
-    "HELD,erp_main,HELD,HELD,\nPAUSED,erp_main,PAUSED,PAUSED,\n"
+    "HELD,erp_main,HELD,HELD,\nPAUSED,erp_main,PAUSED,PAUSED,\nSOLD,erp_main,SOLD,SOLD,\n"
 )
 NOTHING_SHOWN = (
     "central_sku,channel,platform_sku,platform_item_id,platform_location_id,percent\nHELD,erp_main,HELD,HELD,,0\n"
@@ -134,7 +134,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("home")
         home = own_root(patch, root)
-        articles = {"erp_main": [Article("HELD", 10), Article("PAUSED", 5)]}
+        articles = {"erp_main": [Article("HELD", 10), Article("PAUSED", 5), Article("SOLD", 7)]}
         with stand_ins(home, CHANNELS, articles):
             yield prepare(home)
 
@@ -146,20 +146,20 @@ def prepare(home: Home) -> Prepared:
     (home.root / "inventory.csv").write_text(INVENTORY)
     (home.root / "mapping.csv").write_text(MAPPING)
     (home.root / "nothing_shown.csv").write_text(NOTHING_SHOWN)
-    (home.root / "empty.csv").write_text("sku,quantity\nHELD,0\nPAUSED,0\n")
+    (home.root / "empty.csv").write_text("sku,quantity\nHELD,0\nPAUSED,0\nSOLD,0\n")
     now = SystemClock().now()
     for command in (
         "channels sync",
         "import inventory.csv",
         "import mapping.csv",
         'approve erp_main --reason "it may"',
-        "sync HELD PAUSED",
+        "sync HELD PAUSED SOLD",
         "listings pause PAUSED --reason recalled",
     ):
         assert invoke(home, *shlex.split(command)).exit_code == 0, command
     home.channels_file.write_text(home.channels_file.read_text() + "    rules:\n      buffer: 1\n")
     assert invoke(home, "channels", "sync").exit_code == 0
-    assert invoke(home, "sync", "HELD").exit_code == 0
+    assert invoke(home, "sync", "HELD", "SOLD").exit_code == 0
     assert invoke(home, "import", "nothing_shown.csv").exit_code == 1
     assert invoke(home, "import", "empty.csv", "--as-of", now.isoformat()).exit_code == 1
     broken = Delivery("erp_main", "stock", now, {}, b"[]")
@@ -227,7 +227,7 @@ def test_a_command_of_the_documentation_works_in_a_small_home(
     there = {
         "ID": prepared.applied_import if "undo" in words else prepared.held_import,
         "FILE": prepared.quarantined if words[0] == "inbox" else "inventory.csv",
-        "HELD": "PAUSED" if "resume" in words else "HELD",
+        "HELD": {"resume": "PAUSED", "sync": "SOLD"}.get(words[1] if words[0] == "listings" else words[0], "HELD"),
         "NUMBER": prepared.change if "rules" in words else prepared.hold,
         "LOOK": prepared.look,
     }
