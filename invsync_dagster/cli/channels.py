@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 from sqlalchemy import select
 
-from invsync_dagster.alerts.causes import help_page
 from invsync_dagster.cli.common import (
     CHANNEL,
     NOT_AS_HOPED,
     as_json_option,
     configured,
     decided,
+    meaning,
     print_json,
     print_table,
     workspace,
@@ -107,14 +107,14 @@ def channels_check(names: tuple[str, ...], as_json: bool) -> None:
     with workspace() as ws:
         chosen = [configured(ws, name) for name in names] or ws.configuration.channels
         answers = {channel.name: refusal(ws, channel.name) for channel in chosen}
-        variables = {channel.name: channel.credential_variables() for channel in chosen}
+        meanings = {channel.name: meaning(channel, answers[channel.name]) for channel in chosen}
     if as_json:
         print_json([{"channel": name, "works": not why, "answer": why} for name, why in answers.items()])
     else:
         print_table("Credentials", ("channel", "answer"), [(name, why or "works") for name, why in answers.items()])
-        for name, why in answers.items():
-            if page := help_page(why):
-                click.echo(f"! {name}: its keys are in {', '.join(variables[name])}; what this means: {page}")
+        for name, means in meanings.items():
+            if means:
+                click.echo(f"! {name}: {means}")
     if any(answers.values()):
         click.get_current_context().exit(NOT_AS_HOPED)
 

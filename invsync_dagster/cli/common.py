@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 from sqlalchemy.exc import DBAPIError
 
+from invsync_dagster.alerts.causes import help_page
 from invsync_dagster.backups.sealing import BackupKeyError
 from invsync_dagster.channels import Channel, load_for_webhooks
 from invsync_dagster.clock import parse_moment
@@ -137,6 +138,17 @@ def configured(ws: Workspace, name: str) -> Channel:
     if channel.disabled_reason:
         raise RefusedError(channel.disabled_reason)
     return channel
+
+
+def meaning(channel: Channel, answer: str) -> str:
+    """Say where the keys of a channel are and what its platform's answer means, "" for one that isn't the platform's."""
+    page = help_page(answer)
+    return f"its keys are in {', '.join(channel.credential_variables())}; what this means: {page}" if page else ""
+
+
+def failed_at(channel: Channel, answer: str) -> RefusedError:
+    """Return the refusal of a command that a channel's failure ended."""
+    return RefusedError("; ".join(filter(None, (f"{channel.name}: {answer}", meaning(channel, answer)))))
 
 
 def as_json_option(command: _Command) -> _Command:

@@ -9,9 +9,9 @@ import click
 from invsync_dagster.cli.common import (
     CHANNEL,
     NOT_AS_HOPED,
-    RefusedError,
     as_json_option,
     configured,
+    failed_at,
     print_json,
     print_table,
     run_id,
@@ -34,10 +34,10 @@ def discover_command(channel: str, as_json: bool) -> None:
       invsync discover shopify_main
     """
     with workspace() as ws:
-        configured(ws, channel)
+        its_channel = configured(ws, channel)
         found = discover(ws, channel, run_id=run_id())
     if found.problem and found.mapping_file is None:
-        raise RefusedError(found.problem)
+        raise failed_at(its_channel, found.problem)
     if as_json:
         print_json(_document(found))
     else:

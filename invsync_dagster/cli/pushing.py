@@ -19,6 +19,7 @@ from invsync_dagster.cli.common import (
     as_json_option,
     configured,
     decided,
+    failed_at,
     print_json,
     print_table,
     run_id,
@@ -163,12 +164,13 @@ def preview_command(channel: str, as_json: bool) -> None:
       invsync preview shopify_main
     """
     with workspace() as ws:
-        title = configured(ws, channel).title
+        its_channel = configured(ws, channel)
+        title = its_channel.title
         try:
             preview = preview_channel(ws, channel)
         except PlatformError as error:
             if error.code != ANOTHER_SHOP:
-                raise
+                raise failed_at(its_channel, str(error)) from error
             click.echo(f"! {title}: {error}", err=True)
             click.get_current_context().exit(NOT_AS_HOPED)
     if as_json:

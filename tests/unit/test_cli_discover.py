@@ -14,7 +14,9 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory.database import open_database
 from invsync_dagster.inventory.tables import inventory_levels
+from invsync_dagster.platforms.transport import Request, Response
 from invsync_dagster.sandbox.faces import Article
+from invsync_dagster.sandbox.world import World
 from invsync_dagster.settings import Home
 from tests.unit.commands import ERP_MAIN, MAPPING_HEADER, invoke, migrated, own_root, stand_ins
 
@@ -103,6 +105,38 @@ def test_the_wrong_shop_is_refused_in_one_line(home: Home) -> None:
     assert "this looks like the wrong shop" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not list(home.reports.glob("*/*.csv"))
+
+
+@pytest.mark.parametrize("command", ["discover", "preview"])
+def test_a_channel_that_refuses_us_is_named_with_the_variables_and_the_page(
+    home: Home, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    if command == "preview":
+        mapping = home.root / "mapping.csv"
+        mapping.write_text(f"{MAPPING_HEADER}0071,erp_main,0071,0071,\n")
+        assert invoke("import", mapping).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("ERP_KEY", "another key")
+        refused = invoke(command, "erp_main")
+    assert (refused.exit_code, refused.stderr.startswith("invsync: erp_main: unauthorized: ")) == (2, True)
+    mend = "; its keys are in ERP_KEY, ERP_SIGNING; what this means: docs/errors/re-authenticate.md\n"
+    assert refused.stderr.endswith(f" [re-authenticate]{mend}")
+    assert "another key" not in refused.output
+    assert invoke(command, "erp_main").exit_code == 0
+
+
+def test_a_web_page_instead_of_an_answer_names_the_channel_and_its_page(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(world: World, name: str, request: Request) -> Response:
+        return Response(200, {"content-type": "text/html"}, b"<html>Maintenance</html>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(World, "handle", page)
+        refused = invoke("discover", "erp_main")
+    assert (refused.exit_code, refused.stderr.startswith("invsync: erp_main: malformed_answer: ")) == (2, True)
+    assert refused.stderr.endswith("; what this means: docs/errors/retry.md\n")
+    assert invoke("discover", "erp_main").exit_code == 0
 
 
 def test_an_unknown_channel_is_refused_with_the_known_ones(home: Home) -> None:
