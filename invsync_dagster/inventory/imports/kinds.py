@@ -11,6 +11,7 @@ from invsync_dagster import columns
 from invsync_dagster.inventory.counts import Basis
 from invsync_dagster.inventory.imports import woocommerce_names
 from invsync_dagster.inventory.imports.locations import has_location_columns
+from invsync_dagster.inventory.imports.refusals import CellError
 from invsync_dagster.settings import ImportSource
 
 Cells = Mapping[str, str]
@@ -32,7 +33,8 @@ class Kind:
 
     `columns`: for each of our fields the names that its column may have. A header is of the kind if it has a column for
     each of `required`, one of `marks` where there are any, and the `form` where one is asked for. `translate` makes of a
-    row's fields those of an inventory file (and `part`: the place that it is about), given the declared basis.
+    row's fields those of an inventory file, given the declared basis, or says why it states nothing, or can't go in. Files
+    with `parts` have a row for each `location` of a SKU.
 
     `basis`, `lag_seconds`, `decimal_mark`, `encodings`: what holds where the file's declaration says nothing else;
     `contains` None: the orders of the one channel of `platform`. `negative`: oversold units are written below 0.
@@ -46,7 +48,7 @@ class Kind:
     required: tuple[str, ...]
     marks: tuple[str, ...] = ()
     form: Callable[[Sequence[str]], bool] | None = None
-    translate: Callable[[Cells, str], Fields | LeftOut] | None = None
+    translate: Callable[[Cells, str], Fields | LeftOut | CellError] | None = None
     basis: Basis = "available"
     platform: str = ""
     contains: tuple[str, ...] | None = None
@@ -98,19 +100,20 @@ class Kind:
         return f"'{self.columns[field][0].replace('_', ' ')}'"
 
 
-def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut:
+def _shopify_inventory(cells: Cells, basis: str) -> Fields | LeftOut | CellError:
     on_hand, available = cells.get("on_hand", ""), cells.get("available", "")
     quantity = on_hand if basis == "on_hand" else available
+    typed = cells.get("typed", "").strip()
+    # Shopify leaves this column empty, and takes from it what a person typed: until then the shop has another number.
+    if cells["sku"] and typed and typed.lower() != on_hand.strip().lower():
+        reason = f"'{typed}' is typed where the shop has '{on_hand.strip()}', and no count until the shop has taken it"
+        mend = "import the file at Shopify, and give what it exports then; or empty the cell: what the shop has goes in"
+        return CellError("typed", typed, reason, mend)
     if "not stocked" in (on_hand.strip().lower(), available.strip().lower()):
         return LeftOut("not stocked at the location")
     if not cells["sku"]:
         return LeftOut("without a SKU in the shop")
-    return {
-        "sku": cells["sku"],
-        "product_name": cells.get("title", ""),
-        "quantity": quantity,
-        "part": cells["location"],
-    }
+    return {"sku": cells["sku"], "product_name": cells.get("title", ""), "quantity": quantity}
 
 
 def _shopify_products(cells: Cells, _basis: str) -> Fields | LeftOut:
@@ -166,6 +169,7 @@ SHOPIFY_INVENTORY = Kind(
         "title": ("title",),
         "available": ("available_(not_editable)", "available"),
         "on_hand": ("on_hand_(current)", "on_hand"),
+        "typed": ("on_hand_(new)",),
     },
     required=("handle", "sku", "location"),
     marks=("available", "on_hand"),

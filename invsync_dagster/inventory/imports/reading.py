@@ -265,13 +265,17 @@ def _export_rows(
         if isinstance(found, LeftOut):
             left_out[found.why] += 1
             continue
-        part = found.pop("part", "") if export.parts else ""
+        part = stated["location"] if export.parts else ""
         if export.parts:
             seen.add(part)
             if locations and locations != ("all",) and part not in locations:
                 left_out["at another location"] += 1
                 continue
-        yield Row(line, blank | found, part)
+        if isinstance(found, CellError):
+            found.column = header[places[found.column]]
+            yield Row(line, _known_of(cells, places), refused=found.rejection(name, line))
+        else:
+            yield Row(line, blank | found, part)
     if export.parts:
         _check_locations(name, seen, locations)
 

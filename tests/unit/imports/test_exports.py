@@ -54,6 +54,30 @@ def test_the_declared_basis_decides_which_column_of_the_older_export_counts(stoc
     assert stock.quantities() == {"007": units}
 
 
+def test_a_number_typed_for_shopify_that_the_shop_has_not_taken_is_no_count(stock):
+    rows = "mug,Mug,,,A,,,Hall,,,,9,10,99\ncup,Cup,,,B,,,Hall,,,,5,6,6\njar,Jar,,,C,,,Hall,,,,4,4,\n"
+    result = import_file(stock.basis, stock.file(SHOPIFY + rows), OF_SHOP)
+    assert stock.quantities() == {"B": 5, "C": 4}
+    [rejection] = result.rejections
+    assert (rejection.line, rejection.column, rejection.value) == (2, "On hand (new)", "99")
+    assert rejection.reason.startswith(
+        "'99' is typed where the shop has '10', and no count until the shop has taken it"
+    )
+    assert rejection.mend.startswith("import the file at Shopify, and give what it exports then")
+
+
+@pytest.mark.parametrize(
+    ("locations", "expected", "refused"), [(("all",), {"B": 6}, [2, 5]), (("Hall",), {"A": 4, "B": 5}, [])]
+)
+def test_a_typed_number_at_a_location_that_counts_keeps_all_of_the_sku_out(stock, locations, expected, refused):
+    rows = (
+        "mug,Mug,,,A,,,Shop,,,,not stocked,not stocked,7\ncup,Cup,,,B,,,Hall,,,,5,5,\n"
+        "cup,Cup,,,B,,,Shop,,,,1,1,\nmug,Mug,,,A,,,Hall,,,,4,4,\n"
+    )
+    result = import_file(stock.basis, stock.file(SHOPIFY + rows), replace(OF_SHOP, locations=locations))
+    assert (stock.quantities(), [one.line for one in result.rejections]) == (expected, refused)
+
+
 LOCATIONS = (
     "mug,Mug,,,A,,,Hall,,,,4,5,\nmug,Mug,,,A,,,Shop,,,,2,2,\n"
     "cup,Cup,,,B,,,Hall,,,,1,1,\ncup,Cup,,,B,,,Shop,,,,not stocked,not stocked,\n"
