@@ -6,8 +6,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-# What declares an encoding, and what reads it: Windows writes Shift-JIS with its own additions, UTF-8 with a mark.
-DECODERS = {"utf-8": "utf-8-sig", "shift_jis": "cp932"}
+# What declares an encoding, and what reads it: Windows writes Shift-JIS with its own additions, UTF-8 with a mark; what is
+# called GBK may hold a sign that only GB18030 has, which reads all of GBK alike.
+DECODERS = {"utf-8": "utf-8-sig", "shift_jis": "cp932", "gbk": "gb18030"}
 
 # Amazon writes the header in the language of the account or of the report's locale, and the text in UTF-8 or in the
 # encoding of the marketplace or language: Windows-1252, in Japan Shift-JIS, in Chinese GB18030 (reports API:

@@ -246,6 +246,15 @@ def test_a_file_that_is_no_utf8_names_the_line_and_is_read_once_its_encoding_is_
     assert names(stock) == {"A": "Mug", "B": "Thé ±"}
 
 
+@pytest.mark.parametrize("declared", ["gbk", "gb18030"])
+def test_a_sign_that_only_gb18030_has_is_read_in_a_file_that_is_called_gbk(stock, declared):
+    content = "sku,product_name,quantity\nA,棉T恤𠮷㐂,1\n".encode("gb18030")
+    refused = import_file(stock.basis, raw(stock, content), Declaration(encoding="shift_jis"))
+    assert (refused.state, names(stock)) == ("rejected", {})
+    assert import_file(stock.basis, raw(stock, content), Declaration(encoding=declared)).state == "applied"
+    assert names(stock) == {"A": "棉T恤𠮷㐂"}
+
+
 def test_a_file_in_utf_16_is_to_be_saved_anew_and_no_other_encoding_is_offered(stock):
     refused = import_file(stock.basis, raw(stock, "sku,quantity\nA,1\n".encode("utf-16")))
     assert (refused.state, refused.reason) == (
