@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def _where(file: str, line: int, column: str) -> str:
+    return file + (f" line {line}" if line else "") + (f" column '{column}'" if column else "")
+
+
 class FileError(Exception):
     """A file that can't be used as a whole; nothing of it goes in.
 
@@ -12,8 +16,7 @@ class FileError(Exception):
     """
 
     def __init__(self, file: str, reason: str, mend: str, *, line: int = 0, column: str = "") -> None:
-        where = file + (f" line {line}" if line else "") + (f" column '{column}'" if column else "")
-        super().__init__(f"{where}: {reason} - {mend}")
+        super().__init__(f"{_where(file, line, column)}: {reason} - {mend}")
         self.file = file
         self.line = line
         self.column = column
@@ -31,7 +34,8 @@ SHOWN_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` how the cell begins."""
+    """One row that doesn't go in; `line` is where it begins (Excel: the row), `value` how the cell begins, `column` "" where it
+    is the row as a whole."""
 
     file: str
     line: int
@@ -45,7 +49,7 @@ class Rejection:
             object.__setattr__(self, "value", self.value[:SHOWN_TEXT] + "…")
 
     def __str__(self) -> str:
-        return f"{self.file} line {self.line} column '{self.column}': {self.reason} - {self.mend}"
+        return f"{_where(self.file, self.line, self.column)}: {self.reason} - {self.mend}"
 
 
 class CellError(Exception):

@@ -115,6 +115,14 @@ def test_of_a_refused_cell_the_beginning_is_told(stock):
     assert result.rejections[0].reason == "the text has 5000 characters, at most 255 are taken"
 
 
+def test_a_row_that_is_wrong_as_a_whole_names_its_line_and_no_column(stock):
+    result = import_file(stock.basis, stock.file("sku,quantity\nA,1,234\nB,x\nC,1\n"))
+    assert [str(one) for one in result.rejections] == [
+        "stock.csv line 2: the row has 3 cells, the header 2 - put text that contains the separator in quotes",
+        "stock.csv line 3 column 'quantity': this is not a whole number - write digits only, as 12",
+    ]
+
+
 def test_the_list_of_rejected_rows_opens_in_excel_as_it_was_written_and_can_be_read_back(stock):
     result = import_file(stock.basis, stock.file("sku,quantity,product_name\nA,1,x\n杯子,zwölf,杯子\n"))
     content = result.rejects_file.read_bytes()
