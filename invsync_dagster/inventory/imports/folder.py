@@ -21,6 +21,8 @@ SETTLED_AFTER = timedelta(seconds=2)
 
 UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart", ".swp", ".lock")
 OURS = (".yaml", ".rejects.csv")
+# What Windows' Explorer puts into a folder that it shows.
+EXPLORERS = ("thumbs.db", "desktop.ini")
 
 
 def waiting_files(folder: Path, now: datetime, sources: Mapping[str, ImportSource] | None = None) -> list[Path]:
@@ -28,14 +30,16 @@ def waiting_files(folder: Path, now: datetime, sources: Mapping[str, ImportSourc
 
     `sources`: the kinds of files that channels.yaml names.
 
-    Left out: sidecars and rejects files, hidden and unfinished ones, and those that changed in the last 2 seconds.
+    Left out: sidecars and rejects files, hidden and unfinished ones, the Explorer's own, and those that changed in the last 2
+    seconds.
     """
     if not folder.is_dir():
         return []
     found = []
     for path in folder.iterdir():
         name = path.name.lower()
-        if name.startswith((".", "~$")) or name.endswith(UNFINISHED + OURS) or not path.is_file():
+        passed_over = name.startswith((".", "~$")) or name.endswith(UNFINISHED + OURS) or name in EXPLORERS
+        if passed_over or not path.is_file():
             continue
         status = path.stat()
         # The inode's time as well: copies that keep the original's modification time are new all the same.

@@ -22,7 +22,8 @@ def test_the_folder_shows_finished_files_only_inventories_first(stock):
     folder = stock.basis.folder
     stock.file(f"{MAPPING_HEADER}\n", "a-mapping.csv", folder=folder)
     stock.file("sku,quantity\n", "z-inventory.csv", folder=folder)
-    for name in ("x.csv.part", ".hidden.csv", "~$book.xlsx", "z-inventory.csv.yaml", "old.csv.rejects.csv"):
+    passed_over = ("x.csv.part", ".hidden.csv", "~$book.xlsx", "z-inventory.csv.yaml", "old.csv.rejects.csv")
+    for name in (*passed_over, "Thumbs.db", "desktop.ini"):
         stock.file("sku,quantity\n", name, folder=folder)
     (folder / "done").mkdir()
     written = max(path.stat().st_ctime for path in folder.iterdir())
