@@ -35,8 +35,6 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     with path.open("rb") as file:
         header = next((one for one in file if one.strip() and not SEPARATED_BY.fullmatch(one.decode("latin-1"))), b"")
     mend = "save it as 'CSV UTF-8' or as .xlsx"
-    if header[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise FileError(name, "the file is UTF-16", mend)
     for kind in exports:
         for encoding in kind.encodings:
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from invsync_dagster.columns import DECODERS, column_name
+from invsync_dagster.inventory.imports.contents import refuse_other_contents
 from invsync_dagster.inventory.imports.csv_text import csv_records
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
@@ -20,6 +21,7 @@ from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
 from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
 from invsync_dagster.inventory.imports.locations import by_location, rows_of_skus
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
+from invsync_dagster.inventory.imports.row_shapes import misshapen, unfit
 
 INVENTORY = "inventory"
 MAPPING = "mapping"
@@ -134,6 +136,7 @@ def _records(path: Path, name: str, exports: Sequence[Kind], given: Hints) -> It
             elif path.suffix.lower() in (".xls", ".ods", ".numbers"):
                 raise FileError(name, f"'{path.suffix}' files can't be read", "save it as .xlsx or as CSV UTF-8")
             else:
+                refuse_other_contents(path, name)
                 encoding = given.encoding or encoding_of(path, name, exports)
                 if given.encoding and given.encoding != "utf-8":
                     refuse_utf8(path, name, given.encoding)
@@ -216,17 +219,6 @@ def _source(name: str, records: Iterator[Record], exports: Sequence[Kind], hints
     return Source(INVENTORY, frozenset(header), rows, export, named, mark, left_out)
 
 
-def _cut_off(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
-    reason = f"the row has {len(cells)} cells, the header {len(header)}"
-    return Rejection(name, line, header[len(cells)], "", reason, "give every row all cells; the file may be cut off")
-
-
-def _surplus(name: str, line: int, header: Sequence[str], cells: Sequence[object]) -> Rejection:
-    """Refuse a row with more filled cells than columns: nobody can say which of them is the quantity."""
-    reason = f"the row has {len(cells)} cells, the header {len(header)}"
-    return Rejection(name, line, "", str(cells[len(header)]), reason, "put text that contains the separator in quotes")
-
-
 def _export_rows(
     name: str,
     export: Kind,
@@ -252,9 +244,9 @@ def _export_rows(
             continue
         if _blank(cells):
             continue
-        unfit = _unfit(name, line, header, cells, places)
-        if unfit:
-            yield Row(line, _known_of(cells, places), refused=unfit)
+        refused = unfit(name, line, header, cells, places)
+        if refused:
+            yield Row(line, _known_of(cells, places), refused=refused)
             continue
         stated = {field: str(cells[place]) for field, place in places.items()}
         if "handle" in stated:  # Shopify writes a product's title on its first row only
@@ -278,19 +270,6 @@ def _export_rows(
             yield Row(line, blank | found, part)
     if export.parts:
         _check_locations(name, seen, locations)
-
-
-def _unfit(
-    name: str, line: int, header: list[str], cells: list[str | CellError], places: Mapping[str, int]
-) -> Rejection | None:
-    for place in places.values():
-        if place < len(cells):
-            cell = cells[place]
-            if isinstance(cell, CellError):
-                return Rejection(name, line, header[place], cell.value, cell.reason, cell.mend)
-    if len(cells) < len(header) and any(place >= len(cells) for place in places.values()):
-        return _cut_off(name, line, header, cells)
-    return _surplus(name, line, header, cells) if any(cells[len(header) :]) else None
 
 
 def _known_of(cells: list[str | CellError], places: Mapping[str, int]) -> dict[str, str]:
@@ -374,22 +353,12 @@ def _rows(name: str, layout: Layout, header: Sequence[str], records: Iterator[Re
         if _blank(cells):
             continue
         if CellError in map(type, cells) or len(cells) < len(header) or any(cells[len(header) :]):
-            unfit = _misshapen(name, line, header, cells)
+            refused = misshapen(name, line, header, cells)
             # Another row of the SKU may be wrong beside it; a listing's is judged by its own.
             known = _known_of(cells, {"sku": header.index("sku")}) if layout.kind == INVENTORY else None
-            yield Row(line, known, refused=unfit) if known else unfit
+            yield Row(line, known, refused=refused) if known else refused
         else:
             yield Row(line, blank | dict(zip(header, cast(list[str], cells), strict=False)))
-
-
-def _misshapen(name: str, line: int, header: Sequence[str], cells: list[str | CellError]) -> Rejection:
-    for place, cell in enumerate(cells):
-        if isinstance(cell, CellError):
-            column = header[place] if place < len(header) else ""
-            return Rejection(name, line, column, cell.value, cell.reason, cell.mend)
-    if len(cells) < len(header):
-        return _cut_off(name, line, header, cells)
-    return _surplus(name, line, header, cells)
 
 
 def _delimiter(header: str, exports: Sequence[Kind]) -> str:
