@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from invsync_dagster.columns import DECODERS, column_name
+from invsync_dagster.inventory.imports.headers import TITLE_LINES, below_titles
 from invsync_dagster.inventory.imports.kinds import Kind
 from invsync_dagster.inventory.imports.refusals import FileError
 
@@ -33,8 +35,24 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
     if not line:
         return "utf-8"
     with path.open("rb") as file:
-        header = next((one for one in file if one.strip() and not SEPARATED_BY.fullmatch(one.decode("latin-1"))), b"")
+        lines = [
+            (number, one)
+            for number, one in enumerate(islice(file, TITLE_LINES), start=1)
+            if one.strip() and not SEPARATED_BY.fullmatch(one.decode("latin-1"))
+        ]
+    for number, header in lines:
+        encoding = _shown_by(header, exports)
+        if encoding and number > lines[0][0]:
+            raise below_titles(name, number, lines[0][0])
+        if encoding:
+            return encoding
     mend = "save it as 'CSV UTF-8' or as .xlsx"
+    declared = f"{mend}, or declare what it is, as encoding: … in {name}.yaml or --encoding …, and look at the preview: {WHOSE}"
+    raise FileError(name, f"the file is not UTF-8 (from line {line} on)", declared)
+
+
+def _shown_by(header: bytes, exports: Sequence[Kind]) -> str:
+    """The encoding that makes of a line the header of a kind that comes in it, "" if none does."""
     for kind in exports:
         for encoding in kind.encodings:
             try:
@@ -45,8 +63,7 @@ def encoding_of(path: Path, name: str, exports: Sequence[Kind]) -> str:
             # A header in plain letters is the same in all encodings: the last of the kind, that of the West, is meant.
             if fits and (not header.isascii() or encoding == kind.encodings[-1]):
                 return encoding
-    declared = f"{mend}, or declare what it is, as encoding: … in {name}.yaml or --encoding …, and look at the preview: {WHOSE}"
-    raise FileError(name, f"the file is not UTF-8 (from line {line} on)", declared)
+    return ""
 
 
 def refuse_utf8(path: Path, name: str, encoding: str) -> None:

@@ -8,6 +8,14 @@ from invsync_dagster.inventory.imports.kinds import EXPORTS, WOOCOMMERCE_PRODUCT
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.imports.woocommerce_names import is_woocommerce_row
 
+TITLE_LINES = 20  # among which a header is looked for that isn't on the first
+
+
+def below_titles(name: str, line: int, first: int) -> FileError:
+    """Return the refusal of a file whose header is on `line`, under other text that begins on `first`."""
+    mend = "delete the lines above it: the header must be the first line"
+    return FileError(name, f"its header is on line {line}, below other text", mend, line=first)
+
 
 def kind_of(name: str, header: list[str], exports: Sequence[Kind], declared: str, ours: str, line: int) -> Kind | None:
     """The kind of file that a header is of; None: one of ours.

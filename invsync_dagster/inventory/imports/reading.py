@@ -17,7 +17,7 @@ from invsync_dagster.inventory.imports.contents import refuse_other_contents
 from invsync_dagster.inventory.imports.csv_text import csv_records
 from invsync_dagster.inventory.imports.encodings import encoding_of, refuse_utf8
 from invsync_dagster.inventory.imports.excel import Record, excel_records
-from invsync_dagster.inventory.imports.headers import kind_of, refuse_begun
+from invsync_dagster.inventory.imports.headers import TITLE_LINES, below_titles, kind_of, refuse_begun
 from invsync_dagster.inventory.imports.kinds import EXPORTS, SHOPIFY_BY_LOCATION, SHOPIFY_INVENTORY, Kind, LeftOut
 from invsync_dagster.inventory.imports.locations import by_location, rows_of_skus
 from invsync_dagster.inventory.imports.refusals import CellError, FileError, Rejection
@@ -27,7 +27,6 @@ INVENTORY = "inventory"
 MAPPING = "mapping"
 
 DELIMITERS = (",", ";", "\t")
-TITLE_LINES = 20  # among which a header is looked for that isn't on the first
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
 
 
@@ -169,8 +168,7 @@ def _refuse_titles(name: str, records: Iterator[Record], exports: Sequence[Kind]
                 below = line
                 break
     if below > first:
-        mend = "delete the lines above it: the header must be the first line"
-        raise FileError(name, f"its header is on line {below}, below other text", mend, line=first)
+        raise below_titles(name, below, first)
 
 
 def _is_header(cells: Sequence[str | CellError] | CellError, exports: Sequence[Kind]) -> bool:

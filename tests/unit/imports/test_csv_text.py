@@ -12,7 +12,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from invsync_dagster.inventory.imports import csv_text
 from invsync_dagster.settings import ImportSource
-from tests.unit.imports.stock import import_file
+from tests.unit.imports.stock import SUPPLIER, import_file, raw
 
 BELOW = "below other text - delete the lines above it: the header must be the first line"
 
@@ -54,6 +54,16 @@ def test_titles_above_the_header_are_refused_by_the_line_where_the_header_is(sto
     assert (result.state, result.reason) == ("rejected", f"stock.csv line 1: its header is on line {line}, {BELOW}")
     kept = text.splitlines(keepends=True)[line - 1 :]
     assert import_file(stock.basis, stock.file("".join(kept))).state == "applied"
+
+
+def test_titles_in_the_encoding_of_a_declared_kind_are_refused_in_the_same_way(stock):
+    basis = replace(stock.basis, sources={"acme": SUPPLIER})
+    text = "Preisliste Firma Müller;;\nStand: 01.07.2026;;\n;;\nArt.-Nr.;Bezeichnung;Bestand\nA;Schlüssel;1.200\n"
+    result = import_file(basis, raw(stock, text.encode("windows-1252")))
+    assert (result.state, result.reason) == ("rejected", f"stock.csv line 1: its header is on line 4, {BELOW}")
+    kept = "".join(text.splitlines(keepends=True)[3:])
+    assert import_file(basis, raw(stock, kept.encode("windows-1252"))).state == "applied"
+    assert stock.quantities() == {"A": 1200}
 
 
 def test_titles_in_a_workbook_are_refused_in_the_same_way(stock):
