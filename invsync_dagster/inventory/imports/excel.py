@@ -11,6 +11,14 @@ from typing import Any
 
 from invsync_dagster.inventory.imports.refusals import CellError, FileError
 
+# A formula and no value: what a program writes that can't calculate. A formula has at most 8,192 characters.
+# Source: Microsoft, "Excel specifications and limits", length of formula contents.
+NO_VALUE = re.compile(
+    rb"<(?:\w+:)?f\b[^>]*(?:/>|>[^<]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
+LONGEST_FORMULA = 1 << 16
+BLOCK = 1 << 20
+
 Record = tuple[int, "list[str | CellError] | CellError"]
 
 # A spreadsheet keeps 15 significant digits of a number; what was typed beyond them is lost, not only hidden.
@@ -39,8 +47,9 @@ def excel_records(name: str, file: Any) -> Iterator[Record]:
             raise FileError(name, f"the workbook has several filled sheets ({titles})", "keep one of them per file")
         for sheet in filled:
             sheet.reset_dimensions()  # some programs write a wrong range, and rows beyond it would be lost
+            formulas = openpyxl.load_workbook(file, read_only=True)[sheet.title] if _lacks_values(file) else None
             width = 0
-            for line, row in enumerate(sheet.iter_rows(), start=1):
+            for line, row in enumerate(_rows(sheet, formulas), start=1):
                 cells = [_excel_text(cell) for cell in row]
                 if not width and any(cells):
                     width = len(cells)
@@ -48,6 +57,33 @@ def excel_records(name: str, file: Any) -> Iterator[Record]:
                 yield line, cells + [""] * (width - len(cells))
     finally:
         book.close()
+
+
+def _lacks_values(file: Any) -> bool:
+    """Say whether any formula has no value: rarely so, and quickly seen; it takes a second reader to know which."""
+    with zipfile.ZipFile(file) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        for name in sheets:
+            with archive.open(name) as sheet:
+                kept = b""
+                while block := sheet.read(BLOCK):
+                    if NO_VALUE.search(kept + block):
+                        return True
+                    kept = block[-LONGEST_FORMULA:]
+    return False
+
+
+def _rows(sheet: Any, formulas: Any) -> Iterator[list[Any]]:
+    """The rows of a sheet of values; in the place of a value that a formula lacks, the cell with the formula."""
+    if formulas is None:
+        yield from sheet.iter_rows()
+        return
+    formulas.reset_dimensions()
+    for row, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):
+        yield [
+            formula if cell.value is None and cell.data_type != "str" and formula.data_type == "f" else cell
+            for cell, formula in zip(row, written, strict=True)
+        ]
 
 
 def _has_cells(sheet: Any) -> bool:
@@ -60,6 +96,9 @@ def _excel_text(cell: Any) -> str | CellError:
     value = cell.value
     if value is None:
         return ""
+    if cell.data_type == "f":
+        mend = "open the file in Excel and save it, which calculates it"
+        return CellError("", str(value), "a formula without its value", mend)
     if isinstance(value, str):
         if cell.data_type == "e":
             return CellError("", value, f"the cell shows the error {value}", "mend the formula")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
+import zipfile
 from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
@@ -379,6 +382,48 @@ def test_a_sku_of_which_one_row_cannot_be_used_does_not_go_in_by_another(tmp_pat
         (5, "the SKU is also on line 6, in a row that can't be used: neither goes in"),
         (6, "this is not a whole number"),
     ]
+
+
+def with_values(path: Path, values: dict[str, str]) -> Path:
+    """Give formulas of a workbook values, as a program does that calculates: `{"1+1": '"n"><f>1+1</f><v>2</v>'}`."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(path) as before, zipfile.ZipFile(content, "w") as after:
+        for name in before.namelist():
+            text = before.read(name)
+            for formula, cell in values.items():
+                text = re.sub(rb"><f>%s</f><v ?/?>(</v>)?" % re.escape(formula.encode()), f" t={cell}".encode(), text)
+            after.writestr(name, text)
+    path.write_bytes(content.getvalue())
+    return path
+
+
+def test_a_formula_that_nothing_has_calculated_is_told_as_such(tmp_path):
+    book: list[list[object]] = [
+        ["sku", "quantity", "product_name"],
+        ["A", "=1+1"],
+        ["B", 2],
+        ["C", None],
+        ["=D1", 3],
+        [],
+        ["E", 4, "=1+2"],
+    ]
+    found, rejections = inventory_of(write_excel(tmp_path / "s.xlsx", book, {"B4": "0"}))
+    assert [(row.sku, row.quantity) for row in found] == [("B", 2)]
+    lacking = ("a formula without its value", "open the file in Excel and save it, which calculates it")
+    assert [(one.line, one.column, one.value, one.reason, one.mend) for one in rejections if one.line != 4] == [
+        (2, "quantity", "=1+1", *lacking),
+        (5, "sku", "=D1", *lacking),
+        (7, "product_name", "=1+2", *lacking),
+    ]
+    assert [one.reason for one in rejections if one.line == 4] == ["the quantity is absent"]
+
+
+def test_a_formula_goes_in_with_the_value_that_its_program_has_calculated(tmp_path):
+    book = [["sku", "quantity", "product_name"], ["A", "=1+1", "=B9"], ["B", "=1+2"]]
+    values = {"1+1": '"n"><f>1+1</f><v>2</v>', "B9": '"str"><f>B9</f><v></v>'}
+    found, rejections = inventory_of(with_values(write_excel(tmp_path / "s.xlsx", book), values))
+    assert [(row.sku, row.quantity, row.product_name) for row in found] == [("A", 2, None)]
+    assert [(one.line, one.reason) for one in rejections] == [(3, "a formula without its value")]
 
 
 def test_empty_cells_at_the_end_of_an_excel_row_are_empty_cells(tmp_path):
