@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from invsync_dagster.inventory.actions import record_action
@@ -26,6 +26,7 @@ from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
 from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
+from invsync_dagster.inventory.imports.repeated import answer, dated_as_before, earlier
 from invsync_dagster.inventory.imports.results import ImportResult, Preview, write_rejects
 from invsync_dagster.inventory.imports.shrunk import shrunk
 from invsync_dagster.inventory.looks import DecisionError, Look, changed_since, decided_by
@@ -44,11 +45,18 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
 
     It is the import itself, rolled back, so the two can't differ; other writers wait meanwhile. Raises `FileError`.
     """
-    with take_apart(basis, path, name_of(path), dated(path, declaration or Declaration(), basis.now)) as parsed:
+    name = name_of(path)
+    sha256 = digest_of(path)
+    with take_apart(basis, path, name, _dated(basis, path, declaration or Declaration(), sha256)) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
-            found = _judged(connection, basis, _apply(connection, basis, parsed, "preview"), "preview")
+            known = answer(connection, parsed, sha256)
+            found = _judged(connection, basis, _apply(connection, basis, parsed, "preview", sha256), "preview")
             raise NotKeptError
-        return found if parsed.good else replace(found, refused=why_nothing(parsed))
+        if not parsed.good:
+            return replace(found, refused=why_nothing(parsed))
+        if known is not None and known.state == results.REJECTED:
+            return replace(found, refused=known.reason)
+        return replace(found, known=known.reason) if known else found
 
 
 def import_file(
@@ -59,7 +67,8 @@ def import_file(
     One row in `imports` tells. What `declaration` leaves open comes from the file's kind, its `as_of` from the file's own
     time. Rows that can't go in are written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is
     kept under `folder`/done, held or rejected. An inventory file with the content of the last one applied is a new count
-    only if a later `as_of` is declared; without, it is the same file again, and changes nothing.
+    only if a later `as_of` is declared; without, it is the same file again, and changes nothing, or the same count read anew
+    where it is declared otherwise than then.
 
     It goes in as a whole, in one transaction, or not at all. Raises `FileError` if `path` can't be read at all, its name
     can't be kept, or the disk is full: then nothing is changed.
@@ -69,7 +78,7 @@ def import_file(
     with _full_disk_named(name), ExitStack() as stack:
         sha256 = digest_of(path)
         try:
-            parsed = stack.enter_context(take_apart(basis, path, name, dated(path, given, basis.now)))
+            parsed = stack.enter_context(take_apart(basis, path, name, _dated(basis, path, given, sha256)))
         except FullDiskError:
             raise
         except FileError as error:
@@ -81,28 +90,35 @@ def import_file(
         written = rejects if parsed.rejections else None
         if not parsed.good:
             return replace(refuse(basis, path, why_nothing(parsed), parsed), rejects_file=written)
-        return replace(
-            _apply_or_hold(basis, path, parsed, sha256, given), rejections=parsed.rejections, rejects_file=written
-        )
+        result = _apply_or_hold(basis, path, parsed, sha256)
+        if result.state == results.REJECTED:
+            result = refuse(basis, path, result.reason, parsed)
+        return replace(result, rejections=parsed.rejections, rejects_file=written)
 
 
-def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult:
+def _dated(basis: Basis, path: Path, given: Declaration, sha256: str) -> Declaration:
+    with basis.engine.connect() as connection:
+        given = dated_as_before(connection, given, sha256)
+    return dated(path, given, basis.now)
+
+
+def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str) -> ImportResult:
     with suppress(NotKeptError), write_transaction(basis.engine) as connection:
-        same = _same_again(connection, parsed, sha256, given)
-        if same is not None:
-            return same
+        known = answer(connection, parsed, sha256)
+        if known is not None:
+            return known
         look = Look.at_present(connection)
         import_id = _new_id(connection, basis.now, sha256)
-        found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
+        found = _judged(connection, basis, _apply(connection, basis, parsed, import_id, sha256), import_id)
         if found.beyond:
             raise NotKeptError
         kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, "", parsed, found)
         return ImportResult(import_id, results.APPLIED, "", found, kept_file=kept)
     # Beyond the limits: all of it is rolled back, and only then is the file entered as held.
     with write_transaction(basis.engine) as connection:
-        same = _same_again(connection, parsed, sha256, given)
-        if same is not None:
-            return same
+        known = answer(connection, parsed, sha256)
+        if known is not None:
+            return known
         import_id, reason = _new_id(connection, basis.now, sha256), "; ".join(found.beyond)
         kept = _record(connection, basis, path, sha256, import_id, results.HELD, reason, parsed, found, look)
         return ImportResult(import_id, results.HELD, reason, found, kept_file=kept)
@@ -136,7 +152,7 @@ def approve(basis: Basis, import_id: str, reason: str, seen: str = "") -> Import
         write_transaction(basis.engine) as connection,
     ):
         _as_seen(connection, _held(connection, import_id), seen)
-        found = _apply(connection, basis, parsed, import_id)
+        found = _apply(connection, basis, parsed, import_id, row.sha256)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
     move(path, basis.folder / target)
     return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
@@ -171,7 +187,7 @@ def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
     with take_apart(basis, basis.folder / row.path, row.file_name, declared) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             look = Look.at_present(connection)
-            found = _judged(connection, basis, _apply(connection, basis, parsed, import_id), import_id)
+            found = _judged(connection, basis, _apply(connection, basis, parsed, import_id, row.sha256), import_id)
             raise NotKeptError
         return found, look
 
@@ -187,11 +203,13 @@ def refuse(basis: Basis, path: Path, reason: str, parsed: Parsed | None = None) 
     return ImportResult(import_id, results.REJECTED, reason, rejections=rejections, kept_file=kept)
 
 
-def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str) -> Preview:
+def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str, sha256: str) -> Preview:
     if isinstance(parsed.rows, MappingSpool):
         found = apply_mapping(connection, parsed.rows, basis, import_id)
     else:
-        found = apply_inventory(connection, parsed.rows, parsed.declaration, basis, import_id)
+        found = apply_inventory(
+            connection, parsed.rows, parsed.declaration, basis, import_id, earlier(connection, sha256, import_id)
+        )
         found = replace(found, counts=parsed.declaration.in_words())
     return replace(
         found, file=parsed.file, source=parsed.source, rejections=parsed.rejections, left_out=parsed.left_out
@@ -219,33 +237,6 @@ def _full_disk_named(name: str) -> Iterator[None]:
             raise
         mend = "free space, and give the file again; nothing of it went in"
         raise FullDiskError(name, "the disk of the database or of the import folder is full", mend) from error
-
-
-def _same_again(connection: Connection, parsed: Parsed, sha256: str, given: Declaration) -> ImportResult | None:
-    """The answer for a file that is held already, or that is the inventory file applied last.
-
-    A mapping is always applied: channels and SKUs that it names may have come since.
-    """
-    mine = imports.c.sha256 == sha256
-    held = select(imports.c.id, imports.c.reason).where(mine, imports.c.state == results.HELD)
-    row = connection.execute(held).first()
-    if row is not None:
-        return ImportResult(row.id, results.HELD, f"it is held already, approve or drop it: {row.reason}")
-    if parsed.kind != INVENTORY:
-        return None
-    entered = func.coalesce(imports.c.decided_at, imports.c.created_at)
-    applied = (imports.c.kind == INVENTORY) & (imports.c.state == results.APPLIED)
-    query = select(imports).where(applied).order_by(entered.desc(), imports.c.id.desc()).limit(1)
-    last = connection.execute(query).first()
-    if last is None or last.sha256 != sha256:
-        return None
-    before = Declaration.from_dict(last.summary["declaration"])
-    if given.as_of is not None and before.as_of is not None and given.as_of > before.as_of:
-        return None
-    when = f"{last.created_at:%Y-%m-%d %H:%M:%S} UTC"
-    return ImportResult(
-        last.id, results.ALREADY, f"already imported at {when}; to count the same numbers anew, declare a later as_of"
-    )
 
 
 def _new_id(connection: Connection, now: datetime, sha256: str) -> str:
@@ -304,6 +295,7 @@ def _applied_rows(found: Preview | None) -> int:
 def _summary(parsed: Parsed | None, found: Preview | None) -> dict[str, Any]:
     return {
         "declaration": parsed.declaration.to_dict() if parsed else None,
+        "read_as": parsed.read_as if parsed else None,
         "preview": found.to_dict() if found else None,
     }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from invsync_dagster.inventory.bulk import collector_paused
 from invsync_dagster.inventory.imports.apply_mapping import contradicted, known_channels, known_skus
@@ -18,14 +19,17 @@ from invsync_dagster.inventory.imports.kinds import kinds
 from invsync_dagster.inventory.imports.mapping_file import MappingRow
 from invsync_dagster.inventory.imports.mapping_rows import read_mapping
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
-from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, open_source
+from invsync_dagster.inventory.imports.reading import INVENTORY, Hints, Source, open_source
 from invsync_dagster.inventory.imports.refusals import FileError, Rejection
 from invsync_dagster.inventory.imports.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file taken apart: the rows that can go in, and the others. `declaration` has its kind's defaults filled in."""
+    """A file taken apart: the rows that can go in, and the others. `declaration` has its kind's defaults filled in.
+
+    `read_as` is all, as JSON, on which it depends what was made of the text of an inventory file, apart from its as-of time.
+    """
 
     kind: str
     file: str
@@ -34,6 +38,7 @@ class Parsed:
     rows: Spool | MappingSpool
     source: str = ""
     left_out: tuple[tuple[str, int], ...] = ()
+    read_as: dict[str, Any] = field(default_factory=dict)
 
     @property
     def good(self) -> int:
@@ -67,7 +72,16 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
                     rejections = read_inventory(name, source, spool, lambda rows: basis.progress("read", rows))
                 title = source.export.title if source.export else ""
                 left_out = tuple(source.left_out.most_common())
-                yield Parsed(source.kind, name, settled, tuple(rejections), spool, source=title, left_out=left_out)
+                yield Parsed(
+                    source.kind,
+                    name,
+                    settled,
+                    tuple(rejections),
+                    spool,
+                    source=title,
+                    left_out=left_out,
+                    read_as=_read_as(basis, source, settled),
+                )
             return
 
         def known(skus: Collection[str]) -> set[str]:
@@ -92,16 +106,36 @@ def take_apart(basis: Basis, path: Path, name: str, declaration: Declaration) ->
             yield Parsed(source.kind, name, settled, tuple(rejections), listings)
 
 
+def _read_as(basis: Basis, source: Source, settled: Declaration) -> dict[str, Any]:
+    export = source.export
+    own = basis.sources.get(export.name) if export else None
+    return {
+        "kind": export.name if export else "",
+        "columns": dict(own.columns) if own else {},
+        "encoding": settled.encoding or (", ".join(export.encodings) if export else ""),
+        "decimal_mark": source.decimal_mark,
+        "locations": sorted(settled.locations),
+        "basis": settled.basis,
+        "contains": sorted(settled.contains or ()),
+        "lag_seconds": settled.lag_seconds,
+    }
+
+
+def commonest(parsed: Parsed) -> str:
+    """Say what is wrong with most of the rejected rows, and the mend; there must be one."""
+    # Reasons quote the cell, the mend of a mistake is always the same.
+    alike = Counter((one.column, one.mend) for one in parsed.rejections)
+    (mistake, rows), *_ = alike.most_common(1)
+    first = next(one for one in parsed.rejections if (one.column, one.mend) == mistake)
+    where = f"line {first.line}" + (f" column '{first.column}'" if first.column else "")
+    return f"{rows} of {len(parsed.rejections)} rows are like {where}: {first.reason} - {first.mend}"
+
+
 def why_nothing(parsed: Parsed) -> str:
     """Say why nothing of a file can go in: what is wrong with most of its rows, and the mend."""
     said = f"{parsed.file}: no row of the file can go in"
     if parsed.rejections:
-        # Reasons quote the cell, the mend of a mistake is always the same.
-        alike = Counter((one.column, one.mend) for one in parsed.rejections)
-        (mistake, rows), *_ = alike.most_common(1)
-        first = next(one for one in parsed.rejections if (one.column, one.mend) == mistake)
-        where = f"line {first.line}" + (f" column '{first.column}'" if first.column else "")
-        return f"{said}; {rows} of {len(parsed.rejections)} rows are like {where}: {first.reason} - {first.mend}"
+        return f"{said}; {commonest(parsed)}"
     if parsed.left_out:
         return f"{said}; " + ", ".join(f"{rows} rows left out: {why}" for why, rows in parsed.left_out)
     return f"{said}: it has a header and no rows - export it again"

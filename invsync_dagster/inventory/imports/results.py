@@ -52,10 +52,11 @@ class Preview:
     `zeroed` rows are among the `changed`, `older` ones (a newer count is in force) among the `unchanged`. `stocked`
     rows could be sold before. `absent` are the SKUs of the stock that the file doesn't name. `source` is the kind of a
     file that isn't ours, `counts` what the quantities are, in words; `left_out` are the rows of such a file that rightly
-    state nothing, by reason. `beyond` says in words which limits the file goes beyond: it is held if there is one;
-    `refused` why nothing of it can go in. Two are of a mapping: `renumbered` are those of the changed listings that lose the
-    variant id which they had, `held_levels` the levels that the breaker holds, since it would zero or raise too many of a
-    channel.
+    state nothing, by reason. `left_behind` are the SKUs, by import, that keep what an earlier import of the same file counted,
+    since this one doesn't name them. `beyond` says in words which limits the file goes beyond: it is held if there is one;
+    `refused` why nothing of it can go in, `known` why it wouldn't change anything once more. Two are of a mapping:
+    `renumbered` are those of the changed listings that lose the variant id which they had, `held_levels` the levels that the
+    breaker holds, since it would zero or raise too many of a channel.
     """
 
     kind: str
@@ -77,9 +78,11 @@ class Preview:
     largest: tuple[Move, ...] = ()
     beyond: tuple[str, ...] = ()
     refused: str = ""
+    known: str = ""
     held_levels: int = 0
     rejections: tuple[Rejection, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
+    left_behind: tuple[tuple[str, int], ...] = ()
 
     @property
     def rejected(self) -> int:
@@ -92,6 +95,7 @@ class Preview:
             "largest": [asdict(move) for move in self.largest],
             "beyond": list(self.beyond),
             "left_out": dict(self.left_out),
+            "left_behind": dict(self.left_behind),
             "rejected": self.rejected,
             "rejections": [asdict(one) for one in first.rejections],
         }
@@ -100,6 +104,7 @@ class Preview:
         """The preview in words, several lines."""
         noun = "SKUs" if self.kind == "inventory" else "listings"
         lines = [f"{REJECTED}: {self.refused}"] if self.refused else []
+        lines += [f"{ALREADY}: {self.known}"] if self.known else []
         lines += [
             f"{self.file} ({self.source or self.kind}): {self.rows} rows; {noun}: {self.added} added, {self.changed} changed,"
             f" {self.unchanged} unchanged; {self.rejected} rows rejected"
@@ -115,6 +120,11 @@ class Preview:
         lines += [f"{rows} rows left out: {why}" for why, rows in self.left_out]
         if self.absent:
             lines.append(f"{self.absent} SKUs of the stock are not in the file, and stay as they are")
+        lines += [
+            f"{skus} SKUs keep what import {import_id} made of the same file, of which no row sets them as it is read now: "
+            f"`invsync imports undo {import_id}` shows what taking that back would change"
+            for import_id, skus in self.left_behind
+        ]
         if self.older:
             lines.append(f"{self.older} rows change nothing: a count of the same time or newer is in force")
         if self.largest:
