@@ -262,5 +262,6 @@ def _show_import(result: results.ImportResult, as_json: bool) -> None:
         click.echo(result.render())
         if result.state == results.HELD:
             click.echo(f"look at it, then: invsync imports approve {result.import_id} --reason … (or: imports drop)")
-    if result.state in (results.HELD, results.REJECTED) or (result.preview and result.preview.held_levels):
+    held_levels = result.preview.held_levels if result.preview else 0
+    if result.state in (results.HELD, results.REJECTED) or result.rejected or held_levels:
         click.get_current_context().exit(NOT_AS_HOPED)

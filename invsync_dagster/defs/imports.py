@@ -67,7 +67,7 @@ class FileRow:
             "all_rows_taken",
             asset=names.IMPORTS,
             description="Every row of every file went in. Red: mend the rows that its `.rejects.csv` names (the table says where "
-            "it is), or what the reason says of a whole file, and put the file into data/imports/ again.",
+            "it is), what it declares, or what the reason says of a whole file, and put the file into data/imports/ again.",
         ),
     ],
     description=(
@@ -112,6 +112,8 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
     rejected = sum(row.rejected_rows for row in rows)
     worst = sorted(rows, key=lambda row: (row.state == results.APPLIED, -row.rejected_rows))
     refused = [row.reason for row in rows if row.state == results.REJECTED]
+    taken = (results.APPLIED, results.ALREADY)
+    in_part = [f"{row.file}: {row.reason}" for row in rows if row.rejected_rows and row.state in taken]
     return dg.MaterializeResult(
         metadata={
             "files": len(rows),
@@ -133,7 +135,7 @@ def imports_asset(context: dg.AssetExecutionContext, invsync: Invsync) -> dg.Mat
                 passed=not rejected and not refused,
                 severity=dg.AssetCheckSeverity.WARN,
                 description="\n".join(
-                    (f"{rejected} rows rejected, {len(refused)} files as a whole.", *refused[:SHOWN])
+                    (f"{rejected} rows rejected, {len(refused)} files as a whole.", *(refused + in_part)[:SHOWN])
                 ),
                 metadata={"rejected_rows": rejected, "rejected_files": len(refused)},
             ),
@@ -185,7 +187,7 @@ def _row(path: Path, result: ImportResult) -> FileRow:
         zeroed=found.zeroed if found else 0,
         absent=found.absent if found else 0,
         left_out=sum(rows for _, rows in found.left_out) if found else 0,
-        rejected_rows=len(result.rejections) or (found.rejected if found else 0),
+        rejected_rows=result.rejected,
         reason=result.reason,
         rejects_file=str(result.rejects_file or ""),
     )

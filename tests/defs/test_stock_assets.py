@@ -151,8 +151,42 @@ def test_bad_rows_are_counted_and_shown(install: Callable[..., Installation]) ->
     result = home.run("import_files", selection=[dg.AssetKey("imports")])
     figures = metadata(result, "imports")
     assert (figures["added"], figures["rejected_rows"]) == (1, 1)
-    checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-    assert checks == {"nothing_held": True, "all_rows_taken": False}
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert {name: check.passed for name, check in checks.items()} == {"nothing_held": True, "all_rows_taken": False}
+    assert checks["all_rows_taken"].description == (
+        "1 rows rejected, 0 files as a whole.\n"
+        "stock.csv: 1 of 2 rows; of the others 1 of 1 rows are like line 3 column 'quantity': the number is negative - "
+        "write 0 or more"
+    )
+
+
+def test_rows_that_were_refused_stay_red_until_their_file_is_declared_rightly(
+    install: Callable[..., Installation],
+) -> None:
+    home = install("one")
+
+    def drop_in(declared: str) -> tuple[object, str]:
+        home.clock.advance(60)
+        home.home.imports.mkdir(parents=True, exist_ok=True)
+        (home.home.imports / "stock.csv").write_text('sku,quantity\nA,"1,500"\nB,5\n')
+        if declared:
+            (home.home.imports / "stock.csv.yaml").write_text(declared)
+        result = home.run("import_files", selection=[dg.AssetKey("imports")])
+        (check,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "all_rows_taken"]
+        return check.passed, check.description or ""
+
+    assert drop_in("")[0] is False
+    passed, said = drop_in("")
+    assert passed is False
+    assert "stock.csv: already imported at " in said
+    assert "declare the file's mark" in said
+    assert drop_in('decimal_mark: "."\n') == (True, "0 rows rejected, 0 files as a whole.")
+    ws = home.open()
+    with ws.engine.connect() as connection:
+        assert (
+            dict(connection.execute(select(central_inventory.c.sku, central_inventory.c.quantity)).all())["A"] == 1500
+        )
+    ws.close()
 
 
 def test_a_file_that_breaks_its_import_stays_and_the_others_go_in(

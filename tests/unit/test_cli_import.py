@@ -126,3 +126,33 @@ def test_a_file_of_chinese_windows_goes_in_under_the_name_that_people_know(home:
     assert (move["sku"], move["product_name"], move["quantity_after"]) == ("杯子-1", "杯子", 3)
     put(home, "stock.csv.yaml", "encoding: gbk\n")
     assert previewed(path)["largest"] == [move]
+
+
+def test_a_file_that_goes_in_in_part_says_so_first_with_the_mend_and_exits_1_until_its_rows_are_in(home: Home) -> None:
+    path = put(home, "stock.csv", 'sku,quantity\nA,"1,500"\nB,"2,250"\nC,6\nC,6\nD,7\n')
+    done = invoke("import", path)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[0] == (
+        "applied in part: 2 of 5 rows; of the others 2 of 3 rows are like line 2 column 'quantity': the ',' may be a thousands "
+        'mark (1500) or a decimal mark (1,500) - declare the file\'s mark, as decimal_mark: "," in its sidecar or '
+        "--decimal-mark, or write digits only"
+    )
+    again = invoke("import", path)
+    assert (again.exit_code, again.stdout.split(" at ")[0]) == (1, "already_imported: already imported")
+    assert "2 of 3 rows are like line 2 column 'quantity'" in again.stdout.splitlines()[0]
+    put(home, "stock.csv", 'sku,quantity\nA,"1,500"\nB,"2,250"\nC,6\nD,7\n')
+    assert invoke("import", path).exit_code == 1
+    whole = invoke("import", path, "--decimal-mark", ".", "--json")
+    assert (whole.exit_code, json.loads(whole.stdout)["state"], json.loads(whole.stdout)["reason"]) == (
+        0,
+        "applied",
+        "",
+    )
+    known = invoke("import", path, "--decimal-mark", ".")
+    assert (known.exit_code, known.stdout.split(" at ")[0]) == (0, "already_imported: already imported")
+    listed = json.loads(invoke("imports", "list", "--json").stdout)
+    assert [(one["applied_rows"], one["rejected_rows"], one["reason"][:11]) for one in listed] == [
+        (4, 0, ""),
+        (2, 2, "2 of 4 rows"),
+        (2, 3, "2 of 5 rows"),
+    ]

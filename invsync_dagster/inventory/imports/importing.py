@@ -23,7 +23,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.keeping import copy, digest_of, move, name_of
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
-from invsync_dagster.inventory.imports.parsing import Parsed, dated, take_apart, why_nothing
+from invsync_dagster.inventory.imports.parsing import Parsed, dated, in_part, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
 from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
 from invsync_dagster.inventory.imports.repeated import answer, dated_as_before, earlier
@@ -112,8 +112,9 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str) -> Imp
         found = _judged(connection, basis, _apply(connection, basis, parsed, import_id, sha256), import_id)
         if found.beyond:
             raise NotKeptError
-        kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, "", parsed, found)
-        return ImportResult(import_id, results.APPLIED, "", found, kept_file=kept)
+        reason = in_part(parsed)
+        kept = _record(connection, basis, path, sha256, import_id, results.APPLIED, reason, parsed, found)
+        return ImportResult(import_id, results.APPLIED, reason, found, kept_file=kept)
     # Beyond the limits: all of it is rolled back, and only then is the file entered as held.
     with write_transaction(basis.engine) as connection:
         known = answer(connection, parsed, sha256)
@@ -155,6 +156,7 @@ def approve(basis: Basis, import_id: str, reason: str, seen: str = "") -> Import
         found = _apply(connection, basis, parsed, import_id, row.sha256)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
     move(path, basis.folder / target)
+    said = "; ".join(filter(None, (in_part(parsed), said)))
     return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
 
 

@@ -131,6 +131,12 @@ def commonest(parsed: Parsed) -> str:
     return f"{rows} of {len(parsed.rejections)} rows are like {where}: {first.reason} - {first.mend}"
 
 
+def in_part(parsed: Parsed) -> str:
+    """Say how many rows of a file went in, and why the others didn't; "" where all did."""
+    rows = parsed.good + len(parsed.rejections)
+    return f"{parsed.good} of {rows} rows; of the others {commonest(parsed)}" if parsed.rejections else ""
+
+
 def why_nothing(parsed: Parsed) -> str:
     """Say why nothing of a file can go in: what is wrong with most of its rows, and the mend."""
     said = f"{parsed.file}: no row of the file can go in"

@@ -162,6 +162,11 @@ class ImportResult:
     rejects_file: Path | None = None
     kept_file: Path | None = None
 
+    @property
+    def rejected(self) -> int:
+        """How many rows didn't go in."""
+        return len(self.rejections) or (self.preview.rejected if self.preview else 0)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values with stable keys."""
         return {
@@ -175,7 +180,10 @@ class ImportResult:
 
     def render(self) -> str:
         """The result in words, several lines."""
-        lines = [f"{self.state}: {self.reason}" if self.reason else self.state]
+        if self.state == APPLIED and self.rejected:
+            lines = [f"{APPLIED} in part: {self.reason}"]
+        else:
+            lines = [f"{self.state}: {self.reason}" if self.reason else self.state]
         if self.preview:
             lines.append(self.preview.render())
         if self.rejects_file:
