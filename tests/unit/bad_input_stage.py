@@ -96,10 +96,9 @@ class Desk:
     def json(self, *arguments: object) -> Any:
         return json.loads(self.run(*arguments, "--json"))
 
-    def stock_file(self, quantities: dict[str, object]) -> Path:
+    def stock_file(self, quantities: dict[str, object], name: str = "stock.csv") -> Path:
         """Write an inventory file that was counted just now."""
-        self._files += 1
-        path = self.home.root / f"stock-{self._files}.csv"
+        path = self.home.root / name
         path.write_text("sku,quantity\n" + "".join(f'{sku},"{units}"\n' for sku, units in quantities.items()))
         return path
 

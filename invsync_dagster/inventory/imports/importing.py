@@ -23,7 +23,7 @@ from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.keeping import copy, digest_of, move, name_of
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
-from invsync_dagster.inventory.imports.parsing import Parsed, dated, in_part, take_apart, why_nothing
+from invsync_dagster.inventory.imports.parsing import Parsed, commonest, dated, in_part, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
 from invsync_dagster.inventory.imports.refusals import FileError, FullDiskError
 from invsync_dagster.inventory.imports.repeated import answer, dated_as_before, earlier
@@ -50,7 +50,7 @@ def preview(basis: Basis, path: Path, declaration: Declaration | None = None) ->
     with take_apart(basis, path, name, _dated(basis, path, declaration or Declaration(), sha256)) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             known = answer(connection, parsed, sha256)
-            found = _judged(connection, basis, _apply(connection, basis, parsed, "preview", sha256), "preview")
+            found = _judged(connection, basis, parsed, _apply(connection, basis, parsed, "preview", sha256), "preview")
             raise NotKeptError
         if not parsed.good:
             return replace(found, refused=why_nothing(parsed))
@@ -109,7 +109,7 @@ def _apply_or_hold(basis: Basis, path: Path, parsed: Parsed, sha256: str) -> Imp
             return known
         look = Look.at_present(connection)
         import_id = _new_id(connection, basis.now, sha256)
-        found = _judged(connection, basis, _apply(connection, basis, parsed, import_id, sha256), import_id)
+        found = _judged(connection, basis, parsed, _apply(connection, basis, parsed, import_id, sha256), import_id)
         if found.beyond:
             raise NotKeptError
         reason = in_part(parsed)
@@ -189,7 +189,8 @@ def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
     with take_apart(basis, basis.folder / row.path, row.file_name, declared) as parsed:
         with suppress(NotKeptError), write_transaction(basis.engine) as connection:
             look = Look.at_present(connection)
-            found = _judged(connection, basis, _apply(connection, basis, parsed, import_id, row.sha256), import_id)
+            found = _apply(connection, basis, parsed, import_id, row.sha256)
+            found = _judged(connection, basis, parsed, found, import_id)
             raise NotKeptError
         return found, look
 
@@ -218,15 +219,19 @@ def _apply(connection: Connection, basis: Basis, parsed: Parsed, import_id: str,
     )
 
 
-def _judged(connection: Connection, basis: Basis, found: Preview, import_id: str) -> Preview:
+def _judged(connection: Connection, basis: Basis, parsed: Parsed, found: Preview, import_id: str) -> Preview:
     """Judge a file beside the one of its name before it, and, where it is within the limits by itself, together with what
     sources moved before within the window."""
     if found.kind != INVENTORY:
         return found
     window = Window(connection, basis.limits, basis.now)
     moved = "" if found.beyond else window.beyond(import_id, found.zeroed, found.units_moved)
-    reasons = (moved, shrunk(connection, found.file, found.rows, basis.now))
-    return replace(found, beyond=(*found.beyond, *filter(None, reasons)))
+    short = shrunk(connection, found.file, found.rows, basis.now)
+    if short and not shrunk(connection, found.file, found.rows + found.rejected, basis.now):
+        # It is whole, only not as it was read: to export it again would be of no use.
+        why = f"{found.rejected} rows were rejected ({commonest(parsed)})"
+        short = f"{why}: drop it, mend that and give it again; without them {short}"
+    return replace(found, beyond=(*found.beyond, *filter(None, (moved, short))))
 
 
 @contextmanager

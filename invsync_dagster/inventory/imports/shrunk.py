@@ -21,22 +21,32 @@ _TOLD_APART = re.compile(r"[ _.-]*(\d{1,2}[-_.]\d{1,2}[-_.]\d{4}|\d{4,}([-_.t ]?
 
 
 def shrunk(connection: Connection, file: str, skus: int, now: datetime) -> str:
-    """Say, with the mend, that a file brings `skus` SKUs and the last one of its name far more; "" if it is as usual."""
+    """Say, with the mend, that a file brings `skus` SKUs and others of its name far more; "" if it is as usual.
+
+    It is compared with the largest since the last one that somebody approved: a list that loses some every day is short one day.
+    """
     at = func.coalesce(imports.c.decided_at, imports.c.created_at)
-    query = select(imports.c.file_name, imports.c.applied_rows, imports.c.created_at).where(
+    query = select(imports.c.file_name, imports.c.applied_rows, imports.c.created_at, imports.c.decided_at).where(
         imports.c.kind == INVENTORY, imports.c.state == APPLIED, imports.c.created_at > now - REMEMBERED
     )
-    for name, before, then in connection.execute(query.order_by(at.desc(), imports.c.id.desc())):
-        if _series(name) == _series(file):
-            if skus >= SHARE * before or before - skus < LEAST:
-                return ""
-            of_whom = "" if name == file else f" as {name}"
-            return (
-                f"{file} brings {skus} SKUs, and brought {before}{of_whom} on {then:%Y-%m-%d} - if it was cut off or filtered, "
-                "drop it and export it again; approve it if it is meant: what it doesn't name keeps its number (name what is "
-                "gone with the quantity 0); if it is another list, give it a name of its own"
-            )
-    return ""
+    name, before, then = "", 0, now
+    for its_name, its_skus, created_at, decided_at in connection.execute(
+        query.order_by(at.desc(), imports.c.id.desc())
+    ):
+        if _series(its_name) != _series(file):
+            continue
+        if its_skus > before:
+            name, before, then = its_name, its_skus, created_at
+        if decided_at is not None:
+            break
+    if skus > SHARE * before or before - skus < LEAST:
+        return ""
+    of_whom = "" if name == file else f" as {name}"
+    return (
+        f"{file} brings {skus} SKUs, and brought {before}{of_whom} on {then:%Y-%m-%d} - if it was cut off or filtered, "
+        "drop it and export it again; approve it if it is meant: what it doesn't name keeps its number (name what is "
+        "gone with the quantity 0); if it is another list, give it a name of its own"
+    )
 
 
 def _series(file: str) -> str:
