@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import read_sidecar, sidecar_of
 from invsync_dagster.inventory.imports.importing import import_file, refuse
+from invsync_dagster.inventory.imports.keeping import copy
 from invsync_dagster.inventory.imports.kinds import Kind, kinds
 from invsync_dagster.inventory.imports.reading import INVENTORY, open_source
 from invsync_dagster.inventory.imports.refusals import FileError
-from invsync_dagster.inventory.imports.results import ImportResult
+from invsync_dagster.inventory.imports.results import ALREADY, ImportResult
 from invsync_dagster.settings import ImportSource
 
 # A file still being copied changes at least this often.
@@ -69,15 +71,20 @@ def process_file(basis: Basis, path: Path) -> ImportResult:
         if error.file != sidecar_of(path).name:
             raise
         result = refuse(basis, path, str(error))
-    if result.rejects_file is not None:
-        result = replace(result, rejects_file=_beside_kept(basis, result, result.rejects_file))
+    kept = result.kept_file or _kept_again(basis, result, path)
+    rejects = result.rejects_file
+    if rejects is not None:
+        rejects = rejects.replace(kept.with_name(kept.name + ".rejects.csv"))
+    result = replace(result, kept_file=kept, rejects_file=rejects)
     path.unlink(missing_ok=True)  # a second run may have taken the same file
     sidecar_of(path).unlink(missing_ok=True)
     return result
 
 
-def _beside_kept(basis: Basis, result: ImportResult, rejects: Path) -> Path:
-    kept = result.kept_file or basis.folder / "rejected" / f"{result.import_id}-again"
-    target = kept.with_name(kept.name + ".rejects.csv")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return rejects.replace(target)
+def _kept_again(basis: Basis, result: ImportResult, path: Path) -> Path:
+    """Keep a file whose content is kept already, under its own name; one of the same name is the same file."""
+    folder = "done" if result.state == ALREADY else "rejected"
+    kept = basis.folder / folder / f"{result.import_id}-again-{path.name}"
+    with suppress(FileNotFoundError):  # as above
+        copy(path, kept)
+    return kept

@@ -15,7 +15,7 @@ from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.tables import (
     imports,
 )
-from tests.unit.imports.stock import MAPPING_HEADER, NOW, process_file
+from tests.unit.imports.stock import MAPPING_HEADER, NOW, many, process_file
 
 
 def test_the_folder_shows_finished_files_only_inventories_first(stock):
@@ -79,6 +79,29 @@ def test_a_process_that_died_before_the_file_left_is_made_good_by_the_next(stock
     assert process_file(stock.at(minutes=1), path).state == "already_imported"
     assert not path.exists()
     assert stock.quantities() == {"A": 10}
+
+
+def test_of_two_files_with_the_same_content_both_are_kept(stock):
+    def given(name: str, text: str, hours: int = 0) -> list[str]:
+        at = NOW + timedelta(hours=hours)
+        result = process_file(stock.at(hours=hours), stock.file(text, name, at, stock.basis.folder))
+        assert result.kept_file.read_text(encoding="utf-8") == text
+        beside = [result.rejects_file] if result.rejects_file else []
+        return [str(path.relative_to(stock.basis.folder)) for path in (result.kept_file, *beside)]
+
+    text = many(10) + "X,-1\n"
+    first, rejects = given("stock.csv", text)
+    (import_id, _), *_ = stock.rows(imports.c.id, imports.c.state)
+    assert (first, rejects) == (f"done/{import_id}-stock.csv", f"done/{import_id}-stock.csv.rejects.csv")
+    for name in ("copy.csv", "stock.csv", "stock.csv", long_name(200)):
+        again = f"done/{import_id}-again-{name}"
+        assert given(name, text) == [again, f"{again}.rejects.csv"]
+    (held,) = given("stock.csv", many(0), hours=1)
+    assert held.startswith("held/")
+    held_id = held.removeprefix("held/").removesuffix("-stock.csv")
+    assert given("copy.csv", many(0), hours=2) == [f"rejected/{held_id}-again-copy.csv"]
+    assert [path.name for path in stock.basis.folder.iterdir() if path.is_file()] == []
+    assert len(list((stock.basis.folder / "done").iterdir())) == 8
 
 
 def _die(path: Path, missing_ok: bool = False) -> None:
