@@ -42,8 +42,10 @@ from invsync_dagster.sync.workspace import Workspace
 # A transaction for all 25,000 rows of a submission would keep the stock's writer for seconds.
 LEVELS_AT_ONCE = 2_500
 
-# Seconds until a submission is asked for again whose levels wait for it no longer.
-GIVEN_UP_ASKED_EVERY = 3_600.0
+# The `rows` of a submission that no level waits for any more, though the platform isn't through with it.
+GIVEN_UP = 0
+GIVEN_UP_ASKED_EVERY = timedelta(hours=1)
+GIVEN_UP_FORGOTTEN_AFTER = timedelta(days=7)
 
 # A claim outlives its calls: a bulk submission takes up to four.
 CALLS_A_SUBMISSION = 4
@@ -66,9 +68,12 @@ _OF_ANOTHER_ADDRESS = (
     .limit(1)
 )
 _HAND_IN = (
-    update(inventory_levels).where(found_by(inventory_levels.c.id, "ids")).values(bulk_handle=bindparam("of_handle"))
+    update(inventory_levels)
+    .where(found_by(inventory_levels.c.id, "ids"), inventory_levels.c.bulk_handle.is_(None))
+    .values(bulk_handle=bindparam("of_handle"))
 )
 _CHECK_AGAIN = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"))
+_GIVE_UP = update(bulk_submissions).where(_OF_HANDLE).values(check_after=bindparam("again"), rows=GIVEN_UP)
 _FORGET = delete(bulk_submissions).where(_OF_HANDLE)
 _ASK_NOW = (
     update(bulk_submissions)
@@ -135,33 +140,23 @@ class Bulk:
         with self.ws.engine.connect() as connection:
             due = connection.execute(_DUE, {"of_channel": self.name, "now": now}).all()
         for row in due:
-            told, may_land = self._told(self.lane, row)
-            unknown = {level_id: problem for level_id, problem in told.failed.items() if is_unknown(problem)}
-            suspicious = self.is_suspicious(told.failed)
-            if suspicious:  # the rows wait like refused ones, instead of going to review one by one
-                rejected = {number: replace(one, recovery=Recovery.REJECT) for number, one in told.failed.items()}
-                told = replace(told, failed=rejected)
-            if told.state is not BulkState.OPEN and not self._apply(row.handle, told) and not may_land:
-                self._doubt_all_of(row)
-            self._close(row.handle, self.lane.bulk.check_every, may_land)
-            if suspicious:
+            told, ended = self._told(self.lane, row)
+            unknown: Mapping[int, Outcome] = {}
+            if row.rows == GIVEN_UP:
+                if ended:
+                    self._doubt_all_of(row)
+            elif told.state is not BulkState.OPEN:
+                unknown = self._take(row.handle, told)
+            self._close(row, self.lane.bulk.check_every, ended)
+            if unknown:
                 self.recognise()
                 with write_transaction(self.ws.engine) as connection:
                     for level_id, problem in unknown.items():
                         stop_level(connection, self.name, level_id, problem, self.ws.clock.now())
 
-    def _doubt_all_of(self, row: Row[Any]) -> None:
-        """Doubt what was handed in with a submission that is through after it was given up: its numbers are old."""
-        with write_transaction(self.ws.engine) as connection:
-            keys = {"of_channel": self.name, "of_handle": row.handle, "handed_in": row.submitted_at}
-            now = self.ws.clock.now()
-            ids = connection.execute(_ALL_SENT, keys).scalars()
-            levels.note_late_answers(connection, dict.fromkeys(ids, now), now)
-
     def _told(self, lane: BulkLane, row: Row[Any]) -> tuple[BulkReport, bool]:
-        """Ask for a submission; say, too, whether something may yet come of it. What is given up may still land, and an address
-        that doesn't know it may be left again for the one that took it."""
-        out_of_patience = self.ws.clock.now() - row.submitted_at > timedelta(seconds=lane.bulk.patience)
+        """Ask for a submission; say, too, whether the platform is through with it. Lost without that, it may yet land: it has
+        been open for too long, or the address of now doesn't know it, and may be left again for the one that took it."""
         self.calls.wait(self.calls.platform.limits.read_cost)
         try:
             told = lane.submitted(row.handle)
@@ -170,15 +165,27 @@ class Bulk:
             # Refused by another account than the one that it was handed in at, the channel having moved meanwhile.
             if error.recovery is Recovery.REVIEW or (refused and not self._is_waited_for_here(row.handle)):
                 unknown = f"the submission is unknown: {error.message}"
-                return BulkReport(BulkState.LOST, message=unknown), not out_of_patience
+                return BulkReport(BulkState.LOST, message=unknown), False
             if refused:
                 raise
             self.report.problem = self.report.problem or str(error)
             told = BulkReport(BulkState.OPEN)
-        if told.state is BulkState.OPEN and out_of_patience:
-            still_open = f"the submission of {row.submitted_at} is still open"
-            return BulkReport(BulkState.LOST, message=still_open), True
-        return told, told.state is BulkState.OPEN
+        if told.state is not BulkState.OPEN:
+            return told, True
+        if self.ws.clock.now() - row.submitted_at > timedelta(seconds=lane.bulk.patience):
+            told = BulkReport(BulkState.LOST, message=f"the submission of {row.submitted_at} is still open")
+        return told, False
+
+    def _doubt_all_of(self, row: Row[Any]) -> None:
+        """Doubt what was handed in with a submission that the platform is through with after it was given up: its numbers are
+        old."""
+        with self.ws.engine.connect() as connection:
+            keys = {"of_channel": self.name, "of_handle": row.handle, "handed_in": row.submitted_at}
+            ids = connection.execute(_ALL_SENT, keys).scalars().all()
+        for some in chunks(ids, LEVELS_AT_ONCE):
+            with write_transaction(self.ws.engine) as connection:
+                now = self.ws.clock.now()
+                levels.note_late_answers(connection, dict.fromkeys(some, now), now)
 
     def _is_waited_for_here(self, handle: str) -> bool:
         keys = {"of_channel": self.name, "of_handle": handle}
@@ -186,9 +193,19 @@ class Bulk:
             is_carried = connection.execute(_REMAINING, keys).first() is not None
             return is_carried and connection.execute(_OF_ANOTHER_ADDRESS, keys).first() is None
 
-    def _apply(self, handle: str, told: BulkReport) -> int:
-        """Apply a report to the levels that carry its handle, claimed ones left for the next time; return how many."""
-        applied = 0
+    def _take(self, handle: str, told: BulkReport) -> Mapping[int, Outcome]:
+        """Apply a report; return what of it goes to review if the shop is still ours."""
+        if not self.is_suspicious(told.failed):
+            self._apply(handle, told)
+            return {}
+        # The rows wait like refused ones, instead of going to review one by one.
+        rejected = {level_id: replace(one, recovery=Recovery.REJECT) for level_id, one in told.failed.items()}
+        applied = self._apply(handle, replace(told, failed=rejected))
+        return {level_id: told.failed[level_id] for level_id in applied if is_unknown(told.failed.get(level_id))}
+
+    def _apply(self, handle: str, told: BulkReport) -> list[int]:
+        """Apply a report to the levels that carry its handle, claimed ones left for the next time; return which."""
+        applied: list[int] = []
         while True:
             with write_transaction(self.ws.engine) as connection:
                 keys = {"of_channel": self.name, "of_handle": handle, "most": LEVELS_AT_ONCE}
@@ -204,7 +221,7 @@ class Bulk:
                     outcome = told.failed.get(state.id)
                     if outcome is not None and outcome.recovery is Recovery.REVIEW:
                         stop_level(connection, self.name, state.id, outcome, now)
-            applied += len(ids)
+            applied += ids
             if len(ids) < LEVELS_AT_ONCE:
                 return applied
 
@@ -259,16 +276,18 @@ class Bulk:
             "run_id": self.run_id,
         }
 
-    def _close(self, handle: str, check_every: float, may_land: bool) -> None:
-        """Forget a submission of which nothing more may come; ask for another again, seldom where no level waits for it."""
-        keys: Mapping[str, Any] = {"of_channel": self.name, "of_handle": handle}
+    def _close(self, row: Row[Any], check_every: float, ended: bool) -> None:
+        """Ask for a submission again while levels wait for it. One that the platform isn't through with is given up then, and
+        asked for seldom; else it is forgotten."""
+        keys: Mapping[str, Any] = {"of_channel": self.name, "of_handle": row.handle}
         with write_transaction(self.ws.engine) as connection:
-            is_carried = connection.execute(_REMAINING, keys).first() is not None
-            if is_carried or may_land:
-                again = self.ws.clock.now() + timedelta(seconds=check_every if is_carried else GIVEN_UP_ASKED_EVERY)
-                connection.execute(_CHECK_AGAIN, {**keys, "again": again})
-            else:
+            now = self.ws.clock.now()
+            if connection.execute(_REMAINING, keys).first() is not None:
+                connection.execute(_CHECK_AGAIN, {**keys, "again": now + timedelta(seconds=check_every)})
+            elif ended or now - row.submitted_at > GIVEN_UP_FORGOTTEN_AFTER:
                 connection.execute(_FORGET, keys)
+            else:
+                connection.execute(_GIVE_UP, {**keys, "again": now + GIVEN_UP_ASKED_EVERY})
 
     # --- handing in -------------------------------------------------------------------------------------------------
 

@@ -221,7 +221,8 @@ Index(
 )
 
 
-# What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`).
+# What was handed in by a bulk lane and has no report yet; the levels in it carry its handle (`bulk_handle`). `rows` is 0 once
+# it was given up: no level waits for it any more.
 bulk_submissions = Table(
     "bulk_submissions",
     metadata,
