@@ -174,13 +174,13 @@ def _put_statuses_back(connection: Connection, basis: Basis, found: Undone) -> N
 
 def _put_counts_back(connection: Connection, basis: Basis, found: Undone) -> None:
     count, central = stock_counts.c, central_inventory.c
-    mine = select(count.sku, central.count_id == count.id).join(central_inventory, central.sku == count.sku)
-    rows = connection.execute(mine.where(count.source == found.import_id)).all()
-    in_force = [sku for sku, still in rows if still]
-    found.kept = len({sku for sku, _ in rows}) - len(in_force)
-    found.restored = len(in_force)
-    book = Book(connection, now=basis.now, run_id=basis.run_id)
+    mine = count.source == found.import_id
+    still = select(central.sku).join(stock_counts, central.count_id == count.id).where(mine)
+    in_force = sorted(connection.execute(still).scalars())
+    counted = connection.execute(select(func.count(count.sku.distinct())).where(mine)).scalar_one()
+    found.restored, found.kept = len(in_force), counted - len(in_force)
     for part in chunks(in_force):
+        book = Book(connection, now=basis.now, run_id=basis.run_id)
         book.load(part)
         former = _former_counts(connection, part, found.import_id)
         stated = _stated_reserved(connection, part, former)
@@ -189,8 +189,8 @@ def _put_counts_back(connection: Connection, basis: Basis, found: Undone) -> Non
             by_contents[tuple(former[sku].contains) if sku in former else ()].append(sku)
         for skus in by_contents.values():
             _put_back(book, skus, former, stated, found)
-    book.close()
-    found.largest = heapq.nsmallest(SHOWN, found.largest, key=lambda one: (-abs(one.after - one.before), one.sku))
+        book.close()
+        found.largest = heapq.nsmallest(SHOWN, found.largest, key=lambda one: (-abs(one.after - one.before), one.sku))
 
 
 def _put_back(

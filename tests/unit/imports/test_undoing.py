@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.imports.declaration import Declaration
+from invsync_dagster.inventory.imports.results import SHOWN
 from invsync_dagster.inventory.imports.undoing import preview_undo, undo
 from invsync_dagster.inventory.listings import send_to_review, set_status
 from invsync_dagster.inventory.looks import DecisionError
@@ -82,6 +83,25 @@ def test_skus_that_an_import_brought_have_nothing_left(stock: Stock) -> None:
     again = taken_in(stock, "sku,quantity,reserved_quantity\nA,10,4\n", -HOUR)
     assert again != first
     assert stock.quantities() == {"A": 10}
+
+
+def test_a_file_of_several_parts_is_undone_as_a_whole(stock: Stock) -> None:
+    skus = [f"S{number:04}" for number in range(2_345)]
+    stock.load("sku,quantity\n" + "".join(f"{sku},10\n" for sku in skus))
+    moved = dict.fromkeys(skus, 10) | {"S0007": 12, "S1500": 15, "S2300": 13}
+    wrong = taken_in(stock, "sku,quantity\n" + "".join(f"{sku},{units}\n" for sku, units in moved.items()), HOUR)
+    found = undo(stock.at(hours=2), wrong, "")
+    assert (found.restored, found.kept, found.units_before, found.units_after) == (
+        2_345,
+        0,
+        sum(moved.values()),
+        23_450,
+    )
+    largest = sorted(moved.items(), key=lambda one: (-one[1], one[0]))[: len(found.largest)]
+    assert [(one.sku, one.before, one.after) for one in found.largest] == [(sku, units, 10) for sku, units in largest]
+    assert len(found.largest) == SHOWN
+    assert set(stock.quantities().values()) == {10}
+    stock.prove()
 
 
 def test_what_was_counted_again_since_stays(stock: Stock) -> None:
