@@ -20,8 +20,8 @@ from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.apply_inventory import apply_inventory
 from invsync_dagster.inventory.imports.apply_mapping import apply_mapping
 from invsync_dagster.inventory.imports.basis import Basis
-from invsync_dagster.inventory.imports.declaration import Declaration
-from invsync_dagster.inventory.imports.keeping import copy, digest_of, move, name_of
+from invsync_dagster.inventory.imports.declaration import Declaration, sidecar_of
+from invsync_dagster.inventory.imports.keeping import ID_TIME, copy, digest_of, move, name_of
 from invsync_dagster.inventory.imports.mapping_spool import MappingSpool
 from invsync_dagster.inventory.imports.parsing import Parsed, commonest, dated, in_part, take_apart, why_nothing
 from invsync_dagster.inventory.imports.reading import INVENTORY
@@ -66,7 +66,7 @@ def import_file(
 
     One row in `imports` tells. What `declaration` leaves open comes from the file's kind, its `as_of` from the file's own
     time. Rows that can't go in are written to `rejects_file` (default: `<file>.rejects.csv` beside the file). A copy is
-    kept under `folder`/done, held or rejected. An inventory file with the content of the last one applied is a new count
+    kept under `folder`/done, held or rejected. An inventory file whose content is in force already is a new count
     only if a later `as_of` is declared; without, it is the same file again, and changes nothing, or the same count read anew
     where it is declared otherwise than then.
 
@@ -155,7 +155,7 @@ def approve(basis: Basis, import_id: str, reason: str, seen: str = "") -> Import
         _as_seen(connection, _held(connection, import_id), seen)
         found = _apply(connection, basis, parsed, import_id, row.sha256)
         _decide(connection, basis, row, results.APPLIED, target, reason, _summary(parsed, found), found)
-    move(path, basis.folder / target)
+    _move_kept(path, basis.folder / target)
     said = "; ".join(filter(None, (in_part(parsed), said)))
     return ImportResult(import_id, results.APPLIED, said, found, kept_file=basis.folder / target)
 
@@ -171,8 +171,13 @@ def drop(basis: Basis, import_id: str, reason: str) -> ImportResult:
             return ImportResult(import_id, results.DROPPED, said)
         target = f"rejected/{Path(row.path).name}"
         _decide(connection, basis, row, results.DROPPED, target, reason, row.summary, None)
-    move(basis.folder / row.path, basis.folder / target)
+    _move_kept(basis.folder / row.path, basis.folder / target)
     return ImportResult(import_id, results.DROPPED, said, kept_file=basis.folder / target)
+
+
+def _move_kept(path: Path, target: Path) -> None:
+    move(sidecar_of(path), sidecar_of(target))
+    move(path, target)
 
 
 def look_again(basis: Basis, import_id: str) -> tuple[Preview | None, Look]:
@@ -248,7 +253,7 @@ def _full_disk_named(name: str) -> Iterator[None]:
 
 def _new_id(connection: Connection, now: datetime, sha256: str) -> str:
     """An id that sorts by time, and that names the content."""
-    stem = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{sha256[:8]}"
+    stem = f"{now.astimezone(UTC):{ID_TIME}}-{sha256[:8]}"
     taken = set(connection.execute(select(imports.c.id).where(imports.c.id.startswith(stem))).scalars())
     number = next(number for number in range(1, len(taken) + 2) if _numbered(stem, number) not in taken)
     return _numbered(stem, number)
@@ -275,7 +280,7 @@ def _record(
     `look`: what the preview of a held one saw."""
     folder = {results.APPLIED: "done", results.HELD: "held", results.REJECTED: "rejected"}[state]
     kept = f"{folder}/{import_id}-{path.name}"
-    copy(path, basis.folder / kept)
+    copy(path, basis.folder / kept, sha256)
     values: dict[str, Any] = {
         "id": import_id,
         "kind": parsed.kind if parsed else "unknown",

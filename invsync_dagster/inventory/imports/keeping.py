@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from invsync_dagster.inventory.imports.refusals import FileError
 
 # Of 255 that a file system takes: a copy has its import's id before it, and its rejects file's ending behind it.
 LONGEST_NAME = 200
+ID_TIME = "%Y%m%dT%H%M%S"  # what an import's id begins with
 
 
 def name_of(path: Path) -> str:
@@ -36,15 +37,23 @@ def digest_of(path: Path) -> str:
         raise FileError(path.name, f"the file can't be read ({error.strerror})", mend) from error
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, whole and durable before it has its name; of one that fails nothing stays, which would fill the disk."""
+def copy(source: Path, target: Path, sha256: str = "") -> None:
+    """Copy a file with its time, whole and durable before it has its name; of one that fails nothing stays, which would fill
+    the disk. Raises `FileError` if its content isn't of `sha256` any more."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     try:
         with source.open("rb") as read, partial.open("wb") as write:
             shutil.copyfileobj(read, write)
             write.flush()
+            at = os.fstat(read.fileno())
+            os.utime(
+                write.fileno(), ns=(at.st_atime_ns, at.st_mtime_ns)
+            )  # it dates a count, also when it is given again
             os.fsync(write.fileno())
+        if sha256 and digest_of(partial) != sha256:
+            mend = "nothing of it went in; give it again once nobody writes to it (the folder does so by itself)"
+            raise FileError(source.name, "it was changed while it was read", mend)
         move(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -54,10 +63,18 @@ def forget(folder: Path, before: datetime) -> int:
     """Remove the copies of files that were imported, or refused, before `before`, with the lists of their rejected rows; return
     how many files. Those that are held stay until somebody decides, and folders are somebody's own. Raises OSError."""
     kept = (path for decided in ("done", "rejected") for path in (folder / decided).glob("*"))
-    old = [path for path in kept if path.is_file() and path.stat().st_mtime < before.timestamp()]
+    old = [path for path in kept if path.is_file() and _kept_at(path) < before]
     for path in old:
         path.unlink()
     return len(old)
+
+
+def _kept_at(path: Path) -> datetime:
+    """When a copy was made, by the import id in its name: its own time is that of what it is a copy of."""
+    try:
+        return datetime.strptime(path.name.partition("-")[0], ID_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def move(source: Path, target: Path) -> None:

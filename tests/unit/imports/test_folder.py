@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from invsync_dagster.inventory.imports import folder as watched
+from invsync_dagster.inventory.imports import importing
+from invsync_dagster.inventory.imports.declaration import sidecar_of
 from invsync_dagster.inventory.imports.folder import waiting_files
 from invsync_dagster.inventory.imports.importing import preview
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.tables import (
     imports,
 )
-from tests.unit.imports.stock import MAPPING_HEADER, NOW, many, process_file
+from tests.unit.imports.stock import MAPPING_HEADER, NOW, drop, many, process_file
 
 
 def test_the_folder_shows_finished_files_only_inventories_first(stock):
@@ -44,6 +47,69 @@ def test_a_processed_file_leaves_the_folder_with_its_sidecar_and_is_kept_with_it
     assert result.rejects_file.exists()
     _, summary = stock.rows(imports.c.id, imports.c.summary)[0]
     assert summary["declaration"]["as_of"] == "2026-07-01T06:00:00+00:00"
+    assert sidecar_of(result.kept_file).read_text() == "as_of: 2026-07-01T08:00:00+02:00\n"
+
+
+def test_a_refused_file_put_back_as_it_was_kept_has_its_time_and_its_declaration(stock):
+    folder, counted = stock.basis.folder, NOW - timedelta(hours=6)
+    kept = process_file(stock.basis, stock.file("Art,Menge\nA,10\n", at=counted, folder=folder)).kept_file
+    assert (kept.parent.name, kept.stat().st_mtime) == ("rejected", counted.timestamp())
+    stock.file("basis: available\n", "stock.csv.yaml", folder=folder)
+    stock.load(many(10), NOW - timedelta(hours=8))
+    held = process_file(stock.basis, stock.file(many(0), at=counted, folder=folder))
+    assert held.state == "held"
+    kept = drop(stock.at(minutes=1), held.import_id, "wrong").kept_file
+    assert kept.stat().st_mtime == counted.timestamp()
+    assert sidecar_of(kept).read_text() == "basis: available\n"
+    assert not sidecar_of(held.kept_file).exists()
+
+
+@pytest.mark.parametrize("rename", [True, False])
+def test_a_file_put_in_the_place_of_one_that_is_being_imported_goes_in_next(stock, monkeypatch, rename):
+    folder = stock.basis.folder
+    path = stock.file("sku,quantity\nA,10\n", at=NOW - timedelta(hours=6), folder=folder)
+    newer, apply = "sku,quantity\nA,3\n", importing._apply
+
+    def slow(*given):
+        if rename:
+            stock.file(newer, ".arriving", at=NOW - timedelta(hours=1), folder=folder).replace(path)
+        else:
+            stock.file(newer, at=NOW - timedelta(hours=1), folder=folder)
+        return apply(*given)
+
+    monkeypatch.setattr(importing, "_apply", slow)
+    with pytest.raises(FileError, match="it was changed while it was read - nothing of it went in"):
+        process_file(stock.basis, path)
+    monkeypatch.undo()
+    assert (stock.quantities(), [*(folder / "done").iterdir()]) == ({}, [])
+    result = process_file(stock.at(minutes=1), path)
+    assert (stock.quantities(), result.kept_file.read_text(), path.exists()) == ({"A": 3}, newer, False)
+
+
+def test_what_arrives_once_the_copy_is_made_stays_for_the_next_run(stock, monkeypatch):
+    folder = stock.basis.folder
+    path = stock.file("sku,quantity\nA,10\n", at=NOW - timedelta(hours=6), folder=folder)
+
+    def import_file(*given):
+        result = importing.import_file(*given)
+        stock.file("basis: available\n", "stock.csv.yaml", folder=folder)  # before its file, as the page says
+        stock.file("sku,quantity\nA,3\n", ".arriving", at=NOW - timedelta(hours=1), folder=folder).replace(path)
+        return result
+
+    monkeypatch.setattr(watched, "import_file", import_file)
+    assert process_file(stock.basis, path).state == "applied"
+    monkeypatch.undo()
+    assert (stock.quantities(), path.exists(), sidecar_of(path).exists()) == ({"A": 10}, True, True)
+    assert process_file(stock.at(minutes=1), path).preview.counts.startswith("counts units available")
+    assert (stock.quantities(), path.exists(), sidecar_of(path).exists()) == ({"A": 3}, False, False)
+
+
+def test_a_file_whose_clock_is_ahead_waits_no_longer_than_others(stock):
+    path = stock.file("sku,quantity\nA,10\n", folder=stock.basis.folder)
+    written = datetime.fromtimestamp(path.stat().st_ctime, UTC)
+    os.utime(path, (0, (written + timedelta(days=3000)).timestamp()))
+    assert waiting_files(stock.basis.folder, written + timedelta(seconds=1)) == []
+    assert waiting_files(stock.basis.folder, written + timedelta(seconds=4)) == [path]
 
 
 @pytest.mark.parametrize(
