@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, exists, func, select
 
 from invsync_dagster.inventory.imports import results
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.parsing import Parsed, commonest
 from invsync_dagster.inventory.imports.reading import INVENTORY
 from invsync_dagster.inventory.imports.results import ImportResult
-from invsync_dagster.inventory.tables import imports
+from invsync_dagster.inventory.tables import imports, stock_counts
 
 
 def dated_as_before(connection: Connection, declaration: Declaration, sha256: str) -> Declaration:
@@ -25,10 +25,11 @@ def dated_as_before(connection: Connection, declaration: Declaration, sha256: st
 
 
 def answer(connection: Connection, parsed: Parsed, sha256: str) -> ImportResult | None:
-    """The answer for a file that is held already, or that is the inventory file applied last, read in the same way.
+    """The answer for a file that is held already, or that is an inventory file in force, read in the same way.
 
     None: it is to go in. A mapping always is: channels and SKUs that it names may have come since. Of a file that is held as
-    it was declared before the answer is that it is rejected: an approval would apply that, not what is declared now.
+    it was declared before the answer is that it is rejected: an approval would apply that, not what is declared now. So is one
+    declared as of an earlier time: its own count is newer, and nothing would come of it.
     """
     before = _before(connection, sha256)
     if before is None or parsed.kind != INVENTORY:
@@ -44,6 +45,13 @@ def answer(connection: Connection, parsed: Parsed, sha256: str) -> ImportResult 
             results.REJECTED,
             f"{parsed.file} is held as import {before.id}, read in another way: {differs} - drop that one first "
             f"(`invsync imports drop {before.id} --reason …`), then give the file again",
+        )
+    if is_now is not None and was is not None and is_now < was:
+        return ImportResult(
+            before.id,
+            results.REJECTED,
+            f"{parsed.file} went in as import {before.id}, as of {was.isoformat()}, and is declared as of {is_now.isoformat()} "
+            f"now - take that one back first (`invsync imports undo {before.id} --reason …`), then give the file again",
         )
     if then != now or (is_now is not None and was is not None and is_now > was):
         return None
@@ -62,7 +70,7 @@ def earlier(connection: Connection, sha256: str, import_id: str) -> frozenset[st
 
 
 def _before(connection: Connection, sha256: str) -> Row[Any] | None:
-    """The import of the same content that is held, else the inventory file applied last, if that is of the same content."""
+    """The import of the same content that is held, else the last one of it that was applied, if no other file came over it."""
     held = select(imports).where(imports.c.sha256 == sha256, imports.c.state == results.HELD)
     row = connection.execute(held).first()
     if row is not None:
@@ -71,7 +79,21 @@ def _before(connection: Connection, sha256: str) -> Row[Any] | None:
     applied = (imports.c.kind == INVENTORY) & (imports.c.state == results.APPLIED)
     query = select(imports).where(applied).order_by(entered.desc(), imports.c.id.desc()).limit(1)
     last = connection.execute(query).first()
-    return last if last is not None and last.sha256 == sha256 else None
+    row = connection.execute(query.where(imports.c.sha256 == sha256)).first()
+    if row is None or last is None or row.id == last.id:
+        return row
+    return row if _in_force(connection, row.id) else None
+
+
+def _in_force(connection: Connection, import_id: str) -> bool:
+    """Whether an import counted something of which no other file has counted any SKU since: lists of other SKUs take turns."""
+    mine, theirs = stock_counts.alias(), stock_counts.alias()
+    files = select(imports.c.id).where(imports.c.kind == INVENTORY, imports.c.state == results.APPLIED)
+    newer = exists().where(
+        theirs.c.sku == mine.c.sku, theirs.c.id > mine.c.id, theirs.c.source != import_id, theirs.c.source.in_(files)
+    )
+    of_it = exists().where(mine.c.source == import_id)
+    return bool(connection.execute(select(of_it & ~of_it.where(newer))).scalar())
 
 
 def _declared(row: Row[Any]) -> Declaration:

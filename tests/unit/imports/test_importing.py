@@ -232,7 +232,7 @@ def test_the_same_numbers_with_a_later_as_of_are_a_new_count(stock):
 
 def test_the_file_applied_last_counts_from_its_approval(stock):
     stock.load(many(10))
-    held = import_file(stock.at(minutes=1), stock.file(many(0)))
+    held = import_file(stock.at(minutes=1), stock.file(many(0), at=NOW + timedelta(minutes=1)))
     import_file(stock.at(minutes=2), stock.file(many(11)))
     _, seen = look_again(stock.at(minutes=3), held.import_id)
     approve(stock.at(minutes=3), held.import_id, "yes", str(seen))

@@ -55,7 +55,7 @@ def test_what_was_read_wrongly_is_corrected_and_sales_since_are_kept(stock):
 def test_the_same_declaration_again_is_known_and_its_preview_says_so(stock):
     path = stock.file('sku,quantity\nA,"1,500"\nB,2\n')
     first = import_file(stock.basis, path, DOT)
-    for again in (DOT, replace(DOT, as_of=NOW), replace(DOT, as_of=NOW - timedelta(days=1), basis="on_hand")):
+    for again in (DOT, replace(DOT, as_of=NOW), replace(DOT, as_of=NOW, basis="on_hand")):
         shown = preview(stock.at(minutes=1), path, again)
         result = import_file(stock.at(minutes=1), path, again)
         assert (result.state, result.import_id, result.rejections) == ("already_imported", first.import_id, ())
@@ -138,6 +138,52 @@ def test_a_name_in_a_wrong_encoding_is_corrected(stock):
     import_file(stock.basis, path, Declaration(as_of=NOW, encoding="gb18030"))
     import_file(stock.at(minutes=1), path, Declaration(encoding="windows-1252"))
     assert stock.rows(central_inventory.c.sku, central_inventory.c.product_name) == [("A", "Größe")]
+
+
+def test_lists_of_other_skus_that_take_turns_leave_each_other_known_and_bring_nothing_sold_back(stock):
+    texts = {"a.csv": "sku,quantity\nA,10\nC,1\n", "b.csv": "sku,quantity\nB,10\n"}
+    counted = NOW - timedelta(hours=5)
+    for name, text in texts.items():
+        import_file(stock.basis, stock.file(text, name, at=counted))
+    import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,A,i1,\n", "mapping.csv"))
+    stock.sell("i1", 4, NOW - timedelta(hours=4), shipped=True)
+    for name, text in texts.items():  # fetched anew, with the numbers of before
+        copy = stock.file(text, name, at=NOW - timedelta(hours=1))
+        assert import_file(stock.at(minutes=1), copy).state == "already_imported"
+    copy = stock.file(texts["a.csv"], "a.csv", at=NOW - timedelta(hours=1))
+    assert import_file(stock.at(minutes=2), copy, Declaration("available", contains=("shop",))).state == "applied"
+    assert stock.quantities() == {"A": 6, "B": 10, "C": 1}  # read anew, as of the same time
+    later = Declaration("available", NOW - timedelta(hours=1), ("shop",))
+    assert import_file(stock.at(minutes=3), copy, later).state == "applied"
+    assert stock.quantities() == {"A": 10, "B": 10, "C": 1}
+    stock.prove()
+
+
+def test_a_file_over_which_another_came_is_a_count_of_its_own_time(stock):
+    text, hour = "sku,quantity\nA,10\nB,1\n", timedelta(hours=1)
+    import_file(stock.basis, stock.file(text, at=NOW - 5 * hour))
+    import_file(stock.at(minutes=1), stock.file("sku,quantity\nA,7\n", "shelf.csv", at=NOW - 3 * hour))
+    result = import_file(stock.at(minutes=2), stock.file(text, at=NOW - hour))
+    assert (result.state, stock.quantities()) == ("applied", {"A": 10, "B": 1})
+
+
+def test_a_file_declared_as_of_an_earlier_time_than_it_went_in_names_the_import_to_undo_and_then_goes_in(stock):
+    stock.load("sku,quantity\nA,20\n", NOW - timedelta(days=1))
+    import_file(stock.basis, stock.file(f"{MAPPING_HEADER}\nA,shop,A,i1,\n", "mapping.csv"))
+    stock.sell("i1", 4, NOW - timedelta(hours=4), shipped=True)
+    path = stock.file("sku,quantity\nA,10\n", at=NOW - timedelta(hours=1))
+    first = import_file(stock.basis, path)
+    counted = NOW - timedelta(hours=6)
+    for declared in (Declaration(as_of=counted), Declaration("available", counted, ("shop",))):
+        result, shown = import_file(stock.at(minutes=1), path, declared), preview(stock.at(minutes=1), path, declared)
+        assert (result.state, result.reason, stock.quantities()) == ("rejected", shown.refused, {"A": 10})
+        assert f"as of 2026-07-01T11:00:00+00:00, and is declared as of {counted.isoformat()} now" in result.reason
+        assert f"`invsync imports undo {first.import_id} --reason …`" in result.reason
+    undo(stock.at(minutes=2), first.import_id, "of six o'clock")
+    assert stock.quantities() == {"A": 16}
+    assert import_file(stock.at(minutes=3), path, Declaration(as_of=counted)).state == "applied"
+    assert stock.quantities() == {"A": 6}
+    stock.prove()
 
 
 def test_another_file_of_the_same_time_corrects_nothing(stock):
