@@ -26,6 +26,7 @@ from invsync_dagster.cli.common import (
     workspace,
 )
 from invsync_dagster.inventory.changes import Change, oldest_changes
+from invsync_dagster.inventory.channels import is_registered, why_at_rest
 from invsync_dagster.inventory.database import write_transaction
 from invsync_dagster.inventory.explain import explain
 from invsync_dagster.inventory.tables import central_inventory, channels, platform_mapping
@@ -165,6 +166,9 @@ def preview_command(channel: str, as_json: bool) -> None:
     """
     with workspace() as ws:
         its_channel = configured(ws, channel)
+        with ws.engine.connect() as connection:
+            if not is_registered(connection, channel):
+                raise RefusedError(why_at_rest(connection, channel))
         title = its_channel.title
         try:
             preview = preview_channel(ws, channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from shlex import quote
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, select
@@ -55,16 +56,22 @@ def unpushed(connection: Connection, channel: str, skus: Collection[str]) -> Unp
 def _why_stopped(row: Row[Any], channel: str) -> str:
     because = f" ({row.status_reason})" if row.status_reason else ""
     if row.status == "paused":
-        mend = f"`invsync listings resume {row.central_sku} --channel {channel} --reason …`"
+        mend = f"`invsync listings resume --channel {channel} --reason … {_typed(row.central_sku)}`"
         return f"is paused{because}: {mend}"
     if row.status == "needs_review":
         return f"is in review{because}: mend it there or in the mapping, as `invsync discover {channel}` proposes"
     if not row.pushable and not row.stopped_reason.startswith("channel "):
         stands = row.stopped_reason.replace("_", " ")
-        return f"is stopped with another listing of the same number, which is {stands}: `invsync explain {row.central_sku}`"
+        explain = f"`invsync explain {_typed(row.central_sku)}`"
+        return f"is stopped with another listing of the same number, which is {stands}: {explain}"
     if row.held_quantity is not None and row.held_dropped_at is None:
         return f"is held at {row.held_quantity} ({row.held_reason}): `invsync held list --channel {channel}`"
     return ""
+
+
+def _typed(sku: str) -> str:
+    """Say a SKU as a shell takes it, as a command's last word: `A B`, `x&y` and `-5` are SKUs too."""
+    return f"-- {quote(sku)}" if sku.startswith("-") else quote(sku)
 
 
 def _why_unlisted(rows: Collection[Row[Any]], channel: str) -> str:

@@ -260,10 +260,10 @@ def test_a_full_disk_at_one_file_keeps_no_other_out(
     (home.home.imports / "a.csv").write_text("name,price\nA,5\n")
     (home.home.imports / "b.csv").write_text("sku,quantity\nB,6\n")
 
-    def full(source: Path, target: Path) -> None:
+    def full(source: Path, target: Path, sha256: str) -> None:
         if target.parent.name == "rejected":
             raise OSError(errno.ENOSPC, "No space left on device")
-        copy(source, target)
+        copy(source, target, sha256)
 
     monkeypatch.setattr("invsync_dagster.inventory.imports.importing.copy", full)
     result = home.run("import_files", selection=[dg.AssetKey("imports")])

@@ -17,7 +17,7 @@ from tests.simulation.seeds import live
 from tests.simulation.world import World
 
 # Fewer of those that were asked for, since the time was over, say too little.
-LEAST_SHARE = 0.25
+LEAST_SHARE = 0.1
 # How much longer than the longest so far a seed may take.
 LONGER = 1.5
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -127,11 +129,34 @@ def test_a_paused_listing_and_one_that_is_not_there_are_named_with_the_mend(erp:
     assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
     assert invoke("listings", "pause", "S01", "--reason", "holiday").exit_code == 0
     told = invoke("sync", "S01")
-    resume = "`invsync listings resume S01 --channel erp_main --reason …`"
+    resume = "`invsync listings resume --channel erp_main --reason … S01`"
     assert (told.exit_code, f"! erp_main S01 is paused (holiday): {resume}\n" in told.stdout) == (1, True)
     assert invoke("listings", "resume", "S01", "--reason", "back").exit_code == 0
     assert invoke("sync", "S01").exit_code == 0
     assert shown(erp) == {7, 10}
+
+
+@pytest.mark.parametrize("sku", ["A B/c+d&e", "-5", "it's"])
+def test_the_mend_of_a_paused_listing_can_be_typed_as_it_is_told_whatever_its_sku_is(
+    erp: World, tmp_path: Path, sku: str
+) -> None:
+    stock, mapping = tmp_path / "odd.csv", tmp_path / "odd-mapping.csv"
+    stock.write_text(f'sku,quantity\n"{sku}",10\n')
+    assert invoke("import", stock, "--basis", "on_hand", "--as-of", "2026-07-01T01:00:00Z").exit_code == 0
+    map_as(mapping, {sku: "X1"})
+    assert invoke("listings", "pause", "--reason", "holiday", "--", sku).exit_code == 0
+    told = invoke("sync", "--", sku)
+    assert told.exit_code == 1
+    [mend] = re.findall(r"is paused \(holiday\): `invsync (.*)`", told.stdout)
+    assert invoke(*shlex.split(mend)).stdout == "1 listings: active\n"
+
+
+def test_a_channel_that_is_not_registered_has_no_preview(erp: World) -> None:
+    file = Home.from_environment().channels_file
+    file.write_text(file.read_text().replace("name: erp_main", "name: erp_new"))
+    told = invoke("preview", "erp_new")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr == "invsync: channel 'erp_new' is not registered yet; run `invsync channels sync`\n"
 
 
 def test_a_listing_in_review_is_named_with_its_reason(erp: World) -> None:
