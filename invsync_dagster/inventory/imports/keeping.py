@@ -46,10 +46,9 @@ def copy(source: Path, target: Path, sha256: str = "") -> None:
         with source.open("rb") as read, partial.open("wb") as write:
             shutil.copyfileobj(read, write)
             write.flush()
+            # The time dates a count, also when the copy is given again.
             at = os.fstat(read.fileno())
-            os.utime(
-                write.fileno(), ns=(at.st_atime_ns, at.st_mtime_ns)
-            )  # it dates a count, also when it is given again
+            os.utime(write.fileno(), ns=(at.st_atime_ns, at.st_mtime_ns))
             os.fsync(write.fileno())
         if sha256 and digest_of(partial) != sha256:
             mend = "nothing of it went in; give it again once nobody writes to it (the folder does so by itself)"
