@@ -14,7 +14,7 @@ from invsync_dagster.defs.build import build
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.copies import is_bare
-from invsync_dagster.inventory.database import DatabaseUrlError
+from invsync_dagster.inventory.database_url import DatabaseUrlError
 from invsync_dagster.inventory.schema import require_schema
 from invsync_dagster.settings import Home
 

@@ -27,7 +27,8 @@ from invsync_dagster.environment import (
     write_env_file,
 )
 from invsync_dagster.inventory.copies import is_bare
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, migrate, open_database, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, migrate, open_database
+from invsync_dagster.inventory.database_url import DatabaseUrlError, parse_url
 from invsync_dagster.inventory.schema import SchemaError
 from invsync_dagster.settings import Home
 

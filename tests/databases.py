@@ -113,7 +113,8 @@ def engine_of(file: Path, *, make: bool = False) -> Engine:
 
 
 def make_older(connection: Connection) -> None:
-    """Take the latest revision back, as if the version before had made the database."""
+    """Take revisions back until something is lacking, as if an earlier version had made the database."""
+    connection.exec_driver_sql("CREATE INDEX ix_sync_logs_sku ON sync_logs (sku, id)")
     connection.exec_driver_sql("DROP INDEX ix_platform_mapping_listing")
     operations = Operations(MigrationContext.configure(connection))
     key = ["platform_name", "platform_item_id", "platform_location_id", "platform_sku"]

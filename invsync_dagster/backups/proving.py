@@ -21,7 +21,8 @@ from invsync_dagster.backups.sealing import BackupKeys
 from invsync_dagster.backups.taking import Taken, mark_proven
 from invsync_dagster.inventory.audit import Difference, audit
 from invsync_dagster.inventory.copies import BackupError, load_dump, read_dump_through, scratch_database
-from invsync_dagster.inventory.database import migrate, open_database, parse_url
+from invsync_dagster.inventory.database import migrate, open_database
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.schema import SchemaError
 
 

@@ -24,7 +24,8 @@ from invsync_dagster.backups.taking import mark, marker_of
 from invsync_dagster.channels import load_for_webhooks
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.copies import BackupError, in_use, load_dump, to_disk
-from invsync_dagster.inventory.database import migrate, open_database, parse_url, write_transaction
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.installation import installation_of, name_installation
 from invsync_dagster.inventory.mends import has_commits_aside, is_there
 from invsync_dagster.inventory.tables import (

@@ -23,7 +23,7 @@ from invsync_dagster.backups.manifest import (
 from invsync_dagster.backups.packs import Before, pack_inbox, segments_in
 from invsync_dagster.backups.sealing import BackupKeyError, BackupKeys
 from invsync_dagster.inventory.copies import LONGEST_SECONDS, BackupError, copy_database, to_disk
-from invsync_dagster.inventory.database import parse_url
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.settings import Home
 from invsync_dagster.webhooks.files import write_durably
 from invsync_dagster.webhooks.inbox import LEFT_BEHIND

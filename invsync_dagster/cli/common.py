@@ -22,7 +22,8 @@ from invsync_dagster.clock import parse_moment
 from invsync_dagster.environment import Environment, SecretFileError, load_env_file, read_env_file
 from invsync_dagster.inventory.channels import NotRegisteredError
 from invsync_dagster.inventory.copies import BackupError
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, is_full
+from invsync_dagster.inventory.database import DatabaseGoneError, is_full
+from invsync_dagster.inventory.database_url import DatabaseUrlError
 from invsync_dagster.inventory.explain import UnknownError
 from invsync_dagster.inventory.imports.refusals import FileError
 from invsync_dagster.inventory.installation import NotRestoredError

@@ -14,7 +14,8 @@ from invsync_dagster.clock import SystemClock
 from invsync_dagster.defs.storage_url import dagster_database_url
 from invsync_dagster.environment import Environment, read_env_file
 from invsync_dagster.inventory.copies import BackupError, in_use, is_bare
-from invsync_dagster.inventory.database import DatabaseGoneError, migrate, open_database, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, migrate, open_database
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.moving import MovingError, move_stock
 from invsync_dagster.inventory.schema import is_older, require_schema
 from invsync_dagster.settings import Home

@@ -14,7 +14,7 @@ from invsync_dagster.cli.common import NOT_AS_HOPED, run_id, user, workspace
 from invsync_dagster.clock import SystemClock, age_in_words
 from invsync_dagster.environment import Environment
 from invsync_dagster.inventory.audit import audit
-from invsync_dagster.inventory.database import parse_url
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.settings import Home
 from invsync_dagster.sync.intake import apply_inbox
 

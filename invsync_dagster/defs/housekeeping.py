@@ -33,7 +33,7 @@ from invsync_dagster.defs.names import (
 )
 from invsync_dagster.defs.resources import Invsync
 from invsync_dagster.defs.storage_url import VARIABLE
-from invsync_dagster.inventory.database import parse_url
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.imports import keeping
 from invsync_dagster.inventory.retention import archive_logs, forget_polled, forget_receipts
 from invsync_dagster.inventory.walks import forget_given_up

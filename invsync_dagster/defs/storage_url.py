@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import URL
 
-from invsync_dagster.inventory.database import DatabaseUrlError, parse_url
+from invsync_dagster.inventory.database_url import DatabaseUrlError, parse_url
 
 VARIABLE = "INVSYNC_DAGSTER_DATABASE_URL"
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, inspect, text
 
-from invsync_dagster.inventory.database import open_database, parse_url
+from invsync_dagster.inventory.database import open_database
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.mends import is_there, mend_of, missing
 from invsync_dagster.inventory.tables import metadata
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, String, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, String, create_engine, event, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from sqlalchemy.sql.functions import FunctionElement
 
 from invsync_dagster.inventory.bulk import COPY
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.inventory.mends import DAMAGED, FULL, has_commits_aside, mend_of, missing
 
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
@@ -64,10 +65,6 @@ _SESSION = {
 }
 
 
-class DatabaseUrlError(ValueError):
-    """A database URL that can't be used; the text never holds the URL, which may hold a password."""
-
-
 class DatabaseGoneError(OperationalError):
     """The database can't be used now: not there or not reached, gone in mid-transaction, damaged, full, locked for too long.
 
@@ -97,40 +94,6 @@ def is_full(error: OSError | OperationalError) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return any(word in str(error.orig) for word in FULL)
-
-
-def parse_url(url: str, name: str = "the database URL") -> URL:
-    """Return the URL of the stock's database, or of the one that errors are to call `name`, as it is opened.
-
-    `sqlite:///path` stays as it is. `postgres://`, `postgresql://` and `postgresql+<any driver>://` all mean PostgreSQL
-    through psycopg 3, so that one spelling serves every tool. Raises `DatabaseUrlError`.
-    """
-    try:
-        parsed = make_url(url)
-        backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
-    except (ArgumentError, ValueError):
-        raise DatabaseUrlError(
-            f"{name} can't be read; write sqlite:///path or postgresql://user:password@host:port/database,"
-            " with %40 for an @ in the password"
-        ) from None
-    if backend == "sqlite":
-        return parsed
-    if backend != "postgresql":
-        raise DatabaseUrlError(f"{name} names {backend!r}; the stock is kept in sqlite or postgresql")
-    # Of a password with an @ the rest would be taken for a part of the host's name, which errors tell.
-    if url.count("@") > (0 if parsed.username is None else 1) or "#" in (parsed.host or ""):
-        raise DatabaseUrlError(
-            f"{name} has an @ or a # that isn't where one belongs: write %40 for each @ in the user's name, the password or an "
-            "option, and %23 for each #"
-        )
-    if secret := next((option for option in ("password", "sslpassword") if option in parsed.query), None):
-        raise DatabaseUrlError(
-            f"{name} has the option {secret}, and options are shown where a database is named: write the password as "
-            "user:password@host, and name a key file that needs none"
-        )
-    if find_spec("psycopg") is None:
-        raise DatabaseUrlError("PostgreSQL needs psycopg; install the project with its extra: pip install .[postgres]")
-    return parsed.set(drivername="postgresql+psycopg")
 
 
 def open_database(url: str, *, make: bool = False) -> Engine:
@@ -199,6 +162,10 @@ class _BeginningSqlite(SQLiteDialect_pysqlite):
 
     supports_statement_cache = True
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.turn = threading.Lock()
+
     def do_begin(self, dbapi_connection: Any) -> None:
         driver = dbapi_connection.driver_connection  # what is set on the pool's proxy of it stays there
         kind, driver.isolation_level = driver.isolation_level, "DEFERRED"
@@ -211,12 +178,17 @@ registry.register("sqlite.beginning", __name__, _BeginningSqlite.__name__)
 
 
 def _open_sqlite(parsed: URL, file: Path | None, make: bool) -> Engine:
-    """Without a file the database is one in memory. Raises OSError where the folder of a file can't be made."""
+    """Without a file the database is one in memory. Raises OSError where the folder of a file can't be made.
+
+    A connection that comes back is the next one that goes out: what it wrote is in its cache, which SQLite drops as a whole once
+    another one has written.
+    """
     parsed = parsed.set(drivername="sqlite+beginning")
     if file is None:
         engine = create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        engine = create_engine(parsed, connect_args={"timeout": WAIT_FOR_WRITER_SECONDS, "check_same_thread": False})
+        arguments = {"timeout": WAIT_FOR_WRITER_SECONDS, "check_same_thread": False}
+        engine = create_engine(parsed, pool_use_lifo=True, connect_args=arguments)
         if make:
             file.parent.mkdir(parents=True, exist_ok=True)
         _look_before_connecting(engine, file, make)
@@ -233,8 +205,8 @@ def _open_sqlite(parsed: URL, file: Path | None, make: bool) -> Engine:
             # 32 MB a connection: a run has one for each channel, and the system caches the file besides. Of 16 MB the pages of a
             # large transaction don't all fit, and are written and read again (4 % of the ledger's time).
             "cache_size=-32000",
-            # 40 MB instead of 4: one push of 2,500 levels among five million fills 10 MB, and paid for two checkpoints.
-            "wal_autocheckpoint=10000",
+            # 160 MB instead of 4: a cycle of 500 SKUs among a million fills 50, and at 40 a third of its time was checkpoints.
+            "wal_autocheckpoint=40000",
             "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -322,11 +294,8 @@ def write_transaction(engine: Engine, channel: str | None = None) -> Iterator[Co
     transaction would be taken by the statement that waits.
     """
     if engine.dialect.name != "postgresql":
-        with engine.connect() as connection:
-            # Not an option of SQLAlchemy's connection: to set that and to take it back costs as much as the commit.
-            connection.connection.driver_connection.isolation_level = "IMMEDIATE"  # type: ignore[union-attr]
-            with connection.begin():
-                yield connection
+        with _turn_to_write(engine, "IMMEDIATE") as connection:
+            yield connection
         return
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
         if channel is None:
@@ -345,13 +314,31 @@ def side_transaction(engine: Engine) -> Iterator[Connection]:
     SQLite what was written since the stock was.
     """
     if engine.dialect.name != "postgresql":
-        with engine.connect() as connection:
-            connection.connection.driver_connection.isolation_level = "EXCLUSIVE"  # type: ignore[union-attr]
-            with connection.begin():
-                yield connection
+        with _turn_to_write(engine, "EXCLUSIVE") as connection:
+            yield connection
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _turn_to_write(engine: Engine, kind: str) -> Iterator[Connection]:
+    """Open SQLite's transaction of a kind (see `_BeginningSqlite`) when this process's writers before it are through.
+
+    Told by SQLite they would ask again every 1 to 100 ms, as those of other processes do, and leave it idle meanwhile
+    (docs/decisions/0042). One that waits too long asks like those, and is told that it is locked.
+    """
+    turn = cast(_BeginningSqlite, engine.dialect).turn
+    has_turn = turn.acquire(timeout=WAIT_FOR_WRITER_SECONDS)
+    try:
+        with engine.connect() as connection:
+            # Not an option of SQLAlchemy's connection: to set that and to take it back costs as much as the commit.
+            connection.connection.driver_connection.isolation_level = kind  # type: ignore[union-attr]
+            with connection.begin():
+                yield connection
+    finally:
+        if has_turn:
+            turn.release()
 
 
 class committed_without_the_disk(FunctionElement[str]):

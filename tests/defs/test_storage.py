@@ -3,7 +3,7 @@
 import pytest
 
 from invsync_dagster.defs.storage_url import VARIABLE, dagster_database_url
-from invsync_dagster.inventory.database import DatabaseUrlError
+from invsync_dagster.inventory.database_url import DatabaseUrlError
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from invsync_dagster.channels import load
 from invsync_dagster.cli import main
 from invsync_dagster.clock import SystemClock
-from invsync_dagster.inventory.database import parse_url
+from invsync_dagster.inventory.database_url import parse_url
 from invsync_dagster.sandbox.faces import Article
 from invsync_dagster.sandbox.server import SandboxServer
 from invsync_dagster.sandbox.world import World

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, select
 
-from invsync_dagster.inventory.database import DatabaseUrlError
+from invsync_dagster.inventory.database_url import DatabaseUrlError
 from invsync_dagster.inventory.tables import central_inventory
 from invsync_dagster.setup import set_up
 from tests import databases

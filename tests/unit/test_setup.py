@@ -115,7 +115,7 @@ def test_a_database_of_another_version_stops_the_set_up_with_one_line(
     assert setup.main() == 1
     said = capsys.readouterr().err
     assert said.startswith(
-        "set-up: the stock's database says that it is of revision 0005, and is another one: there is no "
+        "set-up: the stock's database says that it is of revision 0006, and is another one: there is no "
     )
     assert said.count("\n") == 1
 

@@ -28,7 +28,6 @@ sync_logs = Table(
     Column("idempotency_key", Text, nullable=False, default=""),
     Column("run_id", Text, nullable=False, default=""),
     Index("ix_sync_logs_level_id", "level_id", "id"),
-    Index("ix_sync_logs_sku", "sku", "id"),
     Index("ix_sync_logs_timestamp", "timestamp"),
 )
 

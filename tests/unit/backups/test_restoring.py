@@ -18,7 +18,8 @@ from invsync_dagster.backups.taking import Taken, marker_of, take
 from invsync_dagster.channels import load
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.copies import BackupError, copy_database, load_dump
-from invsync_dagster.inventory.database import DatabaseUrlError, migrate, open_database, parse_url, write_transaction
+from invsync_dagster.inventory.database import migrate, open_database, write_transaction
+from invsync_dagster.inventory.database_url import DatabaseUrlError, parse_url
 from invsync_dagster.inventory.installation import NotRestoredError
 from invsync_dagster.inventory.schema import require_schema
 from invsync_dagster.inventory.tables import (

@@ -72,7 +72,7 @@ def test_a_backup_holds_database_inbox_quarantine_and_channels_file_and_proves_i
     assert sorted(packed(made, keys)) == [applied.name, waiting.name]
     manifest = read_manifest(made.path, keys)
     assert manifest == made.manifest
-    assert (manifest.skus, manifest.sequence, manifest.schema_revision, manifest.segments) == (1, 0, "0005", 2)
+    assert (manifest.skus, manifest.sequence, manifest.schema_revision, manifest.segments) == (1, 0, "0006", 2)
     assert (manifest.quarantined, manifest.key, manifest.database) == (1, keys.name, databases.current())
     assert manifest.replay_from == NOW - timedelta(hours=1)
     assert marker_of(stage.home).read_text().strip() == manifest.installation != ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,10 +18,11 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 
-from invsync_dagster.inventory import book
+from invsync_dagster.inventory import book, database
 from invsync_dagster.inventory.actions import record_action
 from invsync_dagster.inventory.database import (
     NOT_STORABLE,
+    DatabaseGoneError,
     committed_without_the_disk,
     migrate,
     open_database,
@@ -155,6 +157,37 @@ def test_writers_wait_for_each_other_and_lose_nothing(tmp_path: Path):
     with engine.connect() as connection:
         counted = connection.exec_driver_sql("SELECT channel, n FROM counter ORDER BY channel").all()
     assert [tuple(row) for row in counted] == [("a", 80), ("b", 80)]
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+def test_a_writer_that_waits_too_long_for_one_of_its_process_is_told_and_gets_the_next_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of SQLite's file: on PostgreSQL it is the server that tells the lock's time-out."""
+    monkeypatch.setattr(database, "WAIT_FOR_WRITER_SECONDS", 0.05)
+    engine = databases.engine_of(tmp_path / "stock.db", make=True)
+    migrate(engine)
+    for first, second in product((write_transaction, side_transaction), repeat=2):
+        with first(engine) as connection:
+            connection.execute(insert(rate_limits).values(channel="shop"))
+            with pytest.raises(DatabaseGoneError, match="database is locked"), second(engine):
+                pass
+        with second(engine) as connection:
+            assert connection.execute(delete(rate_limits)).rowcount == 1
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+def test_writers_use_one_connection_after_the_other(tmp_path: Path):
+    """Of SQLite's file, where each connection has a cache that is lost when another one writes."""
+    engine = databases.engine_of(tmp_path / "stock.db", make=True)
+    migrate(engine)
+    with engine.connect(), engine.connect(), engine.connect():
+        pass
+    used = set()
+    for transaction in (write_transaction, side_transaction, write_transaction):
+        with transaction(engine) as connection:
+            used.add(connection.connection.driver_connection)
+    assert (len(used), engine.pool.checkedin()) == (1, 3)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)

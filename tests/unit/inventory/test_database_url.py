@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from invsync_dagster.inventory.database import DatabaseGoneError, DatabaseUrlError, open_database, parse_url
+from invsync_dagster.inventory.database import DatabaseGoneError, open_database
+from invsync_dagster.inventory.database_url import DatabaseUrlError, parse_url
 from tests import databases
 from tests.postgres_server import PASSWORD, shared_server
 
@@ -69,7 +70,7 @@ def test_a_secret_among_the_options_which_are_shown_is_refused(option: str) -> N
 
 
 def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invsync_dagster.inventory.database.find_spec", lambda name: None)
+    monkeypatch.setattr("invsync_dagster.inventory.database_url.find_spec", lambda name: None)
     with pytest.raises(DatabaseUrlError, match=r"\.\[postgres\]"):
         parse_url("postgresql://db/stock")
     assert parse_url("sqlite://").drivername == "sqlite"

@@ -38,13 +38,15 @@ WRITTEN = {
     ("0004", "postgresql"): "645203954bfbbb9a",
     ("0005", "sqlite"): "9f4888d1322d34ff",
     ("0005", "postgresql"): "c0d1ee1e1a34cfb6",
+    ("0006", "sqlite"): "0fc9255524b68402",
+    ("0006", "postgresql"): "0fc9255524b68402",
 }
 
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "9999", "0005", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "0006", None, None
 
 
 def upgrade():
@@ -141,7 +143,7 @@ def test_a_stock_of_this_version_goes_through_the_next_revision_whole(sold: Engi
     before = contents(sold)
     assert len(before["stock_ledger"]) == 4
     with pytest.raises(
-        SchemaError, match=r"older version \(revision 0005\): stop all services and run `invsync upgrade`"
+        SchemaError, match=r"older version \(revision 0006\): stop all services and run `invsync upgrade`"
     ):
         require_schema(address(sold))
     assert is_older(address(sold))
@@ -235,7 +237,7 @@ def test_a_revision_that_fails_leaves_the_stock_as_it_was(sold: Engine, next_ver
     next_version.write_text(NEXT % "op.drop_index('ix_work_queue_changes')")
     with pytest.raises(SchemaError, match="there is no index ix_work_queue_changes"):
         migrate(sold)
-    assert (revision_of(sold), contents(sold)) == ("0005", before)
+    assert (revision_of(sold), contents(sold)) == ("0006", before)
     next_version.write_text(NEXT % "")
     migrate(sold)
     assert (revision_of(sold), contents(sold)) == ("9999", before)
@@ -279,7 +281,7 @@ def test_a_schema_that_says_a_revision_and_is_another_one_is_refused_and_left_as
         with pytest.raises(SchemaError) as caught:
             refusing()
         assert str(caught.value).startswith(
-            f"the stock's database says that it is of revision 0005, and is another one: {told}"
+            f"the stock's database says that it is of revision 0006, and is another one: {told}"
         )
         assert "docs/upgrading.md" in str(caught.value)
     with sold.connect() as connection:
