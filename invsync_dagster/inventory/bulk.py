@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -51,6 +52,10 @@ CHUNK = 1000
 # instead of 19. It pays from some 30 rows on; a single one would not even be handed over as many.
 COPY = "COPY"
 COPIED_ROWS = 100
+
+# Rows that one of SQLite's INSERTs takes: a new level costs 8 us instead of 11, a row without triggers 2.6 instead of 4.3, since
+# Python's driver gives the interpreter's lock up and asks for it again with each statement. More make no difference.
+ROWS_A_STATEMENT = 20
 
 Row = tuple[Any, ...]
 
@@ -313,11 +318,28 @@ def _write(
         again = {name for name, times in Counter(compiled.positiontup).items() if times > 1}
         values |= {name: list(values[name]) for name in again}
         ordered = [values[name] for name in compiled.positiontup or ()]
-        connection.exec_driver_sql(str(compiled), list(zip(*ordered, strict=True)))
+        for statement, sets in several_at_once(str(compiled), list(zip(*ordered, strict=True))):
+            connection.exec_driver_sql(statement, sets)
     else:
         names = list(values)
-        sets = zip(*values.values(), strict=True)
-        connection.exec_driver_sql(str(compiled), [dict(zip(names, each, strict=True)) for each in sets])
+        named = [dict(zip(names, each, strict=True)) for each in zip(*values.values(), strict=True)]
+        connection.exec_driver_sql(str(compiled), named)
+
+
+def several_at_once(statement: str, rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
+    """Yield one of SQLite's INSERTs of a row, made to take `ROWS_A_STATEMENT`, and then as it is for the last ones, each with
+    what it is to be executed with, in order; another statement as it is."""
+    together = len(rows) - len(rows) % ROWS_A_STATEMENT
+    many, is_insert = _ONE_ROW.subn(lambda one: f"VALUES {', '.join([one[1]] * ROWS_A_STATEMENT)}", statement)
+    if is_insert and together:
+        flat = chain.from_iterable(islice(rows, together))
+        yield many, list(zip(*[flat] * (ROWS_A_STATEMENT * len(rows[0])), strict=True))
+        rows = rows[together:]
+    if rows:
+        yield statement, rows
+
+
+_ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 
 
 def _written(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:

@@ -12,7 +12,6 @@ from invsync_dagster.inventory.imports.spool import KeptRows
 ROWS_AT_ONCE = 10_000
 
 _COLUMNS = ", ".join(MappingRow._fields)
-_INSERT = f"INSERT INTO rows VALUES ({', '.join('?' * len(MappingRow._fields))})"  # noqa: S608 - our own names
 _IN_ORDER = f"SELECT {_COLUMNS} FROM rows ORDER BY rowid"  # noqa: S608
 
 
@@ -29,7 +28,7 @@ class MappingSpool(KeptRows):
     def add(self, rows: Iterable[MappingRow]) -> None:
         """Keep rows of the file."""
         values = list(map(tuple, rows))  # a NamedTuple takes the driver a sixth longer
-        self._run(_INSERT, values)
+        self._insert(values)
         self.count += len(values)
 
     def sort(self) -> None:

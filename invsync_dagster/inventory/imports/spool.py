@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from invsync_dagster.inventory.bulk import several_at_once
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
 from invsync_dagster.inventory.imports.refusals import FullDiskError, Rejection
 
@@ -38,6 +39,12 @@ class KeptRows:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            one = f"INSERT INTO rows VALUES ({', '.join('?' * len(rows[0]))})"  # noqa: S608 - no word but ours
+            for statement, values in several_at_once(one, rows):
+                self._run(statement, values)
 
     def _sort(self, order: str) -> None:
         """Lay the rows in the order in which they are read, which needs their space a second time: through an index alone each
@@ -78,7 +85,7 @@ class Spool(KeptRows):
         """Keep rows of the file."""
         self.has_status = self.has_status or any(row.status is not None for row in rows)
         self._parts = self._parts or any(row.part for row in rows)
-        self._run("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", list(map(tuple, rows)))
+        self._insert(list(map(tuple, rows)))
 
     def break_sku(self, sku: str, line: int) -> None:
         """Note that a row of a SKU can't be used: a sum without it would be too low, and beside it another may be wrong."""

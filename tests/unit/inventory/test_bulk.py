@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 
-from invsync_dagster.inventory.bulk import COPIED_ROWS, insert_rows
+from invsync_dagster.inventory.bulk import COPIED_ROWS, ROWS_A_STATEMENT, insert_rows, upsert_rows
 from invsync_dagster.inventory.database import open_database, write_transaction
-from invsync_dagster.inventory.tables import inventory_levels, stock_counts
+from invsync_dagster.inventory.tables import inventory_levels, moved_levels, stock_counts
 from tests import databases
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -31,7 +31,10 @@ def _new(item_id: str) -> tuple[str, str, str, bool, datetime]:
     return ("shop", item_id, "A\tB\\N\n'\"c", False, NOW)
 
 
-@pytest.mark.parametrize("rows", [1, COPIED_ROWS - 1, COPIED_ROWS, 3 * COPIED_ROWS])
+@pytest.mark.parametrize(
+    "rows",
+    [1, ROWS_A_STATEMENT - 1, ROWS_A_STATEMENT, ROWS_A_STATEMENT + 1, COPIED_ROWS - 1, COPIED_ROWS, 3 * COPIED_ROWS],
+)
 def test_rows_go_in_as_they_are_and_what_is_not_given_gets_its_default(stock_engine: Engine, rows: int) -> None:
     columns = (LEVEL.channel, LEVEL.item_id, LEVEL.central_sku, LEVEL.pushable, LEVEL.due_at)
     with write_transaction(stock_engine) as connection:
@@ -60,3 +63,18 @@ def test_lists_go_in_as_lists_and_a_row_that_is_there_takes_all_of_them_back(sto
         insert_rows(connection, stock_counts, COUNT, again)
     with stock_engine.connect() as connection:
         assert len(connection.execute(select(stock_counts.c.id)).all()) == rows
+
+
+@pytest.mark.parametrize("rows", [1, ROWS_A_STATEMENT, 2 * ROWS_A_STATEMENT + 3])
+def test_rows_that_are_there_are_changed_and_the_others_go_in(stock_engine: Engine, rows: int) -> None:
+    def put(numbers: range, base: int) -> None:
+        made = [(number, "shop", "zeroed", base + number, NOW) for number in numbers]
+        with write_transaction(stock_engine) as connection:
+            upsert_rows(connection, moved_levels, ("level_id",), tuple(moved_levels.c), made)
+
+    put(range(1, rows + 1), 0)
+    put(range(rows, 2 * rows), 100)
+    with stock_engine.connect() as connection:
+        stored = connection.execute(select(moved_levels.c.level_id, moved_levels.c.base)).all()
+    kept = [(number, number) for number in range(1, rows)]
+    assert sorted(map(tuple, stored)) == kept + [(number, 100 + number) for number in range(rows, 2 * rows)]
