@@ -126,6 +126,7 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> Delivered:
     ledger, log, receipt = stock_ledger.c, sync_logs.c, deliveries.c
     with house.ws.engine.connect() as connection:
         before = connection.execute(select(func.coalesce(func.max(ledger.sequence), 0))).scalar_one()
+        logged = connection.execute(select(func.coalesce(func.max(log.id), 0))).scalar_one()
     at_erp = next(one.shop_sku for one in house.stage.catalogue.of_shop(house.stage.erp) if one.sku == sku)
     house.shops.move(house.stage.erp, "restock", at_erp, units)
     done = (
@@ -135,6 +136,7 @@ def _delivery(house: House, given: tuple[str, int, list[str]]) -> Delivered:
         .where(
             ledger.sku == sku,
             ledger.sequence > before,
+            log.id > logged,
             log.action == "push",
             log.status.in_(("acknowledged", "accepted")),
             log.platform.in_(shops),

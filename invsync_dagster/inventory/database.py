@@ -26,7 +26,8 @@ from invsync_dagster.inventory.mends import DAMAGED, FULL, has_commits_aside, me
 # Any fixed number: the advisory lock that makes ledger sequences commit in their order on PostgreSQL.
 WRITER_LOCK = 4_717_001
 
-# How long a writer waits for the one before it: an import of 1,000,000 rows writes for 27 to 83 s (benchmarks/imports.py).
+# How long a writer waits for the one before it, and for one of its own process as long again: an import of 1,000,000 rows writes
+# for 27 to 83 s (benchmarks/imports.py).
 WAIT_FOR_WRITER_SECONDS = 90.0
 
 # A PostgreSQL connection that was used less than this ago is taken to be alive.
@@ -164,7 +165,7 @@ class _BeginningSqlite(SQLiteDialect_pysqlite):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.turn = threading.Lock()
+        self.turn = threading.RLock()  # a writer within a writer is refused by SQLite
 
     def do_begin(self, dbapi_connection: Any) -> None:
         driver = dbapi_connection.driver_connection  # what is set on the pool's proxy of it stays there
@@ -326,19 +327,22 @@ def _turn_to_write(engine: Engine, kind: str) -> Iterator[Connection]:
     """Open SQLite's transaction of a kind (see `_BeginningSqlite`) when this process's writers before it are through.
 
     Told by SQLite they would ask again every 1 to 100 ms, as those of other processes do, and leave it idle meanwhile
-    (docs/decisions/0042). One that waits too long asks like those, and is told that it is locked.
+    (docs/decisions/0042). One that waits too long asks like those, for as long again, and is told that it is locked.
     """
     turn = cast(_BeginningSqlite, engine.dialect).turn
-    has_turn = turn.acquire(timeout=WAIT_FOR_WRITER_SECONDS)
     try:
+        # Within: a signal, as of a run that is cancelled, may be heard between this and the next statement.
+        turn.acquire(timeout=WAIT_FOR_WRITER_SECONDS)
         with engine.connect() as connection:
             # Not an option of SQLAlchemy's connection: to set that and to take it back costs as much as the commit.
             connection.connection.driver_connection.isolation_level = kind  # type: ignore[union-attr]
             with connection.begin():
                 yield connection
     finally:
-        if has_turn:
+        try:  # noqa: SIM105 - a signal may be heard in the call of `suppress` as well
             turn.release()
+        except RuntimeError:  # it has waited too long, and has none
+            pass
 
 
 class committed_without_the_disk(FunctionElement[str]):

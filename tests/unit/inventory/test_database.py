@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import product
@@ -167,13 +168,43 @@ def test_a_writer_that_waits_too_long_for_one_of_its_process_is_told_and_gets_th
     monkeypatch.setattr(database, "WAIT_FOR_WRITER_SECONDS", 0.05)
     engine = databases.engine_of(tmp_path / "stock.db", make=True)
     migrate(engine)
+
+    def empty(transaction: Any) -> int:
+        with transaction(engine) as connection:
+            return connection.execute(delete(rate_limits)).rowcount
+
     for first, second in product((write_transaction, side_transaction), repeat=2):
         with first(engine) as connection:
             connection.execute(insert(rate_limits).values(channel="shop"))
             with pytest.raises(DatabaseGoneError, match="database is locked"), second(engine):
                 pass
-        with second(engine) as connection:
-            assert connection.execute(delete(rate_limits)).rowcount == 1
+            with ThreadPoolExecutor(1) as beside, pytest.raises(DatabaseGoneError, match="database is locked"):
+                beside.submit(empty, second).result()
+        with ThreadPoolExecutor(1) as beside:
+            assert beside.submit(empty, second).result() == 1
+
+
+@pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
+def test_a_writer_that_is_interrupted_as_its_turn_comes_leaves_it_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = databases.engine_of(tmp_path / "stock.db", make=True)
+    migrate(engine)
+    turn: Any = engine.dialect.turn  # type: ignore[attr-defined]
+
+    class Interrupted:
+        release = turn.release
+
+        def acquire(self, timeout: float) -> None:
+            turn.acquire(timeout=timeout)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.dialect, "turn", Interrupted())
+        with pytest.raises(KeyboardInterrupt), write_transaction(engine):
+            pass
+    with ThreadPoolExecutor(1) as beside:
+        assert beside.submit(turn.acquire, blocking=False).result()
 
 
 @pytest.mark.parametrize("each_database", ["sqlite"], indirect=True)
