@@ -330,8 +330,8 @@ def several_at_once(statement: str, rows: Sequence[Row]) -> Iterator[tuple[str, 
     """Yield one of SQLite's INSERTs of a row, made to take `ROWS_A_STATEMENT`, and then as it is for the last ones, each with
     what it is to be executed with, in order; another statement as it is."""
     together = len(rows) - len(rows) % ROWS_A_STATEMENT
-    many, is_insert = _ONE_ROW.subn(lambda one: f"VALUES {', '.join([one[1]] * ROWS_A_STATEMENT)}", statement)
-    if is_insert and together:
+    if together and (one := _ONE_ROW.search(statement)):
+        many = statement.replace(one[0], f"VALUES {', '.join([one[1]] * ROWS_A_STATEMENT)}", 1)
         flat = chain.from_iterable(islice(rows, together))
         yield many, list(zip(*[flat] * (ROWS_A_STATEMENT * len(rows[0])), strict=True))
         rows = rows[together:]
