@@ -129,6 +129,13 @@ def give_back(engine: Engine) -> None:
     _free[_Current.kind].append(engine)
 
 
+def stop_server() -> None:
+    """Stop the PostgreSQL server under the test at hand alone: databases of other tests keep no connection that would die."""
+    for engine in [*_free["postgresql"], *(engine for free in _filled.values() for engine in free)]:
+        engine.dispose()
+    shared_server().stop()
+
+
 def recycle() -> None:
     """Take back what the test was given."""
     for engine in _Current.handed_out:

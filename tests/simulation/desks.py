@@ -198,6 +198,10 @@ class WooCommerceDesk:
         for order in self._shop.orders():
             for line in order.lines.values():
                 taken = line.reduced if order.is_open else 0
+                # A cancelled order has no record of what was taken, nor of what was refunded before it; nor does any of which
+                # of its refunds was restocked, the one before it shipped or the one after. One that was completed, opened
+                # again and refunded in whole reads like one whose parcel came back.
+                unclear = order.status in ("cancelled", "trash") or (order.status == "refunded" and order.opened_again)
                 told = Told(
                     line.sku,
                     line.quantity,
@@ -205,9 +209,7 @@ class WooCommerceDesk:
                     line.shipped,
                     line.returned,
                     line.lost,
-                    # A cancelled order has no record of what was taken, nor of what was refunded before it; nor does any of
-                    # which of its refunds was restocked, the one before it shipped or the one after.
-                    known=order.status not in ("cancelled", "trash") and not (line.lost and line.returned),
+                    known=not unclear and not (line.lost and line.returned),
                 )
                 waiting = order.status == "pending" or (order.status == "failed" and not taken)
                 books[str(order.number), str(line.line)] = Told(line.sku, 0) if waiting else told

@@ -146,7 +146,7 @@ class Outage:
     def begin(self) -> None:
         if not self.lasts:
             self.lasts = True
-            shared_server().stop()
+            databases.stop_server()
 
     def end(self) -> None:
         if self.lasts:

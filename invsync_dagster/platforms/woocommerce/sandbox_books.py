@@ -75,8 +75,8 @@ class RefundRecord:
 class Order:
     """A buyer's order; times as WooCommerce writes them: GMT, in whole seconds, without their zone.
 
-    `completed` stays when the order is opened again. `trashed_from` is the state that it was put into the trash from, ""
-    while it isn't there.
+    `completed` stays when the order is opened again: that it was, the seller knows (`opened_again`), the store doesn't.
+    `trashed_from` is the state that it was put into the trash from, "" while it isn't there.
     """
 
     number: int
@@ -86,6 +86,7 @@ class Order:
     lines: dict[int, SoldLine]
     paid: str | None = None
     completed: str | None = None
+    opened_again: bool = False
     trashed_from: str = ""
     refunds: list[RefundRecord] = field(default_factory=list)
 
@@ -189,7 +190,9 @@ class Books:
         if status in ("processing", "completed"):
             order.paid = order.paid or told(now)
         if status == "completed":
-            order.completed = told(now)
+            order.completed, order.opened_again = told(now), False
+        elif status in ("processing", "on-hold", "pending"):
+            order.opened_again = order.completed is not None
         for line in order.lines.values():
             keeper = self.keeper(line.article)
             if keeper is None:

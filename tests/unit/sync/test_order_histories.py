@@ -57,6 +57,14 @@ class Life:
                     continue
                 self._listen(order)
 
+    def balances(self) -> dict[str, tuple[int, int]]:
+        """Return what is on hand and what is reserved of each SKU by the stand-in's books."""
+        left, out = Counter[str](), Counter[str]()
+        for line in self.world.books().values():
+            left[line.sku] += line.left
+            out[line.sku] += line.shipped - line.restocked
+        return {sku: (units - out[sku], left[sku]) for sku, units in self.world.opening.items()}
+
     def _listen(self, order: str) -> None:
         """Keep what the webhooks say, and what the API says at this moment."""
         for webhook in self.world.shops[self.name].take_outgoing():
@@ -102,15 +110,9 @@ def test_any_arrival_of_a_history_ends_in_the_books_as_the_history_in_its_order_
     arrival = data.draw(st.permutations(twice), label="arrival")
     engines = life.applied(told, 1), life.applied(arrival, data.draw(st.integers(1, 4), label="at once"))
 
-    books = life.world.books()
-    left, out = Counter[str](), Counter[str]()
-    for line in books.values():
-        left[line.sku] += line.left
-        out[line.sku] += line.shipped - line.restocked
-    right = {sku: (units - out[sku], left[sku]) for sku, units in life.world.opening.items()}
     for engine in engines:
-        assert list(wrong_lines(engine, books)) == []
-        assert _balances(engine) == right
+        assert list(wrong_lines(engine, life.world.books())) == []
+        assert _balances(engine) == life.balances()
 
 
 @pytest.mark.parametrize(
@@ -140,3 +142,28 @@ def test_of_states_of_one_second_the_last_one_holds_whatever_came_first(states: 
     for arrival in permutations(dict.fromkeys(life.told)):
         life.world.clock.advance(60)
         assert list(wrong_lines(life.applied(arrival, 1), books)) == []
+
+
+@pytest.mark.parametrize(("restock", "shelf"), [(True, 0), (False, -2)])
+def test_an_order_completed_opened_again_and_refunded_in_whole_leaves_the_balances_as_if_it_had_come_back(
+    restock: bool, shelf: int
+) -> None:
+    life = Life(WOO, random.Random(1))
+    shop = life.world.shops[WOO]
+    assert isinstance(shop, WooCommerceShop)
+    sku = next(sku for sku, shown in shop.shows().items() if shown >= 4)
+    order = shop.buy({shop._offers[sku]: 2})
+    (line,) = shop.order(order).lines
+    life._listen(order)
+    for work in (
+        lambda: shop.set_status(order, "completed"),
+        lambda: shop.set_status(order, "processing"),
+        lambda: shop.refund(order, {str(line): 2}, restock=restock),
+    ):
+        life.world.clock.advance(60)
+        work()
+        life._listen(order)
+    engine = life.applied(life.told, 1)
+    assert list(wrong_lines(engine, life.world.books())) == []
+    assert _balances(engine) == life.balances()
+    assert _balances(engine)[sku] == (life.world.opening[sku] + shelf, 0)

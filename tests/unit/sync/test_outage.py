@@ -45,7 +45,7 @@ def test_a_push_whose_answer_can_not_be_recorded_is_settled_once_the_database_is
 
     def server_dies(when: str, request: Request) -> None:
         if when == moment and request.url.endswith("/stock"):
-            shared_server().stop()
+            databases.stop_server()
 
     world.transports["erp_main"]._on_send = server_dies
     with pytest.raises(DatabaseGoneError, match=SENTENCE):
@@ -82,7 +82,7 @@ def test_deliveries_cut_off_in_mid_transaction_are_applied_once_the_database_is_
         nonlocal count
         count += 1
         if count == statement:
-            shared_server().stop()
+            databases.stop_server()
 
     event.listen(world.engine, "before_cursor_execute", server_dies)
     with pytest.raises(DatabaseGoneError, match=SENTENCE):
@@ -104,14 +104,14 @@ def test_a_rested_connection_that_died_is_replaced_without_anybody_noticing(
 ) -> None:
     monkeypatch.setattr(database, "RESTED_SECONDS", 0.0)
     before = world.level("shop_main", SKU).desired
-    shared_server().stop()
+    databases.stop_server()
     shared_server().start()
     assert world.level("shop_main", SKU).desired == before
 
 
 def test_a_connection_that_died_just_now_is_told_of_once_and_replaced(world: LittleWorld) -> None:
     before = world.level("shop_main", SKU).desired
-    shared_server().stop()
+    databases.stop_server()
     shared_server().start()
     with pytest.raises(DatabaseGoneError, match=SENTENCE):
         world.level("shop_main", SKU)
