@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select
 
@@ -43,8 +43,7 @@ COUNT_COLUMNS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """Units of one SKU that a source says it has at `as_of`; of two, the later one holds, then the higher version.
 
     `reserved`: units that the source says are promised (None: it says nothing); only what goes beyond the open orders
@@ -132,9 +131,8 @@ def apply_counts(
     (import id, receipt).
     """
     book = Book(connection, now=now, run_id=run_id)
-    result = _apply(
-        book, counts, source, kind, dict.fromkeys((c.sku for c in counts), (received_at or now, reference)), limits
-    )
+    origins = dict.fromkeys((count.sku for count in counts), (received_at or now, reference))
+    result = put_in_force(book, counts, source, kind, origins, limits)
     book.close()
     return result
 
@@ -160,7 +158,7 @@ def apply_channel(book: Book, source: CountSource, stated: Sequence[Stated], lim
             newest[target.sku] = (count.occurred_at, count.version)
             origins[target.sku] = (one.received_at, one.receipt_id or "poll")
         receipts.add(one.receipt_id)
-    applied = _apply(book, counts, source, "count", origins, limits)
+    applied = put_in_force(book, counts, source, "count", origins, limits)
     result.applied, result.older, result.held = applied.applied, applied.older, applied.held
     if applied.held:
         result.troubles |= dict.fromkeys(receipts, ("held", f"{applied.held_reason}; {applied.held_id}"))
@@ -173,16 +171,20 @@ def _names(count: StockCount) -> LineReference:
     return LineReference(platform_sku=count.platform_sku, item_id=count.platform_sku)
 
 
-def _apply(
+def put_in_force(
     book: Book,
     counts: Sequence[Count],
     source: CountSource,
     kind: str,
     origins: Mapping[str, tuple[datetime, str]],
-    limits: ImportLimits | None,
+    limits: ImportLimits | None = None,
 ) -> CountsApplied:
+    """Put counts into force in a book, which its owner closes; as `apply_counts` says.
+
+    `origins` gives when each SKU's count was received, and the reference of its entry.
+    """
     result = CountsApplied()
-    book.load({count.sku for count in counts})
+    book.load(dict.fromkeys(count.sku for count in counts))
     newest: dict[str, Count] = {}
     unknown = []
     for count in counts:

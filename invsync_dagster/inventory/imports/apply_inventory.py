@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, literal, null, select
+from sqlalchemy import Connection, func, select
 
+from invsync_dagster.inventory.book import Book, CountInForce
 from invsync_dagster.inventory.bulk import as_parameter, collector_paused, found_by
-from invsync_dagster.inventory.counts import Count, CountSource, apply_counts
+from invsync_dagster.inventory.counts import Count, CountSource, put_in_force
 from invsync_dagster.inventory.imports.basis import Basis
 from invsync_dagster.inventory.imports.declaration import Declaration
 from invsync_dagster.inventory.imports.inventory_file import InventoryRow
@@ -22,15 +23,13 @@ from invsync_dagster.inventory.tables import central_inventory, stock_counts
 
 
 class _Known(NamedTuple):
-    """A SKU as the stock has it; `counted_at`, `version` and `source` are those of the count in force."""
+    """A SKU as the stock has it."""
 
     product_name: str
     quantity: int
     reserved: int
     status: str
-    counted_at: datetime | None
-    version: int | None
-    source: str
+    in_force: CountInForce | None
 
     @property
     def available(self) -> int:
@@ -59,9 +58,12 @@ def apply_inventory(
     basis.progress("applied", 0)
     for rows in spool.chunks():
         with collector_paused():
-            before = _load(connection, [row.sku for row in rows])
-            fresh = [row for row in rows if _is_news(before.get(row.sku), as_of, earlier)]
-            left_behind.subtract(one.source for one in before.values() if one.source in earlier)
+            book = basis.book(connection)
+            skus = [row.sku for row in rows]
+            before = _load(book, skus)
+            of_earlier = _counted_by(connection, earlier, skus)
+            fresh = [row for row in rows if _is_news(before.get(row.sku), as_of, row.sku in of_earlier)]
+            left_behind.subtract(of_earlier.values())
             named = [Sku(row.sku, row.product_name, row.status) for row in fresh if _tells(row, before.get(row.sku))]
             set_skus(connection, named, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
             counts = [
@@ -76,16 +78,19 @@ def apply_inventory(
                 )
                 for row in fresh
             ]
-            apply_counts(
-                connection, counts, source, now=basis.now, run_id=basis.run_id, reference=import_id, kind="import"
-            )
+            put_in_force(book, counts, source, "import", dict.fromkeys(skus, (basis.now, import_id)))
+            book.close()
             before |= {sku: before[sku]._replace(status=was[sku]) for sku in was.keys() & before.keys()}
-            _compare(tally, before, _load(connection, [row.sku for row in rows], counted=False))
+            # Of a file that comes daily most rows change nothing: only what was touched is compared, as the book has it now.
+            names = {one.sku: one.product_name for one in named}
+            touched = book.touched | names.keys() | was.keys()
+            after = _load(book, [sku for sku in skus if sku in touched], names)
+            _compare(tally, before, after)
             tally.older += len(rows) - len(fresh)
         basis.progress("applied", tally.rows)
-    skus = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
-    left = tuple((source, skus) for source, skus in sorted(left_behind.items()) if skus)
-    return replace(tally.preview(), absent=skus - tally.rows, left_behind=left)
+    known = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
+    left = tuple((source, count) for source, count in sorted(left_behind.items()) if count)
+    return replace(tally.preview(), absent=known - tally.rows, left_behind=left)
 
 
 def _tells(row: InventoryRow, known: _Known | None) -> bool:
@@ -103,68 +108,75 @@ def _set_statuses(
     changed: list[Sku] = []
     for rows in spool.chunks():
         stated = [row for row in rows if row.status is not None]
-        known = _load(connection, [row.sku for row in stated])
+        skus = [row.sku for row in stated]
+        known, of_earlier = _load(basis.book(connection), skus), _counted_by(connection, earlier, skus)
         for row in stated:
             one = known.get(row.sku)
-            if one is not None and one.status != row.status and _is_news(one, as_of, earlier):
+            if one is not None and one.status != row.status and _is_news(one, as_of, row.sku in of_earlier):
                 was[row.sku] = one.status
                 changed.append(Sku(row.sku, status=row.status))
     set_skus(connection, changed, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
     return was
 
 
-def _is_news(known: _Known | None, as_of: datetime, earlier: Collection[str]) -> bool:
-    if known is None or known.counted_at is None or known.counted_at < as_of:
+def _is_news(known: _Known | None, as_of: datetime, of_earlier: bool) -> bool:
+    if known is None or known.in_force is None or known.in_force.as_of < as_of:
         return True
-    return known.counted_at == as_of and known.source in earlier
+    return known.in_force.as_of == as_of and of_earlier
 
 
 def _version(known: _Known | None, as_of: datetime) -> int:
     """The version that makes a count of `as_of` the newer one."""
-    return (known.version or 0) + 1 if known is not None and known.counted_at == as_of else 0
+    count = known.in_force if known is not None else None
+    return count.version + 1 if count is not None and count.as_of == as_of else 0
 
 
 def _in_force(connection: Connection, sources: Collection[str]) -> Counter[str]:
     """How many SKUs have a count of each source in force."""
     if not sources:
         return Counter()
-    counted = central_inventory.join(stock_counts, stock_counts.c.id == central_inventory.c.count_id)
     source = stock_counts.c.source
-    query = select(source, func.count().label("skus")).select_from(counted).where(source.in_(sources)).group_by(source)
+    query = select(source, func.count().label("skus")).select_from(_COUNTED).where(source.in_(sources)).group_by(source)
     return Counter({row.source: row.skus for row in connection.execute(query)})
 
 
-def _load(connection: Connection, skus: Collection[str], *, counted: bool = True) -> dict[str, _Known]:
-    """The SKUs that the stock has; without `counted` the time of their count is left out, which halves the cost."""
-    stock = central_inventory.c
-    known = (stock.sku, stock.product_name, stock.quantity, stock.reserved_quantity, stock.status)
-    query = select(*known, null(), null(), literal(""))
-    if counted:
-        counts = central_inventory.outerjoin(stock_counts, stock_counts.c.id == stock.count_id)
-        query = select(
-            *known, stock_counts.c.as_of, stock_counts.c.version, func.coalesce(stock_counts.c.source, "")
-        ).select_from(counts)
-    query = query.where(found_by(stock.sku, "skus"))
-    found = connection.execute(query, {"skus": as_parameter(skus)}).all()
-    return {sku: _Known._make(values) for sku, *values in found}
+def _counted_by(connection: Connection, sources: Collection[str], skus: Collection[str]) -> dict[str, str]:
+    """Which of the SKUs have a count of one of the sources in force, and of which."""
+    if not sources:
+        return {}
+    sku, source = central_inventory.c.sku, stock_counts.c.source
+    query = select(sku, source).select_from(_COUNTED).where(found_by(sku, "skus"), source.in_(sources))
+    return {row.sku: row.source for row in connection.execute(query, {"skus": as_parameter(skus)})}
+
+
+_COUNTED = central_inventory.join(stock_counts, stock_counts.c.id == central_inventory.c.count_id)
+
+
+def _load(book: Book, skus: Collection[str], names: Mapping[str, str | None] | None = None) -> dict[str, _Known]:
+    """The SKUs that the stock has, as a book has them; `names` are those given since it read them."""
+    book.load(skus)
+    given = names or {}
+    found = {}
+    for sku in filter(book.knows, skus):
+        one = book.balance(sku)
+        name = given.get(sku)
+        name = one.product_name if name is None else name
+        found[sku] = _Known(name, one.quantity, one.reserved, one.status, one.count)
+    return found
 
 
 def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:
+    """Count what became of a part of the rows; SKUs that `after` doesn't tell of are as they were."""
+    for sku, then in before.items():
+        if sku not in after:
+            tally.add_unmoved(then.quantity, then.available)
     for sku, now in after.items():
-        then = before.get(sku)
-        if then is None:
+        was = before.get(sku)
+        if was is None:
             tally.add(Move(sku, now.product_name, 0, now.quantity, 0, now.available), new=True)
-            continue
-        unchanged = (
-            then.quantity == now.quantity
-            and then.reserved == now.reserved
-            and then.status == now.status
-            and then.product_name == now.product_name
-        )
-        if unchanged:
+        elif now._replace(in_force=was.in_force) == was:
             tally.add_unmoved(now.quantity, now.available)
-            continue
-        tally.changed += 1
-        move = Move(sku, now.product_name, then.quantity, now.quantity, then.available, now.available)
-        tally.add(move, new=False)
+        else:
+            tally.changed += 1
+            tally.add(Move(sku, now.product_name, was.quantity, now.quantity, was.available, now.available), new=False)
     tally.cut()

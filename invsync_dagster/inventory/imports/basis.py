@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from invsync_dagster.inventory.book import Book
 from invsync_dagster.settings import ImportLimits, ImportSource
 
 
@@ -28,3 +29,7 @@ class Basis:
     run_id: str = ""
     sources: Mapping[str, ImportSource] = field(default_factory=dict)
     progress: Callable[[str, int], None] = lambda _step, _rows: None
+
+    def book(self, connection: Connection) -> Book:
+        """Return a book that has read nothing yet, in the caller's transaction."""
+        return Book(connection, now=self.now, run_id=self.run_id)
