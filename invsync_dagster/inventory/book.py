@@ -226,11 +226,10 @@ class Book:
     def close(self) -> None:
         """Write what was added and bring the levels of the SKUs up to date that it moved.
 
-        A count that states what was known moves nothing: of a file that comes daily those are nearly all. In their order: the
-        levels of neighbours lie on the same pages (a tenth of 100,000 SKUs moved: 4.2 s instead of 4.5).
+        A count that states what was known moves nothing: of a file that comes daily those are nearly all.
         """
         self.flush()
-        levels.recompute(self.connection, sorted(self.touched), self.now)
+        levels.recompute(self.connection, self.touched, self.now)
 
 
 _ENTRY = tuple(

@@ -56,8 +56,8 @@ def apply_inventory(
     tally = Tally(basis.limits)
     left_behind = _in_force(connection, earlier)
     basis.progress("applied", 0)
-    for rows in spool.chunks():
-        with collector_paused():
+    with collector_paused():
+        for rows in spool.chunks():
             book = basis.book(connection)
             skus = [row.sku for row in rows]
             before = _load(book, skus)
@@ -87,7 +87,7 @@ def apply_inventory(
             after = _load(book, [sku for sku in skus if sku in touched], names)
             _compare(tally, before, after)
             tally.older += len(rows) - len(fresh)
-        basis.progress("applied", tally.rows)
+            basis.progress("applied", tally.rows)
     known = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
     left = tuple((source, count) for source, count in sorted(left_behind.items()) if count)
     return replace(tally.preview(), absent=known - tally.rows, left_behind=left)

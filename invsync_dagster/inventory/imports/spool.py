@@ -148,7 +148,8 @@ class Spool(KeptRows):
 
     def chunks(self) -> Iterator[list[InventoryRow]]:
         """Yield the rows by SKU, at most 20,000 at once."""
-        query = f"SELECT {_COLUMNS} FROM rows ORDER BY sku"  # noqa: S608 - our own names
+        # As `settle` laid them, by SKU: without its index.
+        query = f"SELECT {_COLUMNS} FROM rows ORDER BY rowid"  # noqa: S608 - our own names
         if self._parts:
             query = (
                 "SELECT min(line), sku, sum(quantity), max(product_name), sum(reserved_quantity), max(status), ''"
