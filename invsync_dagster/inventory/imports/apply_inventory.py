@@ -83,9 +83,8 @@ def apply_inventory(
             before |= {sku: before[sku]._replace(status=was[sku]) for sku in was.keys() & before.keys()}
             # Of a file that comes daily most rows change nothing: only what was touched is compared, as the book has it now.
             names = {one.sku: one.product_name for one in named}
-            touched = book.touched | names.keys() | was.keys()
-            after = _load(book, [sku for sku in skus if sku in touched], names)
-            _compare(tally, before, after)
+            touched = [sku for sku in skus if sku in book.touched or sku in names or sku in was]
+            _compare(tally, before, _load(book, touched, names))
             tally.older += len(rows) - len(fresh)
             basis.progress("applied", tally.rows)
     known = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
