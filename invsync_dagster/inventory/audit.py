@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, literal, not_, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, exists, func, literal, not_, or_, select, text
 
 from invsync_dagster.inventory.rules import greatest
 from invsync_dagster.inventory.tables import (
@@ -185,7 +185,7 @@ def _unknown_skus(connection: Connection) -> list[Difference]:
     entry, central = stock_ledger.c, central_inventory.c
     query = (
         select(entry.sku, func.sum(entry.quantity_delta))
-        .where(entry.sku.not_in(select(central.sku)))
+        .where(~exists().where(central.sku == entry.sku))
         .group_by(entry.sku)
         .order_by(entry.sku)
         .limit(LISTED)
@@ -252,7 +252,7 @@ def _queue(connection: Connection) -> list[Difference]:
     # One without a level would be looked for by every push, which never finds it.
     nobodys = (
         select(queued.channel + literal(" level ") + cast(queued.level_id, Text))
-        .where(queued.level_id.not_in(select(level.id)))
+        .where(~exists().where(level.id == queued.level_id))
         .order_by(queued.level_id)
         .limit(LISTED)
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, text, update
+from sqlalchemy import Connection, event, insert, text, update
 
 from invsync_dagster.inventory.audit import audit
 from invsync_dagster.inventory.database import write_transaction
@@ -179,3 +180,22 @@ def test_a_log_that_the_database_would_let_be_changed_is_named():
         assert [(one.what, one.subject) for one in audit(connection)] == [("refusal of changes", name)]
         raise InterruptedError  # the transaction is taken back, and the trigger is there again
     stock.prove()
+
+
+def test_no_part_of_the_audit_looks_a_whole_table_through_for_each_row():
+    # PostgreSQL joins what NOT EXISTS asks for. Of NOT IN it makes a list: read from its start for each row if it is long.
+    stock = Stock({"A": 5})
+    if stock.engine.dialect.name != "postgresql":
+        return
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(stock.engine, "before_cursor_execute")
+    def hear(_connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    with stock.engine.connect() as connection:
+        assert audit(connection) == []
+        for statement, parameters in asked.copy():
+            plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+            assert "SubPlan" not in plan, plan
+    assert len(asked) > 20
