@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,17 +68,40 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield part
 
 
+class _Collector:
+    """Python's garbage collector, off while anybody wants it off; it goes on as it was when the last one is done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pauses = 0
+        self._was_enabled = False
+
+    def pause(self) -> None:
+        with self._lock:
+            if self._pauses == 0:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._pauses += 1
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._pauses -= 1
+            if self._pauses == 0 and self._was_enabled:
+                gc.enable()
+
+
+_COLLECTOR = _Collector()
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep Python from looking for reference cycles in a batch or a file that makes a million objects and none of them: it would
     cost a sixth of the time. What other threads leave behind meanwhile is collected after it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+    _COLLECTOR.pause()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        _COLLECTOR.go_on()
 
 
 class _Texts(FunctionElement[Any]):

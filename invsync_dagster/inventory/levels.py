@@ -69,8 +69,8 @@ def recompute(connection: Connection, skus: Collection[str], now: datetime, *, c
     - A changed desired is due at once, unless the platform makes the level wait (`waits_for_nothing`); a decrease below
       what is expected doesn't wait for that either.
     """
-    # In their order, since the levels of neighbours lie on the same pages: with a tenth of 100,000 SKUs moved, a file goes in in
-    # 4.2 s instead of 4.5 (benchmarks/imports.py).
+    # In their order: levels that were made by a file lie as its SKUs do, those of neighbours on the same pages. With a tenth of
+    # 100,000 SKUs moved, a file goes in in 4.2 s instead of 4.5 (benchmarks/imports.py, inventory of a listed stock, SQLite).
     for part in chunks(sorted(skus), SKUS_AT_ONCE):
         parameters = {"now": now, "skus": as_parameter(part)}
         if channel is not None:

@@ -64,7 +64,12 @@ def apply_inventory(
             of_earlier = _counted_by(connection, earlier, skus)
             fresh = [row for row in rows if _is_news(before.get(row.sku), as_of, row.sku in of_earlier)]
             left_behind.subtract(of_earlier.values())
-            named = [Sku(row.sku, row.product_name, row.status) for row in fresh if _tells(row, before.get(row.sku))]
+            # Statuses of known SKUs were set before, all at once.
+            named = [
+                Sku(row.sku, row.product_name, None if row.sku in before else row.status)
+                for row in fresh
+                if _tells(row, before.get(row.sku))
+            ]
             set_skus(connection, named, actor=basis.actor, reason=f"import {import_id}", now=basis.now)
             counts = [
                 Count(
@@ -87,9 +92,9 @@ def apply_inventory(
             _compare(tally, before, _load(book, touched, names))
             tally.older += len(rows) - len(fresh)
             basis.progress("applied", tally.rows)
-    known = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
+    in_stock = connection.execute(select(func.count()).select_from(central_inventory)).scalar_one()
     left = tuple((source, count) for source, count in sorted(left_behind.items()) if count)
-    return replace(tally.preview(), absent=known - tally.rows, left_behind=left)
+    return replace(tally.preview(), absent=in_stock - tally.rows, left_behind=left)
 
 
 def _tells(row: InventoryRow, known: _Known | None) -> bool:
@@ -166,16 +171,18 @@ def _load(book: Book, skus: Collection[str], names: Mapping[str, str | None] | N
 
 def _compare(tally: Tally, before: dict[str, _Known], after: dict[str, _Known]) -> None:
     """Count what became of a part of the rows; SKUs that `after` doesn't tell of are as they were."""
-    for sku, then in before.items():
+    for sku, was in before.items():
         if sku not in after:
-            tally.add_unmoved(then.quantity, then.available)
+            tally.add_unmoved(was.quantity, was.available)
     for sku, now in after.items():
-        was = before.get(sku)
-        if was is None:
+        known = before.get(sku)
+        if known is None:
             tally.add(Move(sku, now.product_name, 0, now.quantity, 0, now.available), new=True)
-        elif now._replace(in_force=was.in_force) == was:
+        elif now._replace(in_force=known.in_force) == known:
             tally.add_unmoved(now.quantity, now.available)
         else:
             tally.changed += 1
-            tally.add(Move(sku, now.product_name, was.quantity, now.quantity, was.available, now.available), new=False)
+            tally.add(
+                Move(sku, now.product_name, known.quantity, now.quantity, known.available, now.available), new=False
+            )
     tally.cut()

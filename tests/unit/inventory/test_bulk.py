@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 
-from invsync_dagster.inventory.bulk import COPIED_ROWS, ROWS_A_STATEMENT, insert_rows, upsert_rows
+from invsync_dagster.inventory.bulk import COPIED_ROWS, ROWS_A_STATEMENT, collector_paused, insert_rows, upsert_rows
 from invsync_dagster.inventory.database import open_database, write_transaction
 from invsync_dagster.inventory.tables import inventory_levels, moved_levels, stock_counts
 from tests import databases
@@ -78,3 +79,20 @@ def test_rows_that_are_there_are_changed_and_the_others_go_in(stock_engine: Engi
         stored = connection.execute(select(moved_levels.c.level_id, moved_levels.c.base)).all()
     kept = [(number, number) for number in range(1, rows)]
     assert sorted(map(tuple, stored)) == kept + [(number, 100 + number) for number in range(rows, 2 * rows)]
+
+
+def test_the_collector_stays_off_until_the_last_who_wants_it_off_is_done():
+    assert gc.isenabled()
+    with pytest.raises(KeyError), collector_paused():
+        with collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    first, second = collector_paused(), collector_paused()  # as two threads have it: who came first is done first
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
