@@ -27,7 +27,7 @@ from invsync_dagster.inventory.mends import DAMAGED, FULL, has_commits_aside, me
 WRITER_LOCK = 4_717_001
 
 # How long a writer waits for the one before it, and for one of its own process as long again: an import of 1,000,000 rows writes
-# for 27 to 83 s (benchmarks/imports.py).
+# for 27 to 47 s, and for 150 s where five listings of each move (benchmarks/imports.py).
 WAIT_FOR_WRITER_SECONDS = 90.0
 
 # A PostgreSQL connection that was used less than this ago is taken to be alive.
