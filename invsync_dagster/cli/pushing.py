@@ -108,15 +108,18 @@ def _left_at(
     if report.problem or report.approval_missing:
         return stopped
     listing = platform_mapping.c
-    status = connection.execute(
-        select(channels.c.status)
+    standing = connection.execute(
+        select(channels.c.status, channels.c.status_reason)
         .join(platform_mapping, listing.platform_name == channels.c.name)
         .where(channels.c.name == report.channel, channels.c.status != "active")
         .where(listing.central_sku.in_(skus), listing.status == "active")
         .limit(1)
-    ).scalar()
-    if status == "paused" or (status and named):
-        return [f"is {status}: nothing is written there", *stopped]
+    ).one_or_none()
+    if standing and standing.status == "paused":
+        mend = f"`invsync channels resume {report.channel} --reason …`"
+        return [f"is paused ({standing.status_reason}), and nothing is written there: {mend}", *stopped]
+    if standing and named:
+        return [f"is {standing.status}: nothing is written there", *stopped]
     told = {failure.sku for failure in report.failures}
     changes = oldest_changes(connection, channel=report.channel, skus=skus)
     left = [f"{change.sku}: {_why_left(change)}" for change in changes if change.sku not in told and _is_left(change)]

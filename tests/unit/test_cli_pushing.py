@@ -119,7 +119,10 @@ def test_a_paused_channel_is_named_and_written_nothing(erp: World) -> None:
     assert invoke("approve", "erp_main", "--reason", "looked").exit_code == 0
     assert invoke("channels", "pause", "erp_main", "--reason", "moving").exit_code == 0
     told = invoke("sync", "S01")
-    assert (told.exit_code, "! erp_main is paused: nothing is written there\n" in told.stdout) == (1, True)
+    words = (
+        "! erp_main is paused (moving), and nothing is written there: `invsync channels resume erp_main --reason …`\n"
+    )
+    assert (told.exit_code, words in told.stdout) == (1, True)
     assert shown(erp) == {7}
     assert invoke("channels", "resume", "erp_main", "--reason", "moved").exit_code == 0
     assert invoke("sync", "S01").exit_code == 0
